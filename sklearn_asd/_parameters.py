@@ -1,0 +1,23 @@
+"""scikit-learn's parameter validation, imported in this one place.
+
+The names with an underscore are private to scikit-learn, yet third-party packages
+rely on them; should they move, only this file changes.
+"""
+
+from sklearn.base import _fit_context as validates_parameters
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+
+__all__ = [
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "validates_parameters",
+]

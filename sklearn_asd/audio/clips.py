@@ -1,0 +1,384 @@
+"""X as the library sees it: one row per clip, and which machine made it."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_array
+
+from sklearn_asd.audio.reading import read_array, read_file
+
+__all__ = ["Clips", "as_row_index", "machine_columns", "machine_labels"]
+
+
+class Clips:
+    """Where each clip's audio comes from and which machine it was recorded from.
+
+    A lazy table: files are named here and read elsewhere, one at a time. Indexing
+    by integer, slice, mask or index array gives :class:`Clips` again and copies no
+    audio.
+
+    Parameters
+    ----------
+    sources : sequence of str or ndarray of shape (n_samples,)
+        For each clip the path of its file or its samples.
+
+    sample_rate : sequence of float or None, default=None
+        Sample rate of the arrays among the sources in Hz; NaN or None where it is
+        not stated. Files state their own.
+
+    machine_type, machine_id : sequence of str or None, default=None
+        Which machine each clip was recorded from; None where it is not known.
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio import Clips
+    >>> clips = Clips(["a.wav", "b.wav"], machine_id=["00", "02"])
+    >>> clips
+    Clips(2 clips, 2 machines)
+    >>> clips[1:].name(0)
+    'clip 0 (b.wav)'
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        *,
+        sample_rate: Sequence[float | None] | None = None,
+        machine_type: Sequence[Any] | None = None,
+        machine_id: Sequence[Any] | None = None,
+    ) -> None:
+        self.sources = _object_array(sources)
+        self.sample_rate = (
+            None if sample_rate is None else np.asarray(sample_rate, dtype=float)
+        )
+        self.machine_type = as_labels(machine_type)
+        self.machine_id = as_labels(machine_id)
+
+    @classmethod
+    def from_X(cls, X: Any) -> Clips:
+        """Read any of the forms that X may take.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips, or array-like
+            A table with a column `path` or `audio` (where both are given, `audio`
+            wins unless it is missing in that row) and optionally `sample_rate` (Hz,
+            of `audio`), `machine_type` and `machine_id`; other columns are ignored.
+            Or, without machines, a list of paths, a list of 1-D arrays, or a 2-D
+            array of shape (n_clips, n_samples).
+
+        Returns
+        -------
+        clips : Clips
+            One per row of X, in the same order.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is none of these.
+        """
+        if isinstance(X, Clips):
+            return X
+        if isinstance(X, pd.DataFrame):
+            return cls._from_table(X)
+        if isinstance(X, str | os.PathLike):
+            raise TypeError(
+                f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "
+                "list of paths, or load_clips(folder)"
+            )
+        if _holds_clips_one_by_one(X):
+            return cls(list(X))
+        # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
+        # NaN is left to the reader, which knows the policy for bad clips.
+        waveforms = check_array(
+            X, dtype="numeric", ensure_all_finite=False, input_name="X"
+        )
+        return cls(list(waveforms))
+
+    @classmethod
+    def _from_table(cls, table: pd.DataFrame) -> Clips:
+        if len(table) == 0:
+            raise ValueError("X is a table of 0 clips; at least 1 is needed")
+        return cls(
+            _table_sources(table),
+            sample_rate=table.get("sample_rate"),
+            machine_type=table.get("machine_type"),
+            machine_id=table.get("machine_id"),
+        )
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of clips, as scikit-learn asks for it."""
+        return (len(self),)
+
+    def __getitem__(self, index: Any) -> Clips:
+        rows = as_row_index(index, len(self))
+        return Clips(
+            self.sources[rows],
+            sample_rate=take(self.sample_rate, rows),
+            machine_type=take(self.machine_type, rows),
+            machine_id=take(self.machine_id, rows),
+        )
+
+    def __repr__(self) -> str:
+        return f"Clips({count_clips(len(self), machine_labels(self))})"
+
+    def name(self, row: int) -> str:
+        """Name a clip for people: its row, and its file if it has one.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        name : str
+            Such as "clip 17 (pump_03.wav)".
+        """
+        source = self.sources[row]
+        if isinstance(source, str | os.PathLike):
+            return f"clip {row} ({Path(source).name})"
+        return f"clip {row}"
+
+    def read(
+        self, row: int, sample_rate: float, channel: str | int = "mix"
+    ) -> np.ndarray:
+        """Read one clip.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        sample_rate : float > 0
+            Wanted sample rate in Hz.
+
+        channel : "mix" or int, default="mix"
+            Channel of a file: the average of all, or the one with this index.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples,), float32
+            Samples in [-1, 1].
+
+        Raises
+        ------
+        BadClipError
+            If the clip cannot be used; see :func:`sklearn_asd.audio.read_file`.
+        """
+        source = self.sources[row]
+        if isinstance(source, str | os.PathLike):
+            return read_file(source, sample_rate, channel)
+        rate = np.nan if self.sample_rate is None else self.sample_rate[row]
+        return read_array(source, None if np.isnan(rate) else rate, sample_rate)
+
+
+def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Machine type and machine ID of each row.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips, ClipSpectrograms, or anything without machines
+        The clips.
+
+    Returns
+    -------
+    machine_type, machine_id : ndarray of shape (n_clips,) of str or None
+        None in place of an array that X does not have, and in place of values that
+        are missing.
+    """
+    if isinstance(X, pd.DataFrame):
+        return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
+    return getattr(X, "machine_type", None), getattr(X, "machine_id", None)
+
+
+def machine_labels(X: Any) -> np.ndarray | None:
+    """Name the machine of each row in one word.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips or ClipSpectrograms
+        The clips.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,) of str or None
+        "type/id", or "id" where there is no type; None where there is no ID. None in
+        place of the array if X has no IDs at all.
+    """
+    machine_type, machine_id = machine_columns(X)
+    if machine_id is None or machine_type is None:
+        return machine_id
+    return _object_array(
+        identity if identity is None or kind is None else f"{kind}/{identity}"
+        for kind, identity in zip(machine_type, machine_id, strict=True)
+    )
+
+
+def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
+    """Turn a column of labels into strings, with None for what is missing.
+
+    Whole numbers lose their ".0", so that a column that pandas read as float
+    because a value was missing still matches its integers.
+
+    Parameters
+    ----------
+    values : iterable or None
+        The column, if there is one.
+
+    Returns
+    -------
+    labels : ndarray of object, or None
+        None if there is no column or if all its values are missing.
+    """
+    if values is None:
+        return None
+    labels = _object_array(map(_as_label, values))
+    return None if all(label is None for label in labels) else labels
+
+
+def as_row_index(index: Any, n_rows: int) -> Any:
+    """Turn what containers are indexed with into a slice or an array of rows.
+
+    Parameters
+    ----------
+    index : int, slice, boolean mask, array of integers, or (index, Ellipsis)
+        scikit-learn asks containers for ``X[rows, ...]``.
+
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    rows : slice or ndarray of int
+        An integer becomes a slice of one row: one clip is still a table of clips.
+
+    Raises
+    ------
+    IndexError
+        If the index is out of range or of no such kind.
+    """
+    if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
+        index = index[0]
+    if isinstance(index, slice):
+        return index
+    if isinstance(index, numbers.Integral):
+        row = range(n_rows)[int(index)]
+        return slice(row, row + 1)
+    rows = np.asarray(index)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
+        raise IndexError(
+            "clips are indexed by an integer, a slice, a boolean mask or an array of "
+            f"integers, not by {index!r}"
+        )
+    if rows.dtype == bool and len(rows) != n_rows:
+        raise IndexError(f"a mask of {len(rows)} values cannot index {n_rows} clips")
+    return rows if rows.size else rows.astype(int)
+
+
+def take(values: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    """Index a column that may be absent.
+
+    Parameters
+    ----------
+    values : ndarray or None
+        The column.
+
+    rows : slice or ndarray
+        The rows to take.
+
+    Returns
+    -------
+    taken : ndarray or None
+        None if there is no column.
+    """
+    return None if values is None else values[rows]
+
+
+def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
+    """Say how many clips of how many machines there are, for a repr.
+
+    Parameters
+    ----------
+    n_clips : int
+        Number of clips.
+
+    labels : ndarray of str or None
+        Machine of each clip.
+
+    Returns
+    -------
+    text : str
+        Such as "2 clips, 1 machine".
+    """
+    text = f"{n_clips} clip" + "s" * (n_clips != 1)
+    if labels is None:
+        return text
+    n_machines = len({label for label in labels if label is not None})
+    return f"{text}, {n_machines} machine" + "s" * (n_machines != 1)
+
+
+def _as_label(value: Any) -> str | None:
+    if pd.isna(value):
+        return None
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _object_array(values: Iterable[Any]) -> np.ndarray:
+    """Make a 1-D array of objects, even where the objects are arrays of one length."""
+    values = list(values)
+    array = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        array[row] = value
+    return array
+
+
+def _holds_clips_one_by_one(X: Any) -> bool:
+    """Tell a sequence of paths or 1-D arrays from a 2-D array of waveforms."""
+    if isinstance(X, np.ndarray) and not (X.ndim == 1 and X.dtype.kind in "OU"):
+        return False
+    if not isinstance(X, (Sequence, np.ndarray, pd.Series)):
+        return False
+    if len(X) == 0:
+        raise ValueError("X holds 0 clips; at least 1 is needed")
+    return all(
+        isinstance(clip, str | os.PathLike) or getattr(clip, "ndim", None) == 1
+        for clip in X
+    )
+
+
+def _table_sources(table: pd.DataFrame) -> list[Any]:
+    """Choose each row's samples or path."""
+    if "path" not in table and "audio" not in table:
+        raise ValueError(
+            "X is a table without a column 'path' or 'audio'; its columns are "
+            f"{list(table.columns)}: load_clips(folder) makes such a table"
+        )
+    n_clips = len(table)
+    audio = list(table["audio"]) if "audio" in table else [None] * n_clips
+    paths = list(table["path"]) if "path" in table else [None] * n_clips
+    sources = []
+    for row, (samples, path) in enumerate(zip(audio, paths, strict=True)):
+        if np.ndim(samples):
+            sources.append(samples)
+        elif isinstance(path, str | os.PathLike):
+            sources.append(path)
+        else:
+            raise ValueError(
+                f"clip {row} has neither samples in 'audio' nor a file name in "
+                f"'path': got audio={samples!r} and path={path!r}"
+            )
+    return sources

@@ -1,0 +1,171 @@
+"""A folder of recordings to a table of clips, read from the names alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["load_clips"]
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+
+_LABELS = {"normal": 1, "anomaly": -1, "anomalous": -1, "abnormal": -1}
+_SPLITS = ("train", "test")
+
+# DCASE 2020: normal_id_00_00000012.wav; evaluation clips lack the label.
+_NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_\d+")
+# DCASE 2021 and later: section_00_source_test_anomaly_0001_car_B1_spd_31V.wav;
+# evaluation clips lack domain, split or label.
+_NAME_SECTION = re.compile(
+    r"section_(?P<machine_id>\d+)"
+    r"(?:_(?P<domain>source|target))?"
+    r"(?:_(?P<split>train|test))?"
+    r"(?:_(?P<label>normal|anomaly))?"
+    r"_\d+(?:_(?P<attributes>.+))?"
+)
+
+_COLUMNS = ["path", "machine_type", "machine_id", "split", "label"]
+
+
+def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """List the recordings below a folder with what their names say of them.
+
+    No audio is read. Understood are the names of DCASE Task 2 of 2020
+    (``fan/train/normal_id_00_00000012.wav``) and of later years
+    (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), and
+    plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
+    (``pump/3/monday.flac``), with or without folders called ``train``, ``test``,
+    ``normal``, ``anomaly`` or ``abnormal`` among them.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Where to look, at any depth, for ``.wav`` and ``.flac`` files.
+
+    Returns
+    -------
+    clips : DataFrame of shape (n_clips, 5 or more)
+        Sorted by path, with the columns
+
+        - `path`: str, below `folder` as it was given;
+        - `machine_type`: str, missing where folders name machines alone;
+        - `machine_id`: str, the digits of DCASE names ("00"), or the folder's name;
+        - `split`: "train", "test" or missing. A folder so called decides; failing
+          that, the file's name does;
+        - `label`: +1 normal, -1 anomalous, or missing (pandas' Int64);
+        - `domain` and one column for each attribute found in the names, such as
+          `car` ("B1") and `spd` ("31V"); missing where a name lacks it. To tell
+          machines apart by an attribute: ``clips.assign(machine_id=clips["car"])``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+
+    NotADirectoryError
+        If it is a file.
+
+    ValueError
+        If it holds no recordings.
+
+    See Also
+    --------
+    sklearn_asd.datasets.make_machine_sounds : The same table, made of built-in sounds.
+
+    Examples
+    --------
+    >>> import soundfile, tempfile, numpy as np
+    >>> from pathlib import Path
+    >>> from sklearn_asd import load_clips
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["train/normal_id_00_00000000.wav",
+    ...                  "test/anomaly_id_00_00000000.wav"]:
+    ...         path = Path(folder, "fan", name)
+    ...         path.parent.mkdir(parents=True)
+    ...         soundfile.write(path, np.zeros(16000), 16000)
+    ...     clips = load_clips(folder)
+    >>> clips[["machine_type", "machine_id", "split", "label"]]
+      machine_type machine_id  split  label
+    0          fan         00   test     -1
+    1          fan         00  train      1
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r}")
+    if not root.is_dir():
+        raise NotADirectoryError(
+            f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
+        )
+    paths = sorted(path for path in root.rglob("*") if _is_recording(path))
+    if not paths:
+        raise ValueError(
+            f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
+            + " or ".join(AUDIO_SUFFIXES)
+        )
+    clips = pd.DataFrame([_describe(path, root) for path in paths])
+    clips = clips.reindex(
+        columns=[*_COLUMNS, *clips.columns.difference(_COLUMNS, sort=False)]
+    )
+    return clips.astype({"label": "Int64"})
+
+
+def _is_recording(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+
+
+def _describe(path: Path, root: Path) -> dict[str, Any]:
+    """Make one row of the table; what folders say wins over the file's name."""
+    folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
+    machines = [folder for folder in folders if not _read_folder(folder)]
+    match = _NAME_2020.fullmatch(path.stem) or _NAME_SECTION.fullmatch(path.stem)
+    if match:
+        from_name = {k: v for k, v in match.groupdict().items() if v is not None}
+        attributes = _split_attributes(from_name.pop("attributes", ""))
+        facts = attributes | from_name | {"machine_type": machines[-1]}
+    else:
+        facts = _name_machine(machines)
+    for folder in folders:
+        facts |= _read_folder(folder)
+    if "label" in facts:
+        facts["label"] = _LABELS[facts["label"]]
+    return {"path": os.fspath(path)} | facts
+
+
+def _own_folders(root: Path) -> list[str]:
+    """Take of the root's path what describes the recordings below it.
+
+    That is its last folder and, where that names a split or label, the ones above
+    up to the machine's: ``load_clips("fan/train")`` is told that it reads fans.
+    """
+    folders: list[str] = []
+    for folder in reversed(root.resolve().parts):
+        folders.insert(0, folder)
+        if not _read_folder(folder):
+            break
+    return folders
+
+
+def _read_folder(name: str) -> dict[str, str]:
+    """Read the split or label that a folder is called after, if it is."""
+    name = name.lower()
+    if name in _LABELS:
+        return {"label": name}
+    last_word = name.split("_")[-1]  # "source_test" is a folder of 2021
+    return {"split": last_word} if last_word in _SPLITS else {}
+
+
+def _name_machine(machines: list[str]) -> dict[str, str]:
+    """Name the machine of a file by its folders, of which the first is the root."""
+    if len(machines) > 2:
+        return {"machine_type": machines[-2], "machine_id": machines[-1]}
+    return {"machine_id": machines[-1]}
+
+
+def _split_attributes(text: str) -> dict[str, str]:
+    """Split "car_B1_spd_31V" into pairs; a last word without a value is dropped."""
+    words = text.split("_")
+    return dict(zip(words[::2], words[1::2], strict=False))

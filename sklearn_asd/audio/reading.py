@@ -1,0 +1,171 @@
+"""One recording, file or array, to mono samples at the wanted sample rate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+
+__all__ = ["BadClipError", "MissingClipError", "read_array", "read_file"]
+
+
+class BadClipError(ValueError):
+    """A recording cannot be used.
+
+    The message begins with the recording, "clip 17 (pump_03.wav)", and ends with
+    the remedy.
+    """
+
+
+class MissingClipError(BadClipError, FileNotFoundError):
+    """A recording's file does not exist."""
+
+
+# What the integers of sound files mean: full scale is the range of the type.
+_PCM_TYPES = (np.dtype(np.int16), np.dtype(np.int32))
+
+
+def read_file(
+    path: str | os.PathLike[str], sample_rate: float, channel: str | int = "mix"
+) -> np.ndarray:
+    """Read a sound file as mono samples.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that libsndfile reads: WAV, FLAC, OGG, AIFF and others.
+
+    sample_rate : float > 0
+        Wanted sample rate in Hz. A file with a higher rate is resampled (soxr, high
+        quality, as in ``librosa.load``).
+
+    channel : "mix" or int, default="mix"
+        "mix" averages the channels; an index takes that one.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1].
+
+    Raises
+    ------
+    MissingClipError
+        If there is no such file.
+
+    BadClipError
+        If the file cannot be decoded, is empty, holds NaN or infinity, lacks the
+        channel, or has a sample rate below the wanted one. Messages lack the clip's
+        name: they complete the sentence "clip 17 (pump_03.wav) ...".
+    """
+    try:
+        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise _explain_unreadable(path, error) from error
+    return _resample(
+        _check_samples(_choose_channel(samples, channel)), file_rate, sample_rate
+    )
+
+
+def read_array(
+    samples: np.ndarray, array_rate: float | None, sample_rate: float
+) -> np.ndarray:
+    """Check an array of samples and bring it to the wanted sample rate.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_samples,)
+        Floats in [-1, 1], or int16 / int32 as sound files store them, which are
+        divided by their full scale.
+
+    array_rate : float or None
+        The array's sample rate in Hz; None takes it to be `sample_rate`.
+
+    sample_rate : float > 0
+        Wanted sample rate in Hz.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        The samples at `sample_rate`.
+
+    Raises
+    ------
+    BadClipError
+        As in :func:`read_file`.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise BadClipError(
+            f"has an array of shape {samples.shape}; one clip is a 1-D array: "
+            "average the channels or take one"
+        )
+    if samples.dtype in _PCM_TYPES:
+        samples = samples / np.float32(-np.iinfo(samples.dtype).min)
+    elif samples.dtype.kind != "f":
+        raise BadClipError(
+            f"has samples of type {samples.dtype}; pass floats in [-1, 1], int16 or "
+            "int32"
+        )
+    with np.errstate(over="ignore"):  # what overflows is reported as infinity below
+        samples = samples.astype(np.float32, copy=False)
+    return _resample(
+        _check_samples(samples), array_rate or sample_rate, sample_rate
+    )
+
+
+def _explain_unreadable(
+    path: str | os.PathLike[str], error: soundfile.LibsndfileError
+) -> BadClipError:
+    path = Path(path)
+    if not path.exists():
+        return MissingClipError(f"does not exist: no file {os.fspath(path)!r}")
+    if path.is_dir():
+        return BadClipError("is a folder; pass its files, or load_clips(folder)")
+    if not os.access(path, os.R_OK):
+        return BadClipError("may not be read: this user has no permission")
+    if path.stat().st_size == 0:
+        return BadClipError("is an empty file of 0 bytes")
+    return BadClipError(
+        f"cannot be decoded ({error.error_string.strip().rstrip('.')}): convert it to "
+        "WAV or FLAC, or leave it out"
+    )
+
+
+def _choose_channel(samples: np.ndarray, channel: str | int) -> np.ndarray:
+    n_channels = samples.shape[1]
+    if channel == "mix":
+        return samples[:, 0] if n_channels == 1 else samples.mean(axis=1)
+    if channel >= n_channels:
+        raise BadClipError(
+            f"has {n_channels} channel(s), and channel={channel} counts from 0: "
+            'choose a smaller one or "mix"'
+        )
+    return np.ascontiguousarray(samples[:, channel])
+
+
+def _check_samples(samples: np.ndarray) -> np.ndarray:
+    if samples.size == 0:
+        raise BadClipError("holds no samples: leave it out")
+    finite = np.isfinite(samples)
+    if not finite.all():
+        raise BadClipError(
+            f"holds NaN or infinity, first at sample {int(np.argmin(finite))} of "
+            f"{samples.size}: repair or leave out"
+        )
+    return samples
+
+
+def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
+    """Resample downwards; upwards would leave the upper bands silent."""
+    if from_rate == to_rate:
+        return samples
+    if from_rate < to_rate:
+        raise BadClipError(
+            f"is sampled at {from_rate:g} Hz, below sample_rate={to_rate:g}, so its "
+            "upper frequencies are missing and would look anomalous: set "
+            f"sample_rate={from_rate:g} for all clips, or leave it out"
+        )
+    return librosa.resample(samples, orig_sr=from_rate, target_sr=to_rate)

@@ -1,0 +1,233 @@
+"""What all detectors share: fit -> offset_ -> score_samples -> predict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd._parameters import validates_parameters
+from sklearn_asd.features import ClipSpectrograms
+
+__all__ = ["BaseDetector", "normal_rows"]
+
+
+class BaseDetector(OutlierMixin, BaseEstimator, ABC):
+    """Outlier detector on :class:`ClipSpectrograms`.
+
+    A child says how to learn from normal clips (`_fit`) and how anomalous a clip is
+    (`_anomaly_score`), and has a parameter `contamination`.
+    """
+
+    contamination: float
+
+    @validates_parameters(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Training clips, from :class:`LogMelSegmenter`. Clips that could not be
+            used (``on_bad_clip="nan"``) are left out.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are never trained on.
+            None takes all clips as normal.
+
+        Returns
+        -------
+        self : object
+            Fitted.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+
+        ValueError
+            If y holds anything but +1 and -1, or X cannot be learnt from.
+        """
+        X = self._check_type(X)
+        X = X[normal_rows(X, y) & X.n_segments.all(axis=1)]
+        if len(X) == 0:
+            raise ValueError(
+                "X holds no usable normal clip to train on: y is -1 for all, or none "
+                "could be read"
+            )
+        self._fit(X)
+        self.n_features_in_ = X.n_mels
+        self._frames_fitted_on = _describe_frames(X)
+        scores = -self._anomaly_score(X)
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        return self
+
+    def fit_predict(self, X, y=None):
+        """Fit, then judge the same clips.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Training clips.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            As in `fit`: clips marked -1 are judged, and not trained on.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous.
+        """
+        return self.fit(X, y).predict(X)
+
+    def anomaly_score(self, X):
+        """Score clips as the paper does: the higher, the more anomalous.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The paper's anomaly score; NaN for clips that could not be used.
+        """
+        check_is_fitted(self)
+        return self._anomaly_score(self._check_frames(self._check_type(X)))
+
+    def score_samples(self, X):
+        """Score clips as scikit-learn does: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The negative of :meth:`anomaly_score`.
+        """
+        return -self.anomaly_score(X)
+
+    def decision_function(self, X):
+        """Score clips relative to the threshold.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            ``score_samples(X) - offset_``: negative for anomalous clips.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Judge clips.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to judge.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous. A clip that could not be used is
+            anomalous too: nothing speaks for it.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    @abstractmethod
+    def _fit(self, X: ClipSpectrograms) -> None:
+        """Learn from normal clips, all of them usable."""
+
+    @abstractmethod
+    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
+        """Score clips, of which some may be unusable; higher is more anomalous."""
+
+    def _check_type(self, X: Any) -> ClipSpectrograms:
+        if not isinstance(X, ClipSpectrograms):
+            raise TypeError(
+                f"{type(self).__name__} takes ClipSpectrograms, got "
+                f"{type(X).__name__}: put LogMelSegmenter() before it in a Pipeline, "
+                "or use ClipSpectrograms.from_arrays for precomputed log-mels"
+            )
+        return X
+
+    def _check_frames(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        """Refuse clips whose frames were made otherwise than the training clips'."""
+        for name, value in _describe_frames(X).items():
+            fitted = self._frames_fitted_on[name]
+            unknown = name in ("sample_rate", "hop_length") and None in (value, fitted)
+            if value != fitted and not unknown:
+                raise ValueError(
+                    f"X has {name}={value}, and {type(self).__name__} was fitted on "
+                    f"{name}={fitted}: make both with the same settings"
+                )
+        return X
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # ClipSpectrograms only
+        return tags
+
+
+def normal_rows(X: Any, y: Any) -> np.ndarray:
+    """Tell which clips may be trained on.
+
+    Parameters
+    ----------
+    X : sized
+        The clips.
+
+    y : array-like of shape (n_clips,) or None
+        +1 for normal, -1 for anomalous; None takes all as normal.
+
+    Returns
+    -------
+    normal : ndarray of shape (n_clips,), bool
+        Where y is +1.
+
+    Raises
+    ------
+    ValueError
+        If y has another length, or values other than +1 and -1.
+    """
+    if y is None:
+        return np.ones(len(X), dtype=bool)
+    labels = np.asarray(y)
+    if labels.shape != (len(X),):
+        raise ValueError(
+            f"y has shape {labels.shape} for {len(X)} clips; it needs one label for "
+            "each clip, +1 normal or -1 anomalous, or None if all are normal"
+        )
+    normal = np.array([label is not None and label == 1 for label in labels.tolist()])
+    strange = {
+        str(label)
+        for label, is_normal in zip(labels.tolist(), normal, strict=True)
+        if not is_normal and not (isinstance(label, int | float) and label == -1)
+    }
+    if strange:
+        raise ValueError(
+            f"y holds {', '.join(sorted(strange)[:5])}; its labels are +1 normal and "
+            "-1 anomalous (never machine IDs: those travel in X), or y is None if all "
+            "clips are normal"
+        )
+    return normal
+
+
+def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:
+    return {
+        "n_mels": X.n_mels,
+        "segment_frames": X.segment_frames,
+        "sample_rate": X.sample_rate,
+        "hop_length": X.hop_length,
+    }

@@ -1,0 +1,121 @@
+"""Samples to log-mel frames."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import librosa
+import numpy as np
+import scipy.fft
+import scipy.signal
+
+__all__ = ["count_frames", "log_mel_spectrogram"]
+
+# librosa.power_to_db's floor: silence is -100 dB.
+_MIN_POWER = 1e-10
+
+# Frames transformed at once: enough to be fast, few enough to stay in the cache and
+# to bound the memory that an hour of sound takes.
+_BLOCK = 128
+
+
+def log_mel_spectrogram(
+    samples: np.ndarray,
+    *,
+    sample_rate: float = 16000,
+    n_fft: int = 1024,
+    hop_length: int = 512,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+) -> np.ndarray:
+    """Log-mel power spectrogram in dB, frames first.
+
+    Equals ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None).T``
+    within 1e-3 dB: Hann window, frames centred on multiples of `hop_length` with
+    zeros beyond the ends, Slaney's mel scale and normalisation. It takes
+    about 0.6 of librosa's time.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1]; at least one.
+
+    sample_rate : float > 0, default=16000
+        Sample rate in Hz.
+
+    n_fft : int, default=1024
+        Window length in samples.
+
+    hop_length : int, default=512
+        Samples between successive frames.
+
+    n_mels : int, default=128
+        Number of mel bands.
+
+    fmin, fmax : float, default=0.0 and None
+        Edges of the lowest and the highest band in Hz; None is half the sample rate.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (1 + n_samples // hop_length, n_mels), float32
+        Power in dB relative to 1, at least -100.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd.features import log_mel_spectrogram
+    >>> log_mel_spectrogram(np.zeros(160_000, dtype=np.float32)).shape
+    (313, 128)
+    """
+    padded = np.pad(samples, n_fft // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    filters = _mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
+    mel_power = np.empty((len(windows), n_mels), dtype=np.float32)
+    for start in range(0, len(windows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.matmul(_power(windows[block]), filters, out=mel_power[block])
+    np.maximum(mel_power, np.float32(_MIN_POWER), out=mel_power)
+    return np.float32(10) * np.log10(mel_power)
+
+
+def count_frames(n_samples: int, hop_length: int) -> int:
+    """Count the frames of a clip.
+
+    Parameters
+    ----------
+    n_samples : int
+        Length of the clip.
+
+    hop_length : int
+        Samples between successive frames.
+
+    Returns
+    -------
+    n_frames : int
+        Centred frames: one at sample 0 and one at every hop after it.
+    """
+    return 1 + n_samples // hop_length
+
+
+def _power(windows: np.ndarray) -> np.ndarray:
+    """Power spectrum, from an FFT in float64 as librosa's: quiet bands need it."""
+    spectrum = scipy.fft.rfft(windows * _hann(windows.shape[1]), axis=1)
+    power = np.square(spectrum.real, dtype=np.float32)
+    power += np.square(spectrum.imag, dtype=np.float32)
+    return power
+
+
+@lru_cache(maxsize=8)
+def _hann(n_fft: int) -> np.ndarray:
+    return scipy.signal.get_window("hann", n_fft)
+
+
+@lru_cache(maxsize=8)
+def _mel_filters(
+    sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
+) -> np.ndarray:
+    filters = librosa.filters.mel(
+        sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
+    )
+    return np.ascontiguousarray(filters.T)

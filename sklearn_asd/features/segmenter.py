@@ -1,0 +1,338 @@
+"""LogMelSegmenter: recordings in, log-mels out, ready to be cut into segments."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, TransformerMixin
+from tqdm.auto import tqdm
+
+from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
+from sklearn_asd.audio import BadClipError, Clips
+from sklearn_asd.features.logmel import log_mel_spectrogram
+from sklearn_asd.features.spectrograms import ClipSpectrograms
+from sklearn_asd.features.store import FileStore, MemoryStore
+
+__all__ = ["LogMelSegmenter"]
+
+# Clips read before their frames are stored: enough to keep all workers busy, few
+# enough that what a killed process loses is little.
+_BLOCK = 256
+
+
+class LogMelSegmenter(TransformerMixin, BaseEstimator):
+    """Turn recordings into log-mel spectrograms, cut into segments.
+
+    Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
+    (no normalisation: the networks' batch norm does that). Rows stay clips: the
+    segments are windows inside the returned :class:`ClipSpectrograms`.
+
+    Parameters
+    ----------
+    sample_rate : float > 0, default=16000
+        Sample rate of the analysis in Hz. Files with a higher rate are resampled;
+        a lower one is an error, since the missing bands would look anomalous.
+        Arrays are taken to be at this rate unless the table has a column
+        `sample_rate`.
+
+    n_fft : int, default=1024
+        Window of the short-time Fourier transform in samples (64 ms at 16 kHz).
+
+    hop_length : int, default=512
+        Samples between successive frames (32 ms at 16 kHz).
+
+    n_mels : int, default=128
+        Number of mel bands.
+
+    fmin, fmax : float, default=0.0 and None
+        Edges of the mel bands in Hz; None is half of `sample_rate`.
+
+    segment_duration : float or None, default=3.072
+        Length of a segment in s, rounded to frames (96 by default); None takes the
+        whole clip as one segment.
+
+    segment_hop : float, default=1.536
+        Time between the starts of successive segments in s.
+
+    channel : "mix" or int, default="mix"
+        Channel of files that have several: their average, or the one of this index.
+
+    on_bad_clip : {"raise", "nan"}, default="raise"
+        What to do about a clip that is missing, damaged, empty, too short, sampled
+        at too low a rate, or holds NaN. "raise" stops with an error that names it;
+        "nan" gives it no frames, so that it scores NaN and is not trained on, and
+        lists all such clips in one warning.
+
+    dtype : {"float32", "float16"}, default="float32"
+        Type of the frames. float16 halves memory and disk; around 60 dB it resolves
+        0.03 dB.
+
+    cache_dir : str, path-like or None, default=None
+        Folder for the frames, which are then a memory map instead of an array, and
+        are computed once for each recording (known by its content, under any name)
+        and setting. It grows with every new recording; delete it to free the disk.
+
+    n_jobs : int or None, default=None
+        Clips computed in parallel, on joblib's threads or the backend in force
+        (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is all
+        cores.
+
+    verbose : int, default=0
+        Above 0, show progress.
+
+    See Also
+    --------
+    ClipSpectrograms : What is returned; also built from precomputed log-mels.
+    IDConfidenceDetector : What it feeds.
+
+    Notes
+    -----
+    Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
+    313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
+    decode its file. The result has no columns, so ``set_output`` does not apply.
+
+    References
+    ----------
+    Inoue et al., "Detection of Anomalous Sounds for Machine Condition Monitoring
+    using Classification Confidence", DCASE 2020 Workshop, sections 3.1 and 4.1.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import LogMelSegmenter
+    >>> waveforms = np.zeros((2, 10 * 16000))  # two clips of 10 s
+    >>> LogMelSegmenter().fit_transform(waveforms)
+    ClipSpectrograms(2 clips, 128 mels, 10 segments of 96 frames)
+    """
+
+    _parameter_constraints: dict = {
+        "sample_rate": [Interval(Real, 0, None, closed="neither")],
+        "n_fft": [Interval(Integral, 2, None, closed="left")],
+        "hop_length": [Interval(Integral, 1, None, closed="left")],
+        "n_mels": [Interval(Integral, 1, None, closed="left")],
+        "fmin": [Interval(Real, 0, None, closed="left")],
+        "fmax": [Interval(Real, 0, None, closed="neither"), None],
+        "segment_duration": [Interval(Real, 0, None, closed="neither"), None],
+        "segment_hop": [Interval(Real, 0, None, closed="neither")],
+        "channel": [StrOptions({"mix"}), Interval(Integral, 0, None, closed="left")],
+        "on_bad_clip": [StrOptions({"raise", "nan"})],
+        "dtype": [StrOptions({"float32", "float16"})],
+        "cache_dir": [str, PathLike, None],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        sample_rate=16000,
+        n_fft=1024,
+        hop_length=512,
+        n_mels=128,
+        fmin=0.0,
+        fmax=None,
+        segment_duration=3.072,
+        segment_hop=1.536,
+        channel="mix",
+        on_bad_clip="raise",
+        dtype="float32",
+        cache_dir=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.sample_rate = sample_rate
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.n_mels = n_mels
+        self.fmin = fmin
+        self.fmax = fmax
+        self.segment_duration = segment_duration
+        self.segment_hop = segment_hop
+        self.channel = channel
+        self.on_bad_clip = on_bad_clip
+        self.dtype = dtype
+        self.cache_dir = cache_dir
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @validates_parameters(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and the form of X; nothing is learnt or read.
+
+        Parameters
+        ----------
+        X : DataFrame, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : LogMelSegmenter
+            Itself.
+        """
+        Clips.from_X(X)
+        self._segment_frames()
+        return self
+
+    def transform(self, X):
+        """Read the clips and compute their log-mels.
+
+        Parameters
+        ----------
+        X : DataFrame, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            One row for each clip, in the same order.
+
+        Raises
+        ------
+        BadClipError
+            If a clip cannot be used and ``on_bad_clip="raise"``. It is a ValueError,
+            and a FileNotFoundError too where the file is missing.
+        """
+        self._validate_params()
+        segment_frames, segment_hop_frames = self._segment_frames()
+        clips = Clips.from_X(X)
+        recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
+        store = self._open_store(recipe)
+        places = self._read_clips(clips, recipe, store)
+        bounds = self._settle_bounds(clips, places, segment_frames or 1)
+        return ClipSpectrograms(
+            store.frames(),
+            *bounds.T,
+            machine_type=clips.machine_type,
+            machine_id=clips.machine_id,
+            segment_frames=segment_frames,
+            segment_hop_frames=segment_hop_frames,
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+        )
+
+    def _segment_frames(self) -> tuple[int | None, int]:
+        """Length and hop of the segments in frames."""
+        frames_per_second = self.sample_rate / self.hop_length
+        hop = round(self.segment_hop * frames_per_second)
+        length = (
+            None
+            if self.segment_duration is None
+            else round(self.segment_duration * frames_per_second)
+        )
+        if hop == 0 or length == 0:
+            raise ValueError(
+                f"segment_duration={self.segment_duration} s and segment_hop="
+                f"{self.segment_hop} s must each be at least one frame, "
+                f"{1 / frames_per_second:g} s: raise them or lower hop_length"
+            )
+        return length, hop
+
+    def _open_store(self, recipe: Recipe) -> MemoryStore | FileStore:
+        if self.cache_dir is None:
+            return MemoryStore(self.n_mels, self.dtype)
+        return FileStore(self.cache_dir, repr(recipe), self.n_mels, self.dtype)
+
+    def _read_clips(
+        self, clips: Clips, recipe: Recipe, store: MemoryStore | FileStore
+    ) -> list[tuple[int, int] | BadClipError]:
+        """Find each clip's place in the store, after reading those not yet in it."""
+        singles = [clips[row] for row in range(len(clips))]
+        with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
+            keys = list(store.keys(singles, parallel))
+            unread = [row for row, key in enumerate(keys) if store.find(key) is None]
+            progress = tqdm(
+                total=len(unread), desc="log-mel", unit="clip", disable=not self.verbose
+            )
+            for start in range(0, len(unread), _BLOCK):
+                rows = unread[start : start + _BLOCK]
+                results = parallel(delayed(recipe.frames)(singles[row]) for row in rows)
+                store.add({keys[row]: r for row, r in zip(rows, results, strict=True)})
+                self._stop_if_bad(clips, dict(zip(rows, results, strict=True)))
+                progress.update(len(rows))
+            progress.close()
+        return [store.find(key) for key in keys]
+
+    def _settle_bounds(
+        self,
+        clips: Clips,
+        places: list[tuple[int, int] | BadClipError],
+        shortest: int,
+    ) -> np.ndarray:
+        """Apply the policy for bad clips; (start, stop) of each clip, (0, 0) if bad."""
+        places = [self._check_length(place, shortest) for place in places]
+        self._stop_if_bad(clips, dict(enumerate(places)))
+        bad = [f"{clips.name(row)} {p}" for row, p in enumerate(places) if _is_bad(p)]
+        if bad:
+            warnings.warn(
+                f"{len(bad)} of {len(clips)} clips cannot be used and score NaN:\n  "
+                + "\n  ".join(bad),
+                stacklevel=3,
+            )
+        return np.array([(0, 0) if _is_bad(place) else place for place in places])
+
+    def _check_length(
+        self, place: tuple[int, int] | BadClipError, shortest: int
+    ) -> tuple[int, int] | BadClipError:
+        if _is_bad(place) or place[1] - place[0] >= shortest:
+            return place
+        seconds = (place[1] - place[0] - 1) * self.hop_length / self.sample_rate
+        return BadClipError(
+            f"is {seconds:.3g} s; segments need {self.segment_duration:g} s: lower "
+            "segment_duration, pad, or leave it out"
+        )
+
+    def _stop_if_bad(self, clips: Clips, results: dict[int, Any]) -> None:
+        if self.on_bad_clip == "raise":
+            for row, result in results.items():
+                if _is_bad(result):
+                    raise type(result)(f"{clips.name(row)} {result}")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.string = True  # paths
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that a clip's frames depend on besides the clip; sent to the workers."""
+
+    sample_rate: float
+    channel: str | int
+    n_fft: int
+    hop_length: int
+    n_mels: int
+    fmin: float
+    fmax: float | None
+    dtype: str
+
+    def frames(self, clip: Clips) -> np.ndarray | BadClipError:
+        """Read one clip; a bad clip's error is a result, for the caller to judge."""
+        try:
+            samples = clip.read(0, self.sample_rate, self.channel)
+        except BadClipError as error:
+            return error
+        return log_mel_spectrogram(
+            samples,
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+            fmin=self.fmin,
+            fmax=self.fmax,
+        ).astype(self.dtype, copy=False)
+
+
+def _is_bad(place: Any) -> bool:
+    return isinstance(place, BadClipError)

@@ -1,0 +1,354 @@
+"""ClipSpectrograms: the log-mels of many clips, ready to be cut into segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sklearn_asd.audio.clips import (
+    as_labels,
+    as_row_index,
+    count_clips,
+    machine_labels,
+    take,
+)
+
+__all__ = ["ClipSpectrograms", "Windows"]
+
+
+class Windows(NamedTuple):
+    """Windows into the frames of a :class:`ClipSpectrograms`.
+
+    Parameters
+    ----------
+    clip : ndarray of shape (n_windows,), int
+        Row of the clip that each window lies in.
+
+    start : ndarray of shape (n_windows,), int
+        First row of each window in `frames`.
+
+    n_frames : ndarray of shape (n_windows,), int
+        Length of each window.
+    """
+
+    clip: np.ndarray
+    start: np.ndarray
+    n_frames: np.ndarray
+
+    def take(self, index: Any) -> Windows:
+        """Choose some of the windows.
+
+        Parameters
+        ----------
+        index : slice, mask or array of int
+            Which.
+
+        Returns
+        -------
+        windows : Windows
+            The chosen ones.
+        """
+        return Windows(*(column[index] for column in self))
+
+
+class ClipSpectrograms:
+    """Log-mels of many clips in one array, with each clip's bounds and machine.
+
+    What travels between :class:`LogMelSegmenter` and the detectors. A row is a clip;
+    its segments are windows into the shared `frames`, so overlapping segments cost
+    nothing and clips of any length mix. Indexing by integer, slice, mask or index
+    array gives the same kind and shares the frames. ``np.asarray`` gives a dense
+    array where all clips are equally long.
+
+    Parameters
+    ----------
+    frames : ndarray or memmap of shape (total_frames, n_mels), float32 or float16
+        Log-mel frames in dB.
+
+    starts, stops : ndarray of shape (n_clips,) or (n_clips, n_views), int
+        Each clip's rows in `frames`, for every view of it. No frames
+        (``start == stop``) mark a clip that could not be used: it scores NaN.
+
+    machine_type, machine_id : sequence of str or None, default=None
+        Which machine each clip was recorded from.
+
+    segment_frames : int or None, default=96
+        Length of a segment in frames; None takes the whole clip as one segment.
+
+    segment_hop_frames : int, default=48
+        Frames between the starts of successive segments.
+
+    view_names : sequence of str, default=("original",)
+        Names of the views.
+
+    sample_rate, hop_length : number or None, default=None
+        What the frames were made with: Hz, and samples between frames. Detectors
+        refuse to score frames made differently from those they were fitted on; None
+        is not compared.
+
+    Attributes
+    ----------
+    n_mels : int
+        Number of mel bands.
+
+    n_segments : ndarray of shape (n_clips, n_views)
+        Number of segments of each clip and view; 0 where the clip is unusable.
+
+    shape : tuple of int
+        ``(n_clips,)``.
+
+    Notes
+    -----
+    A clip of F frames has ``1 + (F - segment_frames) // segment_hop_frames``
+    segments, counted from its start: a 10 s clip has 313 frames and 5 segments. What
+    is left over at its end, less than a hop, is not heard, as in the paper.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import ClipSpectrograms
+    >>> log_mels = [np.zeros((128, 313)), np.zeros((128, 344))]  # 10 s and 11 s
+    >>> X = ClipSpectrograms.from_arrays(log_mels, machine_id=["00", "02"])
+    >>> X
+    ClipSpectrograms(2 clips, 2 machines, 128 mels, 11 segments of 96 frames)
+    >>> X[1:].n_segments
+    array([[6]])
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        starts: np.ndarray,
+        stops: np.ndarray,
+        *,
+        machine_type: Sequence[Any] | None = None,
+        machine_id: Sequence[Any] | None = None,
+        segment_frames: int | None = 96,
+        segment_hop_frames: int = 48,
+        view_names: Sequence[str] = ("original",),
+        sample_rate: float | None = None,
+        hop_length: int | None = None,
+    ) -> None:
+        self.frames = frames
+        self.starts = _as_clips_by_views(starts)
+        self.stops = _as_clips_by_views(stops)
+        self.machine_type = as_labels(machine_type)
+        self.machine_id = as_labels(machine_id)
+        self.segment_frames = segment_frames
+        self.segment_hop_frames = segment_hop_frames
+        self.view_names = tuple(view_names)
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+
+    @classmethod
+    def from_arrays(
+        cls,
+        log_mels: Iterable[np.ndarray],
+        machine_type: Sequence[Any] | None = None,
+        machine_id: Sequence[Any] | None = None,
+        segment_frames: int | None = 96,
+        segment_hop_frames: int = 48,
+    ) -> ClipSpectrograms:
+        """Build from precomputed log-mels.
+
+        Parameters
+        ----------
+        log_mels : array of shape (n_clips, n_mels, n_frames), or sequence of arrays
+            Log-mels in dB, one (n_mels, n_frames) array for each clip; lengths may
+            differ. float16 is kept; anything else becomes float32.
+
+        machine_type, machine_id : sequence of str or None, default=None
+            Which machine each clip was recorded from.
+
+        segment_frames : int or None, default=96
+            Length of a segment in frames; None takes the whole clip as one segment.
+
+        segment_hop_frames : int, default=48
+            Frames between the starts of successive segments.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            The frames copied into one array.
+
+        Raises
+        ------
+        ValueError
+            If there is no clip, if an array is not 2-D, holds NaN or infinity, has
+            another number of mel bands than the first or fewer frames than a
+            segment, or if there are not as many machines as clips.
+        """
+        arrays = [np.asarray(array) for array in log_mels]
+        _check_segments(segment_frames, segment_hop_frames)
+        _check_log_mels(arrays, segment_frames)
+        for name, column in [("machine_type", machine_type), ("machine_id", machine_id)]:
+            if column is not None and len(column) != len(arrays):
+                raise ValueError(
+                    f"{name} has {len(column)} values for {len(arrays)} clips"
+                )
+        dtype = np.float16 if arrays[0].dtype == np.float16 else np.float32
+        frames = np.concatenate([array.T for array in arrays], dtype=dtype)
+        stops = np.cumsum([array.shape[1] for array in arrays])
+        return cls(
+            frames,
+            np.concatenate([[0], stops[:-1]]),
+            stops,
+            machine_type=machine_type,
+            machine_id=machine_id,
+            segment_frames=segment_frames,
+            segment_hop_frames=segment_hop_frames,
+        )
+
+    @property
+    def n_mels(self) -> int:
+        """Number of mel bands."""
+        return self.frames.shape[1]
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of clips, as scikit-learn asks for it."""
+        return (len(self),)
+
+    @property
+    def n_segments(self) -> np.ndarray:
+        """Number of segments of each clip and view, shape (n_clips, n_views)."""
+        n_frames = self.stops - self.starts
+        if self.segment_frames is None:
+            return (n_frames > 0).astype(int)
+        n_segments = 1 + (n_frames - self.segment_frames) // self.segment_hop_frames
+        return np.maximum(n_segments, 0)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: Any) -> ClipSpectrograms:
+        rows = as_row_index(index, len(self))
+        return ClipSpectrograms(
+            self.frames,
+            self.starts[rows],
+            self.stops[rows],
+            machine_type=take(self.machine_type, rows),
+            machine_id=take(self.machine_id, rows),
+            segment_frames=self.segment_frames,
+            segment_hop_frames=self.segment_hop_frames,
+            view_names=self.view_names,
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+        )
+
+    def __repr__(self) -> str:
+        parts = [count_clips(len(self), machine_labels(self))]
+        if len(self.view_names) > 1:
+            parts.append(f"{len(self.view_names)} views")
+        parts.append(f"{self.n_mels} mels")
+        if self.segment_frames is None:
+            parts.append("whole clips")
+        else:
+            n_segments = self.n_segments.sum()
+            parts.append(f"{n_segments} segments of {self.segment_frames} frames")
+        return f"ClipSpectrograms({', '.join(parts)})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("clips as one dense array are always a copy")
+        lengths = np.unique(self.stops - self.starts)
+        if len(lengths) > 1:
+            raise ValueError(
+                f"clips of {lengths[0]} to {lengths[-1]} frames do not fit one array; "
+                "take them one by one with log_mel(clip)"
+            )
+        rows = self.starts[..., None] + np.arange(*lengths)
+        dense = np.moveaxis(self.frames[rows], -1, -2)  # mel bands before time
+        return (dense[:, 0] if len(self.view_names) == 1 else dense).astype(
+            dtype or self.frames.dtype, copy=False
+        )
+
+    def log_mel(self, clip: int, view: int = 0) -> np.ndarray:
+        """Log-mel of one clip.
+
+        Parameters
+        ----------
+        clip : int
+            Row of the clip.
+
+        view : int, default=0
+            Index into `view_names`.
+
+        Returns
+        -------
+        log_mel : ndarray of shape (n_mels, n_frames)
+            Power in dB, sharing the memory of `frames`.
+        """
+        return self.frames[self.starts[clip, view] : self.stops[clip, view]].T
+
+    def windows(self, view: int = 0) -> Windows:
+        """List the segments of one view of every clip, in the order of the clips.
+
+        Parameters
+        ----------
+        view : int, default=0
+            Index into `view_names`.
+
+        Returns
+        -------
+        windows : Windows
+            One for each segment.
+        """
+        n_segments = self.n_segments[:, view]
+        clip = np.repeat(np.arange(len(self)), n_segments)
+        start = self.starts[clip, view]
+        if self.segment_frames is None:
+            return Windows(clip, start, self.stops[clip, view] - start)
+        first = np.cumsum(n_segments) - n_segments
+        number = np.arange(len(clip)) - first[clip]
+        return Windows(
+            clip,
+            start + number * self.segment_hop_frames,
+            np.full(len(clip), self.segment_frames),
+        )
+
+
+def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:
+    bounds = np.asarray(bounds, dtype=np.int64)
+    return bounds[:, None] if bounds.ndim == 1 else bounds
+
+
+def _check_segments(segment_frames: int | None, segment_hop_frames: int) -> None:
+    if segment_frames is not None and segment_frames < 1:
+        raise ValueError(
+            f"segment_frames is {segment_frames}; it must be at least 1, or None for "
+            "whole clips"
+        )
+    if segment_hop_frames < 1:
+        raise ValueError(
+            f"segment_hop_frames is {segment_hop_frames}; it must be at least 1"
+        )
+
+
+def _check_log_mels(arrays: list[np.ndarray], segment_frames: int | None) -> None:
+    if not arrays:
+        raise ValueError("log_mels holds 0 clips; at least 1 is needed")
+    shortest = segment_frames or 1
+    for clip, array in enumerate(arrays):
+        if array.ndim != 2:
+            raise ValueError(
+                f"clip {clip} has shape {array.shape}; a log-mel is a 2-D array "
+                "(n_mels, n_frames)"
+            )
+        if array.shape[0] != arrays[0].shape[0]:
+            raise ValueError(
+                f"clip {clip} has {array.shape[0]} mel bands and clip 0 has "
+                f"{arrays[0].shape[0]}; log-mels are (n_mels, n_frames) arrays made "
+                "with one setting"
+            )
+        if array.shape[1] < shortest:
+            raise ValueError(
+                f"clip {clip} has {array.shape[1]} frames; segments need {shortest}: "
+                "lower segment_frames, pad, or leave it out"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"clip {clip} holds NaN or infinity: repair or leave it out"
+            )

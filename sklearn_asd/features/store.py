@@ -1,0 +1,252 @@
+"""Where computed frames are kept: in memory, or in a folder that outlives the call."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from sklearn_asd.audio import BadClipError, Clips
+
+__all__ = ["FileStore", "MemoryStore"]
+
+# A clip's rows in the frames, or why it has none.
+Place = tuple[int, int] | BadClipError
+
+
+class MemoryStore:
+    """Frames of clips in memory.
+
+    Parameters
+    ----------
+    n_mels : int
+        Number of mel bands.
+
+    dtype : str
+        Type of the frames.
+    """
+
+    def __init__(self, n_mels: int, dtype: str) -> None:
+        self._arrays = [np.empty((0, n_mels), dtype=dtype)]
+        self._n_frames = 0
+        self._places: dict[Hashable, Place] = {}
+
+    def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
+        """Name the clips: in memory by their rows.
+
+        Parameters
+        ----------
+        clips : list of Clips, each of length 1
+            The clips.
+
+        parallel : joblib.Parallel
+            Not needed here.
+
+        Returns
+        -------
+        keys : iterable of hashable
+            One for each clip.
+        """
+        return range(len(clips))
+
+    def find(self, key: Hashable) -> Place | None:
+        """Find a clip.
+
+        Parameters
+        ----------
+        key : hashable
+            The clip.
+
+        Returns
+        -------
+        place : (start, stop), BadClipError or None
+            Its rows in :meth:`frames`, why it has none, or None if it was not added.
+        """
+        return self._places.get(key)
+
+    def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
+        """Add the frames of some clips.
+
+        Parameters
+        ----------
+        clips : mapping of key to ndarray of shape (n_frames, n_mels) or BadClipError
+            The frames, or why there are none.
+        """
+        for key, frames in clips.items():
+            if isinstance(frames, BadClipError):
+                self._places[key] = frames
+            else:
+                start, self._n_frames = self._n_frames, self._n_frames + len(frames)
+                self._places[key] = (start, self._n_frames)
+                self._arrays.append(frames)
+
+    def frames(self) -> np.ndarray:
+        """Give all frames as one array.
+
+        Returns
+        -------
+        frames : ndarray of shape (n_frames, n_mels)
+            The frames of all clips in the order they were added.
+        """
+        self._arrays = [np.concatenate(self._arrays)]
+        return self._arrays[0]
+
+
+class FileStore:
+    """Frames of clips in a file that is only ever appended to.
+
+    One file of frames for each set of settings, and beside it an SQLite index from
+    a clip's content to its rows. An append is written before it is indexed, in one
+    transaction that locks out other processes: a process that is killed leaves at
+    worst some bytes that nothing points to, which the next append overwrites.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Created if it does not exist.
+
+    settings : str
+        All that the frames depend on besides the clip.
+
+    n_mels : int
+        Number of mel bands.
+
+    dtype : str
+        Type of the frames.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], settings: str, n_mels: int, dtype: str
+    ) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+        self._data = Path(folder) / f"log-mel-{name}.{dtype}"
+        self._index = Path(folder) / f"log-mel-{name}.sqlite"
+        self._n_mels, self._dtype = n_mels, np.dtype(dtype)
+        self._data.touch()
+        with closing(self._connect()) as index, index:
+            index.execute(
+                "CREATE TABLE IF NOT EXISTS clips"
+                " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
+            )
+            # Frames that the file lost, if it was cut short, are computed again.
+            index.execute("DELETE FROM clips WHERE stop > ?", (self._n_frames(),))
+            self._places: dict[Hashable, Place] = self._read_index(index)
+
+    def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
+        """Name the clips by their content.
+
+        Parameters
+        ----------
+        clips : list of Clips, each of length 1
+            The clips.
+
+        parallel : joblib.Parallel
+            Digests them.
+
+        Returns
+        -------
+        keys : iterable of bytes
+            Equal for equal content, under any name.
+        """
+        return parallel(delayed(_digest)(clip) for clip in clips)
+
+    def find(self, key: Hashable) -> Place | None:
+        """Find a clip.
+
+        Parameters
+        ----------
+        key : bytes
+            The clip.
+
+        Returns
+        -------
+        place : (start, stop), BadClipError or None
+            Its rows in :meth:`frames`, why it has none, or None if it is not stored.
+        """
+        return self._places.get(key)
+
+    def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
+        """Append the frames of some clips, unless another process just has.
+
+        Parameters
+        ----------
+        clips : mapping of bytes to ndarray of shape (n_frames, n_mels) or BadClipError
+            The frames. Errors are remembered for this call only.
+        """
+        bad = {k: error for k, error in clips.items() if isinstance(error, BadClipError)}
+        with closing(self._connect()) as index, index:
+            index.execute("BEGIN IMMEDIATE")
+            stored = self._read_index(index)
+            new = {k: v for k, v in clips.items() if k not in stored and k not in bad}
+            added = self._append(new, max((stop for _, stop in stored.values()), default=0))
+            index.executemany(
+                "INSERT INTO clips VALUES (?, ?, ?)",
+                [(key, *bounds) for key, bounds in added.items()],
+            )
+        self._places |= stored | added | bad
+
+    def frames(self) -> np.ndarray:
+        """Map the file into memory.
+
+        Returns
+        -------
+        frames : memmap of shape (n_frames, n_mels)
+            Read-only.
+        """
+        shape = (self._n_frames(), self._n_mels)
+        if shape[0] == 0:  # an empty file cannot be mapped
+            return np.empty(shape, dtype=self._dtype)
+        return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
+
+    def _append(
+        self, clips: dict[Hashable, np.ndarray], start: int
+    ) -> dict[Hashable, tuple[int, int]]:
+        """Write frames from row `start` on, and say where each clip's lie."""
+        added = {}
+        with self._data.open("r+b") as data:
+            data.seek(start * self._bytes_per_frame)
+            for key, frames in clips.items():
+                data.write(np.ascontiguousarray(frames, dtype=self._dtype).data)
+                added[key] = (start, start + len(frames))
+                start += len(frames)
+            data.flush()
+            os.fsync(data.fileno())
+        return added
+
+    @property
+    def _bytes_per_frame(self) -> int:
+        return self._n_mels * self._dtype.itemsize
+
+    def _n_frames(self) -> int:
+        return self._data.stat().st_size // self._bytes_per_frame
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._index, timeout=600)
+
+    @staticmethod
+    def _read_index(index: sqlite3.Connection) -> dict[Hashable, Any]:
+        rows = index.execute("SELECT key, start, stop FROM clips")
+        return {key: (start, stop) for key, start, stop in rows}
+
+
+def _digest(clip: Clips) -> bytes:
+    """Digest one clip's content: the file's bytes, or the samples and their rate."""
+    (source,) = clip.sources
+    if isinstance(source, str | os.PathLike):
+        try:
+            with open(source, "rb") as file:
+                return hashlib.file_digest(file, hashlib.blake2b).digest()
+        except OSError:  # the reader will say what is wrong
+            return os.fsencode(source)
+    samples = np.ascontiguousarray(source)
+    digest = hashlib.blake2b(samples.data)
+    digest.update(repr((samples.dtype.str, samples.shape, clip.sample_rate)).encode())
+    return digest.digest()

@@ -1,0 +1,213 @@
+"""The paper's two networks: log-mel segments in, class logits and an embedding out.
+
+Both end in a maximum over time, so they take segments of any length, and both map
+``(batch, n_mels, n_frames)`` to ``(logits, embedding)``. Any module class that does
+the same can take their place.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+__all__ = ["InoueT18", "PVMilk20"]
+
+
+class PVMilk20(nn.Module):
+    """The small network of Table 1 (a), with convolutions along one axis at a time.
+
+    22,510 parameters with 6 classes, 129 more for each further class.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+
+    n_mels : int, default=128
+        Number of mel bands. The embedding sees one value for each.
+
+    n_embedding : int, default=128
+        Size of the embedding.
+
+    dropout : float, default=0.2
+        Dropout rate before the embedding.
+
+    embedding_activation : {"linear", "relu"}, default="linear"
+        Activation of the embedding, which the paper does not print.
+
+    Attributes
+    ----------
+    min_frames : int
+        Length in frames of the shortest segment the network can take.
+
+    Notes
+    -----
+    Channels are 8-8-16-16-32: the order that gives the published numbers of
+    parameters and, swapped, the printed (freq, 32, time).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_asd.networks import PVMilk20
+    >>> logits, embedding = PVMilk20(n_classes=6)(torch.zeros(2, 128, 96))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 6]), torch.Size([2, 128]))
+    """
+
+    min_frames = 9  # what two convolutions of stride 3 need
+
+    def __init__(
+        self,
+        n_classes: int,
+        n_mels: int = 128,
+        n_embedding: int = 128,
+        dropout: float = 0.2,
+        embedding_activation: str = "linear",
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *_convolve(1, 8, kernel=(7, 1), padding=(3, 0)),
+            *_convolve(8, 8, kernel=(1, 7), stride=(1, 3), padding=(0, 2)),
+            *_convolve(8, 16, kernel=(5, 1), padding=(2, 0)),
+            *_convolve(16, 16, kernel=(5, 1), padding=(2, 0)),
+            *_convolve(16, 32, kernel=(1, 5), stride=(1, 3), padding=(0, 1)),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.embed = _embed(n_mels, n_embedding, embedding_activation)
+        self.classify = nn.Linear(n_embedding, n_classes)
+
+    def forward(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify segments.
+
+        Parameters
+        ----------
+        log_mel : tensor of shape (batch, n_mels, n_frames)
+            Log-mels in dB.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            Class scores before the softmax.
+
+        embedding : tensor of shape (batch, n_embedding)
+            What the logits are a linear function of.
+        """
+        maps = self.features(log_mel.unsqueeze(1))  # (batch, channel, freq, time)
+        loudest = maps.amax(dim=(1, 3))  # swap channel and frequency, global max pool
+        embedding = self.embed(self.dropout(loudest))
+        return self.classify(embedding), embedding
+
+
+class InoueT18(nn.Module):
+    """The larger network, of DCASE 2018 Task 5: all frequencies first, then time.
+
+    396,039 parameters with 7 classes, 129 more for each further class.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+
+    n_mels : int, default=128
+        Number of mel bands; at least 8.
+
+    n_embedding : int, default=128
+        Size of the embedding.
+
+    dropout : (float, float), default=(0.2, 0.5)
+        Dropout rates after the first pooling and before the embedding.
+
+    embedding_activation : {"linear", "relu"}, default="linear"
+        Activation of the embedding, which the paper does not print.
+
+    Attributes
+    ----------
+    min_frames : int
+        Length in frames of the shortest segment the network can take.
+
+    References
+    ----------
+    T. Inoue et al., "Domestic activities classification based on CNN using shuffling
+    and mixing data augmentation", DCASE 2018 Challenge; here with 128 mel bands
+    (section 4.1.2 and Table 1 (b) of the 2020 paper).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_asd.networks import InoueT18
+    >>> logits, embedding = InoueT18(n_classes=7)(torch.zeros(2, 128, 96))
+    >>> logits.shape, embedding.shape
+    (torch.Size([2, 7]), torch.Size([2, 128]))
+    """
+
+    min_frames = 1
+
+    def __init__(
+        self,
+        n_classes: int,
+        n_mels: int = 128,
+        n_embedding: int = 128,
+        dropout: tuple[float, float] = (0.2, 0.5),
+        embedding_activation: str = "linear",
+    ) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 64, (7, 1), padding=(3, 0)),
+            nn.BatchNorm2d(64),
+            # A maximum commutes with ReLU, which is cheaper after it.
+            nn.MaxPool2d((8, 1)),
+            nn.ReLU(),
+            nn.Dropout(dropout[0]),
+            *_convolve(64, 128, kernel=(n_mels // 8, 1)),  # one frequency is left
+            *_convolve(128, 256, kernel=(1, 7), padding=(0, 3)),
+        )
+        self.dropout = nn.Dropout(dropout[1])
+        self.embed = _embed(256, n_embedding, embedding_activation)
+        self.classify = nn.Linear(n_embedding, n_classes)
+
+    def forward(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify segments.
+
+        Parameters
+        ----------
+        log_mel : tensor of shape (batch, n_mels, n_frames)
+            Log-mels in dB.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            Class scores before the softmax.
+
+        embedding : tensor of shape (batch, n_embedding)
+            What the logits are a linear function of.
+        """
+        maps = self.features(log_mel.unsqueeze(1))  # (batch, channel, 1, time)
+        embedding = self.embed(self.dropout(maps.amax(dim=(2, 3))))
+        return self.classify(embedding), embedding
+
+
+def _convolve(
+    n_in: int,
+    n_out: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+) -> tuple[nn.Module, ...]:
+    """Convolution over (frequency, time) with the batch norm and ReLU that follow."""
+    return (
+        nn.Conv2d(n_in, n_out, kernel, stride, padding),
+        nn.BatchNorm2d(n_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _embed(n_in: int, n_embedding: int, activation: str) -> nn.Module:
+    """Dense layer whose output is the embedding."""
+    dense = nn.Linear(n_in, n_embedding)
+    if activation == "linear":
+        return dense
+    if activation == "relu":
+        return nn.Sequential(dense, nn.ReLU())
+    raise ValueError(
+        f'embedding_activation is {activation!r}; it must be "linear" or "relu"'
+    )
