@@ -111,9 +111,7 @@ def read_array(
         )
     with np.errstate(over="ignore"):  # what overflows is reported as infinity below
         samples = samples.astype(np.float32, copy=False)
-    return _resample(
-        _check_samples(samples), array_rate or sample_rate, sample_rate
-    )
+    return _resample(_check_samples(samples), array_rate or sample_rate, sample_rate)
 
 
 def _explain_unreadable(

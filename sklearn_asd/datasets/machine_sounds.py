@@ -99,8 +99,9 @@ _BEARING = {
 def _bearing(m, synth, turns):
     """Balls that roll over a spot: impacts which the turning load swells."""
     times = synth.events(m.ball_pass * turns, jitter=0.0004)
-    load = 1 + 0.5 * np.sin(2 * np.pi * np.interp(times * synth.sample_rate,
-                                                  np.arange(turns.size), turns))
+    load = 1 + 0.5 * np.sin(
+        2 * np.pi * np.interp(times * synth.sample_rate, np.arange(turns.size), turns)
+    )
     shell = synth.modes(m.bearing_pitch * np.array([1.0, 1.31, 1.74]), decay=0.003)
     return m.bearing * synth.place(times, load * synth.strengths(times, 0.3), shell)
 
@@ -423,7 +424,9 @@ def _record(clip, n_samples, sample_rate, snr):
     machine = healthy
     if clip.fault != "none":
         machine = _machine_sound(clip, clip.fault, n_samples, sample_rate)
-    noise = factory_noise(Synthesizer(clip.part_seed("factory"), n_samples, sample_rate))
+    noise = factory_noise(
+        Synthesizer(clip.part_seed("factory"), n_samples, sample_rate)
+    )
     rng = np.random.default_rng(clip.part_seed("microphone"))
     tilt = rng.normal(0, 0.05)
     healthy, machine, noise = (
@@ -441,5 +444,3 @@ def _mix(machine, noise):
     audio = machine + noise
     peak = np.abs(audio).max()
     return (audio * min(1.0, _PEAK_LIMIT / peak)).astype(np.float32)
-
-

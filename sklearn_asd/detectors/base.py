@@ -10,9 +10,10 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._parameters import validates_parameters
+from sklearn_asd._validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
 
-__all__ = ["BaseDetector", "normal_rows"]
+__all__ = ["BaseDetector"]
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, ABC):
@@ -52,7 +53,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
         X = self._check_type(X)
-        X = X[normal_rows(X, y) & X.n_segments.all(axis=1)]
+        X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
         if len(X) == 0:
             raise ValueError(
                 "X holds no usable normal clip to train on: y is -1 for all, or none "
@@ -178,50 +179,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # ClipSpectrograms only
         return tags
-
-
-def normal_rows(X: Any, y: Any) -> np.ndarray:
-    """Tell which clips may be trained on.
-
-    Parameters
-    ----------
-    X : sized
-        The clips.
-
-    y : array-like of shape (n_clips,) or None
-        +1 for normal, -1 for anomalous; None takes all as normal.
-
-    Returns
-    -------
-    normal : ndarray of shape (n_clips,), bool
-        Where y is +1.
-
-    Raises
-    ------
-    ValueError
-        If y has another length, or values other than +1 and -1.
-    """
-    if y is None:
-        return np.ones(len(X), dtype=bool)
-    labels = np.asarray(y)
-    if labels.shape != (len(X),):
-        raise ValueError(
-            f"y has shape {labels.shape} for {len(X)} clips; it needs one label for "
-            "each clip, +1 normal or -1 anomalous, or None if all are normal"
-        )
-    normal = np.array([label is not None and label == 1 for label in labels.tolist()])
-    strange = {
-        str(label)
-        for label, is_normal in zip(labels.tolist(), normal, strict=True)
-        if not is_normal and not (isinstance(label, int | float) and label == -1)
-    }
-    if strange:
-        raise ValueError(
-            f"y holds {', '.join(sorted(strange)[:5])}; its labels are +1 normal and "
-            "-1 anomalous (never machine IDs: those travel in X), or y is None if all "
-            "clips are normal"
-        )
-    return normal
 
 
 def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:

@@ -10,16 +10,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._parameters import Interval, StrOptions
+from sklearn_asd._validation import abbreviate, normal_rows
 from sklearn_asd.audio.clips import machine_labels
-from sklearn_asd.detectors.base import BaseDetector, normal_rows
+from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.networks.training import (
-    NETWORKS,
-    KeepBestEpoch,
+from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
+from sklearn_asd.networks.windows import (
     WindowDataset,
     average_over_clips,
-    fit_net,
-    make_net,
     predict_windows,
 )
 
@@ -258,7 +256,7 @@ class IDConfidenceDetector(BaseDetector):
         if unseen:
             raise ValueError(
                 f"X holds machines that were not among those fitted: "
-                f"{_abbreviate(unseen)}; known are {_abbreviate(self.classes_)}: fit "
+                f"{abbreviate(unseen)}; known are {abbreviate(self.classes_)}: fit "
                 'on their normal recordings too, or set confidence="msp"'
             )
         return np.searchsorted(self.classes_, labels.astype(str))
@@ -313,7 +311,7 @@ class IDConfidenceDetector(BaseDetector):
         """
         check_is_fitted(self)
         X = self._check_type(X)
-        X = X[normal_rows(X, y) & X.n_segments.all(axis=1)]
+        X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
         if len(X) == 0:
             raise ValueError("X holds no usable normal clip to score the classifier by")
         labels = _known_labels(X, "to score the classifier")
@@ -383,12 +381,7 @@ def _known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
     missing = [str(row) for row, label in enumerate(labels) if label is None]
     if missing:
         raise ValueError(
-            f"machine_id is missing for clips {_abbreviate(missing)}, and is needed "
+            f"machine_id is missing for clips {abbreviate(missing)}, and is needed "
             f"{purpose}: fill it in or leave them out"
         )
     return labels
-
-
-def _abbreviate(names, limit=8):
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -183,7 +183,10 @@ class ClipSpectrograms:
         arrays = [np.asarray(array) for array in log_mels]
         _check_segments(segment_frames, segment_hop_frames)
         _check_log_mels(arrays, segment_frames)
-        for name, column in [("machine_type", machine_type), ("machine_id", machine_id)]:
+        for name, column in [
+            ("machine_type", machine_type),
+            ("machine_id", machine_id),
+        ]:
             if column is not None and len(column) != len(arrays):
                 raise ValueError(
                     f"{name} has {len(column)} values for {len(arrays)} clips"

@@ -181,12 +181,16 @@ class FileStore:
         clips : mapping of bytes to ndarray of shape (n_frames, n_mels) or BadClipError
             The frames. Errors are remembered for this call only.
         """
-        bad = {k: error for k, error in clips.items() if isinstance(error, BadClipError)}
+        bad = {
+            k: error for k, error in clips.items() if isinstance(error, BadClipError)
+        }
         with closing(self._connect()) as index, index:
             index.execute("BEGIN IMMEDIATE")
             stored = self._read_index(index)
             new = {k: v for k, v in clips.items() if k not in stored and k not in bad}
-            added = self._append(new, max((stop for _, stop in stored.values()), default=0))
+            added = self._append(
+                new, max((stop for _, stop in stored.values()), default=0)
+            )
             index.executemany(
                 "INSERT INTO clips VALUES (?, ?, ?)",
                 [(key, *bounds) for key, bounds in added.items()],

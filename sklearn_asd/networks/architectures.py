@@ -151,6 +151,8 @@ class InoueT18(nn.Module):
         embedding_activation: str = "linear",
     ) -> None:
         super().__init__()
+        if n_mels < 8:
+            raise ValueError(f"InoueT18 needs at least 8 mel bands, got {n_mels}")
         self.features = nn.Sequential(
             nn.Conv2d(1, 64, (7, 1), padding=(3, 0)),
             nn.BatchNorm2d(64),

@@ -11,27 +11,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import special
+from scipy.special import log_softmax
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
-from torch.utils.data import Dataset
 
-from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
 from sklearn_asd.networks.losses import CenterLoss
 from sklearn_asd.networks.memory import reuse_large_blocks
+from sklearn_asd.networks.windows import (
+    WindowDataset,
+    average_over_clips,
+    predict_windows,
+)
 
 __all__ = [
     "NETWORKS",
     "AutocastNet",
     "KeepBestEpoch",
-    "WindowDataset",
-    "average_over_clips",
-    "choose_device",
     "fit_net",
     "make_net",
-    "predict_windows",
 ]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -39,67 +39,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "inouet18": InoueT18,
 }
 
-# Frames scored at once: more do not fit the processor's cache.
-_FRAMES_SCORED_AT_ONCE = 64 * 96
-
-
-class WindowDataset(Dataset):
-    """Windows of spectrograms with their classes, gathered a batch at a time.
-
-    Parameters
-    ----------
-    spectrograms : ClipSpectrograms
-        Where the windows lie.
-
-    windows : Windows
-        The windows. Longer ones than the shortest are cut to its length, at a place
-        drawn anew each time from torch's generator.
-
-    y : ndarray of shape (n_windows,), int
-        Class of each window.
-    """
-
-    def __init__(
-        self, spectrograms: ClipSpectrograms, windows: Windows, y: np.ndarray
-    ) -> None:
-        self.frames = spectrograms.frames
-        self.start = windows.start
-        self.n_frames = int(windows.n_frames.min())
-        self.spare = windows.n_frames - self.n_frames
-        self.y = torch.as_tensor(y)
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather a batch in one go; the loader then has nothing to collate."""
-        start, spare = self.start[indices], self.spare[indices]
-        if spare.any():
-            start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
-        return gather(self.frames, start, self.n_frames), self.y[indices]
-
-
-def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor:
-    """Copy windows of one length out of the frames.
-
-    Parameters
-    ----------
-    frames : ndarray of shape (total_frames, n_mels)
-        Frames in dB.
-
-    start : ndarray of shape (n_windows,)
-        First row of each window.
-
-    n_frames : int
-        Length of the windows.
-
-    Returns
-    -------
-    log_mel : tensor of shape (n_windows, n_mels, n_frames), float32
-        The windows, as networks take them.
-    """
-    windows = frames[start[:, None] + np.arange(n_frames)]
-    return torch.from_numpy(windows.astype(np.float32, copy=False)).transpose(1, 2)
+# torch 2.13 on a CPU: a bfloat16 convolution whose kernel reaches over both ends of
+# its input reads what lies beyond, and gives NaN. pvmilk20 meets that below 14 frames.
+_MIN_FRAMES_BFLOAT16 = 32
 
 
 class AutocastNet(NeuralNet):
@@ -146,32 +88,47 @@ class KeepBestEpoch(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Forget earlier trainings."""
-        self.best_ = (-1.0, 0.0)
+        self.best_ = (-1.0, 0.0)  # accuracy, minus the loss
         self.best_epoch_ = 0
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Classify the held-out clips, and remember the network if it is the best."""
-        windows = self.spectrograms.windows()
-        logits, _ = predict_windows(net, self.spectrograms, windows)
-        own = special.log_softmax(logits, axis=1)[
-            np.arange(len(logits)), self.y[windows.clip]
-        ]
-        probabilities = average_over_clips(
-            special.softmax(logits, axis=1), windows.clip, len(self.y)
-        )
-        accuracy = float(np.mean(probabilities.argmax(axis=1) == self.y))
-        net.history.record("valid_loss", -float(own.mean()))
+        """Rate the network, and remember it if it is the best so far."""
+        accuracy, loss = self.rate(net)
+        net.history.record("valid_loss", loss)
         net.history.record("valid_accuracy", accuracy)
-        if (accuracy, own.mean()) > self.best_:
-            self.best_ = (accuracy, own.mean())
+        if (accuracy, -loss) > self.best_:
+            self.best_ = (accuracy, -loss)
             self.best_epoch_ = len(net.history)
-            self.state_ = copy.deepcopy(
+            self.states_ = copy.deepcopy(
                 (net.module_.state_dict(), net.criterion_.state_dict())
             )
 
+    def rate(self, net: NeuralNet) -> tuple[float, float]:
+        """Classify the held-out clips.
+
+        Parameters
+        ----------
+        net : skorch net
+            In training.
+
+        Returns
+        -------
+        accuracy : float in [0, 1]
+            Share of the clips recognised, by the mean probabilities of a clip.
+
+        loss : float
+            Mean cross-entropy of their segments.
+        """
+        windows = self.spectrograms.windows()
+        logits, _ = predict_windows(net, self.spectrograms, windows)
+        log_p = log_softmax(logits, axis=1)
+        p = average_over_clips(np.exp(log_p), windows.clip, len(self.y))
+        own = log_p[np.arange(len(log_p)), self.y[windows.clip]]
+        return float(np.mean(p.argmax(axis=1) == self.y)), -float(own.mean())
+
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Restore the best network and its centres."""
-        module_state, criterion_state = self.state_
+        module_state, criterion_state = self.states_
         net.module_.load_state_dict(module_state)
         net.criterion_.load_state_dict(criterion_state)
 
@@ -258,7 +215,7 @@ def make_net(
         iterator_train__collate_fn=_pass_through,
         train_split=None,
         device=device,
-        autocast=uses_bfloat16(precision, device),
+        autocast=uses_bfloat16(precision, device, n_frames),
         verbose=verbose,
     )
 
@@ -294,6 +251,11 @@ def fit_net(
 
     centers : ndarray of shape (n_classes, n_embedding) or None
         The centres of the centre loss, if its weight is not 0.
+
+    Raises
+    ------
+    ValueError
+        If the loss became NaN or infinite.
     """
     if validation is not None:
         net.callbacks = [("keep_best_epoch", validation)]
@@ -304,87 +266,18 @@ def fit_net(
         net.fit_loop(dataset)
         net.notify("on_train_end", X=dataset, y=None)
     history = _tabulate(net, validation)
+    if not np.isfinite(history["train_loss"]).all():
+        raise ValueError(
+            f"the training loss is {history['train_loss'].iloc[-1]} after epoch "
+            f"{len(history)}: lower lr or center_lr"
+            + (', or set precision="float32"' if net.autocast else "")
+        )
     centers = getattr(net.criterion_, "centers", None)
     net.trim_for_prediction()
     return history, None if centers is None else centers.cpu().numpy()
 
 
-def predict_windows(
-    net: NeuralNet, spectrograms: ClipSpectrograms, windows: Windows
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run a trained net on windows, in float32.
-
-    Windows of one length share a batch and are never padded, so that no window's
-    result depends on the others.
-
-    Parameters
-    ----------
-    net : skorch net
-        Initialised.
-
-    spectrograms : ClipSpectrograms
-        Where the windows lie.
-
-    windows : Windows
-        The windows; at least one.
-
-    Returns
-    -------
-    logits : ndarray of shape (n_windows, n_classes), float64
-        Class scores before the softmax.
-
-    embedding : ndarray of shape (n_windows, n_embedding), float32
-        The embedding.
-    """
-    module = net.module_.eval()
-    order, outputs = [], []
-    with torch.inference_mode():
-        for n_frames in np.unique(windows.n_frames):
-            same = np.flatnonzero(windows.n_frames == n_frames)
-            batch_size = max(1, _FRAMES_SCORED_AT_ONCE // n_frames)
-            for first in range(0, len(same), batch_size):
-                rows = same[first : first + batch_size]
-                batch = gather(spectrograms.frames, windows.start[rows], n_frames)
-                outputs.append([o.cpu() for o in module(batch.to(net.device))])
-                order.append(rows)
-    inverse = np.argsort(np.concatenate(order))
-    logits, embedding = (
-        torch.cat(parts).numpy()[inverse] for parts in zip(*outputs, strict=True)
-    )
-    return logits.astype(np.float64), embedding
-
-
-def average_over_clips(
-    values: np.ndarray, clip: np.ndarray, n_clips: int
-) -> np.ndarray:
-    """Average the values of each clip's windows.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_windows, ...)
-        A value for each window.
-
-    clip : ndarray of shape (n_windows,), int
-        The clip of each window.
-
-    n_clips : int
-        Number of clips.
-
-    Returns
-    -------
-    means : ndarray of shape (n_clips, ...), float64
-        NaN for clips without windows.
-    """
-    sums = np.zeros((n_clips, *values.shape[1:]))
-    np.add.at(sums, clip, values)
-    counts = np.bincount(clip, minlength=n_clips).astype(float)
-    counts[counts == 0] = np.nan
-    return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def check_network(
-    factory: Any, n_classes: int, n_mels: int, n_frames: int
-) -> int:
+def check_network(factory: Any, n_classes: int, n_mels: int, n_frames: int) -> int:
     """Try a network on silence, and measure its embedding.
 
     Parameters
@@ -451,16 +344,20 @@ def choose_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def uses_bfloat16(precision: str, device: str) -> bool:
+def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
     """Tell whether to train in bfloat16.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 where the processor computes in it.
+        "auto" is bfloat16 where the processor computes in it, but for windows so
+        short that its convolutions are not to be trusted.
 
     device : str
         From :func:`choose_device`.
+
+    n_frames : int
+        Length of the training windows.
 
     Returns
     -------
@@ -471,6 +368,8 @@ def uses_bfloat16(precision: str, device: str) -> bool:
         return precision == "bfloat16"
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if n_frames < _MIN_FRAMES_BFLOAT16:
+        return False
     return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 

@@ -1,0 +1,47 @@
+# Each target makes .venv if need be, installs into it what it needs, and runs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SET_UP := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: demo test test-slow lint clean
+
+## Train on built-in sounds and print a table of results. DATA=<folder> takes real
+## recordings instead, and ID=<column> what tells their machines apart.
+demo: .venv/.demo
+	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(ID),--machine-id "$(ID)")
+
+## Run the tests, but for those that train for minutes.
+test: .venv/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+## Run the tests that train for minutes on real recordings.
+test-slow: .venv/.test
+	$(BIN)/python -m pytest -m slow tests
+
+## Check style, docstrings and types.
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'sklearn_asd/*.py')
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/.python:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.demo: .venv/.python $(SET_UP)
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.test: .venv/.python $(SET_UP)
+	$(INSTALL) -e ".[test]"
+	touch $@
+
+.venv/.dev: .venv/.python $(SET_UP)
+	$(INSTALL) -e ".[dev]"
+	touch $@

@@ -1,0 +1,80 @@
+"""Checks of labels and pieces of messages that several parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["abbreviate", "normal_rows"]
+
+
+def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
+    """Tell which clips are normal.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_clips,) or None
+        +1 for normal clips, -1 for anomalous ones; None takes all as normal.
+
+    n_clips : int
+        Number of clips.
+
+    Returns
+    -------
+    normal : ndarray of shape (n_clips,), bool
+        Where y is +1.
+
+    Raises
+    ------
+    ValueError
+        If y has another length, or values other than +1 and -1.
+    """
+    if y is None:
+        return np.ones(n_clips, dtype=bool)
+    labels = np.asarray(y, dtype=object)
+    if labels.shape != (n_clips,):
+        raise ValueError(
+            f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
+            "each clip, +1 normal or -1 anomalous, or None if all are normal"
+        )
+    signs = [_sign(label) for label in labels]
+    if None in signs:
+        strange = [
+            str(x) for x, sign in zip(labels, signs, strict=True) if sign is None
+        ]
+        raise ValueError(
+            f"y holds {abbreviate(sorted(set(strange)))}; labels are +1 normal and -1 "
+            "anomalous, or y is None if all clips are normal. Machine IDs travel in X, "
+            "as the column machine_id"
+        )
+    return np.array(signs) == 1
+
+
+def abbreviate(names: Sequence[Any], limit: int = 8) -> str:
+    """List some names, and say how many more there are.
+
+    Parameters
+    ----------
+    names : sequence
+        The names.
+
+    limit : int, default=8
+        How many to list.
+
+    Returns
+    -------
+    text : str
+        Such as "a, b and 5 more".
+    """
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(str(name) for name in names[:limit]) + more
+
+
+def _sign(label: Any) -> int | None:
+    """+1 or -1 as a number of any type; None for anything else, also True."""
+    if isinstance(label, int | float | np.number) and not isinstance(label, bool):
+        return {1: 1, -1: -1}.get(label)
+    return None

@@ -1,0 +1,150 @@
+"""Windows of spectrograms on their way into a network, and what comes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch.utils.data import Dataset
+
+from sklearn_asd.features import ClipSpectrograms, Windows
+
+__all__ = ["WindowDataset", "average_over_clips", "gather", "predict_windows"]
+
+# Frames scored at once: more do not fit the processor's cache.
+_FRAMES_SCORED_AT_ONCE = 64 * 96
+
+
+class WindowDataset(Dataset):
+    """Windows of spectrograms with their classes, gathered a batch at a time.
+
+    Parameters
+    ----------
+    spectrograms : ClipSpectrograms
+        Where the windows lie.
+
+    windows : Windows
+        The windows. Longer ones than the shortest are cut to its length, at a place
+        drawn anew each time from torch's generator.
+
+    y : ndarray of shape (n_windows,), int
+        Class of each window.
+    """
+
+    def __init__(
+        self, spectrograms: ClipSpectrograms, windows: Windows, y: np.ndarray
+    ) -> None:
+        self.frames = spectrograms.frames
+        self.start = windows.start
+        self.n_frames = int(windows.n_frames.min())
+        self.spare = windows.n_frames - self.n_frames
+        self.y = torch.as_tensor(y)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather a batch in one go; the loader then has nothing to collate."""
+        start, spare = self.start[indices], self.spare[indices]
+        if spare.any():
+            start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
+        return gather(self.frames, start, self.n_frames), self.y[indices]
+
+
+def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor:
+    """Copy windows of one length out of the frames.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (total_frames, n_mels)
+        Frames in dB.
+
+    start : ndarray of shape (n_windows,)
+        First row of each window.
+
+    n_frames : int
+        Length of the windows.
+
+    Returns
+    -------
+    log_mel : tensor of shape (n_windows, n_mels, n_frames), float32
+        The windows, as networks take them.
+    """
+    windows = frames[start[:, None] + np.arange(n_frames)]
+    return torch.from_numpy(windows.astype(np.float32, copy=False)).transpose(1, 2)
+
+
+def predict_windows(
+    net: NeuralNet, spectrograms: ClipSpectrograms, windows: Windows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run a trained net on windows, in float32.
+
+    Windows of one length share a batch and are never padded, so that no window's
+    result depends on the others.
+
+    Parameters
+    ----------
+    net : skorch net
+        Initialised.
+
+    spectrograms : ClipSpectrograms
+        Where the windows lie.
+
+    windows : Windows
+        The windows.
+
+    Returns
+    -------
+    logits : ndarray of shape (n_windows, n_classes), float64
+        Class scores before the softmax.
+
+    embedding : ndarray of shape (n_windows, n_embedding), float32
+        The embedding.
+    """
+    if len(windows.clip) == 0:
+        logits = np.empty((0, net.module__n_classes))
+        return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
+    module = net.module_.eval()
+    order, outputs = [], []
+    with torch.inference_mode():
+        for n_frames in np.unique(windows.n_frames):
+            same = np.flatnonzero(windows.n_frames == n_frames)
+            batch_size = max(1, _FRAMES_SCORED_AT_ONCE // n_frames)
+            for first in range(0, len(same), batch_size):
+                rows = same[first : first + batch_size]
+                batch = gather(spectrograms.frames, windows.start[rows], n_frames)
+                outputs.append([o.cpu() for o in module(batch.to(net.device))])
+                order.append(rows)
+    inverse = np.argsort(np.concatenate(order))
+    logits, embedding = (
+        torch.cat(parts).numpy()[inverse] for parts in zip(*outputs, strict=True)
+    )
+    return logits.astype(np.float64), embedding
+
+
+def average_over_clips(
+    values: np.ndarray, clip: np.ndarray, n_clips: int
+) -> np.ndarray:
+    """Average the values of each clip's windows.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_windows, ...)
+        A value for each window.
+
+    clip : ndarray of shape (n_windows,), int
+        The clip of each window.
+
+    n_clips : int
+        Number of clips.
+
+    Returns
+    -------
+    means : ndarray of shape (n_clips, ...), float64
+        NaN for clips without windows.
+    """
+    sums = np.zeros((n_clips, *values.shape[1:]))
+    np.add.at(sums, clip, values)
+    counts = np.bincount(clip, minlength=n_clips).astype(float)
+    counts[counts == 0] = np.nan
+    return sums / counts.reshape(-1, *[1] * (values.ndim - 1))

@@ -1,0 +1,102 @@
+import pytest
+import torch
+
+from sklearn_asd.networks import InoueT18, PVMilk20
+
+
+def count_parameters(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("network", "n_classes", "n_parameters"),
+    [
+        (PVMilk20, 6, 22_510),
+        (PVMilk20, 41, 27_025),
+        (InoueT18, 7, 396_039),
+        (InoueT18, 63, 403_263),
+    ],
+)
+def test_numbers_of_parameters_are_the_published_ones(network, n_classes, n_parameters):
+    assert count_parameters(network(n_classes)) == n_parameters
+
+
+def test_pvmilk20_has_the_printed_layers():
+    convolutions = [
+        (m.out_channels, m.kernel_size, m.stride, m.padding, m.bias is not None)
+        for m in PVMilk20(6).features
+        if isinstance(m, torch.nn.Conv2d)
+    ]
+    assert convolutions == [
+        (8, (7, 1), (1, 1), (3, 0), True),
+        (8, (1, 7), (1, 3), (0, 2), True),
+        (16, (5, 1), (1, 1), (2, 0), True),
+        (16, (5, 1), (1, 1), (2, 0), True),
+        (32, (1, 5), (1, 3), (0, 1), True),
+    ]
+
+
+def test_inouet18_pools_before_relu_with_the_result_of_the_printed_order():
+    network = InoueT18(7).eval()
+    log_mel = torch.randn(2, 128, 96)
+    conv, norm, pool, *rest = network.features
+    maps = pool(torch.relu(norm(conv(log_mel.unsqueeze(1)))))
+    for layer in rest:
+        maps = layer(maps)
+    expected = network.embed(maps.amax(dim=(2, 3)))
+    torch.testing.assert_close(network(log_mel)[1], expected)
+
+
+@pytest.mark.parametrize("network", [PVMilk20, InoueT18])
+@pytest.mark.parametrize("n_frames", [96, 313, 344])
+def test_any_length_gives_logits_and_embedding(network, n_frames):
+    logits, embedding = network(5, n_embedding=32)(torch.randn(3, 128, n_frames))
+    assert logits.shape == (3, 5)
+    assert embedding.shape == (3, 32)
+
+
+@pytest.mark.parametrize("network", [PVMilk20, InoueT18])
+def test_min_frames_is_the_shortest_that_works(network):
+    module = network(5).eval()
+    module(torch.zeros(1, 128, network.min_frames))
+    if network.min_frames > 1:
+        with pytest.raises(RuntimeError):
+            module(torch.zeros(1, 128, network.min_frames - 1))
+
+
+@pytest.mark.parametrize("network", [PVMilk20, InoueT18])
+def test_other_numbers_of_mel_bands_work(network):
+    logits, _ = network(5, n_mels=64)(torch.randn(2, 64, 96))
+    assert logits.shape == (2, 5)
+
+
+def test_logits_are_linear_in_the_embedding():
+    network = PVMilk20(5).eval()
+    logits, embedding = network(torch.randn(4, 128, 96))
+    torch.testing.assert_close(network.classify(embedding), logits)
+
+
+@pytest.mark.parametrize("network", [PVMilk20, InoueT18])
+def test_relu_embedding_is_never_negative_and_linear_is(network):
+    log_mel = torch.randn(8, 128, 96)
+    relu = network(5, embedding_activation="relu")(log_mel)[1]
+    linear = network(5)(log_mel)[1]
+    assert relu.min() == 0
+    assert linear.min() < 0
+
+
+def test_unknown_activation_and_too_few_mel_bands_are_refused():
+    with pytest.raises(ValueError, match=r"'tanh'.*\"linear\" or \"relu\""):
+        PVMilk20(5, embedding_activation="tanh")
+    with pytest.raises(ValueError, match="at least 8 mel bands, got 7"):
+        InoueT18(5, n_mels=7)
+
+
+def test_dropout_rates_are_parameters():
+    def rates(network):
+        return [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)]
+
+    assert rates(PVMilk20(5)) == [0.2]
+    assert rates(PVMilk20(5, dropout=0.1)) == [0.1]
+    assert rates(InoueT18(5)) == [0.2, 0.5]
+    assert rates(InoueT18(5, dropout=(0.0, 0.3))) == [0.0, 0.3]

@@ -1,0 +1,269 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_asd import ClipSpectrograms
+from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks.training import (
+    KeepBestEpoch,
+    check_network,
+    choose_device,
+    fit_net,
+    make_net,
+    uses_bfloat16,
+)
+from sklearn_asd.networks.windows import (
+    WindowDataset,
+    average_over_clips,
+    gather,
+    predict_windows,
+)
+
+PARAMETERS = {
+    "n_classes": 2,
+    "n_mels": 8,
+    "n_frames": 12,
+    "n_windows": 20,
+    "center_loss_weight": 0.1,
+    "center_lr": 0.5,
+    "lr": 1e-3,
+    "batch_size": 8,
+    "max_epochs": 3,
+    "device": "cpu",
+    "precision": "float32",
+    "verbose": 0,
+}
+
+
+@pytest.fixture
+def spectrograms():
+    """20 clips of 20 frames, of two machines that differ in level."""
+    rng = np.random.default_rng(0)
+    level = np.repeat([0.0, 3.0], 10)[:, None, None]
+    return ClipSpectrograms.from_arrays(
+        rng.normal(size=(20, 8, 20)) + level,
+        machine_id=np.repeat(["00", "02"], 10),
+        segment_frames=12,
+        segment_hop_frames=12,
+    )
+
+
+@pytest.fixture
+def dataset(spectrograms):
+    return WindowDataset(spectrograms, spectrograms.windows(), np.repeat([0, 1], 10))
+
+
+def test_a_batch_is_the_windows_asked_for_with_mel_bands_first():
+    frames = np.arange(40.0).reshape(20, 2)  # frame t holds 2 t and 2 t + 1
+    batch = gather(frames, np.array([0, 7]), 3)
+    expected = [[[0, 2, 4], [1, 3, 5]], [[14, 16, 18], [15, 17, 19]]]
+    assert batch.dtype == torch.float32
+    np.testing.assert_array_equal(batch, expected)
+
+
+def test_a_dataset_gathers_windows_with_their_classes(spectrograms, dataset):
+    log_mel, y = dataset.__getitems__([0, 19])
+    np.testing.assert_array_equal(log_mel[1], spectrograms.log_mel(19)[:, :12])
+    assert y.tolist() == [0, 1]
+
+
+def test_longer_windows_are_cut_at_random_to_the_shortest():
+    log_mels = [np.arange(5.0)[None], np.arange(9.0)[None]]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    dataset = WindowDataset(X, X.windows(), np.array([0, 1]))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        batches = [dataset.__getitems__([0, 1])[0][:, 0].numpy() for _ in range(99)]
+    for short, long in batches:
+        np.testing.assert_array_equal(short, np.arange(5.0))
+        np.testing.assert_array_equal(long, long[0] + np.arange(5.0))
+    assert {float(long[0]) for _, long in batches} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("n_windows", "batch_size", "expected"), [(20, 8, 7), (801, 400, 267), (5, 8, 5)]
+)
+def test_an_epoch_is_cut_into_equal_batches(n_windows, batch_size, expected):
+    changes = {"n_windows": n_windows, "batch_size": batch_size}
+    assert make_net("pvmilk20", **PARAMETERS | changes).batch_size == expected
+
+
+def test_training_learns_and_keeps_a_history(dataset):
+    net = make_net("pvmilk20", **PARAMETERS | {"max_epochs": 30})
+    history, centers = fit_net(net, dataset, seed=0)
+    assert list(history) == ["epoch", "train_loss", "seconds", "kept"]
+    assert history["epoch"].tolist() == list(range(1, 31))
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+    assert history.loc[history["kept"], "epoch"].tolist() == [30]
+    assert centers.shape == (2, 128)
+    assert np.isfinite(centers).all()
+
+
+def test_one_forward_and_one_backward_pass_for_each_batch(dataset):
+    passes = {"forward": 0, "backward": 0}
+
+    class Counting(PVMilk20):
+        def forward(self, log_mel):
+            if self.training:
+                passes["forward"] += 1
+                log_mel.requires_grad_().register_hook(self.count)
+            return super().forward(log_mel)
+
+        def count(self, gradient):
+            passes["backward"] += 1
+
+    fit_net(make_net(Counting, **PARAMETERS), dataset, seed=0)
+    assert passes == {"forward": 9, "backward": 9}  # 3 epochs of 3 batches
+
+
+def test_the_seed_alone_decides_and_global_generators_are_untouched(dataset):
+    torch.manual_seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    losses = [
+        fit_net(make_net("pvmilk20", **PARAMETERS), dataset, seed=seed)[0]["train_loss"]
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0].equals(losses[1])
+    assert not losses[0].equals(losses[2])
+    torch.testing.assert_close(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_the_epoch_that_classifies_held_out_clips_best_is_restored(
+    spectrograms, dataset, monkeypatch
+):
+    states, accuracies = [], iter([0.5, 0.9, 0.9, 0.7])
+    losses = iter([1.0, 0.5, 0.4, 0.3])
+    validation = KeepBestEpoch(spectrograms, np.repeat([0, 1], 10))
+
+    def rate(net):
+        states.append(net.module_.state_dict()["classify.weight"].clone())
+        return next(accuracies), next(losses)
+
+    monkeypatch.setattr(validation, "rate", rate)
+    net = make_net("pvmilk20", **PARAMETERS | {"max_epochs": 4})
+    history, _ = fit_net(net, dataset, 0, validation)
+    assert history["valid_accuracy"].tolist() == [0.5, 0.9, 0.9, 0.7]
+    assert history.loc[history["kept"], "epoch"].tolist() == [3]  # the lower loss
+    torch.testing.assert_close(net.module_.classify.weight, states[2])
+    assert not torch.equal(states[2], states[3])
+
+
+def test_validation_rates_clips_not_segments(spectrograms):
+    """A clip with one segment right for sure and one barely wrong is recognised."""
+    X = ClipSpectrograms.from_arrays(
+        np.zeros((2, 1, 4)), segment_frames=2, segment_hop_frames=2
+    )
+    logits = np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.2, 0.8]])
+    net = FixedNet(logits)
+    accuracy, loss = KeepBestEpoch(X, np.array([0, 1])).rate(net)
+    assert accuracy == 1.0
+    assert loss == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.8]).mean(), abs=1e-6)
+
+
+class FixedNet:
+    """Stands in for a skorch net; returns its logits in order."""
+
+    device = "cpu"
+
+    def __init__(self, logits):
+        self.logits = torch.tensor(logits, dtype=torch.float32)
+        self.module_ = self
+
+    def eval(self):
+        return self
+
+    def __call__(self, log_mel):
+        return self.logits, torch.zeros(len(log_mel), 1)
+
+
+def test_windows_of_mixed_lengths_come_back_in_order(dataset):
+    net = make_net("pvmilk20", **PARAMETERS)
+    fit_net(net, dataset, seed=0)
+    rng = np.random.default_rng(0)
+    log_mels = [rng.normal(size=(8, n)) for n in (12, 30, 12, 17, 30)]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    together = predict_windows(net, X, X.windows())
+    for clip in range(5):
+        alone = predict_windows(net, X[clip], X[clip].windows())
+        for one, all_ in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one[0], all_[clip], atol=1e-5)
+
+
+def test_no_windows_give_empty_predictions(spectrograms, dataset):
+    net = make_net("pvmilk20", **PARAMETERS)
+    fit_net(net, dataset, seed=0)
+    windows = spectrograms.windows().take(slice(0, 0))
+    logits, embedding = predict_windows(net, spectrograms, windows)
+    assert logits.shape == (0, 2)
+    assert embedding.shape == (0, 128)
+
+
+def test_averages_over_clips_by_hand():
+    values = np.array([[1.0, 10.0], [3.0, 20.0], [5.0, 0.0]])
+    means = average_over_clips(values, np.array([0, 0, 2]), 3)
+    np.testing.assert_array_equal(means, [[2, 15], [np.nan, np.nan], [5, 0]])
+
+
+def test_a_network_that_breaks_the_contract_is_explained():
+    class Bare(nn.Module):
+        def __init__(self, n_classes, n_mels):
+            super().__init__()
+            self.dense = nn.Linear(n_mels, n_classes)
+
+        def forward(self, log_mel):
+            return self.dense(log_mel.mean(dim=2))
+
+    with pytest.raises(ValueError, match=r"Bare must return a tuple \(logits, embed"):
+        check_network(Bare, n_classes=3, n_mels=8, n_frames=12)
+    with pytest.raises(ValueError, match="at least 9 frames, got 8"):
+        check_network(PVMilk20, n_classes=3, n_mels=8, n_frames=8)
+    assert check_network(PVMilk20, n_classes=3, n_mels=8, n_frames=9) == 128
+
+
+def test_auto_device_is_cuda_where_there_is_one(monkeypatch):
+    for available, device in [(True, "cuda"), (False, "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda a=available: a)
+        assert choose_device("auto") == device
+        assert choose_device("cpu") == "cpu"
+
+
+def test_auto_precision_is_bfloat16_where_the_processor_can_be_trusted(monkeypatch):
+    assert uses_bfloat16("bfloat16", "cpu", 12)
+    assert not uses_bfloat16("float32", "cpu", 96)
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda h=has_it: h)
+        assert uses_bfloat16("auto", "cpu", 96) == has_it
+        assert not uses_bfloat16("auto", "cpu", 12)
+
+
+def test_bfloat16_training_keeps_weights_in_float32_and_learns():
+    rng = np.random.default_rng(0)
+    log_mels = rng.normal(size=(20, 8, 40)) + np.repeat([0.0, 3.0], 10)[:, None, None]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=40)
+    dataset = WindowDataset(X, X.windows(), np.repeat([0, 1], 10))
+    changes = {"precision": "bfloat16", "n_frames": 40, "max_epochs": 20}
+    net = make_net("pvmilk20", **PARAMETERS | changes)
+    history, _ = fit_net(net, dataset, seed=0)
+    assert {p.dtype for p in net.module_.parameters()} == {torch.float32}
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
+
+
+def test_a_loss_that_diverges_is_an_error_with_the_remedy(dataset):
+    net = make_net("pvmilk20", **PARAMETERS | {"lr": 1e30})
+    with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower lr or center_lr"):
+        fit_net(net, dataset, seed=0)
+
+
+def test_ctrl_c_stops_the_training():
+    class Interrupted(PVMilk20):
+        def forward(self, log_mel):
+            if self.training:
+                raise KeyboardInterrupt
+            return super().forward(log_mel)
+
+    X = ClipSpectrograms.from_arrays(np.zeros((4, 8, 12)), segment_frames=12)
+    net = make_net(Interrupted, **PARAMETERS)
+    with pytest.raises(KeyboardInterrupt):
+        fit_net(net, WindowDataset(X, X.windows(), np.array([0, 1, 0, 1])), seed=0)
