@@ -1,4 +1,4 @@
-"""AUC and partial AUC as the DCASE challenge computes them, and scorers for searches."""
+"""AUC and partial AUC as the DCASE challenge computes them, with a scorer."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
     1.0
     """
     normal, scores = _check(y, scores, len(y))
+    if normal.all() or not normal.any():
+        raise ValueError(
+            f"y holds {normal.sum()} normal and {(~normal).sum()} anomalous clips; a "
+            "ROC curve needs both normal and anomalous ones"
+        )
     return float(roc_auc_score(~normal, -scores, max_fpr=max_fpr))
 
 

@@ -55,11 +55,11 @@ class Clips:
         machine_id: Sequence[Any] | None = None,
     ) -> None:
         self.sources = _object_array(sources)
-        self.sample_rate = (
-            None if sample_rate is None else np.asarray(sample_rate, dtype=float)
-        )
+        self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
+        for name in ("sample_rate", "machine_type", "machine_id"):
+            check_length(name, getattr(self, name), len(self))
 
     @classmethod
     def from_X(cls, X: Any) -> Clips:
@@ -84,10 +84,17 @@ class Clips:
         ValueError, TypeError
             If X is none of these.
         """
+        if getattr(X, "ndim", 1) and hasattr(X, "__len__") and len(X) == 0:
+            raise ValueError("X holds 0 clips; at least 1 is needed")
         if isinstance(X, Clips):
             return X
         if isinstance(X, pd.DataFrame):
-            return cls._from_table(X)
+            return cls(
+                _table_sources(X),
+                sample_rate=X.get("sample_rate"),
+                machine_type=X.get("machine_type"),
+                machine_id=X.get("machine_id"),
+            )
         if isinstance(X, str | os.PathLike):
             raise TypeError(
                 f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "
@@ -101,17 +108,6 @@ class Clips:
             X, dtype="numeric", ensure_all_finite=False, input_name="X"
         )
         return cls(list(waveforms))
-
-    @classmethod
-    def _from_table(cls, table: pd.DataFrame) -> Clips:
-        if len(table) == 0:
-            raise ValueError("X is a table of 0 clips; at least 1 is needed")
-        return cls(
-            _table_sources(table),
-            sample_rate=table.get("sample_rate"),
-            machine_type=table.get("machine_type"),
-            machine_id=table.get("machine_id"),
-        )
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -274,7 +270,9 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     if isinstance(index, slice):
         return index
     if isinstance(index, numbers.Integral):
-        row = range(n_rows)[int(index)]
+        if not -n_rows <= index < n_rows:
+            raise IndexError(f"there is no clip {index} among {n_rows}")
+        row = int(index) % n_rows
         return slice(row, row + 1)
     rows = np.asarray(index)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
@@ -329,6 +327,35 @@ def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
     return f"{text}, {n_machines} machine" + "s" * (n_machines != 1)
 
 
+def check_length(name: str, column: Sequence[Any] | None, n_clips: int) -> None:
+    """Refuse a column that does not have one value for each clip.
+
+    Parameters
+    ----------
+    name : str
+        Name of the column.
+
+    column : sequence or None
+        The column, if there is one.
+
+    n_clips : int
+        Number of clips.
+
+    Raises
+    ------
+    ValueError
+        If its length is another.
+    """
+    if column is not None and len(column) != n_clips:
+        raise ValueError(f"{name} has {len(column)} values for {n_clips} clips")
+
+
+def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
+    if values is None:
+        return None
+    return np.array([np.nan if pd.isna(rate) else rate for rate in values], float)
+
+
 def _as_label(value: Any) -> str | None:
     if pd.isna(value):
         return None
@@ -347,17 +374,22 @@ def _object_array(values: Iterable[Any]) -> np.ndarray:
 
 
 def _holds_clips_one_by_one(X: Any) -> bool:
-    """Tell a sequence of paths or 1-D arrays from a 2-D array of waveforms."""
+    """Tell a sequence of paths or arrays from a 2-D array of waveforms."""
     if isinstance(X, np.ndarray) and not (X.ndim == 1 and X.dtype.kind in "OU"):
         return False
     if not isinstance(X, (Sequence, np.ndarray, pd.Series)):
         return False
-    if len(X) == 0:
-        raise ValueError("X holds 0 clips; at least 1 is needed")
-    return all(
-        isinstance(clip, str | os.PathLike) or getattr(clip, "ndim", None) == 1
+    is_clip = [
+        isinstance(clip, str | os.PathLike | list) or getattr(clip, "ndim", 0) > 0
         for clip in X
-    )
+    ]
+    if any(is_clip) and not all(is_clip):
+        row = is_clip.index(False)
+        raise TypeError(
+            f"clip {row} is {list(X)[row]!r}, neither a path nor an array of samples "
+            "as others in X are: leave it out"
+        )
+    return all(is_clip)
 
 
 def _table_sources(table: pd.DataFrame) -> list[Any]:

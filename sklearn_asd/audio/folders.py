@@ -14,7 +14,8 @@ __all__ = ["load_clips"]
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 _LABELS = {"normal": 1, "anomaly": -1, "anomalous": -1, "abnormal": -1}
-_SPLITS = ("train", "test")
+# Folders of 2021 are called "source_test"; "crash_test" may be a machine.
+_SPLIT_FOLDER = re.compile(r"(?:source_|target_)?(train|test)")
 
 # DCASE 2020: normal_id_00_00000012.wav; evaluation clips lack the label.
 _NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_\d+")
@@ -44,7 +45,8 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Parameters
     ----------
     folder : str or path-like
-        Where to look, at any depth, for ``.wav`` and ``.flac`` files.
+        Where to look, at any depth, for ``.wav`` and ``.flac`` files. Hidden files
+        and folders are passed over, and links to folders are not followed.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
         raise NotADirectoryError(
             f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
         )
-    paths = sorted(path for path in root.rglob("*") if _is_recording(path))
+    paths = sorted(path for path in root.rglob("*") if _is_recording(path, root))
     if not paths:
         raise ValueError(
             f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
@@ -113,8 +115,10 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     return clips.astype({"label": "Int64"})
 
 
-def _is_recording(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+def _is_recording(path: Path, root: Path) -> bool:
+    """Tell sound files from others, from folders and from what is hidden."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and not path.is_dir()
 
 
 def _describe(path: Path, root: Path) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
         facts |= _read_folder(folder)
     if "label" in facts:
         facts["label"] = _LABELS[facts["label"]]
-    return {"path": os.fspath(path)} | facts
+    return facts | {"path": os.fspath(path)}
 
 
 def _own_folders(root: Path) -> list[str]:
@@ -154,8 +158,8 @@ def _read_folder(name: str) -> dict[str, str]:
     name = name.lower()
     if name in _LABELS:
         return {"label": name}
-    last_word = name.split("_")[-1]  # "source_test" is a folder of 2021
-    return {"split": last_word} if last_word in _SPLITS else {}
+    match = _SPLIT_FOLDER.fullmatch(name)
+    return {"split": match[1]} if match else {}
 
 
 def _name_machine(machines: list[str]) -> dict[str, str]:

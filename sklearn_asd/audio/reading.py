@@ -24,8 +24,9 @@ class MissingClipError(BadClipError, FileNotFoundError):
     """A recording's file does not exist."""
 
 
-# What the integers of sound files mean: full scale is the range of the type.
-_PCM_TYPES = (np.dtype(np.int16), np.dtype(np.int32))
+# Full scale is 1. Samples beyond this are bytes misread as floats, and their power
+# would overflow.
+_LOUDEST = 1e12
 
 
 def read_file(
@@ -56,9 +57,10 @@ def read_file(
         If there is no such file.
 
     BadClipError
-        If the file cannot be decoded, is empty, holds NaN or infinity, lacks the
-        channel, or has a sample rate below the wanted one. Messages lack the clip's
-        name: they complete the sentence "clip 17 (pump_03.wav) ...".
+        If the file cannot be decoded, is empty, holds NaN, infinity or absurdly
+        large values, lacks the channel, or has a sample rate below the wanted one.
+        Messages lack the clip's name: they complete the sentence "clip 17
+        (pump_03.wav) ...".
     """
     try:
         samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -78,7 +80,7 @@ def read_array(
     ----------
     samples : array-like of shape (n_samples,)
         Floats in [-1, 1], or int16 / int32 as sound files store them, which are
-        divided by their full scale.
+        divided by their full scale, 2**15 / 2**31.
 
     array_rate : float or None
         The array's sample rate in Hz; None takes it to be `sample_rate`.
@@ -102,7 +104,7 @@ def read_array(
             f"has an array of shape {samples.shape}; one clip is a 1-D array: "
             "average the channels or take one"
         )
-    if samples.dtype in _PCM_TYPES:
+    if samples.dtype.kind == "i" and samples.itemsize in (2, 4):
         samples = samples / np.float32(-np.iinfo(samples.dtype).min)
     elif samples.dtype.kind != "f":
         raise BadClipError(
@@ -111,7 +113,9 @@ def read_array(
         )
     with np.errstate(over="ignore"):  # what overflows is reported as infinity below
         samples = samples.astype(np.float32, copy=False)
-    return _resample(_check_samples(samples), array_rate or sample_rate, sample_rate)
+    if array_rate is None:
+        array_rate = sample_rate
+    return _resample(_check_samples(samples), array_rate, sample_rate)
 
 
 def _explain_unreadable(
@@ -119,13 +123,15 @@ def _explain_unreadable(
 ) -> BadClipError:
     path = Path(path)
     if not path.exists():
-        return MissingClipError(f"does not exist: no file {os.fspath(path)!r}")
+        return MissingClipError(f"does not exist: check the path {os.fspath(path)!r}")
     if path.is_dir():
         return BadClipError("is a folder; pass its files, or load_clips(folder)")
     if not os.access(path, os.R_OK):
-        return BadClipError("may not be read: this user has no permission")
+        return BadClipError(
+            "may not be read: give this user permission, or leave it out"
+        )
     if path.stat().st_size == 0:
-        return BadClipError("is an empty file of 0 bytes")
+        return BadClipError("is an empty file of 0 bytes: leave it out")
     return BadClipError(
         f"cannot be decoded ({error.error_string.strip().rstrip('.')}): convert it to "
         "WAV or FLAC, or leave it out"
@@ -135,11 +141,12 @@ def _explain_unreadable(
 def _choose_channel(samples: np.ndarray, channel: str | int) -> np.ndarray:
     n_channels = samples.shape[1]
     if channel == "mix":
-        return samples[:, 0] if n_channels == 1 else samples.mean(axis=1)
-    if channel >= n_channels:
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported later
+            return samples[:, 0] if n_channels == 1 else samples.mean(axis=1)
+    if not 0 <= channel < n_channels:
         raise BadClipError(
             f"has {n_channels} channel(s), and channel={channel} counts from 0: "
-            'choose a smaller one or "mix"'
+            f'choose at most {n_channels - 1}, or "mix"'
         )
     return np.ascontiguousarray(samples[:, channel])
 
@@ -147,11 +154,12 @@ def _choose_channel(samples: np.ndarray, channel: str | int) -> np.ndarray:
 def _check_samples(samples: np.ndarray) -> np.ndarray:
     if samples.size == 0:
         raise BadClipError("holds no samples: leave it out")
-    finite = np.isfinite(samples)
-    if not finite.all():
+    usable = np.abs(samples) <= _LOUDEST  # False for NaN
+    if not usable.all():
+        first = int(np.argmin(usable))
         raise BadClipError(
-            f"holds NaN or infinity, first at sample {int(np.argmin(finite))} of "
-            f"{samples.size}: repair or leave out"
+            f"holds {samples[first]:g} at sample {first} of {samples.size}, which is "
+            "no sound: repair it or leave it out"
         )
     return samples
 

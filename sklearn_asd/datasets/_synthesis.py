@@ -1,9 +1,10 @@
-"""Building blocks of synthetic machine sounds: tones, noises, impacts, a factory."""
+"""Building blocks of synthetic machine sounds: traits, parts of a sound, a factory."""
 
 # Authors: The sklearn_asd developers
 # SPDX-License-Identifier: BSD-3-Clause
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len
@@ -143,6 +144,74 @@ class Synthesizer:
         train = np.zeros(self.n_samples, dtype=np.float32)
         np.add.at(train, starts[inside], np.asarray(strengths)[inside])
         return oaconvolve(train, response.astype(np.float32))[: self.n_samples]
+
+
+class Trait(NamedTuple):
+    """Range (log-uniform over machines) of a number, and its jitter from clip to clip.
+
+    The jitter is the standard deviation of the number's logarithm.
+    """
+
+    low: float
+    high: float
+    jitter: float
+
+    def draw(self, rng):
+        """Value of a new machine."""
+        return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+
+
+def fixed_trait(low, high):
+    """Ratio or count set by the machine's build."""
+    return Trait(low, high, jitter=0.0)
+
+
+def rate_trait(low, high):
+    """Speed (1/s), which the load changes a little."""
+    return Trait(low, high, jitter=0.01)
+
+
+def pitch_trait(low, high):
+    """Resonance or centre of a noise band (Hz)."""
+    return Trait(low, high, jitter=0.005)
+
+
+def level_trait(low, high):
+    """Amplitude or other quantity that varies from clip to clip by about 1 dB."""
+    return Trait(low, high, jitter=0.12)
+
+
+# Traits of a shaft's bearing; only a worn one is heard.
+BEARING = {
+    "ball_pass": fixed_trait(3.1, 5.4),  # impacts a revolution
+    "bearing_pitch": pitch_trait(2200, 4200),
+    "bearing": level_trait(0.02, 0.05),
+}
+
+
+def bearing_impacts(m, synth, turns):
+    """Balls that roll over a spot: impacts which the turning load swells."""
+    times = synth.events(m.ball_pass * turns, jitter=0.0004)
+    angle = np.interp(times, np.arange(turns.size) / synth.sample_rate, turns)
+    load = 1 + 0.5 * np.sin(2 * np.pi * angle)
+    shell = synth.modes(m.bearing_pitch * np.array([1.0, 1.31, 1.74]), decay=0.003)
+    return m.bearing * synth.place(times, load * synth.strengths(times, 0.3), shell)
+
+
+def falling(n_harmonics, power):
+    """Amplitudes of harmonics that fall as ``1 / k ** power``."""
+    return np.arange(1.0, n_harmonics + 1) ** -power
+
+
+def swinging(turns, depth):
+    """Amplitude modulation once a revolution."""
+    return 1 + min(depth, 1.0) * np.sin(2 * np.pi * turns)
+
+
+def weakened(times, every, by):
+    """Strengths of 1, but weaker by the share `by` at each `every`-th event."""
+    weak = np.arange(len(times)) % every == 0
+    return 1 - min(by, 1.0) * weak
 
 
 def factory_noise(synth):

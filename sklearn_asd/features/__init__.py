@@ -1,6 +1,6 @@
 """From recordings to what networks hear: log-mel spectrograms cut into segments."""
 
-from sklearn_asd.features.logmel import count_frames, log_mel_spectrogram
+from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.segmenter import LogMelSegmenter
 from sklearn_asd.features.spectrograms import ClipSpectrograms, Windows
 
@@ -8,6 +8,5 @@ __all__ = [
     "ClipSpectrograms",
     "LogMelSegmenter",
     "Windows",
-    "count_frames",
     "log_mel_spectrogram",
 ]

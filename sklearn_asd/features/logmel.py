@@ -9,7 +9,7 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-__all__ = ["count_frames", "log_mel_spectrogram"]
+__all__ = ["log_mel_spectrogram"]
 
 # librosa.power_to_db's floor: silence is -100 dB.
 _MIN_POWER = 1e-10
@@ -58,8 +58,9 @@ def log_mel_spectrogram(
 
     Returns
     -------
-    log_mel : ndarray of shape (1 + n_samples // hop_length, n_mels), float32
-        Power in dB relative to 1, at least -100.
+    log_mel : ndarray of shape (n_frames, n_mels), float32
+        Power in dB relative to 1, at least -100. There are
+        ``1 + n_samples // hop_length`` frames if `n_fft` is even.
 
     Examples
     --------
@@ -77,25 +78,6 @@ def log_mel_spectrogram(
         np.matmul(_power(windows[block]), filters, out=mel_power[block])
     np.maximum(mel_power, np.float32(_MIN_POWER), out=mel_power)
     return np.float32(10) * np.log10(mel_power)
-
-
-def count_frames(n_samples: int, hop_length: int) -> int:
-    """Count the frames of a clip.
-
-    Parameters
-    ----------
-    n_samples : int
-        Length of the clip.
-
-    hop_length : int
-        Samples between successive frames.
-
-    Returns
-    -------
-    n_frames : int
-        Centred frames: one at sample 0 and one at every hop after it.
-    """
-    return 1 + n_samples // hop_length
 
 
 def _power(windows: np.ndarray) -> np.ndarray:

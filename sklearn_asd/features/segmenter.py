@@ -26,7 +26,8 @@ __all__ = ["LogMelSegmenter"]
 _BLOCK = 256
 
 
-class LogMelSegmenter(TransformerMixin, BaseEstimator):
+# The result has no columns to name, so nothing is wrapped for set_output.
+class LogMelSegmenter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn recordings into log-mel spectrograms, cut into segments.
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
@@ -95,7 +96,7 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
     -----
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
     313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
-    decode its file. The result has no columns, so ``set_output`` does not apply.
+    decode its file. The result has no columns, so there is no ``set_output``.
 
     References
     ----------
@@ -179,6 +180,7 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
             Itself.
         """
         Clips.from_X(X)
+        self._check_bands()
         self._segment_frames()
         return self
 
@@ -202,12 +204,13 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
             and a FileNotFoundError too where the file is missing.
         """
         self._validate_params()
+        self._check_bands()
         segment_frames, segment_hop_frames = self._segment_frames()
         clips = Clips.from_X(X)
         recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
         store = self._open_store(recipe)
         places = self._read_clips(clips, recipe, store)
-        bounds = self._settle_bounds(clips, places, segment_frames or 1)
+        bounds = self._settle_bounds(clips, places, segment_frames)
         return ClipSpectrograms(
             store.frames(),
             *bounds.T,
@@ -218,6 +221,17 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
         )
+
+    def _check_bands(self) -> None:
+        """Refuse mel bands that no sound can fall into."""
+        highest = self.sample_rate / 2
+        fmax = highest if self.fmax is None else self.fmax
+        if not self.fmin < fmax <= highest:
+            raise ValueError(
+                f"mel bands from fmin={self.fmin:g} to fmax={fmax:g} Hz do not lie "
+                f"between 0 and half of sample_rate, {highest:g} Hz: choose "
+                "fmin < fmax within it"
+            )
 
     def _segment_frames(self) -> tuple[int | None, int]:
         """Length and hop of the segments in frames."""
@@ -249,26 +263,31 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             keys = list(store.keys(singles, parallel))
             unread = [row for row, key in enumerate(keys) if store.find(key) is None]
-            progress = tqdm(
+            with tqdm(
                 total=len(unread), desc="log-mel", unit="clip", disable=not self.verbose
-            )
-            for start in range(0, len(unread), _BLOCK):
-                rows = unread[start : start + _BLOCK]
-                results = parallel(delayed(recipe.frames)(singles[row]) for row in rows)
-                store.add({keys[row]: r for row, r in zip(rows, results, strict=True)})
-                self._stop_if_bad(clips, dict(zip(rows, results, strict=True)))
-                progress.update(len(rows))
-            progress.close()
+            ) as progress:
+                for start in range(0, len(unread), _BLOCK):
+                    rows = unread[start : start + _BLOCK]
+                    results = dict(
+                        zip(
+                            rows,
+                            parallel(delayed(recipe.frames)(singles[r]) for r in rows),
+                            strict=True,
+                        )
+                    )
+                    store.add({keys[row]: result for row, result in results.items()})
+                    self._stop_if_bad(clips, results)
+                    progress.update(len(rows))
         return [store.find(key) for key in keys]
 
     def _settle_bounds(
         self,
         clips: Clips,
         places: list[tuple[int, int] | BadClipError],
-        shortest: int,
+        segment_frames: int | None,
     ) -> np.ndarray:
         """Apply the policy for bad clips; (start, stop) of each clip, (0, 0) if bad."""
-        places = [self._check_length(place, shortest) for place in places]
+        places = [self._check_length(place, segment_frames) for place in places]
         self._stop_if_bad(clips, dict(enumerate(places)))
         bad = [f"{clips.name(row)} {p}" for row, p in enumerate(places) if _is_bad(p)]
         if bad:
@@ -280,13 +299,19 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator):
         return np.array([(0, 0) if _is_bad(place) else place for place in places])
 
     def _check_length(
-        self, place: tuple[int, int] | BadClipError, shortest: int
+        self, place: tuple[int, int] | BadClipError, segment_frames: int | None
     ) -> tuple[int, int] | BadClipError:
-        if _is_bad(place) or place[1] - place[0] >= shortest:
+        """Put an error in the place of a clip that is shorter than a segment."""
+        if isinstance(place, BadClipError) or segment_frames is None:
             return place
-        seconds = (place[1] - place[0] - 1) * self.hop_length / self.sample_rate
+        n_frames = place[1] - place[0]
+        if n_frames >= segment_frames:
+            return place
+        # n frames are n - 1 to n hops of sound.
+        seconds = (n_frames - 0.5) * self.hop_length / self.sample_rate
         return BadClipError(
-            f"is {seconds:.3g} s; segments need {self.segment_duration:g} s: lower "
+            f"is about {seconds:.3g} s ({n_frames} frames); segments need "
+            f"{self.segment_duration:g} s ({segment_frames} frames): lower "
             "segment_duration, pad, or leave it out"
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn_asd.audio.clips import (
     as_labels,
     as_row_index,
+    check_length,
     count_clips,
     machine_labels,
     take,
@@ -136,6 +137,8 @@ class ClipSpectrograms:
         self.stops = _as_clips_by_views(stops)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
+        for name in ("stops", "machine_type", "machine_id"):
+            check_length(name, getattr(self, name), len(self))
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
         self.view_names = tuple(view_names)
@@ -183,15 +186,8 @@ class ClipSpectrograms:
         arrays = [np.asarray(array) for array in log_mels]
         _check_segments(segment_frames, segment_hop_frames)
         _check_log_mels(arrays, segment_frames)
-        for name, column in [
-            ("machine_type", machine_type),
-            ("machine_id", machine_id),
-        ]:
-            if column is not None and len(column) != len(arrays):
-                raise ValueError(
-                    f"{name} has {len(column)} values for {len(arrays)} clips"
-                )
-        dtype = np.float16 if arrays[0].dtype == np.float16 else np.float32
+        half = all(array.dtype == np.float16 for array in arrays)
+        dtype = np.float16 if half else np.float32
         frames = np.concatenate([array.T for array in arrays], dtype=dtype)
         stops = np.cumsum([array.shape[1] for array in arrays])
         return cls(
@@ -257,6 +253,8 @@ class ClipSpectrograms:
         if copy is False:
             raise ValueError("clips as one dense array are always a copy")
         lengths = np.unique(self.stops - self.starts)
+        if len(lengths) == 0:
+            raise ValueError("0 clips have no length, so they make no dense array")
         if len(lengths) > 1:
             raise ValueError(
                 f"clips of {lengths[0]} to {lengths[-1]} frames do not fit one array; "

@@ -132,6 +132,7 @@ class FileStore:
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
         self._data.touch()
         with closing(self._connect()) as index, index:
+            index.execute("BEGIN IMMEDIATE")  # the file's length must not change now
             index.execute(
                 "CREATE TABLE IF NOT EXISTS clips"
                 " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
@@ -250,7 +251,7 @@ def _digest(clip: Clips) -> bytes:
                 return hashlib.file_digest(file, hashlib.blake2b).digest()
         except OSError:  # the reader will say what is wrong
             return os.fsencode(source)
-    samples = np.ascontiguousarray(source)
-    digest = hashlib.blake2b(samples.data)
+    samples = np.asarray(source)
+    digest = hashlib.blake2b(samples.tobytes())
     digest.update(repr((samples.dtype.str, samples.shape, clip.sample_rate)).encode())
     return digest.digest()

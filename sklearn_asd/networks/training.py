@@ -39,8 +39,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "inouet18": InoueT18,
 }
 
-# torch 2.13 on a CPU: a bfloat16 convolution whose kernel reaches over both ends of
-# its input reads what lies beyond, and gives NaN. pvmilk20 meets that below 14 frames.
+# torch 2.13 on a CPU with AMX: a bfloat16 convolution whose output has a width of 1
+# reads beyond its input, and gives anything from a wrong number to NaN. The last layer
+# of pvmilk20 comes to that below 18 frames.
 _MIN_FRAMES_BFLOAT16 = 32
 
 
@@ -363,14 +364,26 @@ def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
     -------
     bfloat16 : bool
         Whether to.
+
+    Raises
+    ------
+    ValueError
+        If bfloat16 is asked for where it is not reliable.
     """
+    on_cpu = torch.device(device).type == "cpu"
+    reliable = n_frames >= _MIN_FRAMES_BFLOAT16 or not on_cpu
+    if precision == "bfloat16" and not reliable:
+        raise ValueError(
+            f'precision="bfloat16" is not reliable on a CPU for segments of {n_frames} '
+            f"frames, below {_MIN_FRAMES_BFLOAT16}: use longer segments, or float32"
+        )
     if precision != "auto":
         return precision == "bfloat16"
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if n_frames < _MIN_FRAMES_BFLOAT16:
-        return False
-    return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    if on_cpu:
+        return reliable and torch.cpu._is_avx512_bf16_supported()
+    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
 
 
 def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:

@@ -13,7 +13,7 @@ only_glibc = pytest.mark.skipif(
 
 def page_faults_of_large_tensors():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(10):
         torch.ones(25_000_000)  # 100 MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -29,7 +29,7 @@ def test_large_blocks_are_reused_inside_and_given_back_after():
     before = resident_megabytes()
     with reuse_large_blocks():
         inside = page_faults_of_large_tensors()
-    assert inside < outside / 3
+    assert inside < outside / 2
     assert resident_megabytes() < before + 50
     assert page_faults_of_large_tensors() > outside / 2  # habits are back
 

@@ -1,0 +1,41 @@
+"""scikit-learn's own checks, and the reasons for those that do not apply."""
+
+import pytest
+from sklearn.utils.estimator_checks import (
+    estimator_checks_generator,
+    parametrize_with_checks,
+)
+
+from sklearn_asd import LogMelSegmenter
+
+TIME_AXIS = (
+    "a column of a waveform is a moment, not a feature: clips of any length may follow"
+)
+EXPECTED_FAILURES = {
+    LogMelSegmenter: {
+        "check_n_features_in": TIME_AXIS,
+        "check_n_features_in_after_fitting": TIME_AXIS,
+        "check_estimators_dtypes": (
+            "int64 is no format of audio samples, so its full scale is not known"
+        ),
+        "check_estimators_nan_inf": (
+            "fit reads no audio, as X may name thousands of files; transform checks it"
+        ),
+    }
+}
+
+# Whole clips, since the checks' waveforms have a handful of samples.
+ESTIMATORS = [LogMelSegmenter(segment_duration=None)]
+
+
+@parametrize_with_checks(
+    ESTIMATORS, expected_failed_checks=lambda e: EXPECTED_FAILURES[type(e)]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_checks_are_not_skipped_as_a_whole(estimator):
+    """scikit-learn runs 1 check instead of some 45 if a tag excludes 2-D input."""
+    assert len(list(estimator_checks_generator(estimator))) >= 40
