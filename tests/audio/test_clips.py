@@ -153,6 +153,7 @@ def clips():
         ([-1, 0], [2, 0]),
         ([], []),
         (np.array([]), []),
+        ((2, 1), [2, 1]),
         (([2, 1], ...), [2, 1]),
         ((slice(0, 2), ...), [0, 1]),
     ],
@@ -179,16 +180,10 @@ def test_indexing_gives_clips_with_their_columns(clips, index, rows):
         ([0.0, 1.0], r"not by \[0.0, 1.0\]"),
         ("path", "not by 'path'"),
         ([[0, 1]], r"not by \[\[0, 1\]\]"),
-        ((0, 1, 2), None),
-        ((0, 1), None),
         (None, "not by None"),
     ],
 )
 def test_indexes_that_name_no_clips_are_refused(clips, index, message):
-    if message is None:
-        # A tuple is an array of rows, as for lists; only (rows, ...) is special.
-        assert len(clips[index]) == len(index)
-        return
     with pytest.raises(IndexError, match=message):
         clips[index]
 
@@ -207,11 +202,8 @@ def test_indexing_shares_the_audio():
 def test_sklearn_splits_clips(clips):
     train, test = train_test_split(clips, test_size=1, random_state=0)
     assert {*train.sources, *test.sources} == set(PATHS)
-    assert [len(_safe_indexing(clips, test)) for _, test in KFold(3).split(clips)] == [
-        1,
-        1,
-        1,
-    ]
+    folds = [_safe_indexing(clips, test) for _, test in KFold(3).split(clips)]
+    assert [list(fold.sources) for fold in folds] == [[path] for path in PATHS]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +221,7 @@ def test_sklearn_splits_clips(clips):
 )
 def test_labels_become_strings(values, labels):
     assert list(Clips(PATHS, machine_id=values).machine_id) == labels
-    table = pd.DataFrame({"path": PATHS, "machine_id": values}, index=[4, 4, 2])
+    table = pd.DataFrame({"path": PATHS, "machine_id": values}).set_axis([4, 4, 2])
     assert list(Clips.from_X(table).machine_id) == labels
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from sklearn_asd.datasets._synthesis import rms
 from sklearn_asd.datasets.machine_sounds import (
-    _MACHINE_KINDS,
+    MACHINE_KINDS,
     _Clip,
     _machine_sound,
     _record,
@@ -16,8 +16,8 @@ from sklearn_asd.datasets.machine_sounds import (
 )
 
 SAMPLE_RATE = 16000
-KINDS = list(_MACHINE_KINDS)
-FAULTS = [(kind, fault) for kind in KINDS for fault in _MACHINE_KINDS[kind].faults]
+KINDS = list(MACHINE_KINDS)
+FAULTS = [(kind, fault) for kind in KINDS for fault in MACHINE_KINDS[kind].faults]
 TINY = {
     "n_machines": 2,
     "n_train": 2,
@@ -45,7 +45,7 @@ def hiss_between_strokes(sound):
 
 def healthy_and_faulty(kind, fault, duration=4.0):
     """Sounds of the same machine in the same clip without and with the fault."""
-    number = list(_MACHINE_KINDS[kind].faults).index(fault)
+    number = list(MACHINE_KINDS[kind].faults).index(fault)
     clip = _Clip(3, kind, 0, "test", -1, number)
     n_samples = round(duration * SAMPLE_RATE)
     names = ("none", fault)
@@ -98,7 +98,7 @@ def test_only_anomalous_clips_have_a_fault_and_every_fault_has_its_turn():
     normal = clips["label"] == 1
     assert set(clips["fault"][normal]) == {"none"}
     faults = clips[~normal].groupby("machine_id")["fault"].agg(set)
-    assert all(names == set(_MACHINE_KINDS["slider"].faults) for names in faults)
+    assert all(names == set(MACHINE_KINDS["slider"].faults) for names in faults)
 
 
 def test_a_table_without_clips_keeps_its_columns():
@@ -187,9 +187,7 @@ def test_other_sample_rates_and_lengths_work(sample_rate):
 
 @pytest.mark.parametrize(("kind", "fault"), FAULTS)
 def test_a_fault_changes_traits_that_the_machine_has(kind, fault):
-    assert (
-        _MACHINE_KINDS[kind].faults[fault].keys() <= _MACHINE_KINDS[kind].traits.keys()
-    )
+    assert MACHINE_KINDS[kind].faults[fault].keys() <= MACHINE_KINDS[kind].traits.keys()
 
 
 @pytest.mark.parametrize(("kind", "fault"), FAULTS)

@@ -1,0 +1,228 @@
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from sklearn_asd import load_clips
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder with a name that says nothing."""
+    return tmp_path / "recordings"
+
+
+@pytest.fixture
+def describe(root):
+    """Make empty files with these names and list what load_clips says of them."""
+
+    def describe(*names, inner="."):
+        for name in names:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return load_clips(root / inner)
+
+    return describe
+
+
+def facts(clips):
+    """Machine type, ID, split and label of each clip, None for what is missing."""
+    table = clips[["machine_type", "machine_id", "split", "label"]].astype(object)
+    rows = table.where(table.notna(), None).to_numpy()
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # DCASE 2020, development and evaluation
+        ("fan/train/normal_id_00_00000012.wav", ("fan", "00", "train", 1)),
+        ("ToyCar/test/anomaly_id_04_00000000.wav", ("ToyCar", "04", "test", -1)),
+        ("pump/test/id_01_00000000.wav", ("pump", "01", "test", None)),
+        ("normal_id_02_00000000.wav", ("recordings", "02", None, 1)),
+        # DCASE 2021 and later
+        (
+            "fan/train/section_00_source_train_normal_0000_strong.wav",
+            ("fan", "00", "train", 1),
+        ),
+        (
+            "fan/source_test/section_01_source_test_anomaly_0003.wav",
+            ("fan", "01", "test", -1),
+        ),
+        (
+            "fan/target_test/section_02_target_test_normal_0003.wav",
+            ("fan", "02", "test", 1),
+        ),
+        ("bearing/test/section_03_0012.flac", ("bearing", "03", "test", None)),
+        ("fan/section_00_source_test_normal_0000.wav", ("fan", "00", "test", 1)),
+        # the folder decides over the name
+        (
+            "valve/train/section_00_source_test_normal_0009_pat_01.flac",
+            ("valve", "00", "train", 1),
+        ),
+        ("fan/abnormal/normal_id_00_00000000.wav", ("fan", "00", None, -1)),
+        # plain folders
+        ("pump_3/monday.flac", (None, "pump_3", None, None)),
+        ("pump/3/monday.flac", ("pump", "3", None, None)),
+        ("hall 2/pump/3/monday.flac", ("pump", "3", None, None)),
+        ("monday.flac", (None, "recordings", None, None)),
+        ("train/monday.flac", (None, "recordings", "train", None)),
+        ("pump_3/normal/monday.wav", (None, "pump_3", None, 1)),
+        ("pump_3/test/anomaly/monday.wav", (None, "pump_3", "test", -1)),
+        ("pump_3/anomalous/monday.wav", (None, "pump_3", None, -1)),
+        ("normal/pump/3/monday.wav", ("pump", "3", None, 1)),
+        ("Train/Abnormal/pump_3/monday.wav", (None, "pump_3", "train", -1)),
+        ("Förderband 7/Montag früh.wav", (None, "Förderband 7", None, None)),
+        # names that only resemble those of DCASE or of splits
+        ("fan/normal_id_xx_0.wav", (None, "fan", None, None)),
+        ("fan/old_section_00_0001.wav", (None, "fan", None, None)),
+        ("toy_train/monday.wav", (None, "toy_train", None, None)),
+        ("crash_test/monday.wav", (None, "crash_test", None, None)),
+    ],
+)
+def test_names_and_folders_tell_the_machine_split_and_label(describe, name, expected):
+    assert facts(describe(name)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        (
+            "section_00_source_test_anomaly_0001_car_B1_spd_31V_mic_1.wav",
+            {"domain": "source", "car": "B1", "spd": "31V", "mic": "1"},
+        ),
+        (
+            "section_00_target_train_normal_0000_pat_03.wav",
+            {"domain": "target", "pat": "03"},
+        ),
+        (
+            "section_00_source_test_normal_0000_m-n_W.wav",
+            {"domain": "source", "m-n": "W"},
+        ),
+        ("section_00_source_test_normal_0000_noAttribute.wav", {"domain": "source"}),
+        ("section_00_0001_vel_8_odd.wav", {"vel": "8"}),
+        ("section_00_0001.wav", {}),
+    ],
+)
+def test_attributes_in_names_become_columns(describe, name, attributes):
+    clips = describe(f"ToyCar/{name}")
+    assert dict(clips.iloc[0, 5:]) == attributes
+
+
+def test_an_attribute_is_missing_where_a_name_lacks_it(describe):
+    clips = describe("a/section_00_0001_car_B1.wav", "b/section_00_0001_pat_2.wav")
+    assert list(clips.columns[5:]) == ["car", "pat"]
+    assert list(clips["car"].isna()) == [False, True]
+    assert list(clips["pat"].isna()) == [True, False]
+
+
+def test_columns_and_their_types_do_not_depend_on_the_names(describe):
+    for clips in (describe("x/monday.wav"), describe("x/normal_id_00_00000000.wav")):
+        columns = ["path", "machine_type", "machine_id", "split", "label"]
+        assert list(clips.columns) == columns
+        assert clips["label"].dtype == pd.Int64Dtype()
+        assert list(clips.index) == list(range(len(clips)))
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        ("fan", ("fan", "00", "train", 1)),
+        ("fan/train", ("fan", "00", "train", 1)),
+        ("fan/train/../train", ("fan", "00", "train", 1)),
+    ],
+)
+def test_an_inner_folder_is_told_its_machine_and_split(describe, inner, expected):
+    assert facts(describe("fan/train/normal_id_00_00000000.wav", inner=inner)) == [
+        expected
+    ]
+
+
+def test_the_folder_read_names_the_machine_of_the_files_directly_in_it(describe):
+    clips = describe("pump_3/test/normal/monday.wav", inner="pump_3/test/normal")
+    assert facts(clips) == [(None, "pump_3", "test", 1)]
+
+
+def test_the_current_folder_is_told_its_name(describe, root, monkeypatch):
+    describe("pump_3/train/monday.wav")
+    monkeypatch.chdir(root / "pump_3" / "train")
+    clips = load_clips(".")
+    assert facts(clips) == [(None, "pump_3", "train", None)]
+    assert list(clips["path"]) == ["monday.wav"]
+
+
+def test_paths_are_sorted_and_begin_as_the_folder_was_given(describe, root):
+    names = ["b/2.wav", "b/10.wav", "a/x.flac", "c.wav", "a b/ü 1.wav"]
+    clips = describe(*names)
+    paths = [root / name for name in names]
+    assert list(clips["path"]) == [str(path) for path in sorted(paths)]
+    assert all(type(path) is str for path in clips["path"])
+
+
+def test_only_recordings_are_listed_whatever_the_case_of_their_suffix(describe, root):
+    (root / "x" / "folder.wav").mkdir(parents=True)
+    clips = describe(
+        "x/a.WAV",
+        "x/b.Flac",
+        "x/c.mp3",
+        "x/d.wav.txt",
+        "x/wav",
+        "x/._a.wav",
+        "x/.hidden/e.wav",
+    )
+    assert [path.split("/")[-1] for path in clips["path"]] == ["a.WAV", "b.Flac"]
+
+
+def test_a_hidden_folder_may_be_read_when_asked_for(describe):
+    assert len(describe(".cache/x/a.wav", inner=".cache")) == 1
+
+
+def test_a_listed_path_can_be_read(root):
+    path = root / "Förderband 7" / "Montag früh.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, np.zeros(100), 16000)
+    assert soundfile.info(load_clips(root)["path"][0]).frames == 100
+
+
+def test_no_audio_is_read(describe):
+    assert len(describe("x/empty.wav")) == 1  # a file of 0 bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("nowhere", FileNotFoundError, "no folder '.*nowhere'"),
+        ("x/a.txt", NotADirectoryError, "a.txt' is a file; .* the folder it lies in"),
+        ("x", ValueError, "holds no recordings: .* ends in .wav or .flac"),
+    ],
+)
+def test_folders_without_recordings_are_refused(root, name, error, message):
+    (root / "x").mkdir(parents=True)
+    (root / "x" / "a.txt").touch()
+    with pytest.raises(error, match=message):
+        load_clips(root / name)
+
+
+def test_the_six_types_of_dcase_2020_are_found(recordings):
+    clips = load_clips(recordings / "dcase2020_samples")
+    assert len(clips) == 93
+    assert clips["machine_type"].nunique() == 6
+    assert len(clips.groupby(["machine_type", "machine_id"])) == 23
+    assert clips["label"].value_counts().to_dict() == {1: 49, -1: 44}
+
+
+def test_the_cars_of_dcase_2023_are_found(recordings):
+    clips = load_clips(recordings / "toycar2023")
+    assert clips["split"].value_counts().to_dict() == {"train": 180, "test": 50}
+    assert clips["car"].nunique() == 6
+    assert set(clips["machine_type"]) == {"ToyCar"}
+    assert set(clips["machine_id"]) == {"00"}
+
+
+def test_the_folders_of_the_valves_decide_their_split(recordings):
+    clips = load_clips(recordings / "valve2023")
+    test = clips[clips["split"] == "test"]
+    assert (clips["split"] == "train").sum() == 60
+    assert set(clips.loc[clips["split"] == "train", "label"]) == {1}
+    assert test["label"].value_counts().to_dict() == {1: 20, -1: 50}

@@ -1,0 +1,99 @@
+"""The whole way, on real recordings, where they are present."""
+
+import numpy as np
+import pytest
+from sklearn.pipeline import Pipeline
+
+from sklearn_asd import (
+    ClipSpectrograms,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    load_clips,
+)
+from sklearn_asd.metrics import auc_table
+
+
+def make_pipeline(segment_duration, **parameters):
+    segment = LogMelSegmenter(segment_duration=segment_duration)
+    detect = IDConfidenceDetector(max_epochs=1, random_state=0, **parameters)
+    return Pipeline([("segment", segment), ("detect", detect)])
+
+
+@pytest.mark.parametrize("segment_duration", [3.072, None])
+def test_all_types_of_dcase_2020_fit_and_score_from_paths(recordings, segment_duration):
+    """93 clips of six types and 23 machines, of 10 s and 11 s."""
+    clips = load_clips(recordings / "dcase2020_samples")
+    pipe = make_pipeline(segment_duration, batch_size=32).fit(clips, clips["label"])
+    scores = pipe.score_samples(clips)
+    assert len(pipe["detect"].classes_) == 23
+    assert np.isfinite(scores).all()
+    mixed = [0, 90, 40]  # 11 s and 10 s
+    np.testing.assert_allclose(
+        pipe.score_samples(clips.iloc[mixed]), scores[mixed], atol=1e-6
+    )
+    table = auc_table(clips, clips["label"], scores)
+    assert table.loc[("pump", "02"), "n_anomalous"] == 0
+    assert np.isfinite(table.loc[("average", ""), "auc"])
+
+
+@pytest.mark.parametrize("segment_duration", [3.072, None])
+def test_cars_of_dcase_2023_fit_and_score_from_paths(recordings, segment_duration):
+    """FLAC of 12 s, with the attribute `car` for the machine ID."""
+    clips = load_clips(recordings / "toycar2023")
+    clips["machine_id"] = clips["car"]
+    train = clips[clips["split"] == "train"]
+    test = clips[clips["split"] == "test"]
+    pipe = make_pipeline(segment_duration, batch_size=64).fit(train)
+    assert len(pipe["detect"].classes_) == 6
+    assert np.isfinite(pipe.score_samples(test)).all()
+
+
+@pytest.fixture(scope="module")
+def toycar(recordings):
+    """DCASE 2020 ToyCar as log-mels: 200 normals an ID to train on, and the rest."""
+    with np.load(recordings / "toycar2020_logmel" / "clips.npz") as archive:
+        log_mel, ids, y = (archive[k] for k in ("log_mel", "machine_id", "label"))
+    X = ClipSpectrograms.from_arrays(log_mel, machine_id=ids)
+    train = np.zeros(len(y), dtype=bool)
+    for machine in np.unique(ids):
+        train[np.flatnonzero((ids == machine) & (y == 1))[:200]] = True
+    return X[train], X[~train], y[~train]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_id_confidence_finds_anomalous_toy_cars(toycar, precision):
+    """Mean AUC of three seeds at least 0.78, each fit in under 3 minutes."""
+    X_train, X_test, y_test = toycar
+    aucs, seconds = [], []
+    for seed in range(3):
+        detector = IDConfidenceDetector(
+            network="pvmilk20",
+            center_loss_weight=0,
+            max_epochs=25,
+            precision=precision,
+            random_state=seed,
+        ).fit(X_train)
+        scores = detector.score_samples(X_test)
+        aucs.append(auc_table(X_test, y_test, scores)["auc"].iloc[-1])
+        seconds.append(detector.history_["seconds"].sum())
+    print(f"{precision}: AUC {np.round(aucs, 3)}, seconds {np.round(seconds)}")
+    assert np.mean(aucs) >= 0.78
+    assert max(seconds) < 180
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("center_loss_weight", [0, 0.0075, 0.1, 0.2])
+def test_paper_weights_of_center_loss_train_toy_cars_without_nan(
+    toycar, center_loss_weight
+):
+    X_train, X_test, _ = toycar
+    detector = IDConfidenceDetector(
+        center_loss_weight=center_loss_weight,
+        center_lr=0.5,
+        max_epochs=40,
+        random_state=0,
+    ).fit(X_train)
+    assert np.isfinite(detector.history_["train_loss"]).all()
+    assert np.isfinite(detector.score_samples(X_test)).all()
+    assert detector.centers_ is None or np.isfinite(detector.centers_).all()
