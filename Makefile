@@ -24,7 +24,7 @@ test-slow: .venv/.test
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'sklearn_asd/*.py')
+	$(BIN)/numpydoc lint $$(find sklearn_asd -name '[a-z]*.py')
 	$(BIN)/mypy
 
 clean:

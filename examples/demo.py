@@ -26,7 +26,7 @@ def main():
         LogMelSegmenter(n_jobs=-1),
         IDConfidenceDetector(
             center_loss_weight=0.1,
-            batch_size=64,
+            batch_size=32,
             max_epochs=args.epochs,
             random_state=0,
         ),
@@ -52,19 +52,19 @@ def parse_arguments():
         help="what tells the machines apart: a column of load_clips(FOLDER), such as "
         "an attribute found in the files' names (default: machine_id)",
     )
-    parser.add_argument("--epochs", type=int, default=30, help="default: 30")
+    parser.add_argument("--epochs", type=int, default=60, help="default: 60")
     return parser.parse_args()
 
 
 def read_or_make_clips(folder, machine_id):
     """Table of clips, with what tells the machines apart as their ID."""
     if folder is None:
-        print("Making sounds of six kinds of machine, three machines of each ...")
+        print("Making sounds of six kinds of machine, four machines of each ...")
         return make_machine_sounds(
-            n_machines=3,
+            n_machines=4,
             n_train=16,
-            n_test_normal=8,
-            n_test_anomalous=8,
+            n_test_normal=9,
+            n_test_anomalous=9,
             duration=6.0,
             random_state=0,
         )
@@ -77,8 +77,8 @@ def read_or_make_clips(folder, machine_id):
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
         raise SystemExit(
             "The recordings are of one machine, and this detector learns to tell "
-            "machines apart. If an attribute does that, name it with --machine-id (make "
-            f"demo ID=...): {list(clips.columns[5:])}."
+            "machines apart. If an attribute does that, name it with --machine-id "
+            f"(make demo ID=...): {list(clips.columns[5:])}."
         )
     return clips
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -50,9 +50,9 @@ class Clips:
         self,
         sources: Sequence[Any],
         *,
-        sample_rate: Sequence[float | None] | None = None,
-        machine_type: Sequence[Any] | None = None,
-        machine_id: Sequence[Any] | None = None,
+        sample_rate: Iterable[float | None] | None = None,
+        machine_type: Iterable[Any] | None = None,
+        machine_id: Iterable[Any] | None = None,
     ) -> None:
         self.sources = _object_array(sources)
         self.sample_rate = _as_rates(sample_rate)
@@ -148,7 +148,7 @@ class Clips:
         return f"clip {row}"
 
     def read(
-        self, row: int, sample_rate: float, channel: str | int = "mix"
+        self, row: int, sample_rate: float, channel: Literal["mix"] | int = "mix"
     ) -> np.ndarray:
         """Read one clip.
 
@@ -249,8 +249,8 @@ def as_row_index(index: Any, n_rows: int) -> Any:
 
     Parameters
     ----------
-    index : int, slice, boolean mask, array of integers, or (index, Ellipsis)
-        scikit-learn asks containers for ``X[rows, ...]``.
+    index : int, slice, mask, array of int, or (index, Ellipsis)
+        The last is how scikit-learn asks: ``X[rows, ...]``.
 
     n_rows : int
         Number of rows.
@@ -270,10 +270,10 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     if isinstance(index, slice):
         return index
     if isinstance(index, numbers.Integral):
-        if not -n_rows <= index < n_rows:
-            raise IndexError(f"there is no clip {index} among {n_rows}")
-        row = int(index) % n_rows
-        return slice(row, row + 1)
+        row = int(index)
+        if not -n_rows <= row < n_rows:
+            raise IndexError(f"there is no clip {row} among {n_rows}")
+        return slice(row % n_rows, row % n_rows + 1)
     rows = np.asarray(index)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
         raise IndexError(
@@ -327,7 +327,7 @@ def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
     return f"{text}, {n_machines} machine" + "s" * (n_machines != 1)
 
 
-def check_length(name: str, column: Sequence[Any] | None, n_clips: int) -> None:
+def check_length(name: str, column: Sized | None, n_clips: int) -> None:
     """Refuse a column that does not have one value for each clip.
 
     Parameters
@@ -359,7 +359,10 @@ def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
 def _as_label(value: Any) -> str | None:
     if pd.isna(value):
         return None
-    if isinstance(value, numbers.Real) and float(value).is_integer():
+    if (
+        isinstance(value, int | float | np.integer | np.floating)
+        and float(value).is_integer()
+    ):
         return str(int(value))
     return str(value)
 
@@ -400,7 +403,7 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
             f"{list(table.columns)}: load_clips(folder) makes such a table"
         )
     n_clips = len(table)
-    audio = list(table["audio"]) if "audio" in table else [None] * n_clips
+    audio: list[Any] = list(table["audio"]) if "audio" in table else [None] * n_clips
     paths = list(table["path"]) if "path" in table else [None] * n_clips
     sources = []
     for row, (samples, path) in enumerate(zip(audio, paths, strict=True)):

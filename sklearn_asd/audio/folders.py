@@ -134,9 +134,8 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
         facts = _name_machine(machines)
     for folder in folders:
         facts |= _read_folder(folder)
-    if "label" in facts:
-        facts["label"] = _LABELS[facts["label"]]
-    return facts | {"path": os.fspath(path)}
+    label = _LABELS.get(facts.get("label", ""))
+    return facts | {"path": os.fspath(path), "label": label}
 
 
 def _own_folders(root: Path) -> list[str]:

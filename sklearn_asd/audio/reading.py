@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import librosa
 import numpy as np
@@ -30,7 +31,9 @@ _LOUDEST = 1e12
 
 
 def read_file(
-    path: str | os.PathLike[str], sample_rate: float, channel: str | int = "mix"
+    path: str | os.PathLike[str],
+    sample_rate: float,
+    channel: Literal["mix"] | int = "mix",
 ) -> np.ndarray:
     """Read a sound file as mono samples.
 
@@ -138,7 +141,7 @@ def _explain_unreadable(
     )
 
 
-def _choose_channel(samples: np.ndarray, channel: str | int) -> np.ndarray:
+def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.ndarray:
     n_channels = samples.shape[1]
     if channel == "mix":
         with np.errstate(invalid="ignore", over="ignore"):  # NaN is reported later

@@ -55,9 +55,10 @@ class IDConfidenceDetector(BaseDetector):
         Learning rate of Adam.
 
     batch_size : int, default=384
-        Largest number of segments in a training batch.
+        Largest number of segments in a training batch. The paper's, for thousands of
+        clips; with few clips use less, say 32, as each batch is one step of learning.
 
-    max_epochs : int, default=50
+    max_epochs : int, default=100
         Number of passes over the training clips.
 
     validation_fraction : float in [0, 1), default=0.0
@@ -173,7 +174,7 @@ class IDConfidenceDetector(BaseDetector):
         center_lr=0.5,
         lr=1e-3,
         batch_size=384,
-        max_epochs=50,
+        max_epochs=100,
         validation_fraction=0.0,
         contamination=0.1,
         device="auto",

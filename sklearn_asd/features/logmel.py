@@ -8,6 +8,7 @@ import librosa
 import numpy as np
 import scipy.fft
 import scipy.signal
+import scipy.sparse
 
 __all__ = ["log_mel_spectrogram"]
 
@@ -34,7 +35,7 @@ def log_mel_spectrogram(
     Equals ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None).T``
     within 1e-3 dB: Hann window, frames centred on multiples of `hop_length` with
     zeros beyond the ends, Slaney's mel scale and normalisation. It takes
-    about 0.6 of librosa's time.
+    about half of librosa's time.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def log_mel_spectrogram(
     mel_power = np.empty((len(windows), n_mels), dtype=np.float32)
     for start in range(0, len(windows), _BLOCK):
         block = slice(start, start + _BLOCK)
-        np.matmul(_power(windows[block]), filters, out=mel_power[block])
+        mel_power[block] = (filters @ _power(windows[block]).T).T
     np.maximum(mel_power, np.float32(_MIN_POWER), out=mel_power)
     return np.float32(10) * np.log10(mel_power)
 
@@ -96,8 +97,9 @@ def _hann(n_fft: int) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _mel_filters(
     sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
-) -> np.ndarray:
+) -> scipy.sparse.csr_array:
+    """Mel filters, sparse: fast, and BLAS would round by its number of threads."""
     filters = librosa.filters.mel(
         sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
     )
-    return np.ascontiguousarray(filters.T)
+    return scipy.sparse.csr_array(filters)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -26,8 +26,14 @@ __all__ = ["LogMelSegmenter"]
 _BLOCK = 256
 
 
+# To be raised when the same recipe comes to give other frames: caches outlive versions.
+_FRAMES_VERSION = 1
+
+
 # The result has no columns to name, so nothing is wrapped for set_output.
-class LogMelSegmenter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LogMelSegmenter(  # type: ignore[call-arg]
+    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Turn recordings into log-mel spectrograms, cut into segments.
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
@@ -253,7 +259,8 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
     def _open_store(self, recipe: Recipe) -> MemoryStore | FileStore:
         if self.cache_dir is None:
             return MemoryStore(self.n_mels, self.dtype)
-        return FileStore(self.cache_dir, repr(recipe), self.n_mels, self.dtype)
+        settings = f"version {_FRAMES_VERSION}: {recipe!r}"
+        return FileStore(self.cache_dir, settings, self.n_mels, self.dtype)
 
     def _read_clips(
         self, clips: Clips, recipe: Recipe, store: MemoryStore | FileStore
@@ -262,7 +269,7 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         singles = [clips[row] for row in range(len(clips))]
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             keys = list(store.keys(singles, parallel))
-            unread = [row for row, key in enumerate(keys) if store.find(key) is None]
+            unread = [row for row, key in enumerate(keys) if key not in store.places]
             with tqdm(
                 total=len(unread), desc="log-mel", unit="clip", disable=not self.verbose
             ) as progress:
@@ -278,7 +285,7 @@ class LogMelSegmenter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
                     store.add({keys[row]: result for row, result in results.items()})
                     self._stop_if_bad(clips, results)
                     progress.update(len(rows))
-        return [store.find(key) for key in keys]
+        return [store.places[key] for key in keys]
 
     def _settle_bounds(
         self,
@@ -334,7 +341,7 @@ class Recipe:
     """All that a clip's frames depend on besides the clip; sent to the workers."""
 
     sample_rate: float
-    channel: str | int
+    channel: Literal["mix"] | int
     n_fft: int
     hop_length: int
     n_mels: int
@@ -343,7 +350,18 @@ class Recipe:
     dtype: str
 
     def frames(self, clip: Clips) -> np.ndarray | BadClipError:
-        """Read one clip; a bad clip's error is a result, for the caller to judge."""
+        """Read one clip and compute its frames.
+
+        Parameters
+        ----------
+        clip : Clips of length 1
+            The clip.
+
+        Returns
+        -------
+        frames : ndarray of shape (n_frames, n_mels), or BadClipError
+            A bad clip's error is a result, for the caller to judge.
+        """
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
         except BadClipError as error:

@@ -22,7 +22,7 @@ __all__ = ["ClipSpectrograms", "Windows"]
 class Windows(NamedTuple):
     """Windows into the frames of a :class:`ClipSpectrograms`.
 
-    Parameters
+    Attributes
     ----------
     clip : ndarray of shape (n_windows,), int
         Row of the clip that each window lies in.
@@ -124,8 +124,8 @@ class ClipSpectrograms:
         starts: np.ndarray,
         stops: np.ndarray,
         *,
-        machine_type: Sequence[Any] | None = None,
-        machine_id: Sequence[Any] | None = None,
+        machine_type: Iterable[Any] | None = None,
+        machine_id: Iterable[Any] | None = None,
         segment_frames: int | None = 96,
         segment_hop_frames: int = 48,
         view_names: Sequence[str] = ("original",),
@@ -149,8 +149,8 @@ class ClipSpectrograms:
     def from_arrays(
         cls,
         log_mels: Iterable[np.ndarray],
-        machine_type: Sequence[Any] | None = None,
-        machine_id: Sequence[Any] | None = None,
+        machine_type: Iterable[Any] | None = None,
+        machine_id: Iterable[Any] | None = None,
         segment_frames: int | None = 96,
         segment_hop_frames: int = 48,
     ) -> ClipSpectrograms:

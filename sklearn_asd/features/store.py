@@ -31,12 +31,18 @@ class MemoryStore:
 
     dtype : str
         Type of the frames.
+
+    Attributes
+    ----------
+    places : dict of key to (start, stop) or BadClipError
+        Where each clip known to the store lies in :meth:`frames`, or why it has no
+        frames.
     """
 
     def __init__(self, n_mels: int, dtype: str) -> None:
         self._arrays = [np.empty((0, n_mels), dtype=dtype)]
         self._n_frames = 0
-        self._places: dict[Hashable, Place] = {}
+        self.places: dict[Hashable, Place] = {}
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
         """Name the clips: in memory by their rows.
@@ -56,21 +62,6 @@ class MemoryStore:
         """
         return range(len(clips))
 
-    def find(self, key: Hashable) -> Place | None:
-        """Find a clip.
-
-        Parameters
-        ----------
-        key : hashable
-            The clip.
-
-        Returns
-        -------
-        place : (start, stop), BadClipError or None
-            Its rows in :meth:`frames`, why it has none, or None if it was not added.
-        """
-        return self._places.get(key)
-
     def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
         """Add the frames of some clips.
 
@@ -81,10 +72,10 @@ class MemoryStore:
         """
         for key, frames in clips.items():
             if isinstance(frames, BadClipError):
-                self._places[key] = frames
+                self.places[key] = frames
             else:
                 start, self._n_frames = self._n_frames, self._n_frames + len(frames)
-                self._places[key] = (start, self._n_frames)
+                self.places[key] = (start, self._n_frames)
                 self._arrays.append(frames)
 
     def frames(self) -> np.ndarray:
@@ -120,6 +111,12 @@ class FileStore:
 
     dtype : str
         Type of the frames.
+
+    Attributes
+    ----------
+    places : dict of key to (start, stop) or BadClipError
+        Where each clip known to the store lies in :meth:`frames`, or why it has no
+        frames.
     """
 
     def __init__(
@@ -139,7 +136,7 @@ class FileStore:
             )
             # Frames that the file lost, if it was cut short, are computed again.
             index.execute("DELETE FROM clips WHERE stop > ?", (self._n_frames(),))
-            self._places: dict[Hashable, Place] = self._read_index(index)
+            self.places: dict[Hashable, Place] = self._read_index(index)
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
         """Name the clips by their content.
@@ -159,21 +156,6 @@ class FileStore:
         """
         return parallel(delayed(_digest)(clip) for clip in clips)
 
-    def find(self, key: Hashable) -> Place | None:
-        """Find a clip.
-
-        Parameters
-        ----------
-        key : bytes
-            The clip.
-
-        Returns
-        -------
-        place : (start, stop), BadClipError or None
-            Its rows in :meth:`frames`, why it has none, or None if it is not stored.
-        """
-        return self._places.get(key)
-
     def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
         """Append the frames of some clips, unless another process just has.
 
@@ -182,13 +164,12 @@ class FileStore:
         clips : mapping of bytes to ndarray of shape (n_frames, n_mels) or BadClipError
             The frames. Errors are remembered for this call only.
         """
-        bad = {
-            k: error for k, error in clips.items() if isinstance(error, BadClipError)
-        }
+        bad = {k: v for k, v in clips.items() if isinstance(v, BadClipError)}
+        good = {k: v for k, v in clips.items() if not isinstance(v, BadClipError)}
         with closing(self._connect()) as index, index:
             index.execute("BEGIN IMMEDIATE")
             stored = self._read_index(index)
-            new = {k: v for k, v in clips.items() if k not in stored and k not in bad}
+            new = {k: v for k, v in good.items() if k not in stored}
             added = self._append(
                 new, max((stop for _, stop in stored.values()), default=0)
             )
@@ -196,7 +177,7 @@ class FileStore:
                 "INSERT INTO clips VALUES (?, ?, ?)",
                 [(key, *bounds) for key, bounds in added.items()],
             )
-        self._places |= stored | added | bad
+        self.places |= stored | added | bad
 
     def frames(self) -> np.ndarray:
         """Map the file into memory.

@@ -52,11 +52,14 @@ class AutocastNet(NeuralNet):
 
     Parameters
     ----------
-    *args, **kwargs : any
+    *args : any
         Passed to skorch.
 
     autocast : bool, default=False
         Whether to run the module in bfloat16 where torch deems it safe.
+
+    **kwargs : any
+        Passed to skorch.
     """
 
     def __init__(self, *args: Any, autocast: bool = False, **kwargs: Any) -> None:
@@ -196,7 +199,7 @@ def make_net(
     ValueError
         If the network does not fit the data; see `check_network`.
     """
-    factory = NETWORKS.get(network, network) if isinstance(network, str) else network
+    factory = NETWORKS[network] if isinstance(network, str) else network
     n_embedding = check_network(factory, n_classes, n_mels, n_frames)
     device = choose_device(device)
     return AutocastNet(
@@ -278,7 +281,9 @@ def fit_net(
     return history, None if centers is None else centers.cpu().numpy()
 
 
-def check_network(factory: Any, n_classes: int, n_mels: int, n_frames: int) -> int:
+def check_network(
+    factory: Callable[..., nn.Module], n_classes: int, n_mels: int, n_frames: int
+) -> int:
     """Try a network on silence, and measure its embedding.
 
     Parameters
@@ -313,11 +318,9 @@ def check_network(factory: Any, n_classes: int, n_mels: int, n_frames: int) -> i
                 f"{n_frames}: use longer segments or clips"
             )
         outputs = module(torch.zeros(2, n_mels, n_frames))
-    shapes = (
-        [tuple(output.shape) for output in outputs]
-        if isinstance(outputs, tuple)
-        else type(outputs).__name__
-    )
+    if not isinstance(outputs, tuple):
+        outputs = (outputs,)
+    shapes = [tuple(output.shape) for output in outputs]
     if len(shapes) != 2 or shapes[0] != (2, n_classes) or len(shapes[1]) != 2:
         raise ValueError(
             f"{name} must return a tuple (logits, embedding) of shapes (batch, "

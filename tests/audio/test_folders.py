@@ -76,6 +76,7 @@ def facts(clips):
         ("Förderband 7/Montag früh.wav", (None, "Förderband 7", None, None)),
         # names that only resemble those of DCASE or of splits
         ("fan/normal_id_xx_0.wav", (None, "fan", None, None)),
+        ("fan/normal_id_00_0001_copy.wav", (None, "fan", None, None)),
         ("fan/old_section_00_0001.wav", (None, "fan", None, None)),
         ("toy_train/monday.wav", (None, "toy_train", None, None)),
         ("crash_test/monday.wav", (None, "crash_test", None, None)),

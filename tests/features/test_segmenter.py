@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import soundfile
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_asd import BadClipError, LogMelSegmenter, MissingClipError, load_clips
 from sklearn_asd._parameters import InvalidParameterError
@@ -329,15 +328,3 @@ def test_fit_reads_nothing_and_learns_nothing(tmp_path):
 def test_fit_refuses_what_is_not_a_list_of_clips():
     with pytest.raises(ValueError, match="0 clips"):
         LogMelSegmenter().fit([])
-
-
-def expected_failures(_):
-    return {}
-
-
-@parametrize_with_checks(
-    [LogMelSegmenter(segment_duration=None)],
-    expected_failed_checks=expected_failures,
-)
-def test_scikit_learn_checks_pass(estimator, check):
-    check(estimator)
