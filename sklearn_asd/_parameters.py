@@ -6,16 +6,12 @@ rely on them; should they move, only this file changes.
 
 from sklearn.base import _fit_context as validates_parameters
 from sklearn.utils._param_validation import (
-    HasMethods,
-    Hidden,
     Interval,
     InvalidParameterError,
     StrOptions,
 )
 
 __all__ = [
-    "HasMethods",
-    "Hidden",
     "Interval",
     "InvalidParameterError",
     "StrOptions",

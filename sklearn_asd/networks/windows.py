@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from skorch import NeuralNet
@@ -29,6 +31,11 @@ class WindowDataset(Dataset):
 
     y : ndarray of shape (n_windows,), int
         Class of each window.
+
+    Warns
+    -----
+    UserWarning
+        If the shortest is less than half as long as the median.
     """
 
     def __init__(
@@ -38,6 +45,14 @@ class WindowDataset(Dataset):
         self.start = windows.start
         self.n_frames = int(windows.n_frames.min())
         self.spare = windows.n_frames - self.n_frames
+        median = int(np.median(windows.n_frames))
+        if self.n_frames < median / 2:
+            warnings.warn(
+                f"the shortest training clip has {self.n_frames} frames and the median "
+                f"{median}; whole-clip training uses {self.n_frames} frames of each: "
+                "leave short clips out, or train on segments",
+                stacklevel=2,
+            )
         self.y = torch.as_tensor(y)
 
     def __len__(self) -> int:

@@ -81,6 +81,13 @@ def test_longer_windows_are_cut_at_random_to_the_shortest():
     assert {float(long[0]) for _, long in batches} == {0, 1, 2, 3, 4}
 
 
+def test_one_short_clip_among_long_ones_is_warned_of():
+    log_mels = [np.zeros((1, n)) for n in (4, 10, 12)]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    with pytest.warns(UserWarning, match="shortest training clip has 4 frames and the"):
+        WindowDataset(X, X.windows(), np.array([0, 1, 1]))
+
+
 @pytest.mark.parametrize(
     ("n_windows", "batch_size", "expected"), [(20, 8, 7), (801, 400, 267), (5, 8, 5)]
 )
