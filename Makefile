@@ -8,9 +8,9 @@ SET_UP := setup.cfg pyproject.toml constraints.txt
 .PHONY: demo test test-slow lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
-## recordings instead, and ID=<column> what tells their machines apart.
+## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
 demo: .venv/.demo
-	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(ID),--machine-id "$(ID)")
+	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(ID),--machine-id "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
 
 ## Run the tests, but for those that train for minutes.
 test: .venv/.test

@@ -23,7 +23,7 @@ def main():
     print(f"{len(train)} normal clips to train on, {len(test)} to test.")
 
     pipe = make_pipeline(
-        LogMelSegmenter(n_jobs=-1),
+        LogMelSegmenter(sample_rate=args.sample_rate, on_bad_clip="nan", n_jobs=-1),
         IDConfidenceDetector(
             center_loss_weight=0.1,
             batch_size=32,
@@ -51,6 +51,12 @@ def parse_arguments():
         default="machine_id",
         help="what tells the machines apart: a column of load_clips(FOLDER), such as "
         "an attribute found in the files' names (default: machine_id)",
+    )
+    parser.add_argument(
+        "--sample-rate",
+        type=float,
+        default=16000,
+        help="of the analysis in Hz; the recordings' own or less (default: 16000)",
     )
     parser.add_argument("--epochs", type=int, default=60, help="default: 60")
     return parser.parse_args()
@@ -90,22 +96,30 @@ def split_clips(clips):
     clip of a machine is trained on. A clip without a label is taken for normal.
     """
     normal = clips["label"].fillna(1) == 1
+    machine = clips["machine_type"].fillna("") + "/" + clips["machine_id"]
     if (clips["split"] == "train").any():
         train = normal & (clips["split"] == "train")
-        return clips[train], clips[clips["split"] != "train"]
-    machine = [clips["machine_type"].fillna(""), clips["machine_id"]]
-    train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
-    return clips[train], clips[~train]
+        test = clips["split"] != "train"
+    else:
+        train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
+        test = ~train
+    known = machine.isin(machine[train])
+    if (test & ~known).any():
+        print(f"{(test & ~known).sum()} clips are of machines without training clips.")
+    if not train.any() or not (test & known).any():
+        raise SystemExit("The recordings leave no clips to train on, or none to test.")
+    return clips[train], clips[test & known]
 
 
 def report(test, scores):
     """Table of AUCs where labels are known, or else the least normal clips."""
-    labelled = test["label"].notna()
-    if set(test["label"].dropna()) == {1, -1}:
-        table = auc_table(test[labelled], test.loc[labelled, "label"], scores[labelled])
+    test = test.assign(score=scores).dropna(subset="score")
+    labelled = test.dropna(subset="label")
+    if set(labelled["label"]) == {1, -1}:
+        table = auc_table(labelled, labelled["label"], labelled["score"])
         print(table.to_string(float_format="{:.3f}".format))
     else:
-        ranked = test.assign(score=scores).nsmallest(10, "score")
+        ranked = test.nsmallest(10, "score")
         print("No labelled anomalies, so no table. The least normal clips are:")
         with pd.option_context("display.max_colwidth", None):
             print(ranked[["path", "machine_id", "score"]].to_string(index=False))

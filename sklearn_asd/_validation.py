@@ -47,8 +47,9 @@ def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
         ]
         raise ValueError(
             f"y holds {abbreviate(sorted(set(strange)))}; labels are +1 normal and -1 "
-            "anomalous, or y is None if all clips are normal. Machine IDs travel in X, "
-            "as the column machine_id"
+            "anomalous, or y is None if all clips are normal: recode y (scikit-learn's "
+            "cross_val_predict turns -1 into 0 for some methods). Machine IDs travel "
+            "in X, as the column machine_id"
         )
     return np.array(signs) == 1
 

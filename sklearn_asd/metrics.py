@@ -49,7 +49,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
     >>> pauc_score([1, 1, -1, -1], [0.9, 0.4, 0.3, 0.1])
     1.0
     """
-    normal, scores = _check(y, scores, len(y))
+    normal, scores = _check(y, scores, np.size(scores))
     if normal.all() or not normal.any():
         raise ValueError(
             f"y holds {normal.sum()} normal and {(~normal).sum()} anomalous clips; a "
@@ -154,6 +154,8 @@ def _check(
     y: ArrayLike, scores: ArrayLike, n_clips: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels as a mask of the normal clips, and scores as floats without NaN."""
+    if y is None:
+        raise ValueError("y is None; labels are needed, +1 normal and -1 anomalous")
     normal = normal_rows(y, n_clips)
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (n_clips,):

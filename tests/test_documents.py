@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -51,6 +52,24 @@ def write_folder(folder, name):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, clip.audio, 16000)
     return str(folder)
+
+
+def test_the_demo_makes_its_own_sounds():
+    demo = run_demo("--epochs", "1")
+    assert demo.returncode == 0, demo.stderr
+    assert "384 normal clips to train on, 432 to test." in demo.stdout
+    assert demo.stdout.count("average") == 7  # six kinds, and all
+
+
+def test_the_demo_leaves_out_damaged_clips_and_unknown_machines(tmp_path):
+    folder = write_folder(tmp_path, "fan/{split}/{label}_id_{id}_{number}.wav")
+    (tmp_path / "fan" / "test" / "normal_id_00_00000099.wav").write_bytes(b"noise")
+    unknown = tmp_path / "fan" / "test" / "normal_id_07_00000000.wav"
+    soundfile.write(unknown, np.zeros(64000), 16000)
+    demo = run_demo("--data", folder, "--epochs", "1")
+    assert demo.returncode == 0, demo.stderr
+    assert "1 clips are of machines without training clips" in demo.stdout
+    assert "normal_id_00_00000099.wav) cannot be decoded" in demo.stderr
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ def test_pauc_scorer_guides_a_search(rng):
     ("y", "scores", "message"),
     [
         ([1, 0], [1.0, 2.0], "y holds 0; labels are"),
+        (None, [1.0, 2.0], "y is None; labels are needed"),
         ([1], [1.0, 2.0], r"y has shape \(1,\) for 2 clips"),
         ([1, -1], [1.0], r"scores have shape \(1,\) for 2 clips"),
         ([1, -1], [np.nan, 2.0], "scores are NaN for clips 0.*leave their rows out"),

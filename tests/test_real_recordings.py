@@ -22,7 +22,7 @@ def make_pipeline(segment_duration, **parameters):
 @pytest.mark.parametrize("segment_duration", [3.072, None])
 def test_all_types_of_dcase_2020_fit_and_score_from_paths(recordings, segment_duration):
     """93 clips of six types and 23 machines, of 10 s and 11 s."""
-    clips = load_clips(recordings / "dcase2020_samples")
+    clips = load_clips(recordings("dcase2020_samples"))
     pipe = make_pipeline(segment_duration, batch_size=32).fit(clips, clips["label"])
     scores = pipe.score_samples(clips)
     assert len(pipe["detect"].classes_) == 23
@@ -39,7 +39,7 @@ def test_all_types_of_dcase_2020_fit_and_score_from_paths(recordings, segment_du
 @pytest.mark.parametrize("segment_duration", [3.072, None])
 def test_cars_of_dcase_2023_fit_and_score_from_paths(recordings, segment_duration):
     """FLAC of 12 s, with the attribute `car` for the machine ID."""
-    clips = load_clips(recordings / "toycar2023")
+    clips = load_clips(recordings("toycar2023"))
     clips["machine_id"] = clips["car"]
     train = clips[clips["split"] == "train"]
     test = clips[clips["split"] == "test"]
@@ -51,7 +51,7 @@ def test_cars_of_dcase_2023_fit_and_score_from_paths(recordings, segment_duratio
 @pytest.fixture(scope="module")
 def toycar(recordings):
     """DCASE 2020 ToyCar as log-mels: 200 normals an ID to train on, and the rest."""
-    with np.load(recordings / "toycar2020_logmel" / "clips.npz") as archive:
+    with np.load(recordings("toycar2020_logmel") / "clips.npz") as archive:
         log_mel, ids, y = (archive[k] for k in ("log_mel", "machine_id", "label"))
     X = ClipSpectrograms.from_arrays(log_mel, machine_id=ids)
     train = np.zeros(len(y), dtype=bool)

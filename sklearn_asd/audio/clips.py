@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
+from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.reading import read_array, read_file
 
 __all__ = ["Clips", "as_row_index", "machine_columns", "machine_labels"]
@@ -237,11 +238,22 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
     -------
     labels : ndarray of object, or None
         None if there is no column or if all its values are missing.
+
+    Raises
+    ------
+    ValueError
+        If the column is a string.
     """
     if values is None:
         return None
+    if isinstance(values, str):
+        raise ValueError(
+            f"the machines are given as one string, {values!r}; give a sequence with "
+            "one value for each clip"
+        )
     labels = _object_array(map(_as_label, values))
-    return None if all(label is None for label in labels) else labels
+    missing = len(labels) > 0 and all(label is None for label in labels)
+    return None if missing else labels
 
 
 def as_row_index(index: Any, n_rows: int) -> Any:
@@ -400,7 +412,7 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
     if "path" not in table and "audio" not in table:
         raise ValueError(
             "X is a table without a column 'path' or 'audio'; its columns are "
-            f"{list(table.columns)}: load_clips(folder) makes such a table"
+            f"{abbreviate(list(table.columns))}: load_clips(folder) makes such a table"
         )
     n_clips = len(table)
     audio: list[Any] = list(table["audio"]) if "audio" in table else [None] * n_clips

@@ -13,7 +13,7 @@ from sklearn_asd._parameters import validates_parameters
 from sklearn_asd._validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
 
-__all__ = ["BaseDetector"]
+__all__ = ["BaseDetector", "usable_normal_clips"]
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, ABC):
@@ -52,13 +52,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         ValueError
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
-        X = self._check_type(X)
-        X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
-        if len(X) == 0:
-            raise ValueError(
-                "X holds no usable normal clip to train on: y is -1 for all, or none "
-                "could be read"
-            )
+        X = usable_normal_clips(self._check_type(X), y)
         self._fit(X)
         self.n_features_in_ = X.n_mels
         self._frames_fitted_on = _describe_frames(X)
@@ -75,7 +69,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             Training clips.
 
         y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on.
+            As in `fit`: clips marked -1 are judged, and not trained on. A machine
+            needs normal clips too.
 
         Returns
         -------
@@ -97,8 +92,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         scores : ndarray of shape (n_clips,), float64
             The paper's anomaly score; NaN for clips that could not be used.
         """
-        check_is_fitted(self)
-        return self._anomaly_score(self._check_frames(self._check_type(X)))
+        return self._anomaly_score(self._check(X))
 
     def score_samples(self, X):
         """Score clips as scikit-learn does: the higher, the more normal.
@@ -154,6 +148,11 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
     def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
         """Score clips, of which some may be unusable; higher is more anomalous."""
 
+    def _check(self, X: Any) -> ClipSpectrograms:
+        """Refuse what cannot be scored."""
+        check_is_fitted(self)
+        return self._check_frames(self._check_type(X))
+
     def _check_type(self, X: Any) -> ClipSpectrograms:
         if not isinstance(X, ClipSpectrograms):
             raise TypeError(
@@ -179,6 +178,35 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # ClipSpectrograms only
         return tags
+
+
+def usable_normal_clips(X: ClipSpectrograms, y: Any) -> ClipSpectrograms:
+    """Choose the clips that may be learnt from.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms of n_clips
+        Clips.
+
+    y : array-like of shape (n_clips,) or None
+        +1 for normal clips, -1 for anomalous ones; None takes all as normal.
+
+    Returns
+    -------
+    X : ClipSpectrograms
+        Those that are normal and could be read.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or y is not of that form.
+    """
+    X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
+    if len(X) == 0:
+        raise ValueError(
+            "X holds no usable normal clip: y is -1 for all, or none could be read"
+        )
+    return X
 
 
 def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:

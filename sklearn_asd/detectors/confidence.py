@@ -7,12 +7,11 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._parameters import Interval, StrOptions
-from sklearn_asd._validation import abbreviate, normal_rows
+from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.clips import machine_labels
-from sklearn_asd.detectors.base import BaseDetector
+from sklearn_asd.detectors.base import BaseDetector, usable_normal_clips
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
 from sklearn_asd.networks.windows import (
@@ -203,7 +202,8 @@ class IDConfidenceDetector(BaseDetector):
             raise ValueError(
                 f"X holds one machine only ({classes[0]}); IDConfidenceDetector learns "
                 "to tell machines apart: add normal recordings of another machine of "
-                "the kind, or make an attribute the machine_id"
+                "the kind, or make an attribute the machine_id. In a search, give "
+                "folds that hold every machine"
             )
         rng = check_random_state(self.random_state)
         train, held_out = self._split(y, rng)
@@ -257,8 +257,9 @@ class IDConfidenceDetector(BaseDetector):
         if unseen:
             raise ValueError(
                 f"X holds machines that were not among those fitted: "
-                f"{abbreviate(unseen)}; known are {abbreviate(self.classes_)}: fit "
-                'on their normal recordings too, or set confidence="msp"'
+                f"{abbreviate(unseen)}; known are {abbreviate(self.classes_)}. Give "
+                "machine_type and machine_id as in fit, or fit again with the new "
+                'machines\' normal recordings, or with confidence="msp"'
             )
         return np.searchsorted(self.classes_, labels.astype(str))
 
@@ -283,8 +284,7 @@ class IDConfidenceDetector(BaseDetector):
             Names as in `classes_`, from the probabilities averaged over a clip's
             segments; None for clips that could not be used.
         """
-        check_is_fitted(self)
-        X = self._check_frames(self._check_type(X))
+        X = self._check(X)
         logits, _, clip = self._predict_segments(X)
         probabilities = average_over_clips(softmax(logits, axis=1), clip, len(X))
         machines = self.classes_.astype(object)[probabilities.argmax(axis=1)]
@@ -310,11 +310,7 @@ class IDConfidenceDetector(BaseDetector):
         accuracy : float in [0, 1]
             Share of the usable normal clips that were recognised.
         """
-        check_is_fitted(self)
-        X = self._check_type(X)
-        X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
-        if len(X) == 0:
-            raise ValueError("X holds no usable normal clip to score the classifier by")
+        X = usable_normal_clips(self._check(X), y)
         labels = _known_labels(X, "to score the classifier")
         return float(np.mean(self.predict_id(X) == labels))
 
@@ -335,14 +331,15 @@ class IDConfidenceDetector(BaseDetector):
             Or, without averaging, of shape (n_clips, n_segments, n_embedding) for
             the largest number of segments. What a clip lacks is NaN.
         """
-        check_is_fitted(self)
-        X = self._check_frames(self._check_type(X))
+        X = self._check(X)
         _, embedding, clip = self._predict_segments(X)
         if average:
             return average_over_clips(embedding, clip, len(X))
         n_segments = X.n_segments[:, 0]
         number = np.arange(len(clip)) - (np.cumsum(n_segments) - n_segments)[clip]
-        padded = np.full((len(X), n_segments.max(), embedding.shape[1]), np.nan)
+        padded = np.full(
+            (len(X), n_segments.max(initial=0), embedding.shape[1]), np.nan
+        )
         padded[clip, number] = embedding
         return padded
 

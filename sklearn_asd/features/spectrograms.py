@@ -86,7 +86,7 @@ class ClipSpectrograms:
 
     sample_rate, hop_length : number or None, default=None
         What the frames were made with: Hz, and samples between frames. Detectors
-        refuse to score frames made differently from those they were fitted on; None
+        refuse to score frames of another rate than those they were fitted on; None
         is not compared.
 
     Attributes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from scipy.special import log_softmax
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import Sampler
 
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
@@ -29,6 +31,7 @@ from sklearn_asd.networks.windows import (
 __all__ = [
     "NETWORKS",
     "AutocastNet",
+    "EqualBatches",
     "KeepBestEpoch",
     "fit_net",
     "make_net",
@@ -43,6 +46,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 # reads beyond its input, and gives anything from a wrong number to NaN. The last layer
 # of pvmilk20 comes to that below 18 frames.
 _MIN_FRAMES_BFLOAT16 = 32
+
+# torch's generator and the allocator's settings belong to the process, so that fits in
+# several threads would draw from each other's stream.
+_ONE_TRAINING = threading.RLock()
 
 
 class AutocastNet(NeuralNet):
@@ -72,6 +79,33 @@ class AutocastNet(NeuralNet):
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast):
             outputs = super().infer(x, **fit_params)
         return tuple(output.float() for output in outputs)
+
+
+class EqualBatches(Sampler[list[int]]):
+    """Shuffled batches whose sizes differ by one at most.
+
+    A small batch at the end of an epoch, as a loader makes it otherwise, would upset
+    the batch norm's statistics and the centres.
+
+    Parameters
+    ----------
+    n_windows : int
+        Number of windows.
+
+    batch_size : int
+        Largest number of windows in a batch.
+    """
+
+    def __init__(self, n_windows: int, batch_size: int) -> None:
+        self.n_windows = n_windows
+        self.n_batches = math.ceil(n_windows / batch_size)
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in torch.randperm(self.n_windows).tensor_split(self.n_batches):
+            yield batch.tolist()
 
 
 class KeepBestEpoch(Callback):
@@ -177,8 +211,7 @@ def make_net(
         Learning rate of Adam.
 
     batch_size : int
-        Largest number of windows in a batch. An epoch is cut into equal batches, so
-        that none is too small for the batch norm's statistics.
+        Largest number of windows in a batch.
 
     max_epochs : int
         Number of epochs.
@@ -213,9 +246,9 @@ def make_net(
         criterion__center_lr=center_lr,
         optimizer=torch.optim.Adam,
         lr=lr,
-        batch_size=math.ceil(n_windows / math.ceil(n_windows / batch_size)),
         max_epochs=max_epochs,
-        iterator_train__shuffle=True,
+        iterator_train__batch_sampler=EqualBatches(n_windows, batch_size),
+        iterator_train__batch_size=1,  # which torch wants to see beside a sampler
         iterator_train__collate_fn=_pass_through,
         train_split=None,
         device=device,
@@ -305,11 +338,11 @@ def check_network(
     Raises
     ------
     ValueError
-        If the windows are too short for it, or it does not return
+        If it cannot be built, the windows are too short for it, or it does not return
         ``(logits, embedding)`` of the right shapes.
     """
     with _seeded(0), torch.inference_mode():
-        module = factory(n_classes=n_classes, n_mels=n_mels).eval()
+        module = _build(factory, n_classes, n_mels).eval()
         name = type(module).__name__
         min_frames = getattr(module, "min_frames", 1)
         if n_frames < min_frames:
@@ -330,6 +363,21 @@ def check_network(
     return shapes[1][1]
 
 
+def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        raise ValueError(
+            f"network is a module, {type(factory).__name__}(...); give its class, or "
+            "functools.partial(class, ...), which is called for each fit"
+        )
+    try:
+        return factory(n_classes=n_classes, n_mels=n_mels)
+    except TypeError as error:
+        raise ValueError(
+            f"network={factory!r} cannot be called with n_classes={n_classes}, "
+            f"n_mels={n_mels}: {error}"
+        ) from error
+
+
 def choose_device(device: str) -> str:
     """Choose where to compute.
 
@@ -342,10 +390,22 @@ def choose_device(device: str) -> str:
     -------
     device : str
         For "auto", "cuda" where there is one, otherwise "cpu".
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
     """
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
+        ) from error
+    return device
 
 
 def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
@@ -403,8 +463,9 @@ def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch while the context lasts."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    """Seed torch while the context lasts, which other threads wait for."""
+    devices = range(torch.cuda.device_count())
+    with _ONE_TRAINING, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 

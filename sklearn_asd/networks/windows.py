@@ -121,7 +121,9 @@ def predict_windows(
         return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
     module = net.module_.eval()
     order, outputs = [], []
-    with torch.inference_mode():
+    # Without TF32, to which CUDA would otherwise round.
+    full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), full_precision:
         for n_frames in np.unique(windows.n_frames):
             same = np.flatnonzero(windows.n_frames == n_frames)
             batch_size = max(1, _FRAMES_SCORED_AT_ONCE // n_frames)

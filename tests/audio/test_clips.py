@@ -95,7 +95,7 @@ def test_a_path_stands_in_where_audio_is_missing():
     [
         ("a.wav", TypeError, r"one path, 'a.wav'.* load_clips\(folder\)"),
         (Path("a.wav"), TypeError, r"one path, 'a.wav'.* load_clips\(folder\)"),
-        (pd.DataFrame({"file": PATHS}), ValueError, r"columns are \['file'\]: load_cl"),
+        (pd.DataFrame({"file": PATHS}), ValueError, r"columns are file: load_cl"),
         (pd.DataFrame({"path": []}), ValueError, "0 clips; at least 1"),
         ([], ValueError, "0 clips; at least 1"),
         (np.empty(0, dtype=object), ValueError, "0 clips; at least 1"),

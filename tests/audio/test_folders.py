@@ -206,7 +206,7 @@ def test_folders_without_recordings_are_refused(root, name, error, message):
 
 
 def test_the_six_types_of_dcase_2020_are_found(recordings):
-    clips = load_clips(recordings / "dcase2020_samples")
+    clips = load_clips(recordings("dcase2020_samples"))
     assert len(clips) == 93
     assert clips["machine_type"].nunique() == 6
     assert len(clips.groupby(["machine_type", "machine_id"])) == 23
@@ -214,7 +214,7 @@ def test_the_six_types_of_dcase_2020_are_found(recordings):
 
 
 def test_the_cars_of_dcase_2023_are_found(recordings):
-    clips = load_clips(recordings / "toycar2023")
+    clips = load_clips(recordings("toycar2023"))
     assert clips["split"].value_counts().to_dict() == {"train": 180, "test": 50}
     assert clips["car"].nunique() == 6
     assert set(clips["machine_type"]) == {"ToyCar"}
@@ -222,7 +222,7 @@ def test_the_cars_of_dcase_2023_are_found(recordings):
 
 
 def test_the_folders_of_the_valves_decide_their_split(recordings):
-    clips = load_clips(recordings / "valve2023")
+    clips = load_clips(recordings("valve2023"))
     test = clips[clips["split"] == "test"]
     assert (clips["split"] == "train").sum() == 60
     assert set(clips.loc[clips["split"] == "train", "label"]) == {1}

@@ -213,6 +213,6 @@ def test_an_array_below_the_sample_rate_is_refused(noise, rate):
 @uses_librosa_load
 def test_real_recordings_read_as_librosa_reads_them(recordings):
     for kind in ("fan", "ToyCar"):
-        path = next((recordings / "dcase2020_samples" / kind).rglob("*.wav"))
+        path = next((recordings("dcase2020_samples") / kind).rglob("*.wav"))
         expected, _ = librosa.load(path, sr=RATE)
         np.testing.assert_array_equal(read_file(path, RATE), expected)

@@ -278,7 +278,7 @@ def test_paper_weights_train_without_nan(center_loss_weight):
     assert np.isfinite(detector.score_samples(make_clips())).all()
 
 
-def test_validation_clips_are_of_every_machine_and_not_trained_on(monkeypatch):
+def test_validation_clips_are_of_every_machine_that_has_several():
     X = make_clips()
     detector = make_detector(validation_fraction=0.25, max_epochs=3).fit(X)
     assert list(detector.history_) == [
@@ -348,6 +348,15 @@ def test_clips_that_are_all_unusable_score_nan(trained):
         make_detector().fit(X)
 
 
+def test_an_empty_selection_has_empty_results(trained):
+    X = make_clips()[:0]
+    assert trained.score_samples(X).shape == (0,)
+    assert trained.predict(X).shape == (0,)
+    assert trained.predict_id(X).shape == (0,)
+    assert trained.embed(X).shape == (0, 128)
+    assert trained.embed(X, average=False).shape == (0, 0, 128)
+
+
 # --- searches and saving
 
 
@@ -382,7 +391,7 @@ def test_grid_search_by_roc_auc_over_the_center_loss_weight(n_jobs):
     folds = StratifiedKFold(2, shuffle=True, random_state=0)
     by_machine = clips["machine_id"] + clips["label"].astype(str)
     search = GridSearchCV(
-        make_pipeline(),
+        make_pipeline(max_epochs=30),
         WEIGHTS,
         scoring="roc_auc",
         cv=list(folds.split(clips, by_machine)),
@@ -393,13 +402,15 @@ def test_grid_search_by_roc_auc_over_the_center_loss_weight(n_jobs):
     assert np.isfinite(search.score_samples(clips)).all()
 
 
-def test_grid_search_without_anomalies_goes_by_classification_accuracy():
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_grid_search_without_anomalies_goes_by_classification_accuracy(n_jobs):
     clips = make_waveforms().query("label == 1")
     folds = StratifiedKFold(2, shuffle=True, random_state=0)
     search = GridSearchCV(
         make_pipeline(),
         WEIGHTS,
         cv=list(folds.split(clips, clips["machine_id"])),
+        n_jobs=n_jobs,
         error_score="raise",
     ).fit(clips)
     assert search.best_score_ == 1.0

@@ -1,3 +1,6 @@
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +9,7 @@ from torch import nn
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.networks import PVMilk20
 from sklearn_asd.networks.training import (
+    EqualBatches,
     KeepBestEpoch,
     check_network,
     choose_device,
@@ -89,11 +93,14 @@ def test_one_short_clip_among_long_ones_is_warned_of():
 
 
 @pytest.mark.parametrize(
-    ("n_windows", "batch_size", "expected"), [(20, 8, 7), (801, 400, 267), (5, 8, 5)]
+    ("n_windows", "batch_size", "sizes"),
+    [(20, 8, {6, 7}), (13, 4, {3, 4}), (993, 32, {31, 32}), (5, 8, {5}), (1, 8, {1})],
 )
-def test_an_epoch_is_cut_into_equal_batches(n_windows, batch_size, expected):
-    changes = {"n_windows": n_windows, "batch_size": batch_size}
-    assert make_net("pvmilk20", **PARAMETERS | changes).batch_size == expected
+def test_an_epoch_is_cut_into_equal_batches(n_windows, batch_size, sizes):
+    batches = list(EqualBatches(n_windows, batch_size))
+    assert {len(batch) for batch in batches} == sizes
+    assert sorted(itertools.chain(*batches)) == list(range(n_windows))
+    assert len(EqualBatches(n_windows, batch_size)) == len(batches)
 
 
 def test_training_learns_and_keeps_a_history(dataset):
@@ -135,6 +142,18 @@ def test_the_seed_alone_decides_and_global_generators_are_untouched(dataset):
     assert not losses[0].equals(losses[2])
     torch.testing.assert_close(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_fits_in_several_threads_are_the_fits_of_one(dataset):
+    def fit(seed):
+        net = make_net("pvmilk20", **PARAMETERS)
+        return fit_net(net, dataset, seed)[0]["train_loss"].tolist()
+
+    seeds = [0, 1, 2, 3]
+    with ThreadPoolExecutor(4) as threads:
+        np.testing.assert_allclose(
+            list(threads.map(fit, seeds)), [fit(seed) for seed in seeds], rtol=1e-5
+        )
 
 
 def test_the_epoch_that_classifies_held_out_clips_best_is_restored(
@@ -229,6 +248,18 @@ def test_a_network_that_breaks_the_contract_is_explained():
     assert check_network(PVMilk20, n_classes=3, n_mels=8, n_frames=9) == 128
 
 
+def test_a_network_that_cannot_be_built_is_explained():
+    with pytest.raises(ValueError, match=r"a module, PVMilk20\(...\); give its class"):
+        check_network(PVMilk20(2), n_classes=3, n_mels=8, n_frames=12)
+    with pytest.raises(ValueError, match="cannot be called with n_classes=3, n_mels=8"):
+        check_network(nn.Linear, n_classes=3, n_mels=8, n_frames=12)
+
+
+def test_a_device_that_is_not_there_is_explained():
+    with pytest.raises(ValueError, match="device='tpu9' cannot be used .*\"auto\""):
+        choose_device("tpu9")
+
+
 def test_auto_device_is_cuda_where_there_is_one(monkeypatch):
     for available, device in [(True, "cuda"), (False, "cpu")]:
         monkeypatch.setattr(torch.cuda, "is_available", lambda a=available: a)
@@ -286,6 +317,6 @@ def test_ctrl_c_stops_the_training():
             return super().forward(log_mel)
 
     X = ClipSpectrograms.from_arrays(np.zeros((4, 8, 12)), segment_frames=12)
-    net = make_net(Interrupted, **PARAMETERS)
+    net = make_net(Interrupted, **PARAMETERS | {"n_windows": 4})
     with pytest.raises(KeyboardInterrupt):
         fit_net(net, WindowDataset(X, X.windows(), np.array([0, 1, 0, 1])), seed=0)
