@@ -29,6 +29,7 @@ def main():
             batch_size=32,
             max_epochs=args.epochs,
             random_state=0,
+            verbose=int(args.data is not None),  # real recordings may take hours
         ),
     )
     started = time.perf_counter()
