@@ -38,21 +38,6 @@ class Windows(NamedTuple):
     start: np.ndarray
     n_frames: np.ndarray
 
-    def take(self, index: Any) -> Windows:
-        """Choose some of the windows.
-
-        Parameters
-        ----------
-        index : slice, mask or array of int
-            Which.
-
-        Returns
-        -------
-        windows : Windows
-            The chosen ones.
-        """
-        return Windows(*(column[index] for column in self))
-
 
 class ClipSpectrograms:
     """Log-mels of many clips in one array, with each clip's bounds and machine.

@@ -398,7 +398,7 @@ def test_grid_search_by_roc_auc_over_the_center_loss_weight(n_jobs):
         n_jobs=n_jobs,
         error_score="raise",
     ).fit(clips, clips["label"])
-    assert (search.cv_results_["mean_test_score"] > 0.8).all()
+    assert (search.cv_results_["mean_test_score"] > 0.9).all()
     assert np.isfinite(search.score_samples(clips)).all()
 
 

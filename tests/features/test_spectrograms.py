@@ -156,11 +156,6 @@ def test_windows_of_chosen_clips_point_into_the_same_frames():
     assert windows.start.tolist() == [13, 0, 2]
 
 
-def test_windows_can_be_chosen():
-    chosen = make(5, 8, 3).windows().take([5, 1])
-    assert [column.tolist() for column in chosen] == [[2, 0], [13, 2], [3, 3]]
-
-
 @pytest.mark.parametrize("segment_frames", [3, None])
 def test_a_clip_without_frames_has_no_windows(segment_frames):
     X = ClipSpectrograms(
