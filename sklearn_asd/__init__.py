@@ -1,12 +1,24 @@
 """Anomalous sounds of machines, found with normal recordings alone."""
 
-from sklearn_asd.audio import BadClipError, Clips, MissingClipError, load_clips
-from sklearn_asd.detectors import IDConfidenceDetector
-from sklearn_asd.features import ClipSpectrograms, LogMelSegmenter
+from sklearn_asd.audio import (
+    BadClipError,
+    Clips,
+    MissingClipError,
+    load_clips,
+    register_view,
+)
+from sklearn_asd.detectors import AugmentConfidenceDetector, IDConfidenceDetector
+from sklearn_asd.features import (
+    AugmentationExpander,
+    ClipSpectrograms,
+    LogMelSegmenter,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AugmentConfidenceDetector",
+    "AugmentationExpander",
     "BadClipError",
     "ClipSpectrograms",
     "Clips",
@@ -14,4 +26,5 @@ __all__ = [
     "LogMelSegmenter",
     "MissingClipError",
     "load_clips",
+    "register_view",
 ]

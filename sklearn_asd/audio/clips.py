@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_asd._validation import abbreviate
+from sklearn_asd.audio.augment import ORIGINAL, View
 from sklearn_asd.audio.reading import read_array, read_file
 
 __all__ = ["Clips", "as_row_index", "machine_columns", "machine_labels"]
@@ -21,9 +22,9 @@ __all__ = ["Clips", "as_row_index", "machine_columns", "machine_labels"]
 class Clips:
     """Where each clip's audio comes from and which machine it was recorded from.
 
-    A lazy table: files are named here and read elsewhere, one at a time. Indexing
-    by integer, slice, mask or index array gives :class:`Clips` again and copies no
-    audio.
+    A lazy table: files are named here and read elsewhere, one at a time, and views
+    of them are made there too. Indexing by integer, slice, mask or index array gives
+    :class:`Clips` again and copies no audio.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ class Clips:
 
     machine_type, machine_id : sequence of str or None, default=None
         Which machine each clip was recorded from; None where it is not known.
+
+    views : sequence of View, default=(ORIGINAL,)
+        The views wanted of every clip; see :class:`~sklearn_asd.AugmentationExpander`.
 
     Examples
     --------
@@ -54,11 +58,13 @@ class Clips:
         sample_rate: Iterable[float | None] | None = None,
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
+        views: Sequence[View] = (ORIGINAL,),
     ) -> None:
         self.sources = _object_array(sources)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
+        self.views = tuple(views)
         for name in ("sample_rate", "machine_type", "machine_id"):
             check_length(name, getattr(self, name), len(self))
 
@@ -125,10 +131,33 @@ class Clips:
             sample_rate=take(self.sample_rate, rows),
             machine_type=take(self.machine_type, rows),
             machine_id=take(self.machine_id, rows),
+            views=self.views,
         )
 
     def __repr__(self) -> str:
-        return f"Clips({count_clips(len(self), machine_labels(self))})"
+        views = f", {len(self.views)} views" if len(self.views) > 1 else ""
+        return f"Clips({count_clips(len(self), machine_labels(self))}{views})"
+
+    def with_views(self, views: Sequence[View]) -> Clips:
+        """Ask for other views of the same clips.
+
+        Parameters
+        ----------
+        views : sequence of View
+            The views wanted.
+
+        Returns
+        -------
+        clips : Clips
+            The same clips; nothing is computed.
+        """
+        return Clips(
+            self.sources,
+            sample_rate=self.sample_rate,
+            machine_type=self.machine_type,
+            machine_id=self.machine_id,
+            views=views,
+        )
 
     def name(self, row: int) -> str:
         """Name a clip for people: its row, and its file if it has one.

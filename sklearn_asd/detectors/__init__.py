@@ -1,5 +1,6 @@
 """Outlier detectors on spectrograms, in scikit-learn's manner."""
 
-from sklearn_asd.detectors.confidence import IDConfidenceDetector
+from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
+from sklearn_asd.detectors.id_confidence import IDConfidenceDetector
 
-__all__ = ["IDConfidenceDetector"]
+__all__ = ["AugmentConfidenceDetector", "IDConfidenceDetector"]

@@ -52,7 +52,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         ValueError
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
-        X = usable_normal_clips(self._check_type(X), y)
+        X = usable_normal_clips(self._hear(X), y)
         self._fit(X)
         self.n_features_in_ = X.n_mels
         self._frames_fitted_on = _describe_frames(X)
@@ -151,9 +151,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
     def _check(self, X: Any) -> ClipSpectrograms:
         """Refuse what cannot be scored."""
         check_is_fitted(self)
-        return self._check_frames(self._check_type(X))
+        return self._check_frames(self._hear(X))
 
-    def _check_type(self, X: Any) -> ClipSpectrograms:
+    def _hear(self, X: Any) -> ClipSpectrograms:
+        """Refuse what holds no spectrograms, and choose the views that are heard."""
         if not isinstance(X, ClipSpectrograms):
             raise TypeError(
                 f"{type(self).__name__} takes ClipSpectrograms, got "
@@ -215,4 +216,5 @@ def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:
         "segment_frames": X.segment_frames,
         "sample_rate": X.sample_rate,
         "hop_length": X.hop_length,
+        "view_names": X.view_names,
     }

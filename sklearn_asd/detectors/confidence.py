@@ -1,7 +1,8 @@
-"""Detectors that ask how confidently a classifier recognises a clip."""
+"""What the two confidence detectors share: a classifier, and how sure it is."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,148 +13,32 @@ from sklearn_asd._parameters import Interval, StrOptions
 from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.clips import machine_labels
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_clips
-from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
-    average_over_clips,
+    average_segments,
     predict_windows,
 )
 
-__all__ = ["IDConfidenceDetector", "log_doubt"]
+__all__ = ["ConfidenceDetector", "known_labels", "log_doubt"]
 
 
-class IDConfidenceDetector(BaseDetector):
-    """Anomalous is what a classifier of machine IDs does not recognise.
+class ConfidenceDetector(BaseDetector):
+    """Outlier detector that asks how confidently a classifier recognises a clip.
 
-    A network learns from normal clips which machine, that is which pair of machine
-    type and machine ID, a segment comes from. A clip scores ``1 - p``, where p is the
-    probability of its own machine, averaged over its segments (Eq. (1)). Centre loss
-    draws each machine's clips together, which leaves less room for anomalies.
-
-    Parameters
-    ----------
-    network : {"pvmilk20", "inouet18"} or callable, default="pvmilk20"
-        The classifier: a name, or a torch module class, or anything called as
-        ``network(n_classes=..., n_mels=...)`` that gives a module mapping
-        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
-        set more: ``partial(PVMilk20, dropout=0.5)``.
-
-    confidence : {"id", "msp"}, default="id"
-        Whose probability counts: "id" that of the clip's own machine, "msp" the
-        largest (maximum softmax probability), for clips whose machine is not known.
-
-    center_loss_weight : float >= 0, default=0.1
-        Weight of the centre loss, lambda_c in Eq. (4); see
-        :class:`~sklearn_asd.networks.CenterLoss`. The paper uses 0.0075 to 0.2.
-
-    center_lr : float > 0, default=0.5
-        Learning rate of the centres.
-
-    lr : float > 0, default=1e-3
-        Learning rate of Adam.
-
-    batch_size : int, default=384
-        Largest number of segments in a training batch. The paper's, for thousands of
-        clips; with few clips use less, say 32, as each batch is one step of learning.
-
-    max_epochs : int, default=100
-        Number of passes over the training clips.
-
-    validation_fraction : float in [0, 1), default=0.0
-        Share of each machine's normal clips that is not trained on; the epoch that
-        classifies them best is kept (ties: the lower loss). 0 trains on all clips and
-        keeps the last epoch, which is better with few clips.
-
-    contamination : float in (0, 0.5], default=0.1
-        Share of the training clips that the threshold calls anomalous. Training
-        clips are recognised better than new ones of the same machine, so expect
-        more false alarms than that.
-
-    device : str, default="auto"
-        Where to compute: "cpu", "cuda", "cuda:1"... "auto" takes CUDA where there
-        is one.
-
-    precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of training; scoring is in float32. "auto" is bfloat16 where the
-        processor computes in it, which is about 1.5 times as fast.
-
-    random_state : int, RandomState or None, default=None
-        Decides weights, batches, dropout and the validation clips. An int gives the
-        same fit again on the same machine.
-
-    verbose : int, default=0
-        Above 0, print a line for each epoch.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_machines,), str
-        Names of the machines, sorted: "type/id", or "id" where there is no type.
-
-    net_ : skorch net
-        The trained network.
-
-    centers_ : ndarray of shape (n_machines, n_embedding)
-        Centres of the machines in the embedding, in the order of `classes_`; None if
-        `center_loss_weight` is 0.
-
-    history_ : DataFrame
-        A row for each epoch: `epoch`, `train_loss`, `seconds`, `kept`, and with
-        validation clips `valid_loss` and `valid_accuracy`.
-
-    offset_ : float
-        Threshold: ``decision_function = score_samples - offset_``.
-
-    n_features_in_ : int
-        Number of mel bands.
-
-    See Also
-    --------
-    sklearn_asd.LogMelSegmenter : Makes its input.
-
-    Notes
-    -----
-    Machines to be told apart must differ in what they are, not in how they were
-    recorded: a microphone of its own for each machine teaches the network the
-    microphones.
-
-    Probabilities are computed in float64 from the logits, 1 - p as the sum of the
-    other machines' probabilities, so that the most normal clips are not tied at 0.
-
-    In whole-clip mode (``segment_duration=None``), training takes from each clip a
-    random window as long as the shortest training clip; scoring takes whole clips.
-
-    Cost: pvmilk20 trains on about 400 segments a second on two cores, inouet18 on
-    about 150.
-
-    References
-    ----------
-    Inoue et al., "Detection of Anomalous Sounds for Machine Condition Monitoring
-    using Classification Confidence", DCASE 2020 Workshop, sections 2.1 and 3.
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn_asd import IDConfidenceDetector, LogMelSegmenter
-    >>> from sklearn_asd.datasets import make_machine_sounds
-    >>> clips = make_machine_sounds(
-    ...     "fan", n_machines=2, n_train=4, n_test_normal=1, n_test_anomalous=1,
-    ...     duration=4.0, random_state=0)
-    >>> train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    >>> detect = IDConfidenceDetector(max_epochs=2, random_state=0)
-    >>> pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
-    >>> pipe.score_samples(test).shape  # higher is more normal
-    (4,)
-    >>> detect.classes_
-    array(['fan/00', 'fan/01'], dtype='<U6')
+    A class is a pair of a machine and a view: all views of the first machine, then
+    all of the second. A child says what machines there are to learn
+    (`_machines_to_learn`) and to score (`_machines_to_score`), and which views it
+    hears (`_hear`).
     """
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), callable],
-        "confidence": [StrOptions({"id", "msp"})],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
         "center_lr": [Interval(Real, 0, None, closed="neither")],
         "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -163,54 +48,31 @@ class IDConfidenceDetector(BaseDetector):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _hint_for_unseen = ""
 
-    def __init__(
-        self,
-        *,
-        network="pvmilk20",
-        confidence="id",
-        center_loss_weight=0.1,
-        center_lr=0.5,
-        lr=1e-3,
-        batch_size=384,
-        max_epochs=100,
-        validation_fraction=0.0,
-        contamination=0.1,
-        device="auto",
-        precision="auto",
-        random_state=None,
-        verbose=0,
-    ):
-        self.network = network
-        self.confidence = confidence
-        self.center_loss_weight = center_loss_weight
-        self.center_lr = center_lr
-        self.lr = lr
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.validation_fraction = validation_fraction
-        self.contamination = contamination
-        self.device = device
-        self.precision = precision
-        self.random_state = random_state
-        self.verbose = verbose
+    @abstractmethod
+    def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray | None:
+        """Name each clip's machine; None where machines are not told apart."""
+
+    @abstractmethod
+    def _machines_to_score(self, X: ClipSpectrograms) -> np.ndarray | None:
+        """Name each clip's machine; None where machines are not told apart."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
-        labels = _known_labels(X, "to learn to tell machines apart")
-        classes, y = np.unique(labels.astype(str), return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"X holds one machine only ({classes[0]}); IDConfidenceDetector learns "
-                "to tell machines apart: add normal recordings of another machine of "
-                "the kind, or make an attribute the machine_id. In a search, give "
-                "folds that hold every machine"
-            )
+        labels = self._machines_to_learn(X)
+        if labels is None:
+            machines, machine = None, np.zeros(len(X), dtype=int)
+        else:
+            machines, machine = np.unique(labels.astype(str), return_inverse=True)
+        classes = _name_classes(machines, X.view_names)
+        own = _index_classes(machine, X)
         rng = check_random_state(self.random_state)
-        train, held_out = self._split(y, rng)
+        train, held_out = self._split(machine, rng)
         seed = rng.randint(2**31 - 1)
         X_train = X[train]
         windows = X_train.windows()
-        dataset = WindowDataset(X_train, windows, y[train][windows.clip])
+        y = own[train][windows.clip, windows.view]
+        dataset = WindowDataset(X_train, windows, y)
         net = make_net(
             self.network,
             n_classes=len(classes),
@@ -220,79 +82,73 @@ class IDConfidenceDetector(BaseDetector):
             center_loss_weight=self.center_loss_weight,
             center_lr=self.center_lr,
             lr=self.lr,
+            weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             max_epochs=self.max_epochs,
             device=self.device,
             precision=self.precision,
             verbose=self.verbose,
         )
-        validation = KeepBestEpoch(X[held_out], y[held_out]) if len(held_out) else None
+        validation = (
+            KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
+        )
         self.history_, self.centers_ = fit_net(net, dataset, seed, validation)
         self.net_ = net
         self.classes_ = classes
+        self._machines = machines
 
     def _split(
-        self, y: np.ndarray, rng: np.random.RandomState
+        self, machine: np.ndarray, rng: np.random.RandomState
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows of every machine to choose the epoch by."""
-        shuffled = rng.permutation(len(y))
-        held_out = np.zeros(len(y), dtype=bool)
+        shuffled = rng.permutation(len(machine))
+        held_out = np.zeros(len(machine), dtype=bool)
         if self.validation_fraction > 0:
-            for machine in np.unique(y):
-                rows = shuffled[y[shuffled] == machine]
+            for one in np.unique(machine):
+                rows = shuffled[machine[shuffled] == one]
                 n_held_out = max(1, round(self.validation_fraction * len(rows)))
                 held_out[rows[: min(n_held_out, len(rows) - 1)]] = True
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
-        own = self._own_classes(X) if self.confidence == "id" else None
-        logits, _, clip = self._predict_segments(X)
-        asked = logits.argmax(axis=1) if own is None else own[clip]
-        return average_over_clips(np.exp(log_doubt(logits, asked)), clip, len(X))
-
     def _own_classes(self, X: ClipSpectrograms) -> np.ndarray:
-        """Index into `classes_` of each clip's own machine."""
-        labels = _known_labels(X, 'to score clips with confidence="id"')
-        unseen = sorted(set(labels) - set(self.classes_))
+        """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
+        labels = self._machines_to_score(X)
+        if labels is None:
+            return _index_classes(np.zeros(len(X), dtype=int), X)
+        unseen = sorted(set(labels) - set(self._machines))
         if unseen:
             raise ValueError(
                 f"X holds machines that were not among those fitted: "
-                f"{abbreviate(unseen)}; known are {abbreviate(self.classes_)}. Give "
+                f"{abbreviate(unseen)}; known are {abbreviate(self._machines)}. Give "
                 "machine_type and machine_id as in fit, or fit again with the new "
-                'machines\' normal recordings, or with confidence="msp"'
+                f"machines' normal recordings{self._hint_for_unseen}"
             )
-        return np.searchsorted(self.classes_, labels.astype(str))
+        return _index_classes(np.searchsorted(self._machines, labels.astype(str)), X)
 
     def _predict_segments(
         self, X: ClipSpectrograms
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits, embedding and clip of every segment."""
+    ) -> tuple[np.ndarray, np.ndarray, Windows]:
+        """Logits and embedding of every segment, and where it lies."""
         windows = X.windows()
-        return *predict_windows(self.net_, X, windows), windows.clip
+        return *predict_windows(self.net_, X, windows), windows
 
-    def predict_id(self, X):
-        """Tell which machine each clip sounds like.
+    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
+        own = self._own_classes(X)
+        logits, _, windows = self._predict_segments(X)
+        doubt = np.exp(log_doubt(logits, own[windows.clip, windows.view]))
+        return average_segments(doubt, windows, *own.shape).mean(axis=1)
 
-        Parameters
-        ----------
-        X : ClipSpectrograms of n_clips
-            Clips, of machines known or not.
+    def _probabilities(self, X: ClipSpectrograms) -> np.ndarray:
+        """Probability of each class, averaged over each view's segments.
 
-        Returns
-        -------
-        machines : ndarray of shape (n_clips,), object
-            Names as in `classes_`, from the probabilities averaged over a clip's
-            segments; None for clips that could not be used.
+        Of shape (n_clips, n_views, n_classes); NaN for clips that could not be used.
         """
-        X = self._check(X)
-        logits, _, clip = self._predict_segments(X)
-        probabilities = average_over_clips(softmax(logits, axis=1), clip, len(X))
-        machines = self.classes_.astype(object)[probabilities.argmax(axis=1)]
-        machines[np.isnan(probabilities[:, 0])] = None
-        return machines
+        logits, _, windows = self._predict_segments(X)
+        p = softmax(logits, axis=1)
+        return average_segments(p, windows, len(X), len(X.view_names))
 
     def score(self, X, y=None):
-        """Accuracy of :meth:`predict_id` on normal clips.
+        """Accuracy of the classifier on normal clips.
 
         What a search without anomalies goes by: the better the classifier, the
         better the detector (section 4.1.3).
@@ -300,7 +156,7 @@ class IDConfidenceDetector(BaseDetector):
         Parameters
         ----------
         X : ClipSpectrograms of n_clips
-            Clips whose machines are known.
+            Clips whose machines are known, if machines are told apart.
 
         y : array-like of shape (n_clips,) or None, default=None
             Clips marked -1 do not count; None takes all as normal.
@@ -308,11 +164,13 @@ class IDConfidenceDetector(BaseDetector):
         Returns
         -------
         accuracy : float in [0, 1]
-            Share of the usable normal clips that were recognised.
+            Share of the usable normal clips, or of their views where there are
+            several, whose own class is the most probable one on average over their
+            segments.
         """
         X = usable_normal_clips(self._check(X), y)
-        labels = _known_labels(X, "to score the classifier")
-        return float(np.mean(self.predict_id(X) == labels))
+        own = self._own_classes(X)
+        return float(np.mean(self._probabilities(X).argmax(axis=-1) == own))
 
     def embed(self, X, *, average=True):
         """Give the network's view of the clips, before the classes are told apart.
@@ -323,24 +181,27 @@ class IDConfidenceDetector(BaseDetector):
             Clips, of machines known or not.
 
         average : bool, default=True
-            Whether to average over a clip's segments.
+            Whether to average over each view's segments, then over the views.
 
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float64
             Or, without averaging, of shape (n_clips, n_segments, n_embedding) for
-            the largest number of segments. What a clip lacks is NaN.
+            the largest number of segments, those of the first view first. What a clip
+            lacks is NaN.
         """
         X = self._check(X)
-        _, embedding, clip = self._predict_segments(X)
+        _, embedding, windows = self._predict_segments(X)
         if average:
-            return average_over_clips(embedding, clip, len(X))
-        n_segments = X.n_segments[:, 0]
-        number = np.arange(len(clip)) - (np.cumsum(n_segments) - n_segments)[clip]
+            n_views = len(X.view_names)
+            return average_segments(embedding, windows, len(X), n_views).mean(axis=1)
+        n_segments = X.n_segments.sum(axis=1)
+        first = np.cumsum(n_segments) - n_segments
+        number = np.arange(len(windows.clip)) - first[windows.clip]
         padded = np.full(
             (len(X), n_segments.max(initial=0), embedding.shape[1]), np.nan
         )
-        padded[clip, number] = embedding
+        padded[windows.clip, number] = embedding
         return padded
 
 
@@ -368,7 +229,7 @@ def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return logsumexp(others, axis=1) - logsumexp(logits, axis=1)
 
 
-def _known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
+def known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
     """Name each clip's machine, or say which clips lack an ID."""
     labels = machine_labels(X)
     if labels is None:
@@ -383,3 +244,22 @@ def _known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
             f"{purpose}: fill it in or leave them out"
         )
     return labels
+
+
+def _name_classes(
+    machines: np.ndarray | None, view_names: tuple[str, ...]
+) -> np.ndarray:
+    """Name the classes: by machine, by view, or by both where there are both."""
+    if machines is None:
+        return np.array(view_names)
+    if len(view_names) == 1:
+        return machines
+    return np.array(
+        [f"{machine}: {view}" for machine in machines for view in view_names]
+    )
+
+
+def _index_classes(machine: np.ndarray, X: ClipSpectrograms) -> np.ndarray:
+    """Class of each view of clips of these machines, (n_clips, n_views)."""
+    n_views = len(X.view_names)
+    return machine[:, None] * n_views + np.arange(n_views)

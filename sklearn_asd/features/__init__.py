@@ -1,10 +1,12 @@
 """From recordings to what networks hear: log-mel spectrograms cut into segments."""
 
+from sklearn_asd.features.expander import AugmentationExpander
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.segmenter import LogMelSegmenter
 from sklearn_asd.features.spectrograms import ClipSpectrograms, Windows
 
 __all__ = [
+    "AugmentationExpander",
     "ClipSpectrograms",
     "LogMelSegmenter",
     "Windows",

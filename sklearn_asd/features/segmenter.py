@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass
+from math import ceil
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 from tqdm.auto import tqdm
 
 from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd.audio import BadClipError, Clips
+from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.augment import Sound
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
-from sklearn_asd.features.store import FileStore, MemoryStore
+from sklearn_asd.features.store import FileStore, MemoryStore, Place
 
 __all__ = ["LogMelSegmenter"]
 
-# Clips read before their frames are stored: enough to keep all workers busy, few
+# Views made before their frames are stored: enough to keep all workers busy, few
 # enough that what a killed process loses is little.
 _BLOCK = 256
 
@@ -38,7 +41,8 @@ class LogMelSegmenter(  # type: ignore[call-arg]
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
     (no normalisation: the networks' batch norm does that). Rows stay clips: the
-    segments are windows inside the returned :class:`ClipSpectrograms`.
+    segments are windows inside the returned :class:`ClipSpectrograms`, and so are the
+    views that an :class:`AugmentationExpander` before it asks for.
 
     Parameters
     ----------
@@ -86,7 +90,8 @@ class LogMelSegmenter(  # type: ignore[call-arg]
         and setting. It grows with every new recording; delete it to free the disk.
 
     n_jobs : int or None, default=None
-        Clips computed in parallel, on joblib's threads or the backend in force
+        Clips computed in parallel, and views of one clip where there are fewer clips
+        than workers, on joblib's threads or the backend in force
         (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is all
         cores.
 
@@ -95,6 +100,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
 
     See Also
     --------
+    AugmentationExpander : Asks for views of the clips.
     ClipSpectrograms : What is returned; also built from precomputed log-mels.
     IDConfidenceDetector : What it feeds.
 
@@ -102,7 +108,8 @@ class LogMelSegmenter(  # type: ignore[call-arg]
     -----
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
     313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
-    decode its file. The result has no columns, so there is no ``set_output``.
+    decode its file; nine views of it take 1.4 MB and 60 ms. The result has no
+    columns, so there is no ``set_output``.
 
     References
     ----------
@@ -174,7 +181,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
 
         Parameters
         ----------
-        X : DataFrame, list of paths, list of 1-D arrays, or 2-D array
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
             The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
 
         y : ignored
@@ -195,7 +202,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
 
         Parameters
         ----------
-        X : DataFrame, list of paths, list of 1-D arrays, or 2-D array
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
             The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
 
         Returns
@@ -219,11 +226,13 @@ class LogMelSegmenter(  # type: ignore[call-arg]
         bounds = self._settle_bounds(clips, places, segment_frames)
         return ClipSpectrograms(
             store.frames(),
-            *bounds.T,
+            bounds[..., 0],
+            bounds[..., 1],
             machine_type=clips.machine_type,
             machine_id=clips.machine_id,
             segment_frames=segment_frames,
             segment_hop_frames=segment_hop_frames,
+            view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
         )
@@ -264,63 +273,96 @@ class LogMelSegmenter(  # type: ignore[call-arg]
 
     def _read_clips(
         self, clips: Clips, recipe: Recipe, store: MemoryStore | FileStore
-    ) -> list[tuple[int, int] | BadClipError]:
-        """Find each clip's place in the store, after reading those not yet in it."""
+    ) -> list[list[Place]]:
+        """Find each view's place in the store, after making those not yet in it."""
         singles = [clips[row] for row in range(len(clips))]
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            keys = list(store.keys(singles, parallel))
-            unread = [row for row, key in enumerate(keys) if key not in store.places]
+            keys = store.keys(singles, parallel)
+            unread = {
+                row: _missing(keys[row], store.places) for row in range(len(keys))
+            }
+            rows = [row for row, views in unread.items() if views]
             with tqdm(
-                total=len(unread), desc="log-mel", unit="clip", disable=not self.verbose
+                total=len(rows), desc="log-mel", unit="clip", disable=not self.verbose
             ) as progress:
-                for start in range(0, len(unread), _BLOCK):
-                    rows = unread[start : start + _BLOCK]
-                    results = dict(
-                        zip(
-                            rows,
-                            parallel(delayed(recipe.frames)(singles[r]) for r in rows),
-                            strict=True,
-                        )
+                # However many views there are, as many frames wait to be stored.
+                n_rows = max(1, _BLOCK // len(clips.views))
+                for start in range(0, len(rows), n_rows):
+                    block = rows[start : start + n_rows]
+                    made = self._make_views(
+                        singles, {row: unread[row] for row in block}, recipe, parallel
                     )
-                    store.add({keys[row]: result for row, result in results.items()})
-                    self._stop_if_bad(clips, results)
-                    progress.update(len(rows))
-        return [store.places[key] for key in keys]
+                    store.add({keys[row][view]: f for (row, view), f in made.items()})
+                    self._stop_if_bad(clips, {row: f for (row, _), f in made.items()})
+                    progress.update(len(block))
+        return [[store.places[key] for key in of_clip] for of_clip in keys]
+
+    def _make_views(
+        self,
+        singles: list[Clips],
+        wanted: dict[int, list[int]],
+        recipe: Recipe,
+        parallel: Parallel,
+    ) -> dict[tuple[int, int], np.ndarray | BadClipError]:
+        """Make the wanted views of some clips; several workers share few clips."""
+        n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
+        tasks = [
+            (row, views[part::n_parts])
+            for row, views in wanted.items()
+            for part in range(min(n_parts, len(views)))
+        ]
+        results = parallel(
+            delayed(recipe.frames)(
+                singles[row].with_views([singles[row].views[v] for v in views])
+            )
+            for row, views in tasks
+        )
+        made = {}
+        for (row, views), frames in zip(tasks, results, strict=True):
+            made |= {(row, v): f for v, f in zip(views, frames, strict=True)}
+        return made
 
     def _settle_bounds(
-        self,
-        clips: Clips,
-        places: list[tuple[int, int] | BadClipError],
-        segment_frames: int | None,
+        self, clips: Clips, places: list[list[Place]], segment_frames: int | None
     ) -> np.ndarray:
-        """Apply the policy for bad clips; (start, stop) of each clip, (0, 0) if bad."""
-        places = [self._check_length(place, segment_frames) for place in places]
-        self._stop_if_bad(clips, dict(enumerate(places)))
-        bad = [f"{clips.name(row)} {p}" for row, p in enumerate(places) if _is_bad(p)]
+        """Apply the policy for bad clips; (start, stop) of each view, (0, 0) if bad.
+
+        A clip is bad if one of its views is.
+        """
+        checked = [
+            self._check_lengths(clips, views, segment_frames) for views in places
+        ]
+        bad = {row: place for row, place in enumerate(checked) if _is_bad(place)}
+        self._stop_if_bad(clips, bad)
         if bad:
             warnings.warn(
                 f"{len(bad)} of {len(clips)} clips cannot be used and score NaN:\n  "
-                + "\n  ".join(bad),
+                + "\n  ".join(
+                    f"{clips.name(row)} {error}" for row, error in bad.items()
+                ),
                 stacklevel=3,
             )
-        return np.array([(0, 0) if _is_bad(place) else place for place in places])
+        nowhere = [(0, 0)] * len(clips.views)
+        return np.array([nowhere if _is_bad(views) else views for views in checked])
 
-    def _check_length(
-        self, place: tuple[int, int] | BadClipError, segment_frames: int | None
-    ) -> tuple[int, int] | BadClipError:
-        """Put an error in the place of a clip that is shorter than a segment."""
-        if isinstance(place, BadClipError) or segment_frames is None:
-            return place
-        n_frames = place[1] - place[0]
-        if n_frames >= segment_frames:
-            return place
-        # n frames are n - 1 to n hops of sound.
-        seconds = (n_frames - 0.5) * self.hop_length / self.sample_rate
-        return BadClipError(
-            f"is about {seconds:.3g} s ({n_frames} frames); segments need "
-            f"{self.segment_duration:g} s ({segment_frames} frames): lower "
-            "segment_duration, pad, or leave it out"
-        )
+    def _check_lengths(
+        self, clips: Clips, places: list[Place], segment_frames: int | None
+    ) -> list[Place] | BadClipError:
+        """Give the error of a clip that is bad, or shorter than a segment."""
+        for view, place in zip(clips.views, places, strict=True):
+            if isinstance(place, BadClipError):
+                return place
+            n_frames = place[1] - place[0]
+            if segment_frames is not None and n_frames < segment_frames:
+                subject = "" if len(places) == 1 else f"has a view {view.name!r} that "
+                # n frames are n - 1 to n hops of sound.
+                seconds = (n_frames - 0.5) * self.hop_length / self.sample_rate
+                return BadClipError(
+                    f"{subject}is about {seconds:.3g} s ({n_frames} frames); segments "
+                    f"need {self.segment_duration:g} s ({segment_frames} frames): "
+                    "lower segment_duration, pad, or leave it out"
+                )
+        return places
 
     def _stop_if_bad(self, clips: Clips, results: dict[int, Any]) -> None:
         if self.on_bad_clip == "raise":
@@ -349,8 +391,8 @@ class Recipe:
     fmax: float | None
     dtype: str
 
-    def frames(self, clip: Clips) -> np.ndarray | BadClipError:
-        """Read one clip and compute its frames.
+    def frames(self, clip: Clips) -> list[np.ndarray | BadClipError]:
+        """Read one clip and compute the frames of its views, one after the other.
 
         Parameters
         ----------
@@ -359,22 +401,33 @@ class Recipe:
 
         Returns
         -------
-        frames : ndarray of shape (n_frames, n_mels), or BadClipError
-            A bad clip's error is a result, for the caller to judge.
+        frames : list of ndarray of shape (n_frames, n_mels), or of BadClipError
+            One for each view. A bad clip's error is a result, for the caller to
+            judge.
         """
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
+            sound = Sound(samples, self.sample_rate)
+            return [self._log_mel(sound, view) for view in clip.views]
         except BadClipError as error:
-            return error
-        return log_mel_spectrogram(
-            samples,
+            return [error] * len(clip.views)
+
+    def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
+        log_mel = log_mel_spectrogram(
+            view.waveform(sound),
             sample_rate=self.sample_rate,
             n_fft=self.n_fft,
             hop_length=self.hop_length,
             n_mels=self.n_mels,
             fmin=self.fmin,
             fmax=self.fmax,
-        ).astype(self.dtype, copy=False)
+        )
+        return view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
+
+
+def _missing(keys: list[Hashable], places: dict[Hashable, Place]) -> list[int]:
+    """Tell which of a clip's views the store lacks."""
+    return [view for view, key in enumerate(keys) if key not in places]
 
 
 def _is_bad(place: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.clips import (
     as_labels,
     as_row_index,
@@ -27,6 +28,9 @@ class Windows(NamedTuple):
     clip : ndarray of shape (n_windows,), int
         Row of the clip that each window lies in.
 
+    view : ndarray of shape (n_windows,), int
+        View of that clip.
+
     start : ndarray of shape (n_windows,), int
         First row of each window in `frames`.
 
@@ -35,6 +39,7 @@ class Windows(NamedTuple):
     """
 
     clip: np.ndarray
+    view: np.ndarray
     start: np.ndarray
     n_frames: np.ndarray
 
@@ -67,7 +72,7 @@ class ClipSpectrograms:
         Frames between the starts of successive segments.
 
     view_names : sequence of str, default=("original",)
-        Names of the views.
+        Names of the views; see :class:`AugmentationExpander`.
 
     sample_rate, hop_length : number or None, default=None
         What the frames were made with: Hz, and samples between frames. Detectors
@@ -127,6 +132,11 @@ class ClipSpectrograms:
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
         self.view_names = tuple(view_names)
+        if len(self.view_names) != self.starts.shape[1]:
+            raise ValueError(
+                f"view_names has {len(self.view_names)} names for "
+                f"{self.starts.shape[1]} views"
+            )
         self.sample_rate = sample_rate
         self.hop_length = hop_length
 
@@ -209,17 +219,11 @@ class ClipSpectrograms:
 
     def __getitem__(self, index: Any) -> ClipSpectrograms:
         rows = as_row_index(index, len(self))
-        return ClipSpectrograms(
-            self.frames,
-            self.starts[rows],
-            self.stops[rows],
+        return self._with(
+            starts=self.starts[rows],
+            stops=self.stops[rows],
             machine_type=take(self.machine_type, rows),
             machine_id=take(self.machine_id, rows),
-            segment_frames=self.segment_frames,
-            segment_hop_frames=self.segment_hop_frames,
-            view_names=self.view_names,
-            sample_rate=self.sample_rate,
-            hop_length=self.hop_length,
         )
 
     def __repr__(self) -> str:
@@ -269,31 +273,64 @@ class ClipSpectrograms:
         """
         return self.frames[self.starts[clip, view] : self.stops[clip, view]].T
 
-    def windows(self, view: int = 0) -> Windows:
-        """List the segments of one view of every clip, in the order of the clips.
+    def select_view(self, name: str) -> ClipSpectrograms:
+        """Choose one view of every clip.
 
         Parameters
         ----------
-        view : int, default=0
-            Index into `view_names`.
+        name : str
+            One of `view_names`.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            The same clips with that view only, sharing the frames.
+
+        Raises
+        ------
+        ValueError
+            If there is no such view.
+        """
+        if name not in self.view_names:
+            raise ValueError(
+                f"X has no view {name!r}; its views are {abbreviate(self.view_names)}"
+            )
+        view = self.view_names.index(name)
+        return self._with(
+            starts=self.starts[:, view], stops=self.stops[:, view], view_names=(name,)
+        )
+
+    def windows(self) -> Windows:
+        """List the segments, in the order of clips, views and time.
 
         Returns
         -------
         windows : Windows
             One for each segment.
         """
-        n_segments = self.n_segments[:, view]
-        clip = np.repeat(np.arange(len(self)), n_segments)
+        n_segments = self.n_segments.ravel()
+        row = np.repeat(np.arange(len(n_segments)), n_segments)  # of a clip's view
+        clip, view = np.divmod(row, len(self.view_names))
         start = self.starts[clip, view]
         if self.segment_frames is None:
-            return Windows(clip, start, self.stops[clip, view] - start)
+            return Windows(clip, view, start, self.stops[clip, view] - start)
         first = np.cumsum(n_segments) - n_segments
-        number = np.arange(len(clip)) - first[clip]
+        number = np.arange(len(row)) - first[row]
         return Windows(
             clip,
+            view,
             start + number * self.segment_hop_frames,
-            np.full(len(clip), self.segment_frames),
+            np.full(len(row), self.segment_frames),
         )
+
+    def _with(self, **changes: Any) -> ClipSpectrograms:
+        """Share the frames, with some of the rest changed."""
+        names = (
+            "frames starts stops machine_type machine_id segment_frames "
+            "segment_hop_frames view_names sample_rate hop_length"
+        )
+        values = {name: getattr(self, name) for name in names.split()} | changes
+        return ClipSpectrograms(**values)
 
 
 def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:

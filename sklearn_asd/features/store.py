@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from sklearn_asd.audio import BadClipError, Clips
+from sklearn_asd.audio import ORIGINAL, BadClipError, Clips
 
-__all__ = ["FileStore", "MemoryStore"]
+__all__ = ["FileStore", "MemoryStore", "Place"]
 
-# A clip's rows in the frames, or why it has none.
+# A view's rows in the frames, or why it has none.
 Place = tuple[int, int] | BadClipError
 
 
@@ -35,48 +35,56 @@ class MemoryStore:
     Attributes
     ----------
     places : dict of key to (start, stop) or BadClipError
-        Where each clip known to the store lies in :meth:`frames`, or why it has no
-        frames.
+        Where each view of a clip known to the store lies in :meth:`frames`, or why it
+        has no frames.
     """
 
     def __init__(self, n_mels: int, dtype: str) -> None:
-        self._arrays = [np.empty((0, n_mels), dtype=dtype)]
-        self._n_frames = 0
+        self._frames = np.empty((0, n_mels), dtype=dtype)
         self.places: dict[Hashable, Place] = {}
 
-    def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
-        """Name the clips: in memory by their rows.
+    def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
+        """Name the views of the clips: in memory by clip and view.
 
         Parameters
         ----------
         clips : list of Clips, each of length 1
-            The clips.
+            The clips, all with the same views.
 
         parallel : joblib.Parallel
             Not needed here.
 
         Returns
         -------
-        keys : iterable of hashable
-            One for each clip.
+        keys : list of list of hashable
+            For each clip one for each view.
         """
-        return range(len(clips))
+        return [
+            [(row, view) for view in range(len(clip.views))]
+            for row, clip in enumerate(clips)
+        ]
 
     def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
-        """Add the frames of some clips.
+        """Add the frames of some views of some clips.
 
         Parameters
         ----------
         clips : mapping of key to ndarray of shape (n_frames, n_mels) or BadClipError
             The frames, or why there are none.
         """
+        stop = len(self._frames)
         for key, frames in clips.items():
             if isinstance(frames, BadClipError):
                 self.places[key] = frames
             else:
-                start, self._n_frames = self._n_frames, self._n_frames + len(frames)
-                self.places[key] = (start, self._n_frames)
-                self._arrays.append(frames)
+                start, stop = stop, stop + len(frames)
+                self.places[key] = (start, stop)
+        # Grown in place: joining the arrays at the end would take twice the memory.
+        self._frames.resize((stop, self._frames.shape[1]), refcheck=False)
+        for key, frames in clips.items():
+            place = self.places[key]
+            if not isinstance(place, BadClipError):
+                self._frames[slice(*place)] = frames
 
     def frames(self) -> np.ndarray:
         """Give all frames as one array.
@@ -86,15 +94,14 @@ class MemoryStore:
         frames : ndarray of shape (n_frames, n_mels)
             The frames of all clips in the order they were added.
         """
-        self._arrays = [np.concatenate(self._arrays)]
-        return self._arrays[0]
+        return self._frames
 
 
 class FileStore:
     """Frames of clips in a file that is only ever appended to.
 
     One file of frames for each set of settings, and beside it an SQLite index from
-    a clip's content to its rows. An append is written before it is indexed, in one
+    a clip's content, and the view of it, to its rows. An append is written before it is indexed, in one
     transaction that locks out other processes: a process that is killed leaves at
     worst some bytes that nothing points to, which the next append overwrites.
 
@@ -115,8 +122,8 @@ class FileStore:
     Attributes
     ----------
     places : dict of key to (start, stop) or BadClipError
-        Where each clip known to the store lies in :meth:`frames`, or why it has no
-        frames.
+        Where each view of a clip known to the store lies in :meth:`frames`, or why it
+        has no frames.
     """
 
     def __init__(
@@ -138,26 +145,30 @@ class FileStore:
             index.execute("DELETE FROM clips WHERE stop > ?", (self._n_frames(),))
             self.places: dict[Hashable, Place] = self._read_index(index)
 
-    def keys(self, clips: list[Clips], parallel: Parallel) -> Iterable[Hashable]:
-        """Name the clips by their content.
+    def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
+        """Name the views of the clips by the clips' content.
 
         Parameters
         ----------
         clips : list of Clips, each of length 1
-            The clips.
+            The clips, all with the same views.
 
         parallel : joblib.Parallel
             Digests them.
 
         Returns
         -------
-        keys : iterable of bytes
-            Equal for equal content, under any name.
+        keys : list of list of bytes
+            For each clip one for each view. Equal for equal content, under any name.
         """
-        return parallel(delayed(_digest)(clip) for clip in clips)
+        views = [b"" if v == ORIGINAL else v.key().encode() for v in clips[0].views]
+        return [
+            [_join(content, view) for view in views]
+            for content in parallel(delayed(_digest)(clip) for clip in clips)
+        ]
 
     def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
-        """Append the frames of some clips, unless another process just has.
+        """Append the frames of some views, unless another process just has.
 
         Parameters
         ----------
@@ -221,6 +232,11 @@ class FileStore:
     def _read_index(index: sqlite3.Connection) -> dict[Hashable, Any]:
         rows = index.execute("SELECT key, start, stop FROM clips")
         return {key: (start, stop) for key, start, stop in rows}
+
+
+def _join(content: bytes, view: bytes) -> bytes:
+    """Key of a view; the original has its clip's, whatever other views there are."""
+    return hashlib.blake2b(content + view).digest() if view else content
 
 
 def _digest(clip: Clips) -> bytes:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
+
+from sklearn_asd.networks.pooling import FastDropout, convolve_norm_pool
 
 __all__ = ["InoueT18", "PVMilk20"]
 
@@ -154,12 +157,9 @@ class InoueT18(nn.Module):
         if n_mels < 8:
             raise ValueError(f"InoueT18 needs at least 8 mel bands, got {n_mels}")
         self.features = nn.Sequential(
-            nn.Conv2d(1, 64, (7, 1), padding=(3, 0)),
-            nn.BatchNorm2d(64),
-            # A maximum commutes with ReLU, which is cheaper after it.
+            *_convolve(1, 64, kernel=(7, 1), padding=(3, 0)),
             nn.MaxPool2d((8, 1)),
-            nn.ReLU(),
-            nn.Dropout(dropout[0]),
+            FastDropout(dropout[0]),
             *_convolve(64, 128, kernel=(n_mels // 8, 1)),  # one frequency is left
             *_convolve(128, 256, kernel=(1, 7), padding=(0, 3)),
         )
@@ -183,9 +183,26 @@ class InoueT18(nn.Module):
         embedding : tensor of shape (batch, n_embedding)
             What the logits are a linear function of.
         """
-        maps = self.features(log_mel.unsqueeze(1))  # (batch, channel, 1, time)
+        if log_mel.device.type == "cpu" and not log_mel.requires_grad:
+            maps = self._features_on_cpu(log_mel)
+        else:
+            maps = self.features(log_mel.unsqueeze(1))  # (batch, channel, 1, time)
         embedding = self.embed(self.dropout(maps.amax(dim=(2, 3))))
         return self.classify(embedding), embedding
+
+    def _features_on_cpu(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Compute what `features` does, channels last and nearly three times as fast.
+
+        The second convolution spans all frequencies, so it is a dense layer.
+        """
+        conv, norm, _, pool, dropout, dense, *rest = self.features
+        maps = dropout(convolve_norm_pool(log_mel, conv, norm, pool.kernel_size[0]))
+        weight = dense.weight[..., 0].transpose(1, 2).flatten(1)
+        maps = functional.linear(maps.flatten(2), weight, dense.bias)
+        maps = maps.transpose(1, 2).unsqueeze(2)
+        for layer in rest:
+            maps = layer(maps)
+        return maps
 
 
 def _convolve(

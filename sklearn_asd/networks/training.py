@@ -24,7 +24,7 @@ from sklearn_asd.networks.losses import CenterLoss
 from sklearn_asd.networks.memory import reuse_large_blocks
 from sklearn_asd.networks.windows import (
     WindowDataset,
-    average_over_clips,
+    average_segments,
     predict_windows,
 )
 
@@ -116,8 +116,8 @@ class KeepBestEpoch(Callback):
     spectrograms : ClipSpectrograms
         Held-out normal clips.
 
-    y : ndarray of shape (n_clips,), int
-        Their classes.
+    y : ndarray of shape (n_clips, n_views), int
+        The class of each view of them.
     """
 
     def __init__(self, spectrograms: ClipSpectrograms, y: np.ndarray) -> None:
@@ -152,7 +152,7 @@ class KeepBestEpoch(Callback):
         Returns
         -------
         accuracy : float in [0, 1]
-            Share of the clips recognised, by the mean probabilities of a clip.
+            Share of the clips' views recognised, by the mean probabilities of each.
 
         loss : float
             Mean cross-entropy of their segments.
@@ -160,9 +160,9 @@ class KeepBestEpoch(Callback):
         windows = self.spectrograms.windows()
         logits, _ = predict_windows(net, self.spectrograms, windows)
         log_p = log_softmax(logits, axis=1)
-        p = average_over_clips(np.exp(log_p), windows.clip, len(self.y))
-        own = log_p[np.arange(len(log_p)), self.y[windows.clip]]
-        return float(np.mean(p.argmax(axis=1) == self.y)), -float(own.mean())
+        p = average_segments(np.exp(log_p), windows, *self.y.shape)
+        own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
+        return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Restore the best network and its centres."""
@@ -181,6 +181,7 @@ def make_net(
     center_loss_weight: float,
     center_lr: float,
     lr: float,
+    weight_decay: float,
     batch_size: int,
     max_epochs: int,
     device: str,
@@ -207,8 +208,8 @@ def make_net(
     center_loss_weight, center_lr : float
         See :class:`CenterLoss`.
 
-    lr : float
-        Learning rate of Adam.
+    lr, weight_decay : float
+        Of AdamW, which without weight decay is Adam.
 
     batch_size : int
         Largest number of windows in a batch.
@@ -244,7 +245,8 @@ def make_net(
         criterion__n_embedding=n_embedding,
         criterion__weight=center_loss_weight,
         criterion__center_lr=center_lr,
-        optimizer=torch.optim.Adam,
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=weight_decay,
         lr=lr,
         max_epochs=max_epochs,
         iterator_train__batch_sampler=EqualBatches(n_windows, batch_size),

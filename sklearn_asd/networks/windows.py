@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from sklearn_asd.features import ClipSpectrograms, Windows
 
-__all__ = ["WindowDataset", "average_over_clips", "gather", "predict_windows"]
+__all__ = ["WindowDataset", "average_segments", "gather", "predict_windows"]
 
 # Frames scored at once: more do not fit the processor's cache.
 _FRAMES_SCORED_AT_ONCE = 64 * 96
@@ -139,29 +139,31 @@ def predict_windows(
     return logits.astype(np.float64), embedding
 
 
-def average_over_clips(
-    values: np.ndarray, clip: np.ndarray, n_clips: int
+def average_segments(
+    values: np.ndarray, windows: Windows, n_clips: int, n_views: int
 ) -> np.ndarray:
-    """Average the values of each clip's windows.
+    """Average the values of each view's segments.
 
     Parameters
     ----------
     values : ndarray of shape (n_windows, ...)
-        A value for each window.
+        A value for each segment.
 
-    clip : ndarray of shape (n_windows,), int
-        The clip of each window.
+    windows : Windows of n_windows
+        The clip and the view of each segment.
 
-    n_clips : int
-        Number of clips.
+    n_clips, n_views : int
+        Numbers of clips and of views.
 
     Returns
     -------
-    means : ndarray of shape (n_clips, ...), float64
-        NaN for clips without windows.
+    means : ndarray of shape (n_clips, n_views, ...), float64
+        NaN for clips without segments.
     """
-    sums = np.zeros((n_clips, *values.shape[1:]))
-    np.add.at(sums, clip, values)
-    counts = np.bincount(clip, minlength=n_clips).astype(float)
+    rest = values.shape[1:]
+    sums = np.zeros((n_clips, n_views, *rest))
+    np.add.at(sums, (windows.clip, windows.view), values)
+    counts = np.zeros((n_clips, n_views))
+    np.add.at(counts, (windows.clip, windows.view), 1)
     counts[counts == 0] = np.nan
-    return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
+    return sums / counts.reshape(n_clips, n_views, *[1] * len(rest))

@@ -1,0 +1,436 @@
+"""Views: the variants of a clip that a network learns to recognise.
+
+To add one, write a function and register it::
+
+    @register_view(on="waveform")
+    def reverse(samples, sample_rate):
+        return samples[::-1]
+
+    AugmentationExpander(extra=["reverse"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import joblib
+import librosa
+import numpy as np
+from joblib.func_inspect import get_func_code
+
+from sklearn_asd.audio.reading import BadClipError
+from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
+
+__all__ = [
+    "EXTRA_VIEWS",
+    "ORIGINAL",
+    "FunctionView",
+    "PitchStretchView",
+    "Sound",
+    "View",
+    "VocodedView",
+    "register_view",
+]
+
+
+class Sound:
+    """One clip while its views are made, with the analysis that they share.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1].
+
+    sample_rate : float > 0
+        Sample rate in Hz.
+    """
+
+    def __init__(self, samples: np.ndarray, sample_rate: float) -> None:
+        self.samples = samples
+        self.sample_rate = sample_rate
+
+    @cached_property
+    def vocoder(self) -> PhaseVocoder:
+        """Analysed when the first view asks for it."""
+        return PhaseVocoder(self.samples)
+
+
+@dataclass(frozen=True)
+class View:
+    """A variant of a clip: the clip as it is, unless a child says otherwise.
+
+    Parameters
+    ----------
+    name : str
+        What people know it by.
+    """
+
+    name: str
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples.
+
+        Parameters
+        ----------
+        sound : Sound
+            The clip.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples,), float32
+            The view before its log-mel is taken.
+        """
+        return sound.samples
+
+    def log_mel(self, log_mel: np.ndarray) -> np.ndarray:
+        """Change the log-mel of those samples.
+
+        Parameters
+        ----------
+        log_mel : ndarray of shape (n_mels, n_frames), float32
+            Power in dB.
+
+        Returns
+        -------
+        log_mel : ndarray of shape (n_mels, n_frames), float32
+            The view.
+        """
+        return log_mel
+
+    def key(self) -> str:
+        """Name all that the view depends on besides the clip, for caches.
+
+        Returns
+        -------
+        key : str
+            Equal for equal views, also in another process.
+        """
+        return repr(self)
+
+
+ORIGINAL = View("original")
+
+
+@dataclass(frozen=True)
+class PitchStretchView(View):
+    """The clip with its pitch shifted and its time stretched.
+
+    Parameters
+    ----------
+    name : str
+        What people know it by.
+
+    pitch_steps : float
+        Half steps to shift up by.
+
+    stretch_rate : float > 0
+        How many times as fast.
+    """
+
+    pitch_steps: float
+    stretch_rate: float
+
+    @property
+    def vocoder_rate(self) -> float:
+        """Rate of its pass through the vocoder; a pitch shift is a stretch too."""
+        return vocoder_rate(self.pitch_steps, self.stretch_rate)
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples; see :meth:`View.waveform`."""
+        return sound.vocoder.transform(self.pitch_steps, self.stretch_rate)
+
+
+@dataclass(frozen=True)
+class VocodedView(View):
+    """The clip with its pitch and time kept, but with a vocoder's traces.
+
+    A stretch by a rate of 1 would leave none. The clip is stretched there and back
+    instead, each by the square root of `stretch_rate`: that skips and repeats as many
+    frames as one stretch by `stretch_rate`.
+
+    Parameters
+    ----------
+    name : str
+        What people know it by.
+
+    stretch_rate : float > 0
+        The rate whose traces it is to have.
+    """
+
+    stretch_rate: float
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples; see :meth:`View.waveform`."""
+        rate = self.stretch_rate**0.5
+        back = PhaseVocoder(sound.vocoder.stretch(rate)).stretch(1 / rate)
+        return librosa.util.fix_length(back, size=len(sound.samples))
+
+
+@dataclass(frozen=True)
+class FunctionView(View):
+    """What a function makes of a clip or of its log-mel.
+
+    Parameters
+    ----------
+    name : str
+        What people know it by.
+
+    function : callable
+        ``function(samples, sample_rate)`` or ``function(log_mel)``.
+
+    on : {"waveform", "log_mel"}
+        Which of the two.
+    """
+
+    function: Callable[..., np.ndarray]
+    on: str
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples; see :meth:`View.waveform`."""
+        if self.on != "waveform":
+            return sound.samples
+        samples = self._call(sound.samples.copy(), sound.sample_rate)
+        if samples.ndim != 1 or samples.size == 0:
+            self._fail(f"returned shape {samples.shape} in place of (n_samples,)")
+        return samples
+
+    def log_mel(self, log_mel: np.ndarray) -> np.ndarray:
+        """Change the log-mel; see :meth:`View.log_mel`."""
+        if self.on != "log_mel":
+            return log_mel
+        changed = self._call(log_mel.copy())
+        if changed.ndim != 2 or len(changed) != len(log_mel) or changed.size == 0:
+            self._fail(
+                f"returned shape {changed.shape} in place of ({len(log_mel)}, n_frames)"
+            )
+        return changed
+
+    def key(self) -> str:
+        """Name the function by its code and by what it closes over."""
+        cells = getattr(self.function, "__closure__", None) or ()
+        return joblib.hash(
+            (
+                self.on,
+                get_func_code(self.function)[0],
+                getattr(self.function, "__defaults__", None),
+                getattr(self.function, "__kwdefaults__", None),
+                [cell.cell_contents for cell in cells],
+            )
+        )
+
+    def _call(self, *arguments: Any) -> np.ndarray:
+        try:
+            result = np.asarray(self.function(*arguments), dtype=np.float32)
+        except Exception as error:
+            self._fail(f"raised {type(error).__name__}: {error}", error)
+        if not np.isfinite(result).all():
+            self._fail("returned NaN or infinity")
+        return result
+
+    def _fail(self, what: str, cause: Exception | None = None) -> None:
+        raise BadClipError(
+            f"has no view {self.name!r}: its function {what}; mend the function, or "
+            "leave the clip out"
+        ) from cause
+
+
+def register_view(
+    function: Callable[..., np.ndarray] | None = None,
+    *,
+    on: str = "waveform",
+    name: str | None = None,
+) -> Any:
+    """Make a function a view that ``AugmentationExpander(extra=...)`` knows by name.
+
+    Parameters
+    ----------
+    function : callable or None
+        ``function(samples, sample_rate)`` gives samples: 1-D, of any length, from
+        float32 samples in [-1, 1] and Hz. With ``on="log_mel"``, ``function(log_mel)``
+        gives a log-mel of shape (n_mels, any number of frames), in dB. It must
+        not draw random numbers: the same clip has the same view every time. Without a
+        function, a decorator is returned.
+
+    on : {"waveform", "log_mel"}, default="waveform"
+        What the function works on.
+
+    name : str or None, default=None
+        Name of the view; None takes the function's. A view that you registered
+        under the same name is replaced.
+
+    Returns
+    -------
+    function : callable
+        The function as it was, or the decorator.
+
+    Raises
+    ------
+    ValueError
+        If `on` is neither, or the name is that of a view of the library.
+
+    Notes
+    -----
+    With `cache_dir`, views are known by the function's source code, defaults and
+    closure. What it calls or reads elsewhere is not looked at: delete the cache after
+    changing that. With ``n_jobs > 1`` in processes, the function must be picklable.
+
+    Examples
+    --------
+    >>> from sklearn_asd import AugmentationExpander, register_view
+    >>> @register_view
+    ... def reverse(samples, sample_rate):
+    ...     return samples[::-1]
+    >>> AugmentationExpander(pitch_steps=[0], extra=["reverse"]).get_view_names()
+    ['stretch 0.9', 'original', 'stretch 1.1', 'reverse']
+    """
+    if function is None:
+        return lambda function: register_view(function, on=on, name=name)
+    if on not in ("waveform", "log_mel"):
+        raise ValueError(f'on={on!r} is neither "waveform" nor "log_mel"')
+    name = function.__name__ if name is None else name
+    if name in _BUILT_IN or name == ORIGINAL.name:
+        raise ValueError(f"{name!r} is a view of the library: choose another name")
+    EXTRA_VIEWS[name] = FunctionView(name, function, on)
+    return function
+
+
+def harmonic(samples: np.ndarray, sample_rate: float) -> np.ndarray:
+    """What lasts: the harmonic part of harmonic-percussive separation.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,)
+        Samples in [-1, 1].
+
+    sample_rate : float
+        Not needed.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,)
+        Of the same length.
+    """
+    return _separate(librosa.effects.harmonic, samples)
+
+
+def percussive(samples: np.ndarray, sample_rate: float) -> np.ndarray:
+    """What strikes: the percussive part of harmonic-percussive separation.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (n_samples,)
+        Samples in [-1, 1].
+
+    sample_rate : float
+        Not needed.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,)
+        Of the same length.
+    """
+    return _separate(librosa.effects.percussive, samples)
+
+
+def flip_time(log_mel: np.ndarray) -> np.ndarray:
+    """Play it backwards.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        The last frame first.
+    """
+    return log_mel[:, ::-1]
+
+
+def flip_frequency(log_mel: np.ndarray) -> np.ndarray:
+    """Turn it upside down.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        The highest band first.
+    """
+    return log_mel[::-1]
+
+
+def shift_time(log_mel: np.ndarray) -> np.ndarray:
+    """Shift it by a quarter of its length, and fill up with what falls off.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Later by a quarter.
+    """
+    return np.roll(log_mel, log_mel.shape[1] // 4, axis=1)
+
+
+def shift_frequency(log_mel: np.ndarray) -> np.ndarray:
+    """Shift it by a quarter of its bands, and fill up with what falls off.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Higher by a quarter.
+    """
+    return np.roll(log_mel, log_mel.shape[0] // 4, axis=0)
+
+
+def rotate(log_mel: np.ndarray) -> np.ndarray:
+    """Rotate it by 180 degrees: the only rotation that keeps its shape.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    Returns
+    -------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Backwards and upside down.
+    """
+    return log_mel[::-1, ::-1]
+
+
+def _separate(effect: Callable[..., np.ndarray], samples: np.ndarray) -> np.ndarray:
+    """Apply a harmonic-percussive effect of librosa, also to what is too short for it.
+
+    librosa warns where the clip is shorter than its window.
+    """
+    padded = librosa.util.fix_length(samples, size=max(len(samples), 2048))
+    return effect(padded)[: len(samples)]
+
+
+_BUILT_IN = {
+    function.__name__: FunctionView(function.__name__, function, on)
+    for on, functions in {
+        "waveform": (harmonic, percussive),
+        "log_mel": (flip_time, flip_frequency, shift_time, shift_frequency, rotate),
+    }.items()
+    for function in functions
+}
+# By name: what the library offers, and what users register.
+EXTRA_VIEWS: dict[str, FunctionView] = dict(_BUILT_IN)
