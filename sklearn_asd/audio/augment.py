@@ -62,7 +62,7 @@ class Sound:
 class View:
     """A variant of a clip: the clip as it is, unless a child says otherwise.
 
-    Parameters
+    Attributes
     ----------
     name : str
         What people know it by.
@@ -118,7 +118,7 @@ ORIGINAL = View("original")
 class PitchStretchView(View):
     """The clip with its pitch shifted and its time stretched.
 
-    Parameters
+    Attributes
     ----------
     name : str
         What people know it by.
@@ -151,7 +151,7 @@ class VocodedView(View):
     instead, each by the square root of `stretch_rate`: that skips and repeats as many
     frames as one stretch by `stretch_rate`.
 
-    Parameters
+    Attributes
     ----------
     name : str
         What people know it by.
@@ -173,7 +173,7 @@ class VocodedView(View):
 class FunctionView(View):
     """What a function makes of a clip or of its log-mel.
 
-    Parameters
+    Attributes
     ----------
     name : str
         What people know it by.
@@ -425,12 +425,16 @@ def _separate(effect: Callable[..., np.ndarray], samples: np.ndarray) -> np.ndar
 
 
 _BUILT_IN = {
-    function.__name__: FunctionView(function.__name__, function, on)
-    for on, functions in {
-        "waveform": (harmonic, percussive),
-        "log_mel": (flip_time, flip_frequency, shift_time, shift_frequency, rotate),
-    }.items()
-    for function in functions
+    view.name: view
+    for view in (
+        FunctionView("harmonic", harmonic, "waveform"),
+        FunctionView("percussive", percussive, "waveform"),
+        FunctionView("flip_time", flip_time, "log_mel"),
+        FunctionView("flip_frequency", flip_frequency, "log_mel"),
+        FunctionView("shift_time", shift_time, "log_mel"),
+        FunctionView("shift_frequency", shift_frequency, "log_mel"),
+        FunctionView("rotate", rotate, "log_mel"),
+    )
 }
 # By name: what the library offers, and what users register.
 EXTRA_VIEWS: dict[str, FunctionView] = dict(_BUILT_IN)

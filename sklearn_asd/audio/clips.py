@@ -53,7 +53,7 @@ class Clips:
 
     def __init__(
         self,
-        sources: Sequence[Any],
+        sources: Sequence[Any] | np.ndarray,
         *,
         sample_rate: Iterable[float | None] | None = None,
         machine_type: Iterable[Any] | None = None,

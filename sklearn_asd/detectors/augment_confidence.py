@@ -180,10 +180,10 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         X = super()._hear(X)
         if len(X.view_names) < 2:
             raise ValueError(
-                f"X has one view only ({X.view_names[0]}), and AugmentConfidenceDetector "
+                f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
                 "tells views apart: use Pipeline([('expand', AugmentationExpander()), "
-                "('segment', LogMelSegmenter()), ('detect', "
-                "AugmentConfidenceDetector())])"
+                "('segment', LogMelSegmenter()), "
+                "('detect', AugmentConfidenceDetector())])"
             )
         return X
 

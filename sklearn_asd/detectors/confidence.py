@@ -230,7 +230,26 @@ def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
-    """Name each clip's machine, or say which clips lack an ID."""
+    """Name each clip's machine, or say which clips lack an ID.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms of n_clips
+        The clips.
+
+    purpose : str
+        What the IDs are needed for, to complete "IDs, which are needed ...".
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,), str
+        "type/id", or "id" where there is no type.
+
+    Raises
+    ------
+    ValueError
+        If X has no IDs, or not for all clips.
+    """
     labels = machine_labels(X)
     if labels is None:
         raise ValueError(

@@ -213,9 +213,9 @@ def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[
     """Refuse what is no number or out of bounds."""
     low, high = bounds
     for value in values:
-        if not (isinstance(value, Real) and low <= value <= high):
+        if not (isinstance(value, Real) and low <= float(value) <= high):
             raise ValueError(
-                f"{name} holds {value!r}, no number in [{low:g}, {high:g}]"
+                f"{name} holds {value!r}, which is no number in [{low:g}, {high:g}]"
             )
     return [float(value) for value in values]
 
@@ -238,7 +238,7 @@ def _vocode_like(views: list[View]) -> VocodedView:
 
 
 def _find_extra(name: Any) -> FunctionView:
-    if name not in EXTRA_VIEWS:
+    if not isinstance(name, str) or name not in EXTRA_VIEWS:
         raise ValueError(
             f"extra holds {name!r}, which is none of {sorted(EXTRA_VIEWS)}: give a "
             "function that name with register_view"

@@ -317,7 +317,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
             )
             for row, views in tasks
         )
-        made = {}
+        made: dict[tuple[int, int], np.ndarray | BadClipError] = {}
         for (row, views), frames in zip(tasks, results, strict=True):
             made |= {(row, v): f for v, f in zip(views, frames, strict=True)}
         return made

@@ -101,9 +101,10 @@ class FileStore:
     """Frames of clips in a file that is only ever appended to.
 
     One file of frames for each set of settings, and beside it an SQLite index from
-    a clip's content, and the view of it, to its rows. An append is written before it is indexed, in one
-    transaction that locks out other processes: a process that is killed leaves at
-    worst some bytes that nothing points to, which the next append overwrites.
+    a clip's content, and the view of it, to its rows. An append is written before it
+    is indexed, in one transaction that locks out other processes: a process that is
+    killed leaves at worst some bytes that nothing points to, which the next append
+    overwrites.
 
     Parameters
     ----------

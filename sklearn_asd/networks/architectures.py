@@ -7,6 +7,8 @@ the same can take their place.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -195,7 +197,7 @@ class InoueT18(nn.Module):
 
         The second convolution spans all frequencies, so it is a dense layer.
         """
-        conv, norm, _, pool, dropout, dense, *rest = self.features
+        conv, norm, _, pool, dropout, dense, *rest = cast(Any, self.features)
         maps = dropout(convolve_norm_pool(log_mel, conv, norm, pool.kernel_size[0]))
         weight = dense.weight[..., 0].transpose(1, 2).flatten(1)
         maps = functional.linear(maps.flatten(2), weight, dense.bias)

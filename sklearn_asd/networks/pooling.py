@@ -88,7 +88,7 @@ class FastDropout(nn.Dropout):
 
 
 def _filters_with_norm(
-    log_mel: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d
+    log_mel: torch.Tensor, conv: Any, norm: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Filters (n_channels, n_taps) and shifts that do what both layers do."""
     filters = conv.weight[:, 0, :, 0]
@@ -133,7 +133,7 @@ def _output_statistics(
     return (weights @ mean).float(), variance.clamp_min(0).float(), n_outputs
 
 
-def _update(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
+def _update(norm: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)
@@ -141,7 +141,7 @@ def _update(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) ->
 
 
 def _place_filters(filters: torch.Tensor, pool: int) -> torch.Tensor:
-    """Place the filters at each of `pool` offsets: (window length, pool * n_channels)."""
+    """Place the filters at all offsets: (length of a window, pool * n_channels)."""
     bank = [
         functional.pad(filters.T, [0, 0, offset, pool - 1 - offset])
         for offset in range(pool)

@@ -129,8 +129,10 @@ def test_segments_are_counted_as_in_the_paper(n_frames, n_segments):
 
 
 def test_windows_are_what_is_worked_out_by_hand():
-    clip, start, n_frames = make(5, 8, 3).windows()  # 2, 3 and 1 segments of 3 by 2
+    windows = make(5, 8, 3).windows()  # 2, 3 and 1 segments of 3 by 2
+    clip, view, start, n_frames = windows
     assert clip.tolist() == [0, 0, 1, 1, 1, 2]
+    assert view.tolist() == [0] * 6
     assert start.tolist() == [0, 2, 5, 7, 9, 13]
     assert n_frames.tolist() == [3] * 6
 
@@ -143,7 +145,7 @@ def test_windows_may_leave_gaps():
 
 def test_a_whole_clip_is_one_window():
     X = make(5, 8, segment_frames=None)
-    clip, start, n_frames = X.windows()
+    clip, _, start, n_frames = X.windows()
     assert X.n_segments.tolist() == [[1], [1]]
     assert clip.tolist() == [0, 1]
     assert start.tolist() == [0, 5]
@@ -165,17 +167,33 @@ def test_a_clip_without_frames_has_no_windows(segment_frames):
     assert set(X.windows().clip) == {1}
 
 
-def test_each_view_has_windows_of_its_own(two_views):
+def test_windows_are_in_the_order_of_clips_views_and_time(two_views):
     assert two_views.n_segments.tolist() == [[2, 1], [2, 2]]
-    first, second = two_views.windows(), two_views.windows(view=1)
-    assert first.clip.tolist() == [0, 0, 1, 1]
-    assert first.start.tolist() == [0, 2, 5, 7]
-    assert second.clip.tolist() == [0, 1, 1]
-    assert second.start.tolist() == [10, 14, 16]
+    windows = two_views.windows()
+    assert windows.clip.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert windows.view.tolist() == [0, 0, 1, 0, 0, 1, 1]
+    assert windows.start.tolist() == [0, 2, 10, 5, 7, 14, 16]
     np.testing.assert_array_equal(
         two_views.log_mel(1, view=1), two_views.frames[14:20].T
     )
-    assert two_views[1].windows(view=1).start.tolist() == [14, 16]
+    assert two_views[1].windows().start.tolist() == [5, 7, 14, 16]
+
+
+def test_one_view_is_chosen_by_name_and_shares_the_frames(two_views):
+    first, second = two_views.view_names
+    X = two_views.select_view(second)
+    assert X.frames is two_views.frames
+    assert X.view_names == (second,)
+    assert X.windows().start.tolist() == [10, 14, 16]
+    assert X.windows().view.tolist() == [0, 0, 0]
+    assert two_views[1:].select_view(first).windows().start.tolist() == [5, 7]
+    with pytest.raises(ValueError, match=f"no view 'third'; its views are {first}"):
+        two_views.select_view("third")
+
+
+def test_views_without_a_name_each_are_refused():
+    with pytest.raises(ValueError, match="view_names has 1 names for 2 views"):
+        ClipSpectrograms(np.zeros((4, N_MELS)), [[0, 2]], [[2, 4]])
 
 
 # -- indexing ------------------------------------------------------------------
@@ -317,6 +335,6 @@ def test_labels_become_strings():
 def test_pickles_come_back_equal(two_views):
     again = pickle.loads(pickle.dumps(two_views))
     np.testing.assert_array_equal(again.frames, two_views.frames)
-    assert again.windows(1).start.tolist() == two_views.windows(1).start.tolist()
+    assert again.windows().start.tolist() == two_views.windows().start.tolist()
     assert again.view_names == ("original", "slow")
     assert list(again.machine_id) == ["x", "y"]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sklearn_asd import ClipSpectrograms
+from sklearn_asd.features import Windows
 from sklearn_asd.networks import PVMilk20
 from sklearn_asd.networks.training import (
     EqualBatches,
@@ -19,7 +20,7 @@ from sklearn_asd.networks.training import (
 )
 from sklearn_asd.networks.windows import (
     WindowDataset,
-    average_over_clips,
+    average_segments,
     gather,
     predict_windows,
 )
@@ -32,6 +33,7 @@ PARAMETERS = {
     "center_loss_weight": 0.1,
     "center_lr": 0.5,
     "lr": 1e-3,
+    "weight_decay": 0.0,
     "batch_size": 8,
     "max_epochs": 3,
     "device": "cpu",
@@ -161,7 +163,7 @@ def test_the_epoch_that_classifies_held_out_clips_best_is_restored(
 ):
     states, accuracies = [], iter([0.5, 0.9, 0.9, 0.7])
     losses = iter([1.0, 0.5, 0.4, 0.3])
-    validation = KeepBestEpoch(spectrograms, np.repeat([0, 1], 10))
+    validation = KeepBestEpoch(spectrograms, np.repeat([[0], [1]], 10, axis=0))
 
     def rate(net):
         states.append(net.module_.state_dict()["classify.weight"].clone())
@@ -183,7 +185,7 @@ def test_validation_rates_clips_not_segments(spectrograms):
     )
     logits = np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.2, 0.8]])
     net = FixedNet(logits)
-    accuracy, loss = KeepBestEpoch(X, np.array([0, 1])).rate(net)
+    accuracy, loss = KeepBestEpoch(X, np.array([[0], [1]])).rate(net)
     assert accuracy == 1.0
     assert loss == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.8]).mean(), abs=1e-6)
 
@@ -202,6 +204,30 @@ class FixedNet:
 
     def __call__(self, log_mel):
         return self.logits, torch.zeros(len(log_mel), 1)
+
+
+def test_validation_rates_every_view_of_a_clip():
+    X = ClipSpectrograms(
+        np.zeros((6, 1)),
+        [[0, 2], [2, 4]],
+        [[2, 4], [4, 6]],
+        segment_frames=2,
+        segment_hop_frames=2,
+        view_names=("original", "other"),
+    )
+    net = FixedNet(np.log([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.2, 0.8]]))
+    accuracy, loss = KeepBestEpoch(X, np.array([[0, 1], [0, 1]])).rate(net)
+    assert accuracy == 3 / 4
+    assert loss == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.2, 0.8])))
+
+
+def test_weight_decay_shrinks_the_weights(dataset):
+    sizes = []
+    for weight_decay in (0.0, 10.0):
+        net = make_net("pvmilk20", **PARAMETERS | {"weight_decay": weight_decay})
+        fit_net(net, dataset, seed=0)
+        sizes.append(sum(p.square().sum().item() for p in net.module_.parameters()))
+    assert sizes[1] < sizes[0]
 
 
 def test_windows_of_mixed_lengths_come_back_in_order(dataset):
@@ -226,10 +252,15 @@ def test_no_windows_give_empty_predictions(spectrograms, dataset):
     assert embedding.shape == (0, 128)
 
 
-def test_averages_over_clips_by_hand():
-    values = np.array([[1.0, 10.0], [3.0, 20.0], [5.0, 0.0]])
-    means = average_over_clips(values, np.array([0, 0, 2]), 3)
-    np.testing.assert_array_equal(means, [[2, 15], [np.nan, np.nan], [5, 0]])
+def test_averages_of_views_by_hand():
+    values = np.array([[1.0, 10.0], [3.0, 20.0], [5.0, 0.0], [7.0, 7.0]])
+    nowhere = np.zeros(4, dtype=int)
+    windows = Windows(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 1]), nowhere, nowhere)
+    means = average_segments(values, windows, n_clips=3, n_views=2)
+    missing = [np.nan, np.nan]
+    np.testing.assert_array_equal(
+        means, [[[2, 15], [5, 0]], [missing, missing], [missing, [7, 7]]]
+    )
 
 
 def test_a_network_that_breaks_the_contract_is_explained():
