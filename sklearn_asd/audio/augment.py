@@ -147,26 +147,20 @@ class PitchStretchView(View):
 class VocodedView(View):
     """The clip with its pitch and time kept, but with a vocoder's traces.
 
-    A stretch by a rate of 1 would leave none. The clip is stretched there and back
-    instead, each by the square root of `stretch_rate`: that skips and repeats as many
-    frames as one stretch by `stretch_rate`.
-
     Attributes
     ----------
     name : str
         What people know it by.
 
     stretch_rate : float > 0
-        The rate whose traces it is to have.
+        The rate of the stretch whose traces it is to have.
     """
 
     stretch_rate: float
 
     def waveform(self, sound: Sound) -> np.ndarray:
         """Make this view's samples; see :meth:`View.waveform`."""
-        rate = self.stretch_rate**0.5
-        back = PhaseVocoder(sound.vocoder.stretch(rate)).stretch(1 / rate)
-        return librosa.util.fix_length(back, size=len(sound.samples))
+        return sound.vocoder.resynthesize(self.stretch_rate)
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,31 @@ class PhaseVocoder:
         samples : ndarray of shape (round(n_samples / rate),), float32
             The stretched sound.
         """
-        length = round(self.n_samples / rate)
         steps = np.arange(0, self.n_frames, rate, dtype=np.float64)
+        return self._walk(steps, length=round(self.n_samples / rate))
+
+    def resynthesize(self, rate: float) -> np.ndarray:
+        """Keep pitch and time, but leave the traces that a stretch leaves.
+
+        A stretch by 1 would give the clip back untouched. This one is in turn too slow
+        and too fast, by as much as `rate` differs from 1, each until it is a frame off.
+
+        Parameters
+        ----------
+        rate : float > 0
+            The rate of the stretch whose traces are wanted; beyond 2 it counts as 2.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples,), float32
+            The clip, at most 512 samples behind its own time.
+        """
+        n = np.arange(self.n_frames, dtype=np.float64)
+        behind = 1 - np.abs(n * min(abs(1 - rate), 1) % 2 - 1)
+        return self._walk(n - behind, length=self.n_samples)
+
+    def _walk(self, steps: np.ndarray, length: int) -> np.ndarray:
+        """Synthesise from frames at these places, which lie between the clip's."""
         steps = steps[: -(-(length + _N_FFT) // _HOP_LENGTH)]
         first = steps.astype(int)
         toward_next = (steps - first).astype(np.float32)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 from math import log
 from numbers import Real
@@ -198,7 +199,13 @@ class AugmentationExpander(  # type: ignore[call-arg]
 
     def __setstate__(self, state):
         for name, view in state.pop("_registered", {}).items():
-            EXTRA_VIEWS.setdefault(name, view)
+            if EXTRA_VIEWS.setdefault(name, view).key() != view.key():
+                warnings.warn(
+                    f"the view {name!r} that was saved is another than the one that is "
+                    "registered here under that name, and used: scores will differ; "
+                    "register yours under another name",
+                    stacklevel=2,
+                )
         super().__setstate__(state)
 
     def __sklearn_tags__(self):

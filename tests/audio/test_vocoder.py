@@ -79,6 +79,18 @@ def test_a_tone_moves_by_the_steps_and_keeps_its_level(steps, rate):
     assert middle.std() == pytest.approx(tone.std(), rel=0.12)
 
 
+@pytest.mark.parametrize("rate", [0.5, 0.9, 1.1, 10.0])
+def test_resynthesis_keeps_pitch_time_and_level(rate):
+    t = np.arange(3 * RATE) / RATE
+    tone = (0.5 * np.sin(2 * np.pi * 1000 * t) * (t > 1)).astype(np.float32)
+    back = PhaseVocoder(tone).resynthesize(rate)
+    assert len(back) == len(tone)
+    spectra = [np.abs(np.fft.rfft(y, 2**20)) for y in (tone, back)]
+    assert spectra[1].argmax() == pytest.approx(spectra[0].argmax(), abs=20)  # 0.3 Hz
+    assert back[: RATE - 2048].std() < 0.01
+    assert back[RATE + 2048 :].std() == pytest.approx(0.5 / 2**0.5, rel=0.12)
+
+
 def test_knocks_keep_their_place_in_the_stretched_time():
     y = np.zeros(4 * RATE, dtype=np.float32)
     y[[RATE, 3 * RATE]] = 1

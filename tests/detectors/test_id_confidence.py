@@ -7,36 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fixed_network import FixedLogits, spell
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
-from torch import nn
 
 from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, LogMelSegmenter
 from sklearn_asd.detectors.confidence import log_doubt
 from sklearn_asd.networks import InoueT18, PVMilk20
 
 N_MELS = 16
-
-
-class FixedLogits(nn.Module):
-    """Gives the logits that the first frame of a segment spells out."""
-
-    def __init__(self, n_classes, n_mels):
-        super().__init__()
-        self.n_classes = n_classes
-        self.unused = nn.Parameter(torch.zeros(()))
-
-    def forward(self, log_mel):
-        logits = log_mel[:, : self.n_classes, 0] + 0 * self.unused
-        return logits, log_mel[:, :2, 0]
-
-
-def spell(probabilities):
-    """Log-mel of 2 frames a segment whose logits FixedLogits reads off."""
-    logits = np.log(np.asarray(probabilities, dtype=float))
-    return np.repeat(logits, 2, axis=0).T
 
 
 @pytest.fixture(scope="module")
@@ -545,6 +526,34 @@ def test_another_sample_rate_is_refused():
     )
     with pytest.raises(ValueError, match="sample_rate=8000.*fitted on sample_rate=16"):
         pipe["detect"].score_samples(slower.transform(clips))
+
+
+def with_views(X, names):
+    """The same clips with their only view, and others that are wrong on purpose."""
+    other = np.roll(X.starts, 1, axis=0)
+    starts = np.hstack([X.starts if n == "original" else other for n in names])
+    return ClipSpectrograms(
+        X.frames,
+        starts,
+        starts + (X.stops - X.starts),
+        machine_id=X.machine_id,
+        segment_frames=X.segment_frames,
+        segment_hop_frames=X.segment_hop_frames,
+        view_names=names,
+    )
+
+
+def test_of_several_views_the_original_only_is_heard(trained):
+    X = make_clips()
+    views = with_views(X, ("pitch +1", "original"))
+    np.testing.assert_array_equal(
+        make_detector().fit(views).score_samples(views),
+        make_detector().fit(X).score_samples(X),
+    )
+    np.testing.assert_array_equal(trained.embed(views), trained.embed(X))
+    without = with_views(X, ("pitch +1", "vocoded"))
+    with pytest.raises(ValueError, match="views pitch .1, vocoded; .* 'original' only"):
+        trained.score_samples(without)
 
 
 def test_segments_too_short_for_the_network_are_refused():

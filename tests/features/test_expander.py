@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -153,6 +154,14 @@ def test_a_saved_pipeline_brings_its_registered_views(registered, tmp_path):
     pipe = joblib.load(tmp_path / "pipe.joblib")
     assert pipe[0].get_view_names() == ["original", "backwards"]
     assert clone(pipe)[0].get_view_names() == ["original", "backwards"]
+
+
+def test_a_saved_view_that_another_one_has_replaced_is_warned_of(registered):
+    saved = pickle.dumps(registered)
+    pickle.loads(saved)
+    register_view(lambda samples, sample_rate: -samples, name="backwards")
+    with pytest.warns(UserWarning, match="'backwards' that was saved is another"):
+        pickle.loads(saved)
 
 
 def test_a_view_of_a_script_reaches_the_processes_of_a_search(tmp_path):

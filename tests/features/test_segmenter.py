@@ -1,4 +1,5 @@
 import functools
+import tracemalloc
 import warnings
 
 import joblib
@@ -8,9 +9,15 @@ import pytest
 import soundfile
 from sklearn.base import clone
 
-from sklearn_asd import BadClipError, LogMelSegmenter, MissingClipError, load_clips
+from sklearn_asd import (
+    AugmentationExpander,
+    BadClipError,
+    LogMelSegmenter,
+    MissingClipError,
+    load_clips,
+)
 from sklearn_asd._parameters import InvalidParameterError
-from sklearn_asd.audio import read_file
+from sklearn_asd.audio import PhaseVocoder, read_file
 from sklearn_asd.features import log_mel_spectrogram
 
 RATE = 16000
@@ -118,6 +125,36 @@ def test_the_sample_rate_of_a_table_is_heeded(waves):
     assert n_frames == [10, 1 + 5334 // 512, 14, 1 + 6173 // 512, 10]
 
 
+def expand(X, **parameters):
+    return AugmentationExpander(**parameters).transform(X)
+
+
+def test_each_view_of_each_clip_gets_its_log_mel(waves):
+    X = Short().transform(expand(waves, pitch_steps=(0, 1), extra=["rotate"]))
+    assert X.view_names[3:] == (
+        "pitch +1, stretch 0.9",
+        "pitch +1",
+        "pitch +1, stretch 1.1",
+        "rotate",
+    )
+    for clip, wave in enumerate(waves):
+        vocoder = PhaseVocoder(wave)
+        for view, (steps, rate) in enumerate(
+            [(0, 0.9), (0, 1), (0, 1.1), (1, 0.9), (1, 1), (1, 1.1)]
+        ):
+            made = wave if (steps, rate) == (0, 1) else vocoder.transform(steps, rate)
+            np.testing.assert_array_equal(
+                X.log_mel(clip, view).T, log_mel_spectrogram(made)
+            )
+        rotated = log_mel_spectrogram(wave)[::-1, ::-1]
+        np.testing.assert_array_equal(X.log_mel(clip, 6).T, rotated)
+
+
+def test_stretched_views_have_segments_of_their_own_number():
+    X = LogMelSegmenter().transform(expand(np.zeros((1, 10 * RATE)), pitch_steps=(0,)))
+    assert X.n_segments.tolist() == [[6, 5, 4]]  # 348, 313 and 285 frames
+
+
 def test_real_recordings_of_10_and_11_s_mix(recordings):
     clips = load_clips(recordings("dcase2020_samples"))
     clips = clips.groupby("machine_type").head(2)
@@ -140,6 +177,38 @@ def test_workers_do_not_change_a_bit(table, backend, dtype):
         together = Short(dtype=dtype, n_jobs=2).transform(table)
     np.testing.assert_array_equal(together.frames, alone.frames)
     np.testing.assert_array_equal(together.starts, alone.starts)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("n_clips", [1, 5])
+def test_workers_do_not_change_a_bit_of_the_views(table, backend, n_clips):
+    """Also where they share the views of one clip."""
+    clips = expand(table[:n_clips], extra=["harmonic", "flip_time"])
+    alone = Short(n_jobs=1).transform(clips)
+    with joblib.parallel_config(backend):
+        together = Short(n_jobs=2).transform(clips)
+    assert together.view_names == alone.view_names
+    for clip in range(n_clips):
+        for view in range(11):
+            np.testing.assert_array_equal(
+                together.log_mel(clip, view), alone.log_mel(clip, view)
+            )
+
+
+def test_memory_does_not_grow_with_the_views_beyond_their_frames():
+    """Of 60 s of sound, the views' samples would take 35 MB, and frames take 0.9 MB."""
+    X = [np.zeros(RATE, dtype=np.float32)] * 60
+    segment = Short(n_mels=8)
+    beyond = []
+    for n_views in (1, 9):
+        clips = expand(X) if n_views == 9 else X
+        segment.transform(clips[:2])  # filters and windows are kept
+        tracemalloc.start()
+        frames = segment.transform(clips).frames
+        beyond.append(tracemalloc.get_traced_memory()[1] - frames.nbytes)
+        tracemalloc.stop()
+    one_vocoder_and_view = 2e6
+    assert beyond[1] < beyond[0] + one_vocoder_and_view
 
 
 def test_a_clip_does_not_depend_on_the_others(waves):
@@ -225,6 +294,29 @@ def test_bad_clips_are_listed_in_one_warning_and_get_no_frames(
             assert pd.Series([str(warning.message)]).str.contains(message).all()
         assert X.n_segments[:, 0].astype(bool).tolist() == [True] + [False] * 5 + [True]
         assert_same_frames(X[[0, 6]], Short().transform([spoilt[0], spoilt[6]]))
+
+
+def test_a_clip_is_too_short_if_a_view_of_it_is(waves):
+    """0.256 s are needed; played 1.5 times as fast, 0.3125 s are less."""
+    clips = expand(waves, pitch_steps=(0,), stretch_rates=(1, 1.5))
+    message = (
+        r"clip 0 has a view 'stretch 1.5' that is about 0.208 s \(7 frames\); segments "
+        r"need 0.256 s \(8 frames\)"
+    )
+    with pytest.raises(BadClipError, match=message):
+        Short().transform(clips)
+    with pytest.warns(UserWarning, match="2 of 5 clips"):
+        X = Short(on_bad_clip="nan").transform(clips)
+    assert X.n_segments.all(axis=1).tolist() == [False, True, True, True, False]
+    assert not X.n_segments[0].any()  # the view that is long enough goes too
+
+
+def test_a_clip_that_cannot_be_read_has_no_views(spoilt):
+    with pytest.raises(MissingClipError, match=r"clip 1 \(gone"):
+        Short().transform(expand(spoilt))
+    with pytest.warns(UserWarning, match="5 of 7 clips"):
+        X = Short(on_bad_clip="nan").transform(expand(spoilt, pitch_steps=(0,)))
+    assert X.n_segments.all(axis=1).tolist() == [True] + [False] * 5 + [True]
 
 
 def test_good_clips_raise_no_warning(waves):

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from sklearn_asd import BadClipError, Clips, LogMelSegmenter, MissingClipError
+from sklearn_asd import (
+    AugmentationExpander,
+    BadClipError,
+    Clips,
+    LogMelSegmenter,
+    MissingClipError,
+    register_view,
+)
+from sklearn_asd.audio.augment import EXTRA_VIEWS
 from sklearn_asd.features import segmenter as segmenter_module
 from sklearn_asd.features.store import FileStore, MemoryStore
 
@@ -102,6 +110,42 @@ def test_clips_of_one_content_are_stored_once(cached, paths, tmp_path, computed)
     X = cached.transform([copy, renamed])
     assert len(computed) == n_computed
     assert_right(X, [copy, renamed])
+
+
+def expand(paths, **parameters):
+    settings = {"pitch_steps": (0,), "stretch_rates": (0.9, 1)}
+    return AugmentationExpander(**settings | parameters).transform(paths)
+
+
+def test_each_view_of_a_content_is_computed_once(cached, paths, computed):
+    one = cached.transform(paths)
+    assert len(computed) == N_CLIPS
+    two = cached.transform(expand(paths))
+    assert len(computed) == 2 * N_CLIPS  # the original is known without views
+    three = cached.transform(expand(paths, stretch_rates=(1, 1.1, 0.9)))
+    assert len(computed) == 3 * N_CLIPS
+    again = cached.transform(expand(paths[::-1]))[::-1]
+    assert len(computed) == 3 * N_CLIPS
+    fresh = Short().transform(expand(paths, stretch_rates=(1, 1.1, 0.9)))
+    for row in range(N_CLIPS):
+        for X, views in [(one, [0]), (two, [2, 0]), (three, [0, 1, 2]), (again, [2, 0])]:
+            for own, view in enumerate(views):
+                np.testing.assert_array_equal(
+                    X.log_mel(row, own), fresh.log_mel(row, view)
+                )
+
+
+def test_a_view_whose_function_changed_is_computed_again(cached, paths, monkeypatch):
+    monkeypatch.setitem(EXTRA_VIEWS, "scaled", None)
+    frames = []
+    for factor in (2, 3):
+        register_view(lambda samples, rate, by=factor: by * samples, name="scaled")
+        clips = expand(paths, stretch_rates=(), extra=["scaled"])
+        frames.append(cached.transform(clips))
+        np.testing.assert_array_equal(
+            frames[-1].log_mel(0), Short().transform(clips).log_mel(0)
+        )
+    assert (frames[0].log_mel(0) != frames[1].log_mel(0)).any()
 
 
 def test_changed_content_is_computed_again(cached, paths):
