@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow bench lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -19,6 +19,10 @@ test: .venv/.test
 ## Run the tests that train for minutes on real recordings.
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow tests
+
+## Time the views of clips against librosa, and measure their memory.
+bench: .venv/.demo
+	$(BIN)/python benchmarks/bench_views.py
 
 ## Check style, docstrings and types.
 lint: .venv/.dev

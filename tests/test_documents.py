@@ -1,10 +1,13 @@
 """The code that people paste from README and user guide runs."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +23,19 @@ def test_code_blocks_run_one_after_the_other(name, capsys):
     assert blocks
     exec("\n".join(blocks), {})
     assert "average" in capsys.readouterr().out  # the table of AUCs
+
+
+EXAMPLES = sorted((REPOSITORY / "examples").glob("plot_*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_and_draw_a_figure(example, monkeypatch):
+    matplotlib.use("Agg")
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    runpy.run_path(example)
+    assert len(shown) == 1
+    plt.close("all")
 
 
 def run_demo(*arguments):

@@ -5,6 +5,8 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd import (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
     ClipSpectrograms,
     IDConfidenceDetector,
     LogMelSegmenter,
@@ -46,6 +48,32 @@ def test_cars_of_dcase_2023_fit_and_score_from_paths(recordings, segment_duratio
     pipe = make_pipeline(segment_duration, batch_size=64).fit(train)
     assert len(pipe["detect"].classes_) == 6
     assert np.isfinite(pipe.score_samples(test)).all()
+
+
+def load_split(folder, machine_id):
+    """Clips to train on and to test, with what serves as machine ID, if anything."""
+    clips = load_clips(folder)
+    clips["machine_id"] = clips[machine_id] if machine_id else None
+    return clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+
+
+def make_view_pipeline(**parameters):
+    expand, segment = AugmentationExpander(), LogMelSegmenter(n_jobs=2)
+    detect = AugmentConfidenceDetector(random_state=0, **parameters)
+    return Pipeline([("expand", expand), ("segment", segment), ("detect", detect)])
+
+
+@pytest.mark.parametrize(
+    ("name", "machine_id", "n_classes"),
+    [("toycar2023", "car", 54), ("valve2023", None, 9)],
+)
+def test_views_of_dcase_2023_fit_and_score_from_paths(
+    recordings, name, machine_id, n_classes
+):
+    train, test = load_split(recordings(name), machine_id)
+    pipe = make_view_pipeline(max_epochs=1).fit(train[:: 3 if machine_id else 6])
+    assert len(pipe["detect"].classes_) == n_classes
+    assert np.isfinite(pipe.score_samples(test[::5])).all()
 
 
 @pytest.fixture(scope="module")

@@ -294,6 +294,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
                     )
                     store.add({keys[row][view]: f for (row, view), f in made.items()})
                     self._stop_if_bad(clips, {row: f for (row, _), f in made.items()})
+                    del made  # before the next block is made
                     progress.update(len(block))
         return [[store.places[key] for key in of_clip] for of_clip in keys]
 

@@ -110,9 +110,7 @@ def test_view_scores_say_how_sure_and_what_it_was_mistaken_for(fixed):
 
 
 def test_accuracy_counts_views(fixed):
-    X = spell_clips(
-        [[[0.7, 0.1, 0.1, 0.1]], [[0.7, 0.1, 0.1, 0.1]]], machine_id=["a"]
-    )
+    X = spell_clips([[[0.7, 0.1, 0.1, 0.1]], [[0.7, 0.1, 0.1, 0.1]]], machine_id=["a"])
     assert fixed.score(X) == 0.5
     assert fixed.score(spell_clips(*[[[[0.1, 0.1, 0.7, 0.1]]] * 2], machine_id=["b"]))
 
@@ -146,7 +144,8 @@ def make_tones(pitches, n=4, seed=0, machine_id=None):
     rng = np.random.default_rng(seed)
     t = np.arange(round(1.1 * RATE)) / RATE
     audio = [
-        np.sin(2 * np.pi * pitch * t + rng.uniform(0, 6)) + 0.1 * rng.normal(size=len(t))
+        np.sin(2 * np.pi * pitch * t + rng.uniform(0, 6))
+        + 0.1 * rng.normal(size=len(t))
         for pitch in np.repeat(pitches, n)
     ]
     table = pd.DataFrame({"audio": audio})

@@ -128,7 +128,12 @@ def test_each_view_of_a_content_is_computed_once(cached, paths, computed):
     assert len(computed) == 3 * N_CLIPS
     fresh = Short().transform(expand(paths, stretch_rates=(1, 1.1, 0.9)))
     for row in range(N_CLIPS):
-        for X, views in [(one, [0]), (two, [2, 0]), (three, [0, 1, 2]), (again, [2, 0])]:
+        for X, views in [
+            (one, [0]),
+            (two, [2, 0]),
+            (three, [0, 1, 2]),
+            (again, [2, 0]),
+        ]:
             for own, view in enumerate(views):
                 np.testing.assert_array_equal(
                     X.log_mel(row, own), fresh.log_mel(row, view)
