@@ -1,0 +1,94 @@
+"""Scores of any outlier detector, whatever it calls them; for meta-estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import Pipeline
+
+__all__ = ["anomaly_scores", "final_step", "honest_training_scores"]
+
+
+def final_step(estimator: Any) -> Any:
+    """Find the detector at the end of a pipeline.
+
+    Parameters
+    ----------
+    estimator : object
+        An outlier detector or a Pipeline that ends in one, fitted or not.
+
+    Returns
+    -------
+    detector : object
+        The last step of the last step ..., or the estimator itself.
+    """
+    while isinstance(estimator, Pipeline | FrozenEstimator):
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        else:
+            estimator = estimator.estimator
+    return estimator
+
+
+def anomaly_scores(estimator: Any, X: Any) -> np.ndarray:
+    """Score clips with a fitted detector: the higher, the more anomalous.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted outlier detector of this library, of scikit-learn or of PyOD, or a
+        Pipeline that ends in one.
+
+    X : any
+        What the detector takes.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_clips,), float64
+        Minus `score_samples`, or minus `decision_function` where there is none. PyOD's
+        `decision_function` is high for anomalies and is taken as it is.
+
+    Raises
+    ------
+    TypeError
+        If the detector has neither.
+    """
+    if hasattr(estimator, "score_samples"):
+        return -np.asarray(estimator.score_samples(X), dtype=np.float64)
+    if not hasattr(estimator, "decision_function"):
+        raise TypeError(
+            f"{type(final_step(estimator)).__name__} has neither score_samples nor "
+            "decision_function, so it cannot score clips: use an outlier detector "
+            "(LocalOutlierFactor needs novelty=True)"
+        )
+    scores = np.asarray(estimator.decision_function(X), dtype=np.float64)
+    return scores if _is_pyod(final_step(estimator)) else -scores
+
+
+def honest_training_scores(estimator: Any) -> np.ndarray | None:
+    """Anomaly scores of the training clips, each as if it had been left out of the fit.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted outlier detector, or a Pipeline that ends in one.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_clips,), float64, or None
+        For each row that was passed to `fit`: minus the detector's attribute
+        `training_score_samples_` (NaN where a row was not trained on), or what
+        LocalOutlierFactor offers. None if the detector has no such scores.
+    """
+    detector = final_step(estimator)
+    if isinstance(detector, LocalOutlierFactor):
+        return -detector.negative_outlier_factor_
+    scores = getattr(detector, "training_score_samples_", None)
+    return None if scores is None else -scores
+
+
+def _is_pyod(detector: Any) -> bool:
+    return any(base.__module__.startswith("pyod.") for base in type(detector).__mro__)

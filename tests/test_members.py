@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from sklearn.covariance import EllipticEnvelope
+from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
+
+from sklearn_asd._members import anomaly_scores, final_step, honest_training_scores
+
+
+@pytest.fixture
+def X(rng):
+    return np.vstack([rng.normal(size=(60, 3)), [[9, 9, 9]]])
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        IsolationForest(random_state=0),
+        LocalOutlierFactor(novelty=True),
+        EllipticEnvelope(random_state=0),
+        OneClassSVM(),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_scores_are_high_for_anomalies_also_behind_a_pipeline(X, detector):
+    for estimator in (detector, make_pipeline(StandardScaler(), detector)):
+        scores = anomaly_scores(estimator.fit(X), X)
+        assert scores.dtype == np.float64
+        assert scores.argmax() == 60
+        np.testing.assert_array_equal(
+            anomaly_scores(FrozenEstimator(estimator), X), scores
+        )
+
+
+def test_pyods_scores_keep_their_sign(X):
+    class Base:  # as pyod.models.base.BaseDetector
+        __module__ = "pyod.models.base"
+
+        def decision_function(self, X):
+            return X[:, 0]
+
+    class Own(Base):
+        __module__ = "user"
+
+    np.testing.assert_array_equal(anomaly_scores(Own(), X), X[:, 0])
+
+
+def test_what_cannot_score_is_refused_with_the_remedy(X):
+    with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
+        anomaly_scores(LocalOutlierFactor().fit(X), X)
+
+
+def test_final_step_is_found_inside_pipelines():
+    detector = IsolationForest()
+    inner = make_pipeline(StandardScaler(), detector)
+    assert final_step(make_pipeline(StandardScaler(), inner)) is detector
+    assert final_step(FrozenEstimator(inner)) is detector
+    assert final_step(detector) is detector
+
+
+def test_honest_scores_come_from_those_that_have_them(X):
+    factor = make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True)).fit(X)
+    np.testing.assert_array_equal(
+        honest_training_scores(factor), -factor[-1].negative_outlier_factor_
+    )
+    forest = IsolationForest(random_state=0).fit(X)
+    assert honest_training_scores(forest) is None
+    forest.training_score_samples_ = np.array([-1.0, np.nan])
+    np.testing.assert_array_equal(honest_training_scores(forest), [1.0, np.nan])
