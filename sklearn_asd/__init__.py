@@ -7,7 +7,12 @@ from sklearn_asd.audio import (
     load_clips,
     register_view,
 )
-from sklearn_asd.detectors import AugmentConfidenceDetector, IDConfidenceDetector
+from sklearn_asd.detectors import (
+    AugmentConfidenceDetector,
+    EmbeddingNeighborDetector,
+    IDConfidenceDetector,
+)
+from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.features import (
     AugmentationExpander,
     ClipSpectrograms,
@@ -22,6 +27,8 @@ __all__ = [
     "BadClipError",
     "ClipSpectrograms",
     "Clips",
+    "EmbeddingNeighborDetector",
+    "GammaProbabilityEnsemble",
     "IDConfidenceDetector",
     "LogMelSegmenter",
     "MissingClipError",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline
 
 __all__ = ["anomaly_scores", "final_step", "honest_training_scores"]
@@ -80,12 +79,12 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
     -------
     scores : ndarray of shape (n_clips,), float64, or None
         For each row that was passed to `fit`: minus the detector's attribute
-        `training_score_samples_` (NaN where a row was not trained on), or what
-        LocalOutlierFactor offers. None if the detector has no such scores.
+        `training_score_samples_` (NaN where a row was not trained on). None if the
+        detector has none, or was fitted before (FrozenEstimator), on other clips.
     """
-    detector = final_step(estimator)
-    if isinstance(detector, LocalOutlierFactor):
-        return -detector.negative_outlier_factor_
+    detector = estimator
+    while isinstance(detector, Pipeline):
+        detector = detector.steps[-1][1]
     scores = getattr(detector, "training_score_samples_", None)
     return None if scores is None else -scores
 

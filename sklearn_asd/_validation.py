@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-__all__ = ["abbreviate", "normal_rows"]
+__all__ = ["abbreviate", "is_table_of_numbers", "normal_rows"]
 
 
-def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
+def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:
     """Tell which clips are normal.
 
     Parameters
@@ -21,6 +24,10 @@ def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
 
     n_clips : int
         Number of clips.
+
+    lenient : bool, default=False
+        Whether to warn about other values and take all clips as normal, as
+        scikit-learn's own detectors take any y.
 
     Returns
     -------
@@ -42,6 +49,13 @@ def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
         )
     signs = [_sign(label) for label in labels]
     if None in signs:
+        if lenient:
+            warnings.warn(
+                "y is ignored, as it does not consist of +1 (normal) and -1 "
+                "(anomalous): all rows are taken as normal",
+                stacklevel=4,
+            )
+            return np.ones(n_clips, dtype=bool)
         strange = [
             str(x) for x, sign in zip(labels, signs, strict=True) if sign is None
         ]
@@ -52,6 +66,29 @@ def normal_rows(y: ArrayLike | None, n_clips: int) -> np.ndarray:
             "in X, as the column machine_id"
         )
     return np.array(signs) == 1
+
+
+def is_table_of_numbers(X: Any) -> bool:
+    """Tell what scikit-learn's own detectors take from clips.
+
+    Parameters
+    ----------
+    X : any
+        What is passed to a meta-estimator.
+
+    Returns
+    -------
+    numbers : bool
+        False for this library's containers, tables with a column `path` or `audio`,
+        and lists of paths or arrays.
+    """
+    if isinstance(X, pd.DataFrame):
+        return not {"path", "audio"} & set(X.columns)
+    if isinstance(X, list):
+        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
+    if isinstance(X, np.ndarray) and X.ndim == 1:
+        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
+    return not hasattr(X, "machine_id")
 
 
 def abbreviate(names: Sequence[Any], limit: int = 8) -> str:

@@ -63,11 +63,10 @@ def test_final_step_is_found_inside_pipelines():
 
 
 def test_honest_scores_come_from_those_that_have_them(X):
-    factor = make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True)).fit(X)
-    np.testing.assert_array_equal(
-        honest_training_scores(factor), -factor[-1].negative_outlier_factor_
-    )
     forest = IsolationForest(random_state=0).fit(X)
     assert honest_training_scores(forest) is None
     forest.training_score_samples_ = np.array([-1.0, np.nan])
-    np.testing.assert_array_equal(honest_training_scores(forest), [1.0, np.nan])
+    behind = make_pipeline(StandardScaler(), forest)
+    np.testing.assert_array_equal(honest_training_scores(behind), [1.0, np.nan])
+    assert honest_training_scores(FrozenEstimator(behind)) is None  # of other clips
+    assert honest_training_scores(make_pipeline(FrozenEstimator(forest))) is None

@@ -2,5 +2,10 @@
 
 from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
 from sklearn_asd.detectors.id_confidence import IDConfidenceDetector
+from sklearn_asd.detectors.neighbors import EmbeddingNeighborDetector
 
-__all__ = ["AugmentConfidenceDetector", "IDConfidenceDetector"]
+__all__ = [
+    "AugmentConfidenceDetector",
+    "EmbeddingNeighborDetector",
+    "IDConfidenceDetector",
+]

@@ -31,6 +31,15 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
         set more: ``partial(InoueT18, dropout=(0.2, 0.2))``.
 
+    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+        What separates the classes. "softmax" is the paper's dense layer. The others
+        give each class a direction in the embedding and tell classes apart by angle:
+        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
+        a scale that follows from the number of classes, and no margin.
+
+    n_sub_centers : int, default=1
+        Directions of each class, for "arcface" and "adacos": the nearest counts.
+
     center_loss_weight : float >= 0, default=0.005
         Weight of the centre loss, lambda_c in Eq. (4); see
         :class:`~sklearn_asd.networks.CenterLoss`.
@@ -50,6 +59,15 @@ class AugmentConfidenceDetector(ConfidenceDetector):
 
     max_epochs : int, default=100
         Number of passes over all views of the training clips.
+
+    mixup : float >= 0, default=0.0
+        Above 0, training hears mixtures of two segments of a batch, with shares drawn
+        from Beta(mixup, mixup), and is to tell both. The embedding then keeps more of
+        what the classes have in common.
+
+    random_starts : bool, default=False
+        Whether training segments start anywhere in their clip, drawn anew for each
+        epoch, in place of every `segment_hop`. In whole-clip mode it does nothing.
 
     validation_fraction : float in [0, 1), default=0.0
         Share of each machine's normal clips that is not trained on; the epoch that
@@ -149,12 +167,16 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         self,
         *,
         network="inouet18",
+        loss="softmax",
+        n_sub_centers=1,
         center_loss_weight=0.005,
         center_lr=0.5,
         lr=1e-3,
         weight_decay=1e-3,
         batch_size=300,
         max_epochs=100,
+        mixup=0.0,
+        random_starts=False,
         validation_fraction=0.0,
         contamination=0.1,
         device="auto",
@@ -163,12 +185,16 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         verbose=0,
     ):
         self.network = network
+        self.loss = loss
+        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_epochs = max_epochs
+        self.mixup = mixup
+        self.random_starts = random_starts
         self.validation_fraction = validation_fraction
         self.contamination = contamination
         self.device = device

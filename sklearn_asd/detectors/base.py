@@ -13,7 +13,7 @@ from sklearn_asd._parameters import validates_parameters
 from sklearn_asd._validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
 
-__all__ = ["BaseDetector", "usable_normal_clips"]
+__all__ = ["BaseDetector", "usable_normal_rows"]
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, ABC):
@@ -52,11 +52,14 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         ValueError
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
-        X = usable_normal_clips(self._hear(X), y)
-        self._fit(X)
+        X = self._hear(X)
+        learnt = usable_normal_rows(X, y)
+        X_learnt = X[learnt]
+        self._fit(X_learnt)
         self.n_features_in_ = X.n_mels
         self._frames_fitted_on = _describe_frames(X)
-        scores = -self._anomaly_score(X)
+        scores = -self._score_training_clips(X_learnt)
+        self._keep_training_scores(scores, learnt)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
@@ -148,6 +151,13 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
     def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
         """Score clips, of which some may be unusable; higher is more anomalous."""
 
+    def _score_training_clips(self, X: ClipSpectrograms) -> np.ndarray:
+        """Score the clips just learnt from, for the threshold."""
+        return self._anomaly_score(X)
+
+    def _keep_training_scores(self, scores: np.ndarray, learnt: np.ndarray) -> None:
+        """Offer scores of the training clips, where they are honest."""
+
     def _check(self, X: Any) -> ClipSpectrograms:
         """Refuse what cannot be scored."""
         check_is_fitted(self)
@@ -181,8 +191,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         return tags
 
 
-def usable_normal_clips(X: ClipSpectrograms, y: Any) -> ClipSpectrograms:
-    """Choose the clips that may be learnt from.
+def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
+    """Tell which clips may be learnt from.
 
     Parameters
     ----------
@@ -194,7 +204,7 @@ def usable_normal_clips(X: ClipSpectrograms, y: Any) -> ClipSpectrograms:
 
     Returns
     -------
-    X : ClipSpectrograms
+    usable : ndarray of shape (n_clips,), bool
         Those that are normal and could be read.
 
     Raises
@@ -202,12 +212,12 @@ def usable_normal_clips(X: ClipSpectrograms, y: Any) -> ClipSpectrograms:
     ValueError
         If there are none, or y is not of that form.
     """
-    X = X[normal_rows(y, len(X)) & X.n_segments.all(axis=1)]
-    if len(X) == 0:
+    usable = normal_rows(y, len(X)) & X.n_segments.all(axis=1)
+    if not usable.any():
         raise ValueError(
             "X holds no usable normal clip: y is -1 for all, or none could be read"
         )
-    return X
+    return usable
 
 
 def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:

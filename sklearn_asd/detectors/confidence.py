@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
 from sklearn_asd._parameters import Interval, StrOptions
+from sklearn_asd._shared_fits import fit_once
 from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.clips import machine_labels
-from sklearn_asd.detectors.base import BaseDetector, usable_normal_clips
+from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.networks.angular import ANGULAR_LOSSES
 from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -22,6 +25,8 @@ from sklearn_asd.networks.windows import (
 )
 
 __all__ = ["ConfidenceDetector", "known_labels", "log_doubt"]
+
+_UNRELATED_TO_TRAINING = ("confidence", "contamination", "verbose")
 
 
 class ConfidenceDetector(BaseDetector):
@@ -35,6 +40,10 @@ class ConfidenceDetector(BaseDetector):
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), callable],
+        "loss": [StrOptions({"softmax", *ANGULAR_LOSSES})],
+        "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+        "mixup": [Interval(Real, 0, None, closed="left")],
+        "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
         "center_lr": [Interval(Real, 0, None, closed="neither")],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -59,6 +68,11 @@ class ConfidenceDetector(BaseDetector):
         """Name each clip's machine; None where machines are not told apart."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
+        fitted = fit_once(self, X, self._train, unrelated=_UNRELATED_TO_TRAINING)
+        vars(self).update(fitted)
+
+    def _train(self, X: ClipSpectrograms) -> dict[str, Any]:
+        """Train a network, and give the fitted attributes that come of it."""
         labels = self._machines_to_learn(X)
         if labels is None:
             machines, machine = None, np.zeros(len(X), dtype=int)
@@ -70,15 +84,15 @@ class ConfidenceDetector(BaseDetector):
         train, held_out = self._split(machine, rng)
         seed = rng.randint(2**31 - 1)
         X_train = X[train]
-        windows = X_train.windows()
-        y = own[train][windows.clip, windows.view]
-        dataset = WindowDataset(X_train, windows, y)
+        dataset = self._windows_to_learn(X_train, own[train])
         net = make_net(
             self.network,
             n_classes=len(classes),
             n_mels=X.n_mels,
             n_frames=dataset.n_frames,
             n_windows=len(dataset),
+            loss=self.loss,
+            n_sub_centers=self.n_sub_centers,
             center_loss_weight=self.center_loss_weight,
             center_lr=self.center_lr,
             lr=self.lr,
@@ -92,10 +106,23 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        self.history_, self.centers_ = fit_net(net, dataset, seed, validation)
-        self.net_ = net
-        self.classes_ = classes
-        self._machines = machines
+        history, centers = fit_net(net, dataset, seed, validation)
+        return {
+            "net_": net,
+            "history_": history,
+            "centers_": centers,
+            "classes_": classes,
+            "_machines": machines,
+        }
+
+    def _windows_to_learn(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
+        """Segments of every view, in their places or anywhere in it."""
+        windows = X.windows()
+        if self.random_starts:
+            starts, stops = (b[windows.clip, windows.view] for b in (X.starts, X.stops))
+            windows = windows._replace(start=starts, n_frames=stops - starts)
+        y = own[windows.clip, windows.view]
+        return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
 
     def _split(
         self, machine: np.ndarray, rng: np.random.RandomState
@@ -112,9 +139,13 @@ class ConfidenceDetector(BaseDetector):
 
     def _own_classes(self, X: ClipSpectrograms) -> np.ndarray:
         """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
+        return _index_classes(self._find_machines(X), X)
+
+    def _find_machines(self, X: ClipSpectrograms) -> np.ndarray:
+        """Number each clip's machine; 0 for all where machines are not told apart."""
         labels = self._machines_to_score(X)
         if labels is None:
-            return _index_classes(np.zeros(len(X), dtype=int), X)
+            return np.zeros(len(X), dtype=int)
         unseen = sorted(set(labels) - set(self._machines))
         if unseen:
             raise ValueError(
@@ -123,7 +154,7 @@ class ConfidenceDetector(BaseDetector):
                 "machine_type and machine_id as in fit, or fit again with the new "
                 f"machines' normal recordings{self._hint_for_unseen}"
             )
-        return _index_classes(np.searchsorted(self._machines, labels.astype(str)), X)
+        return np.searchsorted(self._machines, labels.astype(str))
 
     def _predict_segments(
         self, X: ClipSpectrograms
@@ -168,7 +199,8 @@ class ConfidenceDetector(BaseDetector):
             several, whose own class is the most probable one on average over their
             segments.
         """
-        X = usable_normal_clips(self._check(X), y)
+        X = self._check(X)
+        X = X[usable_normal_rows(X, y)]
         own = self._own_classes(X)
         return float(np.mean(self._probabilities(X).argmax(axis=-1) == own))
 

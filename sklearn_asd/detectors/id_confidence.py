@@ -40,6 +40,15 @@ class IDConfidenceDetector(ConfidenceDetector):
         Whose probability counts: "id" that of the clip's own machine, "msp" the
         largest (maximum softmax probability), for clips whose machine is not known.
 
+    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+        What separates the classes. "softmax" is the paper's dense layer. The others
+        give each class a direction in the embedding and tell classes apart by angle:
+        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
+        a scale that follows from the number of classes, and no margin.
+
+    n_sub_centers : int, default=1
+        Directions of each class, for "arcface" and "adacos": the nearest counts.
+
     center_loss_weight : float >= 0, default=0.1
         Weight of the centre loss, lambda_c in Eq. (4); see
         :class:`~sklearn_asd.networks.CenterLoss`. The paper uses 0.0075 to 0.2.
@@ -59,6 +68,15 @@ class IDConfidenceDetector(ConfidenceDetector):
 
     max_epochs : int, default=100
         Number of passes over the training clips.
+
+    mixup : float >= 0, default=0.0
+        Above 0, training hears mixtures of two segments of a batch, with shares drawn
+        from Beta(mixup, mixup), and is to tell both. The embedding then keeps more of
+        what the classes have in common.
+
+    random_starts : bool, default=False
+        Whether training segments start anywhere in their clip, drawn anew for each
+        epoch, in place of every `segment_hop`. In whole-clip mode it does nothing.
 
     validation_fraction : float in [0, 1), default=0.0
         Share of each machine's normal clips that is not trained on; the epoch that
@@ -163,12 +181,16 @@ class IDConfidenceDetector(ConfidenceDetector):
         *,
         network="pvmilk20",
         confidence="id",
+        loss="softmax",
+        n_sub_centers=1,
         center_loss_weight=0.1,
         center_lr=0.5,
         lr=1e-3,
         weight_decay=0.0,
         batch_size=384,
         max_epochs=100,
+        mixup=0.0,
+        random_starts=False,
         validation_fraction=0.0,
         contamination=0.1,
         device="auto",
@@ -178,12 +200,16 @@ class IDConfidenceDetector(ConfidenceDetector):
     ):
         self.network = network
         self.confidence = confidence
+        self.loss = loss
+        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_epochs = max_epochs
+        self.mixup = mixup
+        self.random_starts = random_starts
         self.validation_fraction = validation_fraction
         self.contamination = contamination
         self.device = device

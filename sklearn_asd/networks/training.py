@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.angular import ANGULAR_LOSSES, AngularHead
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
 from sklearn_asd.networks.losses import CenterLoss
 from sklearn_asd.networks.memory import reuse_large_blocks
@@ -178,6 +179,8 @@ def make_net(
     n_mels: int,
     n_frames: int,
     n_windows: int,
+    loss: str = "softmax",
+    n_sub_centers: int = 1,
     center_loss_weight: float,
     center_lr: float,
     lr: float,
@@ -204,6 +207,12 @@ def make_net(
 
     n_windows : int
         Number of training windows.
+
+    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+        The last two put an :class:`AngularHead` in place of the last layer.
+
+    n_sub_centers : int, default=1
+        Directions of each class of an angular loss.
 
     center_loss_weight, center_lr : float
         See :class:`CenterLoss`.
@@ -236,10 +245,22 @@ def make_net(
     factory = NETWORKS[network] if isinstance(network, str) else network
     n_embedding = check_network(factory, n_classes, n_mels, n_frames)
     device = choose_device(device)
+    head: dict[str, Any] = {}
+    if loss != "softmax":
+        scale, margin = ANGULAR_LOSSES[loss](n_classes)
+        head = {
+            "module__network": factory,
+            "module__n_embedding": n_embedding,
+            "module__scale": scale,
+            "module__n_sub_centers": n_sub_centers,
+            "criterion__scale": scale,
+            "criterion__margin": margin,
+        }
     return AutocastNet(
-        factory,
+        AngularHead if head else factory,
         module__n_classes=n_classes,
         module__n_mels=n_mels,
+        **head,
         criterion=CenterLoss,
         criterion__n_classes=n_classes,
         criterion__n_embedding=n_embedding,

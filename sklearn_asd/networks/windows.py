@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,18 @@ class WindowDataset(Dataset):
         Where the windows lie.
 
     windows : Windows
-        The windows. Longer ones than the shortest are cut to its length, at a place
+        The windows. Longer ones than `n_frames` are cut to that length, at a place
         drawn anew each time from torch's generator.
 
     y : ndarray of shape (n_windows,), int
         Class of each window.
+
+    n_frames : int or None, default=None
+        Length that the network is given; None is that of the shortest window.
+
+    mixup : float >= 0, default=0.0
+        Above 0, the windows of a batch are mixed with each other, with shares of
+        Beta(mixup, mixup); see :class:`~sklearn_asd.IDConfidenceDetector`.
 
     Warns
     -----
@@ -39,31 +47,51 @@ class WindowDataset(Dataset):
     """
 
     def __init__(
-        self, spectrograms: ClipSpectrograms, windows: Windows, y: np.ndarray
+        self,
+        spectrograms: ClipSpectrograms,
+        windows: Windows,
+        y: np.ndarray,
+        n_frames: int | None = None,
+        mixup: float = 0.0,
     ) -> None:
         self.frames = spectrograms.frames
         self.start = windows.start
-        self.n_frames = int(windows.n_frames.min())
+        self.n_frames = _shortest(windows) if n_frames is None else n_frames
         self.spare = windows.n_frames - self.n_frames
-        median = int(np.median(windows.n_frames))
-        if self.n_frames < median / 2:
-            warnings.warn(
-                f"the shortest training clip has {self.n_frames} frames and the median "
-                f"{median}; whole-clip training uses {self.n_frames} frames of each: "
-                "leave short clips out, or train on segments",
-                stacklevel=2,
-            )
         self.y = torch.as_tensor(y)
+        self.mixup = mixup
 
     def __len__(self) -> int:
         return len(self.start)
 
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         """Gather a batch in one go; the loader then has nothing to collate."""
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
-        return gather(self.frames, start, self.n_frames), self.y[indices]
+        log_mel, y = gather(self.frames, start, self.n_frames), self.y[indices]
+        return (log_mel, y) if self.mixup == 0 else _mix(log_mel, y, self.mixup)
+
+
+def _shortest(windows: Windows) -> int:
+    shortest, median = int(windows.n_frames.min()), int(np.median(windows.n_frames))
+    if shortest < median / 2:
+        warnings.warn(
+            f"the shortest training clip has {shortest} frames and the median "
+            f"{median}; whole-clip training uses {shortest} frames of each: "
+            "leave short clips out, or train on segments",
+            stacklevel=3,
+        )
+    return shortest
+
+
+def _mix(
+    log_mel: torch.Tensor, y: torch.Tensor, alpha: float
+) -> tuple[torch.Tensor, Any]:
+    """Mix each window with another one of the batch, all with one share."""
+    share = torch.distributions.Beta(alpha, alpha).sample()
+    partner = torch.randperm(len(y))
+    return torch.lerp(log_mel[partner], log_mel, share), (y, y[partner], share)
 
 
 def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor:
