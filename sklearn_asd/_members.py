@@ -85,6 +85,8 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
     detector = estimator
     while isinstance(detector, Pipeline):
         detector = detector.steps[-1][1]
+    if isinstance(detector, FrozenEstimator):
+        return None
     scores = getattr(detector, "training_score_samples_", None)
     return None if scores is None else -scores
 

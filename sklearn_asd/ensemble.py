@@ -511,6 +511,8 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
 
 
 def _fit(member: Any, X: Any) -> Any:
+    if isinstance(member, FrozenEstimator):
+        return member
     return clone(member).fit(X)
 
 
@@ -550,9 +552,15 @@ def _aggregate_mean(log_f: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
 def _aggregate_product(log_f: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
     """1 - f = 1 - prod(f_i), which in the far tail is sum(1 - f_i)."""
     far = log_rest.max(axis=1) < -30
+    return np.where(far, logsumexp(log_rest, axis=1), _log_rest(log_f.sum(axis=1)))
+
+
+def _log_rest(log_f: np.ndarray) -> np.ndarray:
+    """log(1 - f), by the formula that keeps more digits."""
     with np.errstate(divide="ignore"):
-        near = np.log(-np.expm1(np.where(far, -1, log_f.sum(axis=1))))
-    return np.where(far, logsumexp(log_rest, axis=1), near)
+        return np.where(
+            log_f > -np.log(2), np.log(-np.expm1(log_f)), np.log1p(-np.exp(log_f))
+        )
 
 
 _AGGREGATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
