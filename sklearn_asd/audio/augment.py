@@ -11,6 +11,9 @@ To add one, write a function and register it::
 
 from __future__ import annotations
 
+import inspect
+import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +22,6 @@ from typing import Any
 import joblib
 import librosa
 import numpy as np
-from joblib.func_inspect import get_func_code
 
 from sklearn_asd.audio.reading import BadClipError
 from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
@@ -28,6 +30,7 @@ __all__ = [
     "EXTRA_VIEWS",
     "ORIGINAL",
     "FunctionView",
+    "PartView",
     "PitchStretchView",
     "Sound",
     "View",
@@ -56,6 +59,18 @@ class Sound:
     def vocoder(self) -> PhaseVocoder:
         """Analysed when the first view asks for it."""
         return PhaseVocoder(self.samples)
+
+    @cached_property
+    def parts(self) -> dict[str, np.ndarray]:
+        """Harmonic and percussive part, as librosa separates them.
+
+        librosa warns where a clip is shorter than its window, hence the padding.
+        """
+        size = max(len(self.samples), 2048)
+        padded = librosa.util.fix_length(self.samples, size=size)
+        harmonic, percussive = librosa.effects.hpss(padded)
+        n = len(self.samples)
+        return {"harmonic": harmonic[:n], "percussive": percussive[:n]}
 
 
 @dataclass(frozen=True)
@@ -164,6 +179,21 @@ class VocodedView(View):
 
 
 @dataclass(frozen=True)
+class PartView(View):
+    """What lasts in a clip or what strikes: its harmonic or its percussive part.
+
+    Attributes
+    ----------
+    name : {"harmonic", "percussive"}
+        Which of the two.
+    """
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples; see :meth:`View.waveform`."""
+        return sound.parts[self.name]
+
+
+@dataclass(frozen=True)
 class FunctionView(View):
     """What a function makes of a clip or of its log-mel.
 
@@ -203,17 +233,30 @@ class FunctionView(View):
         return changed
 
     def key(self) -> str:
-        """Name the function by its code and by what it closes over."""
-        cells = getattr(self.function, "__closure__", None) or ()
-        return joblib.hash(
-            (
-                self.on,
-                get_func_code(self.function)[0],
-                getattr(self.function, "__defaults__", None),
-                getattr(self.function, "__kwdefaults__", None),
-                [cell.cell_contents for cell in cells],
+        """Name the function by its code, its defaults and what it closes over."""
+        try:
+            return joblib.hash((self.on, _fingerprint(self.function)))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the view {self.name!r} closes over what has no content to know it "
+                f"by ({error}): make it with numbers, strings, arrays or functions"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A function is pickled by its name. With the key, what hashes the pickle sees
+        # its code too, and what loads it can tell that the code is another.
+        return {**vars(self), "_key": self.key()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("_key")
+        vars(self).update(state)
+        if self.key() != saved:
+            warnings.warn(
+                f"the function of the view {self.name!r} is not the one that was saved "
+                "(or Python is another version), so scores may differ: use the old "
+                "function, or fit again",
+                stacklevel=2,
             )
-        )
 
     def _call(self, *arguments: Any) -> np.ndarray:
         try:
@@ -241,7 +284,7 @@ def register_view(
 
     Parameters
     ----------
-    function : callable or None
+    function : function or None
         ``function(samples, sample_rate)`` gives samples: 1-D, of any length, from
         float32 samples in [-1, 1] and Hz. With ``on="log_mel"``, ``function(log_mel)``
         gives a log-mel of shape (n_mels, any number of frames), in dB. It must
@@ -257,19 +300,27 @@ def register_view(
 
     Returns
     -------
-    function : callable
+    function : function
         The function as it was, or the decorator.
 
     Raises
     ------
+    TypeError
+        If it is not a plain function, made by ``def`` or ``lambda``.
+
     ValueError
-        If `on` is neither, or the name is that of a view of the library.
+        If `on` is neither, a lambda has no `name`, or the name is that of a view of
+        the library.
 
     Notes
     -----
-    With `cache_dir`, views are known by the function's source code, defaults and
-    closure. What it calls or reads elsewhere is not looked at: delete the cache after
-    changing that. With ``n_jobs > 1`` in processes, the function must be picklable.
+    Caches know a view by its function's code, defaults, and what it closes over. Other
+    functions and variables of the module that it uses are not looked at: delete the
+    cache after changing those.
+
+    A saved pipeline, and ``Pipeline(memory=...)``, name the function by the module it
+    is defined in. To load such a pipeline elsewhere, define it in a module that can be
+    imported there, not in a script or notebook.
 
     Examples
     --------
@@ -280,53 +331,44 @@ def register_view(
     >>> AugmentationExpander(pitch_steps=[0], extra=["reverse"]).get_view_names()
     ['stretch 0.9', 'original', 'stretch 1.1', 'reverse']
     """
-    if function is None:
-        return lambda function: register_view(function, on=on, name=name)
     if on not in ("waveform", "log_mel"):
         raise ValueError(f'on={on!r} is neither "waveform" nor "log_mel"')
+    if function is None:
+        return lambda function: register_view(function, on=on, name=name)
+    if not inspect.isfunction(function):
+        raise TypeError(
+            f"a view is a plain function, got {function!r}: call it inside a def that "
+            "is registered (a name is given as name=...)"
+        )
     name = function.__name__ if name is None else name
+    if name == "<lambda>":
+        raise ValueError("a lambda has no name to register it by: give name=...")
     if name in _BUILT_IN or name == ORIGINAL.name:
         raise ValueError(f"{name!r} is a view of the library: choose another name")
     EXTRA_VIEWS[name] = FunctionView(name, function, on)
     return function
 
 
-def harmonic(samples: np.ndarray, sample_rate: float) -> np.ndarray:
-    """What lasts: the harmonic part of harmonic-percussive separation.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (n_samples,)
-        Samples in [-1, 1].
-
-    sample_rate : float
-        Not needed.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,)
-        Of the same length.
-    """
-    return _separate(librosa.effects.harmonic, samples)
-
-
-def percussive(samples: np.ndarray, sample_rate: float) -> np.ndarray:
-    """What strikes: the percussive part of harmonic-percussive separation.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (n_samples,)
-        Samples in [-1, 1].
-
-    sample_rate : float
-        Not needed.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,)
-        Of the same length.
-    """
-    return _separate(librosa.effects.percussive, samples)
+def _fingerprint(value: Any) -> Any:
+    """Turn functions, also nested ones, into what can be hashed by content."""
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [
+            _fingerprint(part)
+            for part in (
+                value.__code__,
+                value.__defaults__,
+                value.__kwdefaults__,
+                cells,
+            )
+        ]
+    if inspect.iscode(value):
+        return [value.co_code, value.co_names, _fingerprint(value.co_consts)]
+    if isinstance(value, tuple | list):
+        return [_fingerprint(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _fingerprint(part) for name, part in value.items()}
+    return value
 
 
 def flip_time(log_mel: np.ndarray) -> np.ndarray:
@@ -409,20 +451,11 @@ def rotate(log_mel: np.ndarray) -> np.ndarray:
     return log_mel[::-1, ::-1]
 
 
-def _separate(effect: Callable[..., np.ndarray], samples: np.ndarray) -> np.ndarray:
-    """Apply a harmonic-percussive effect of librosa, also to what is too short for it.
-
-    librosa warns where the clip is shorter than its window.
-    """
-    padded = librosa.util.fix_length(samples, size=max(len(samples), 2048))
-    return effect(padded)[: len(samples)]
-
-
-_BUILT_IN = {
+_BUILT_IN: dict[str, View] = {
     view.name: view
     for view in (
-        FunctionView("harmonic", harmonic, "waveform"),
-        FunctionView("percussive", percussive, "waveform"),
+        PartView("harmonic"),
+        PartView("percussive"),
         FunctionView("flip_time", flip_time, "log_mel"),
         FunctionView("flip_frequency", flip_frequency, "log_mel"),
         FunctionView("shift_time", shift_time, "log_mel"),
@@ -431,4 +464,4 @@ _BUILT_IN = {
     )
 }
 # By name: what the library offers, and what users register.
-EXTRA_VIEWS: dict[str, FunctionView] = dict(_BUILT_IN)
+EXTRA_VIEWS: dict[str, View] = dict(_BUILT_IN)

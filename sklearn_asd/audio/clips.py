@@ -67,6 +67,11 @@ class Clips:
         self.views = tuple(views)
         for name in ("sample_rate", "machine_type", "machine_id"):
             check_length(name, getattr(self, name), len(self))
+        if not (self.views and all(isinstance(view, View) for view in self.views)):
+            raise ValueError(
+                f"views is {self.views!r}; it must hold at least one View, as "
+                "AugmentationExpander makes them"
+            )
 
     @classmethod
     def from_X(cls, X: Any) -> Clips:
@@ -133,6 +138,14 @@ class Clips:
             machine_id=take(self.machine_id, rows),
             views=self.views,
         )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("clips as one array are always a copy")
+        shapes = {np.shape(source) for source in self.sources}
+        if len(shapes) == 1 and () not in shapes:  # as a path has
+            return np.stack(list(self.sources)).astype(dtype)
+        return np.array(self.sources, dtype=dtype)
 
     def __repr__(self) -> str:
         views = f", {len(self.views)} views" if len(self.views) > 1 else ""

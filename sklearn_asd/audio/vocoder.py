@@ -72,7 +72,8 @@ class PhaseVocoder:
             block = slice(start, min(start + _BLOCK, self.n_frames))
             spectrum = scipy.fft.rfft(frames[block] * _hann(), axis=1)
             magnitude = np.abs(spectrum)
-            sounding = magnitude > 0
+            # Below the smallest normal number, the quotient would be infinite.
+            sounding = magnitude >= np.finfo(np.float32).tiny
             np.divide(spectrum, magnitude, out=self._phasor[block], where=sounding)
             self._magnitude[block] = magnitude
 
@@ -147,7 +148,8 @@ class PhaseVocoder:
         steps = steps[: -(-(length + _N_FFT) // _HOP_LENGTH)]
         first = steps.astype(int)
         toward_next = (steps - first).astype(np.float32)[:, None]
-        turn, rotations = self._rotations(first)
+        uneven = np.diff(first, prepend=first[0] - 1) != 1
+        rotation = np.ones_like(self._phasor[:1])
         # Frames overlap by three quarters: rows of one hop each, four to a frame.
         rows = np.zeros((len(steps) + 3, _HOP_LENGTH), dtype=np.float32)
         for start in range(0, len(steps), _BLOCK):
@@ -155,8 +157,13 @@ class PhaseVocoder:
             here = first[block]
             magnitude = self._magnitude[here]
             magnitude += (self._magnitude[here + 1] - magnitude) * toward_next[block]
+            rotations = self._rotations(first, start + np.flatnonzero(uneven[block]))
+            rotations = np.concatenate([rotation, rotations])
+            np.cumprod(rotations, axis=0, out=rotations)
+            rotations /= np.abs(rotations)  # an hour of products drifts
+            rotation = rotations[-1:]
             spectrum = self._phasor[here]
-            spectrum *= rotations[turn[block]]
+            spectrum *= rotations[np.cumsum(uneven[block])]
             spectrum *= magnitude
             sound = scipy.fft.irfft(spectrum, axis=1, overwrite_x=True)
             sound *= _hann()
@@ -167,21 +174,12 @@ class PhaseVocoder:
         sound = rows.ravel() / _overlapped_hann(len(steps))
         return librosa.util.fix_length(sound[_N_FFT // 2 :], size=length)
 
-    def _rotations(self, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Angles between output and clip, which change where the steps are uneven.
+    def _rotations(self, first: np.ndarray, uneven: np.ndarray) -> np.ndarray:
+        """What turns the phases at uneven steps, as unit phasors of each bin.
 
-        For each output frame the index of its rotation, and the rotations as unit
-        phasors of shape (n_rotations, n_bins).
+        Where they should have gone, against where they went.
         """
-        uneven = np.flatnonzero(np.diff(first) != 1)
-        turn = np.zeros(len(first), dtype=int)
-        turn[uneven + 1] = 1
-        # Where it should have gone, against where it went.
-        turns = self._phasor[first[uneven] + 1] * self._phasor[first[uneven + 1]].conj()
-        rotations = np.concatenate([np.ones_like(self._phasor[:1]), turns])
-        np.cumprod(rotations, axis=0, out=rotations)
-        rotations /= np.abs(rotations)  # an hour of products drifts
-        return np.cumsum(turn), rotations
+        return self._phasor[first[uneven - 1] + 1] * self._phasor[first[uneven]].conj()
 
 
 def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:

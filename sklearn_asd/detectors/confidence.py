@@ -182,7 +182,8 @@ class ConfidenceDetector(BaseDetector):
         """Accuracy of the classifier on normal clips.
 
         What a search without anomalies goes by: the better the classifier, the
-        better the detector (section 4.1.3).
+        better the detector (section 4.1.3). That compares settings with the same
+        classes only: with fewer views, any classifier is right more often.
 
         Parameters
         ----------
@@ -291,8 +292,8 @@ def known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
     missing = [str(row) for row, label in enumerate(labels) if label is None]
     if missing:
         raise ValueError(
-            f"machine_id is missing for clips {abbreviate(missing)}, and is needed "
-            f"{purpose}: fill it in or leave them out"
+            f"machine_id is missing for clips {abbreviate(missing)} of those used, and "
+            f"is needed {purpose}: fill it in or leave them out"
         )
     return labels
 

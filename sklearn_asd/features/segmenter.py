@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from sklearn.base import BaseEstimator, TransformerMixin
 from tqdm.auto import tqdm
 
 from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
@@ -21,6 +20,7 @@ from sklearn_asd.audio.augment import Sound
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 from sklearn_asd.features.store import FileStore, MemoryStore, Place
+from sklearn_asd.features.transformer import ClipTransformer
 
 __all__ = ["LogMelSegmenter"]
 
@@ -33,10 +33,7 @@ _BLOCK = 256
 _FRAMES_VERSION = 1
 
 
-# The result has no columns to name, so nothing is wrapped for set_output.
-class LogMelSegmenter(  # type: ignore[call-arg]
-    TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
-):
+class LogMelSegmenter(ClipTransformer):
     """Turn recordings into log-mel spectrograms, cut into segments.
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
@@ -278,10 +275,8 @@ class LogMelSegmenter(  # type: ignore[call-arg]
         singles = [clips[row] for row in range(len(clips))]
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             keys = store.keys(singles, parallel)
-            unread = {
-                row: _missing(keys[row], store.places) for row in range(len(keys))
-            }
-            rows = [row for row, views in unread.items() if views]
+            unread = _find_unread(keys, store.places)
+            rows = list(unread)
             with tqdm(
                 total=len(rows), desc="log-mel", unit="clip", disable=not self.verbose
             ) as progress:
@@ -321,7 +316,7 @@ class LogMelSegmenter(  # type: ignore[call-arg]
         made: dict[tuple[int, int], np.ndarray | BadClipError] = {}
         for (row, views), frames in zip(tasks, results, strict=True):
             made |= {(row, v): f for v, f in zip(views, frames, strict=True)}
-        return made
+        return dict(sorted(made.items(), key=lambda view: view[0]))
 
     def _settle_bounds(
         self, clips: Clips, places: list[list[Place]], segment_frames: int | None
@@ -371,13 +366,6 @@ class LogMelSegmenter(  # type: ignore[call-arg]
                 if _is_bad(result):
                     raise type(result)(f"{clips.name(row)} {result}")
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.string = True  # paths
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -423,12 +411,27 @@ class Recipe:
             fmin=self.fmin,
             fmax=self.fmax,
         )
-        return view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):
+            frames = view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
+        if not np.isfinite(frames).all():
+            raise BadClipError(
+                f"has a view {view.name!r} whose log-mel is NaN or infinite in "
+                f"{self.dtype}: leave the view or the clip out"
+            )
+        return frames
 
 
-def _missing(keys: list[Hashable], places: dict[Hashable, Place]) -> list[int]:
-    """Tell which of a clip's views the store lacks."""
-    return [view for view, key in enumerate(keys) if key not in places]
+def _find_unread(
+    keys: list[list[Hashable]], places: dict[Hashable, Place]
+) -> dict[int, list[int]]:
+    """Tell which views of which clips the store lacks, each content once."""
+    known, unread = set(places), {}
+    for row, of_clip in enumerate(keys):
+        missing = [view for view, key in enumerate(of_clip) if key not in known]
+        if missing:
+            unread[row] = missing
+            known.update(of_clip)
+    return unread
 
 
 def _is_bad(place: Any) -> bool:

@@ -77,9 +77,9 @@ def _shortest(windows: Windows) -> int:
     shortest, median = int(windows.n_frames.min()), int(np.median(windows.n_frames))
     if shortest < median / 2:
         warnings.warn(
-            f"the shortest training clip has {shortest} frames and the median "
-            f"{median}; whole-clip training uses {shortest} frames of each: "
-            "leave short clips out, or train on segments",
+            f"the shortest training clip, or view of one, has {shortest} frames and "
+            f"the median {median}; whole-clip training uses {shortest} of each: "
+            "leave short clips or fast views out, or train on segments",
             stacklevel=3,
         )
     return shortest

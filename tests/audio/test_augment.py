@@ -1,9 +1,13 @@
 """The table of views, and how a view is added to it."""
 
+import functools
 import itertools
+import pickle
 import subprocess
 import sys
+import threading
 
+import joblib
 import librosa
 import numpy as np
 import pytest
@@ -84,6 +88,7 @@ def test_harmonic_and_percussive_are_librosas(rng):
         expected = getattr(librosa.effects, name)(y)
         np.testing.assert_array_equal(view(name).waveform(sound), expected)
         assert view(name).log_mel(LOG_MEL) is LOG_MEL
+    assert view("harmonic").waveform(sound) is sound.parts["harmonic"]  # once for both
     short = Sound(y[:300], RATE)
     assert len(view("harmonic").waveform(short)) == 300
 
@@ -132,7 +137,12 @@ def test_views_of_the_library_cannot_be_replaced_and_own_ones_can(sound):
         with pytest.raises(ValueError, match=f"'{name}' is a view of the library"):
             register_view(lambda samples, rate: samples, name=name)
     with pytest.raises(ValueError, match="on='phase' is neither"):
-        register_view(lambda samples, rate: samples, name="new", on="phase")
+        register_view(name="new", on="phase")
+    with pytest.raises(ValueError, match="a lambda has no name"):
+        register_view(lambda samples, rate: samples)
+    for function in (functools.partial(np.negative), "reverse", [].append):
+        with pytest.raises(TypeError, match="a view is a plain function, got"):
+            register_view(function)
     for factor in (2, 3):
         register_view(lambda samples, rate, f=factor: f * samples, name="mine")
     np.testing.assert_array_equal(view("mine").waveform(sound), 3 * sound.samples)
@@ -176,17 +186,53 @@ def test_keys_tell_apart_what_gives_other_frames():
         FunctionView("a", by(2), "waveform"),
         FunctionView("a", by(3), "waveform"),
         FunctionView("a", lambda samples, rate, more=1: samples, "waveform"),
-        FunctionView("a", np.negative, "log_mel"),
+        FunctionView("a", lambda log_mel: 2 * log_mel, "log_mel"),
+        *(FunctionView("a", f, "log_mel") for f in (lambda x: x + 1, lambda x: x + 2)),
+        *(FunctionView("a", wrap(by(f)), "waveform") for f in (2, 3)),
+        FunctionView("a", lambda x: [y.mean() for y in x], "log_mel"),
+        FunctionView("a", lambda x: [y.max() for y in x], "log_mel"),
     ]
     keys = [view.key() for view in views]
     assert len(set(keys)) == len(keys)
     assert FunctionView("a", by(2), "waveform").key() == keys[4]
+    assert FunctionView("a", wrap(by(2)), "waveform").key() == keys[10]
+
+
+def wrap(function):
+    return lambda samples, rate: function(samples, rate)
+
+
+def test_a_view_that_closes_over_what_has_no_content_is_refused():
+    lock = threading.Lock()
+    view = FunctionView("locked", lambda samples, rate: (lock, samples), "waveform")
+    with pytest.raises(ValueError, match="view 'locked' closes over.*cannot pickle"):
+        view.key()
+
+
+def changing(samples, sample_rate):
+    return samples
+
+
+def changed(samples, sample_rate):
+    return -samples
+
+
+def test_a_view_whose_function_changed_since_it_was_saved_is_warned_of(monkeypatch):
+    """Pickle names a function; a memory that hashes pickles must see its code."""
+    view = FunctionView("changing", changing, "waveform")
+    saved, hashed = pickle.dumps(view), joblib.hash(view)
+    assert pickle.loads(saved) == view
+    changed.__qualname__ = changed.__name__ = "changing"
+    monkeypatch.setattr(sys.modules[__name__], "changing", changed)
+    with pytest.warns(UserWarning, match="'changing' is not the one that was saved"):
+        pickle.loads(saved)
+    assert joblib.hash(FunctionView("changing", changed, "waveform")) != hashed
 
 
 def test_keys_are_the_same_in_another_process():
     code = (
         "from sklearn_asd.audio.augment import *;"
-        "print(EXTRA_VIEWS['harmonic'].key(), PitchStretchView('a', .1, 1.).key())"
+        "print(EXTRA_VIEWS['rotate'].key(), PitchStretchView('a', .1, 1.).key())"
     )
     keys = {
         subprocess.run(

@@ -304,3 +304,18 @@ def test_a_file_states_its_own_sample_rate(tmp_path):
     soundfile.write(path, np.zeros(320), 32000)
     table = pd.DataFrame({"path": [path], "sample_rate": [8000]})
     assert len(Clips.from_X(table).read(0, RATE)) == 160
+
+
+def test_views_are_checked():
+    for views in ((), ["flip_time"]):
+        with pytest.raises(ValueError, match="views is .* at least one View"):
+            Clips(["a.wav"], views=views)
+
+
+def test_as_an_array_it_is_waveforms_or_its_sources():
+    waves = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(np.asarray(Clips(list(waves))), waves)
+    assert np.asarray(Clips(["a.wav", "b.wav"])).tolist() == ["a.wav", "b.wav"]
+    assert np.asarray(Clips([waves[0], waves[1, :2]])).shape == (2,)
+    with pytest.raises(ValueError, match="always a copy"):
+        np.array(Clips(["a.wav"]), copy=False)

@@ -1,5 +1,6 @@
 """Pitch shifts and time stretches, against librosa's."""
 
+import tracemalloc
 import warnings
 
 import librosa
@@ -118,6 +119,27 @@ def test_silence_stays_silent():
     assert not PhaseVocoder(y).transform(0.1, 0.9).any()
     y[5000:6000] = 0.5  # silence and sound
     assert np.isfinite(PhaseVocoder(y).transform(0.1, 0.9)).all()
+
+
+@pytest.mark.parametrize("level", [1e-37, 1e-40, 1e-43, 1e-45])
+def test_sound_below_the_smallest_normal_number_is_no_trouble(rng, level):
+    y = (level * rng.standard_normal(RATE)).astype(np.float32)
+    y[8000:] = 0.1 * rng.standard_normal(RATE - 8000)
+    with np.errstate(all="raise", under="ignore"):
+        for rate in (0.1, 0.9, 1.1):
+            assert np.isfinite(PhaseVocoder(y).transform(0.1, rate)).all()
+    t = np.arange(4 * RATE) / RATE
+    decay = (np.exp(-t / 0.02) * np.sin(2 * np.pi * 700 * t)).astype(np.float32)
+    assert np.isfinite(PhaseVocoder(decay).stretch(0.9)).all()
+
+
+def test_extreme_transforms_take_little_memory(rng):
+    y = machine(rng, seconds=10)
+    tracemalloc.start()
+    PhaseVocoder(y).transform(36, 0.2)  # every step is uneven
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
 
 
 def test_a_vocoder_gives_the_same_twice_and_leaves_the_clip_alone(rng):

@@ -1,3 +1,4 @@
+import copy
 import pickle
 import subprocess
 import sys
@@ -92,6 +93,8 @@ def test_expanding_copies_no_audio():
         ({"extra": ["echo"]}, "extra holds 'echo'.*'flip_time'.*register_view"),
         ({"extra": [len]}, "extra holds <built-in function len>"),
         ({"pitch_steps": []}, "must not be empty"),
+        ({"pitch_steps": np.array(0.1)}, "must be a sequence"),
+        ({"stretch_rates": [[1]]}, "must be a sequence"),
     ],
 )
 def test_impossible_views_are_refused(parameters, message):
@@ -114,6 +117,13 @@ def test_a_second_expander_is_refused():
     twice = make_pipeline(AugmentationExpander(), AugmentationExpander())
     with pytest.raises(ValueError, match="already asks for the views pitch -0.1"):
         twice.fit_transform(np.zeros((1, 16000)))
+
+
+def test_what_is_wrong_shows_at_fit_and_not_in_a_copy():
+    for extra in (None, [["rotate"]]):
+        expand = copy.deepcopy(AugmentationExpander(extra=extra))
+        with pytest.raises(ValueError, match="extra"):
+            expand.fit(np.zeros((1, 16000)))
 
 
 def test_views_are_parameters_that_clone_and_change():
@@ -160,7 +170,9 @@ def test_a_saved_view_that_another_one_has_replaced_is_warned_of(registered):
     saved = pickle.dumps(registered)
     pickle.loads(saved)
     register_view(lambda samples, sample_rate: -samples, name="backwards")
-    with pytest.warns(UserWarning, match="'backwards' that was saved is another"):
+    with pytest.warns(
+        UserWarning, match="another view is registered here as 'backwards'"
+    ):
         pickle.loads(saved)
 
 

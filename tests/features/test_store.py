@@ -112,6 +112,12 @@ def test_clips_of_one_content_are_stored_once(cached, paths, tmp_path, computed)
     assert_right(X, [copy, renamed])
 
 
+def test_equal_clips_of_one_call_are_computed_once(cached, paths, computed):
+    X = cached.transform([paths[0], paths[1], paths[0]])
+    assert len(computed) == 2
+    np.testing.assert_array_equal(X.log_mel(0), X.log_mel(2))
+
+
 def expand(paths, **parameters):
     settings = {"pitch_steps": (0,), "stretch_rates": (0.9, 1)}
     return AugmentationExpander(**settings | parameters).transform(paths)
