@@ -297,6 +297,28 @@ def test_precision_is_of_training_only(precision):
     np.testing.assert_allclose(alone, detector.score_samples(X)[3:4], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "arcface"},
+        {"loss": "arcface", "n_sub_centers": 3, "mixup": 0.5},
+        {"loss": "adacos", "random_starts": True},
+        {"mixup": 0.5, "random_starts": True},
+    ],
+    ids=str,
+)
+def test_options_of_training_learn_and_are_reproducible(options):
+    detector = make_detector(**{"max_epochs": 25} | options)
+    normal = make_clips(seed=5)
+    scores = detector.fit(make_clips()).score_samples(normal)
+    assert detector.score(normal) > 0.9
+    assert detector.score_samples(make_anomalies()).max() < np.median(scores)
+    again = clone(detector).fit(make_clips()).score_samples(normal)
+    np.testing.assert_array_equal(again, scores)
+    plain = make_detector(max_epochs=25).fit(make_clips()).score_samples(normal)
+    assert (plain != scores).any()
+
+
 # --- bad clips
 
 

@@ -75,3 +75,20 @@ def test_centers_converge_to_the_class_means(center_lr):
         loss((LOGITS, EMBEDDING), Y)
     means = torch.stack([EMBEDDING[Y == j].mean(dim=0) for j in (0, 1)])
     torch.testing.assert_close(loss.centers, means)
+
+
+def test_the_loss_of_mixed_windows_is_mixed_as_they_are():
+    other, share = torch.tensor([1, 0, 0]), torch.tensor(0.3)
+    loss = CenterLoss(2, 2, weight=0.5).eval()
+    loss.centers[:] = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    expected = 0.3 * loss((LOGITS, EMBEDDING), Y) + 0.7 * loss(
+        (LOGITS, EMBEDDING), other
+    )
+    torch.testing.assert_close(loss((LOGITS, EMBEDDING), [Y, other, share]), expected)
+
+
+def test_centers_of_mixed_windows_move_by_their_shares():
+    loss = CenterLoss(2, 2, weight=0.5, center_lr=0.5)
+    loss((EMBEDDING[:1], EMBEDDING[:1]), [Y[:1], Y[1:2], torch.tensor(0.25)])
+    expected = 0.5 * torch.tensor([[0.25, 0.0], [0.75, 0.0]])
+    torch.testing.assert_close(loss.centers, expected)
