@@ -18,6 +18,7 @@ from sklearn_asd.features import (
     ClipSpectrograms,
     LogMelSegmenter,
 )
+from sklearn_asd.thresholds import ThresholdTuner
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "IDConfidenceDetector",
     "LogMelSegmenter",
     "MissingClipError",
+    "ThresholdTuner",
     "load_clips",
     "register_view",
 ]

@@ -71,8 +71,8 @@ class IDConfidenceDetector(ConfidenceDetector):
 
     mixup : float >= 0, default=0.0
         Above 0, training hears mixtures of two segments of a batch, with shares drawn
-        from Beta(mixup, mixup), and is to tell both. The embedding then keeps more of
-        what the classes have in common.
+        from Beta(mixup, mixup), and is to tell both: for embeddings in which to find
+        neighbours.
 
     random_starts : bool, default=False
         Whether training segments start anywhere in their clip, drawn anew for each
