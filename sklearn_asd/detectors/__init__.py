@@ -1,6 +1,7 @@
 """Outlier detectors on spectrograms, in scikit-learn's manner."""
 
 from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
+from sklearn_asd.detectors.autoencoder import AutoencoderDetector
 from sklearn_asd.detectors.id_confidence import IDConfidenceDetector
 
-__all__ = ["AugmentConfidenceDetector", "IDConfidenceDetector"]
+__all__ = ["AugmentConfidenceDetector", "AutoencoderDetector", "IDConfidenceDetector"]

@@ -18,7 +18,7 @@ _FRAMES_SCORED_AT_ONCE = 64 * 96
 
 
 class WindowDataset(Dataset):
-    """Windows of spectrograms with their classes, gathered a batch at a time.
+    """Windows of spectrograms with their targets, gathered a batch at a time.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class WindowDataset(Dataset):
         The windows. Longer ones than the shortest are cut to its length, at a place
         drawn anew each time from torch's generator.
 
-    y : ndarray of shape (n_windows,), int
-        Class of each window.
+    y : ndarray of shape (n_windows,), int, or None, default=None
+        Class of each window; None makes each window its own target.
 
     Warns
     -----
@@ -39,7 +39,10 @@ class WindowDataset(Dataset):
     """
 
     def __init__(
-        self, spectrograms: ClipSpectrograms, windows: Windows, y: np.ndarray
+        self,
+        spectrograms: ClipSpectrograms,
+        windows: Windows,
+        y: np.ndarray | None = None,
     ) -> None:
         self.frames = spectrograms.frames
         self.start = windows.start
@@ -53,7 +56,7 @@ class WindowDataset(Dataset):
                 "leave short clips out, or train on segments",
                 stacklevel=2,
             )
-        self.y = torch.as_tensor(y)
+        self.y = None if y is None else torch.as_tensor(y)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -63,7 +66,8 @@ class WindowDataset(Dataset):
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
-        return gather(self.frames, start, self.n_frames), self.y[indices]
+        log_mel = gather(self.frames, start, self.n_frames)
+        return log_mel, log_mel if self.y is None else self.y[indices]
 
 
 def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor:
