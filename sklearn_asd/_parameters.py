@@ -6,12 +6,14 @@ rely on them; should they move, only this file changes.
 
 from sklearn.base import _fit_context as validates_parameters
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     InvalidParameterError,
     StrOptions,
 )
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "InvalidParameterError",
     "StrOptions",
