@@ -9,6 +9,7 @@ from sklearn_asd.audio import (
 )
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
+    AutoencoderDetector,
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
 )
@@ -17,7 +18,9 @@ from sklearn_asd.features import (
     AugmentationExpander,
     ClipSpectrograms,
     LogMelSegmenter,
+    SpectrumStatistics,
 )
+from sklearn_asd.per_machine import PerMachine
 from sklearn_asd.thresholds import ThresholdTuner
 
 __version__ = "0.1.0"
@@ -25,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AugmentConfidenceDetector",
     "AugmentationExpander",
+    "AutoencoderDetector",
     "BadClipError",
     "ClipSpectrograms",
     "Clips",
@@ -33,6 +37,8 @@ __all__ = [
     "IDConfidenceDetector",
     "LogMelSegmenter",
     "MissingClipError",
+    "PerMachine",
+    "SpectrumStatistics",
     "ThresholdTuner",
     "load_clips",
     "register_view",

@@ -8,7 +8,13 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-__all__ = ["anomaly_scores", "final_step", "honest_training_scores"]
+__all__ = [
+    "anomaly_scores",
+    "check_scores_clips",
+    "final_step",
+    "honest_training_scores",
+    "own_offset",
+]
 
 
 def final_step(estimator: Any) -> Any:
@@ -57,14 +63,59 @@ def anomaly_scores(estimator: Any, X: Any) -> np.ndarray:
     """
     if hasattr(estimator, "score_samples"):
         return -np.asarray(estimator.score_samples(X), dtype=np.float64)
-    if not hasattr(estimator, "decision_function"):
-        raise TypeError(
-            f"{type(final_step(estimator)).__name__} has neither score_samples nor "
-            "decision_function, so it cannot score clips: use an outlier detector "
-            "(LocalOutlierFactor needs novelty=True)"
-        )
+    check_scores_clips(estimator)
     scores = np.asarray(estimator.decision_function(X), dtype=np.float64)
     return scores if _is_pyod(final_step(estimator)) else -scores
+
+
+def check_scores_clips(estimator: Any) -> None:
+    """Refuse what cannot score clips.
+
+    Parameters
+    ----------
+    estimator : object
+        An outlier detector or a Pipeline that ends in one, fitted or not.
+
+    Raises
+    ------
+    TypeError
+        If it has neither `score_samples` nor `decision_function`.
+    """
+    if hasattr(estimator, "score_samples") or hasattr(estimator, "decision_function"):
+        return
+    raise TypeError(
+        f"{type(final_step(estimator)).__name__} has neither score_samples nor "
+        "decision_function, so it cannot score clips: use an outlier detector "
+        "(LocalOutlierFactor needs novelty=True)"
+    )
+
+
+def own_offset(estimator: Any, X: Any) -> float:
+    """Threshold of a fitted detector, on the scale of minus its anomaly scores.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted outlier detector with `decision_function`, or a Pipeline that ends in
+        one.
+
+    X : any
+        At least one clip that it can score, in case the detector does not state its
+        threshold.
+
+    Returns
+    -------
+    offset : float
+        What ``-anomaly_scores(estimator, X)`` is compared with: lower is anomalous.
+    """
+    detector = final_step(estimator)
+    if _is_pyod(detector):
+        return -float(detector.threshold_)
+    if not hasattr(estimator, "score_samples"):
+        return 0.0  # its decisions are its scores
+    if hasattr(detector, "offset_"):
+        return float(np.squeeze(detector.offset_))
+    return float(np.mean(estimator.score_samples(X) - estimator.decision_function(X)))
 
 
 def honest_training_scores(estimator: Any) -> np.ndarray | None:

@@ -3,12 +3,19 @@ import pytest
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from sklearn_asd._members import anomaly_scores, final_step, honest_training_scores
+from sklearn_asd._members import (
+    anomaly_scores,
+    check_scores_clips,
+    final_step,
+    honest_training_scores,
+    own_offset,
+)
 
 
 @pytest.fixture
@@ -52,6 +59,31 @@ def test_pyods_scores_keep_their_sign(X):
 def test_what_cannot_score_is_refused_with_the_remedy(X):
     with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
         anomaly_scores(LocalOutlierFactor().fit(X), X)
+    with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
+        check_scores_clips(make_pipeline(StandardScaler(), LocalOutlierFactor()))
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        IsolationForest(contamination=0.2, random_state=0),
+        LocalOutlierFactor(novelty=True),
+        OneClassSVM(),
+        GridSearchCV(
+            IsolationForest(random_state=0),
+            {"n_estimators": [10]},
+            scoring=lambda estimator, X: 0.0,
+        ),
+    ],
+    ids=lambda detector: type(detector).__name__,
+)
+def test_the_own_threshold_makes_decisions_of_scores(X, detector):
+    for estimator in (detector, make_pipeline(StandardScaler(), detector)):
+        estimator.fit(X)
+        decisions = -anomaly_scores(estimator, X) - own_offset(estimator, X[:1])
+        np.testing.assert_allclose(
+            decisions, estimator.decision_function(X), atol=1e-12
+        )
 
 
 def test_final_step_is_found_inside_pipelines():

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.pipeline import Pipeline
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
@@ -12,10 +13,13 @@ from sklearn_asd import (
     LogMelSegmenter,
     load_clips,
 )
+from sklearn_asd.detectors import AutoencoderDetector
+from sklearn_asd.features import SpectrumStatistics
 from sklearn_asd.metrics import auc_table
+from sklearn_asd.per_machine import PerMachine
 
 
-def make_pipeline(segment_duration, **parameters):
+def make_id_pipeline(segment_duration, **parameters):
     segment = LogMelSegmenter(segment_duration=segment_duration)
     detect = IDConfidenceDetector(max_epochs=1, random_state=0, **parameters)
     return Pipeline([("segment", segment), ("detect", detect)])
@@ -25,7 +29,7 @@ def make_pipeline(segment_duration, **parameters):
 def test_all_types_of_dcase_2020_fit_and_score_from_paths(recordings, segment_duration):
     """93 clips of six types and 23 machines, of 10 s and 11 s."""
     clips = load_clips(recordings("dcase2020_samples"))
-    pipe = make_pipeline(segment_duration, batch_size=32).fit(clips, clips["label"])
+    pipe = make_id_pipeline(segment_duration, batch_size=32).fit(clips, clips["label"])
     scores = pipe.score_samples(clips)
     assert len(pipe["detect"].classes_) == 23
     assert np.isfinite(scores).all()
@@ -45,7 +49,7 @@ def test_cars_of_dcase_2023_fit_and_score_from_paths(recordings, segment_duratio
     clips["machine_id"] = clips["car"]
     train = clips[clips["split"] == "train"]
     test = clips[clips["split"] == "test"]
-    pipe = make_pipeline(segment_duration, batch_size=64).fit(train)
+    pipe = make_id_pipeline(segment_duration, batch_size=64).fit(train)
     assert len(pipe["detect"].classes_) == 6
     assert np.isfinite(pipe.score_samples(test)).all()
 
@@ -125,3 +129,26 @@ def test_paper_weights_of_center_loss_train_toy_cars_without_nan(
     assert np.isfinite(detector.history_["train_loss"]).all()
     assert np.isfinite(detector.score_samples(X_test)).all()
     assert detector.centers_ is None or np.isfinite(detector.centers_).all()
+
+
+def mean_auc(detector, toycar):
+    X_train, X_test, y_test = toycar
+    scores = detector.fit(X_train).score_samples(X_test)
+    return auc_table(X_test, y_test, scores)["auc"].iloc[-1]
+
+
+def test_neighbours_of_each_machines_clips_find_anomalous_toy_cars(toycar):
+    """Mean AUC was 0.914, in under a second."""
+    factor = LocalOutlierFactor(n_neighbors=2, novelty=True)
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), factor))
+    assert mean_auc(detector, toycar) > 0.89
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_machine", [False, True])
+def test_the_baseline_finds_anomalous_toy_cars(toycar, per_machine):
+    """Mean AUC was 0.82 either way."""
+    detector = AutoencoderDetector(max_epochs=20, random_state=0)
+    if per_machine:
+        detector = PerMachine(detector)
+    assert mean_auc(detector, toycar) > 0.78

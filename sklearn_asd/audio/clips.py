@@ -16,7 +16,14 @@ from sklearn_asd._validation import abbreviate
 from sklearn_asd.audio.augment import ORIGINAL, View
 from sklearn_asd.audio.reading import read_array, read_file
 
-__all__ = ["Clips", "as_row_index", "machine_columns", "machine_labels"]
+__all__ = [
+    "Clips",
+    "as_row_index",
+    "known_labels",
+    "machine_columns",
+    "machine_labels",
+    "refuse_unseen",
+]
 
 
 class Clips:
@@ -263,6 +270,72 @@ def machine_labels(X: Any) -> np.ndarray | None:
         identity if identity is None or kind is None else f"{kind}/{identity}"
         for kind, identity in zip(machine_type, machine_id, strict=True)
     )
+
+
+def known_labels(X: Any, purpose: str) -> np.ndarray:
+    """Name each clip's machine, or say which clips lack an ID.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips or ClipSpectrograms of n_clips
+        The clips.
+
+    purpose : str
+        What the IDs are needed for, to complete "IDs, which are needed ...".
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,), str
+        "type/id", or "id" where there is no type.
+
+    Raises
+    ------
+    ValueError
+        If X has no IDs, or not for all clips.
+    """
+    labels = machine_labels(X)
+    if labels is None:
+        raise ValueError(
+            f"X has no machine IDs, which are needed {purpose}: give X as a table "
+            "with the column machine_id, or pass machine_id= to from_arrays"
+        )
+    missing = [str(row) for row, label in enumerate(labels) if label is None]
+    if missing:
+        raise ValueError(
+            f"machine_id is missing for clips {abbreviate(missing)} of those used, and "
+            f"is needed {purpose}: fill it in or leave them out"
+        )
+    return labels
+
+
+def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> None:
+    """Refuse clips of machines that nothing was learnt about.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_clips,), str
+        The machine of each clip, from :func:`known_labels`.
+
+    known : iterable of str
+        The machines learnt about.
+
+    hint : str, default=""
+        A further remedy, to complete "fit again ...".
+
+    Raises
+    ------
+    ValueError
+        If there are such clips.
+    """
+    known = sorted(known)
+    unseen = sorted(set(labels) - set(known))
+    if unseen:
+        raise ValueError(
+            f"X holds machines that were not among those fitted: "
+            f"{abbreviate(unseen)}; known are {abbreviate(known)}. Give "
+            "machine_type and machine_id as in fit, or fit again with the new "
+            f"machines' normal recordings{hint}"
+        )
 
 
 def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:

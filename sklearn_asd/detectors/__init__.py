@@ -1,11 +1,13 @@
 """Outlier detectors on spectrograms, in scikit-learn's manner."""
 
 from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
+from sklearn_asd.detectors.autoencoder import AutoencoderDetector
 from sklearn_asd.detectors.id_confidence import IDConfidenceDetector
 from sklearn_asd.detectors.neighbors import EmbeddingNeighborDetector
 
 __all__ = [
     "AugmentConfidenceDetector",
+    "AutoencoderDetector",
     "EmbeddingNeighborDetector",
     "IDConfidenceDetector",
 ]

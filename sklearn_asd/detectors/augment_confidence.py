@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.audio.clips import machine_labels
-from sklearn_asd.detectors.confidence import ConfidenceDetector, known_labels
+from sklearn_asd.audio.clips import known_labels, machine_labels
+from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 
 __all__ = ["AugmentConfidenceDetector"]

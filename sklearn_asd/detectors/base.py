@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_asd._parameters import validates_parameters
 from sklearn_asd._validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.spectrograms import check_spectrograms
 
 __all__ = ["BaseDetector", "usable_normal_rows"]
 
@@ -165,13 +166,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
 
     def _hear(self, X: Any) -> ClipSpectrograms:
         """Refuse what holds no spectrograms, and choose the views that are heard."""
-        if not isinstance(X, ClipSpectrograms):
-            raise TypeError(
-                f"{type(self).__name__} takes ClipSpectrograms, got "
-                f"{type(X).__name__}: put LogMelSegmenter() before it in a Pipeline, "
-                "or use ClipSpectrograms.from_arrays for precomputed log-mels"
-            )
-        return X
+        return check_spectrograms(X, type(self).__name__)
 
     def _check_frames(self, X: ClipSpectrograms) -> ClipSpectrograms:
         """Refuse clips whose frames were made otherwise than the training clips'."""

@@ -12,8 +12,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_asd._parameters import Interval, StrOptions
 from sklearn_asd._shared_fits import fit_once
-from sklearn_asd._validation import abbreviate
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.clips import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
@@ -24,7 +23,7 @@ from sklearn_asd.networks.windows import (
     predict_windows,
 )
 
-__all__ = ["ConfidenceDetector", "known_labels", "log_doubt"]
+__all__ = ["ConfidenceDetector", "log_doubt"]
 
 _UNRELATED_TO_TRAINING = ("confidence", "contamination", "verbose")
 
@@ -146,14 +145,7 @@ class ConfidenceDetector(BaseDetector):
         labels = self._machines_to_score(X)
         if labels is None:
             return np.zeros(len(X), dtype=int)
-        unseen = sorted(set(labels) - set(self._machines))
-        if unseen:
-            raise ValueError(
-                f"X holds machines that were not among those fitted: "
-                f"{abbreviate(unseen)}; known are {abbreviate(self._machines)}. Give "
-                "machine_type and machine_id as in fit, or fit again with the new "
-                f"machines' normal recordings{self._hint_for_unseen}"
-            )
+        refuse_unseen(labels, self._machines, self._hint_for_unseen)
         return np.searchsorted(self._machines, labels.astype(str))
 
     def _predict_segments(
@@ -260,42 +252,6 @@ def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
     others = logits.copy()
     others[np.arange(len(logits)), asked] = -np.inf
     return logsumexp(others, axis=1) - logsumexp(logits, axis=1)
-
-
-def known_labels(X: ClipSpectrograms, purpose: str) -> np.ndarray:
-    """Name each clip's machine, or say which clips lack an ID.
-
-    Parameters
-    ----------
-    X : ClipSpectrograms of n_clips
-        The clips.
-
-    purpose : str
-        What the IDs are needed for, to complete "IDs, which are needed ...".
-
-    Returns
-    -------
-    labels : ndarray of shape (n_clips,), str
-        "type/id", or "id" where there is no type.
-
-    Raises
-    ------
-    ValueError
-        If X has no IDs, or not for all clips.
-    """
-    labels = machine_labels(X)
-    if labels is None:
-        raise ValueError(
-            f"X has no machine IDs, which are needed {purpose}: give X as a table "
-            "with the column machine_id, or pass machine_id= to from_arrays"
-        )
-    missing = [str(row) for row, label in enumerate(labels) if label is None]
-    if missing:
-        raise ValueError(
-            f"machine_id is missing for clips {abbreviate(missing)} of those used, and "
-            f"is needed {purpose}: fill it in or leave them out"
-        )
-    return labels
 
 
 def _name_classes(

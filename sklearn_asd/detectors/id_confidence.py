@@ -7,14 +7,10 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd._parameters import StrOptions
-from sklearn_asd._validation import abbreviate
-from sklearn_asd.audio import ORIGINAL
-from sklearn_asd.detectors.confidence import (
-    ConfidenceDetector,
-    known_labels,
-    log_doubt,
-)
+from sklearn_asd.audio.clips import known_labels
+from sklearn_asd.detectors.confidence import ConfidenceDetector, log_doubt
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.spectrograms import select_original
 from sklearn_asd.networks.windows import average_segments
 
 __all__ = ["IDConfidenceDetector"]
@@ -218,15 +214,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.verbose = verbose
 
     def _hear(self, X: Any) -> ClipSpectrograms:
-        X = super()._hear(X)
-        if ORIGINAL.name not in X.view_names:
-            raise ValueError(
-                f"X has the views {abbreviate(X.view_names)}; IDConfidenceDetector "
-                f"hears the view {ORIGINAL.name!r} only: leave AugmentationExpander "
-                "out before it, or give it 0 among pitch_steps, 1 among "
-                "stretch_rates, and vocode_identity=False"
-            )
-        return X.select_view(ORIGINAL.name)
+        return select_original(super()._hear(X), type(self).__name__)
 
     def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray:
         labels = known_labels(X, "to learn to tell machines apart")

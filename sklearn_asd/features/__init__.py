@@ -4,11 +4,13 @@ from sklearn_asd.features.expander import AugmentationExpander
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.segmenter import LogMelSegmenter
 from sklearn_asd.features.spectrograms import ClipSpectrograms, Windows
+from sklearn_asd.features.statistics import SpectrumStatistics
 
 __all__ = [
     "AugmentationExpander",
     "ClipSpectrograms",
     "LogMelSegmenter",
+    "SpectrumStatistics",
     "Windows",
     "log_mel_spectrogram",
 ]

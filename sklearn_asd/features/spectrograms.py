@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_asd._validation import abbreviate
+from sklearn_asd.audio.augment import ORIGINAL
 from sklearn_asd.audio.clips import (
     as_labels,
     as_row_index,
@@ -17,7 +18,7 @@ from sklearn_asd.audio.clips import (
     take,
 )
 
-__all__ = ["ClipSpectrograms", "Windows"]
+__all__ = ["ClipSpectrograms", "Windows", "check_spectrograms", "select_original"]
 
 
 class Windows(NamedTuple):
@@ -300,6 +301,34 @@ class ClipSpectrograms:
             starts=self.starts[:, view], stops=self.stops[:, view], view_names=(name,)
         )
 
+    def resegment(
+        self, segment_frames: int | None, segment_hop_frames: int
+    ) -> ClipSpectrograms:
+        """Cut the same clips into other segments.
+
+        Parameters
+        ----------
+        segment_frames : int or None
+            Length of a segment in frames; None takes the whole clip as one segment.
+
+        segment_hop_frames : int
+            Frames between the starts of successive segments.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            The same clips, sharing the frames. Clips shorter than a segment have none.
+
+        Raises
+        ------
+        ValueError
+            If a number is below 1.
+        """
+        _check_segments(segment_frames, segment_hop_frames)
+        return self._with(
+            segment_frames=segment_frames, segment_hop_frames=segment_hop_frames
+        )
+
     def windows(self) -> Windows:
         """List the segments, in the order of clips, views and time.
 
@@ -331,6 +360,67 @@ class ClipSpectrograms:
         )
         values = {name: getattr(self, name) for name in names.split()} | changes
         return ClipSpectrograms(**values)
+
+
+def check_spectrograms(X: Any, listener: str) -> ClipSpectrograms:
+    """Refuse what holds no spectrograms.
+
+    Parameters
+    ----------
+    X : any
+        What was given for clips.
+
+    listener : str
+        Name of the estimator that takes them.
+
+    Returns
+    -------
+    X : ClipSpectrograms
+        The same.
+
+    Raises
+    ------
+    TypeError
+        If X is anything else.
+    """
+    if not isinstance(X, ClipSpectrograms):
+        raise TypeError(
+            f"{listener} takes ClipSpectrograms, got {type(X).__name__}: put "
+            "LogMelSegmenter() before it in a Pipeline, or use "
+            "ClipSpectrograms.from_arrays for precomputed log-mels"
+        )
+    return X
+
+
+def select_original(X: ClipSpectrograms, listener: str) -> ClipSpectrograms:
+    """Choose the unchanged view of every clip.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms of n_clips
+        Clips of one or several views.
+
+    listener : str
+        Name of the estimator that hears that view only.
+
+    Returns
+    -------
+    X : ClipSpectrograms of n_clips
+        The same clips with that view only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such view.
+    """
+    if ORIGINAL.name not in X.view_names:
+        raise ValueError(
+            f"X has the views {abbreviate(X.view_names)}; {listener} hears the view "
+            f"{ORIGINAL.name!r} only: leave AugmentationExpander out before it, or "
+            "give it 0 among pitch_steps, 1 among stretch_rates, and "
+            "vocode_identity=False"
+        )
+    return X.select_view(ORIGINAL.name)
 
 
 def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:

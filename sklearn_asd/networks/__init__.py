@@ -2,5 +2,6 @@
 
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
 from sklearn_asd.networks.losses import CenterLoss
+from sklearn_asd.networks.reconstruction import DenseAutoencoder
 
-__all__ = ["CenterLoss", "InoueT18", "PVMilk20"]
+__all__ = ["CenterLoss", "DenseAutoencoder", "InoueT18", "PVMilk20"]

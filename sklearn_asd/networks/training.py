@@ -34,6 +34,8 @@ __all__ = [
     "AutocastNet",
     "EqualBatches",
     "KeepBestEpoch",
+    "choose_batches",
+    "choose_device",
     "fit_net",
     "make_net",
 ]
@@ -270,18 +272,40 @@ def make_net(
         optimizer__weight_decay=weight_decay,
         lr=lr,
         max_epochs=max_epochs,
-        iterator_train__batch_sampler=EqualBatches(n_windows, batch_size),
-        iterator_train__batch_size=1,  # which torch wants to see beside a sampler
-        iterator_train__collate_fn=_pass_through,
-        train_split=None,
         device=device,
         autocast=uses_bfloat16(precision, device, n_frames),
         verbose=verbose,
+        **choose_batches(n_windows, batch_size),
     )
 
 
+def choose_batches(n_windows: int, batch_size: int) -> dict[str, Any]:
+    """Settings of a skorch net that is trained on equal batches of all windows.
+
+    Parameters
+    ----------
+    n_windows : int
+        Number of training windows.
+
+    batch_size : int
+        Largest number of windows in a batch.
+
+    Returns
+    -------
+    settings : dict
+        Keyword arguments of the net, for a dataset that gathers whole batches.
+    """
+    return {
+        "iterator_train__batch_sampler": EqualBatches(n_windows, batch_size),
+        # Which torch wants to see beside a sampler.
+        "iterator_train__batch_size": 1,
+        "iterator_train__collate_fn": _pass_through,
+        "train_split": None,
+    }
+
+
 def fit_net(
-    net: AutocastNet,
+    net: NeuralNet,
     dataset: WindowDataset,
     seed: int,
     validation: KeepBestEpoch | None = None,
@@ -290,8 +314,8 @@ def fit_net(
 
     Parameters
     ----------
-    net : AutocastNet
-        From :func:`make_net`.
+    net : skorch net
+        From :func:`make_net`, or another that takes batches of the dataset.
 
     dataset : WindowDataset
         Training windows.
@@ -329,8 +353,9 @@ def fit_net(
     if not np.isfinite(history["train_loss"]).all():
         raise ValueError(
             f"the training loss is {history['train_loss'].iloc[-1]} after epoch "
-            f"{len(history)}: lower lr or center_lr"
-            + (', or set precision="float32"' if net.autocast else "")
+            f"{len(history)}: lower lr"
+            + (" or center_lr" if hasattr(net.criterion_, "center_lr") else "")
+            + (', or set precision="float32"' if _uses_autocast(net) else "")
         )
     centers = getattr(net.criterion_, "centers", None)
     net.trim_for_prediction()
@@ -470,6 +495,10 @@ def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
     return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(
         including_emulation=False
     )
+
+
+def _uses_autocast(net: NeuralNet) -> bool:
+    return isinstance(net, AutocastNet) and net.autocast
 
 
 def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:

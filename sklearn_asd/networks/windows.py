@@ -19,7 +19,7 @@ _FRAMES_SCORED_AT_ONCE = 64 * 96
 
 
 class WindowDataset(Dataset):
-    """Windows of spectrograms with their classes, gathered a batch at a time.
+    """Windows of spectrograms with their targets, gathered a batch at a time.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class WindowDataset(Dataset):
         The windows. Longer ones than `n_frames` are cut to that length, at a place
         drawn anew each time from torch's generator.
 
-    y : ndarray of shape (n_windows,), int
-        Class of each window.
+    y : ndarray of shape (n_windows,), int, or None, default=None
+        Class of each window; None makes each window its own target.
 
     n_frames : int or None, default=None
         Length that the network is given; None is that of the shortest window.
@@ -50,7 +50,7 @@ class WindowDataset(Dataset):
         self,
         spectrograms: ClipSpectrograms,
         windows: Windows,
-        y: np.ndarray,
+        y: np.ndarray | None = None,
         n_frames: int | None = None,
         mixup: float = 0.0,
     ) -> None:
@@ -58,7 +58,7 @@ class WindowDataset(Dataset):
         self.start = windows.start
         self.n_frames = _shortest(windows) if n_frames is None else n_frames
         self.spare = windows.n_frames - self.n_frames
-        self.y = torch.as_tensor(y)
+        self.y = None if y is None else torch.as_tensor(y)
         self.mixup = mixup
 
     def __len__(self) -> int:
@@ -69,7 +69,8 @@ class WindowDataset(Dataset):
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
-        log_mel, y = gather(self.frames, start, self.n_frames), self.y[indices]
+        log_mel = gather(self.frames, start, self.n_frames)
+        y = log_mel if self.y is None else self.y[indices]
         return (log_mel, y) if self.mixup == 0 else _mix(log_mel, y, self.mixup)
 
 

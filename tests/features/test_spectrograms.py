@@ -338,3 +338,18 @@ def test_pickles_come_back_equal(two_views):
     assert again.windows().start.tolist() == two_views.windows().start.tolist()
     assert again.view_names == ("original", "slow")
     assert list(again.machine_id) == ["x", "y"]
+
+
+def test_the_same_clips_are_cut_into_other_segments_without_a_copy():
+    X = ClipSpectrograms.from_arrays(
+        [np.zeros((2, 10)), np.zeros((2, 4))],
+        machine_id=["00", "02"],
+        segment_frames=None,
+    )
+    cut = X.resegment(5, 1)
+    assert cut.n_segments.tolist() == [[6], [0]]
+    assert cut.windows().start.tolist() == [0, 1, 2, 3, 4, 5]
+    assert cut.frames is X.frames
+    assert cut.machine_id.tolist() == ["00", "02"]
+    with pytest.raises(ValueError, match="segment_frames is 0"):
+        X.resegment(0, 1)

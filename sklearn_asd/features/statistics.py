@@ -1,0 +1,153 @@
+"""SpectrumStatistics: clips as rows of numbers, for any outlier detector."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd.features.spectrograms import (
+    ClipSpectrograms,
+    check_spectrograms,
+    select_original,
+)
+
+__all__ = ["SpectrumStatistics"]
+
+
+class SpectrumStatistics(TransformerMixin, BaseEstimator):
+    """Mean and standard deviation of every mel band over a clip's time.
+
+    Makes one row of numbers of each clip, whatever its length, so that any detector
+    of scikit-learn or PyOD can take it.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of mel bands of the clips it was fitted on.
+
+    See Also
+    --------
+    LogMelSegmenter : Makes its input.
+    PerMachine : Fits a detector for each machine.
+
+    Notes
+    -----
+    Stateless: nothing is learnt, and `transform` works without `fit`. All frames of a
+    clip count, whether a segment holds them or not.
+
+    Of clips of several views it takes the original one.
+
+    Clips that could not be used become rows of NaN, which most detectors refuse:
+    leave them out, or put :class:`~sklearn_asd.per_machine.PerMachine` round the
+    detector, which does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import ClipSpectrograms
+    >>> from sklearn_asd.features import SpectrumStatistics
+    >>> X = ClipSpectrograms.from_arrays(
+    ...     [[[0.0, 2.0], [5.0, 5.0]]], segment_frames=None)  # 1 clip, 2 mel bands
+    >>> SpectrumStatistics().fit_transform(X)
+    array([[1., 5., 1., 0.]])
+    """
+
+    def fit(self, X, y=None):
+        """Check the form of X and count its mel bands; nothing is learnt.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            The clips.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : SpectrumStatistics
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+        """
+        self.n_features_in_ = check_spectrograms(X, type(self).__name__).n_mels
+        return self
+
+    def transform(self, X):
+        """Compute the statistics of each clip.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            The clips.
+
+        Returns
+        -------
+        statistics : ndarray of shape (n_clips, 2 * n_mels), float64
+            The means in dB, then the standard deviations in dB, each from the lowest
+            band to the highest; NaN for clips that could not be used.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+
+        ValueError
+            If X has another number of mel bands than in `fit`, or several views and
+            no original among them.
+        """
+        name = type(self).__name__
+        X = check_spectrograms(X, name)
+        n_mels = getattr(self, "n_features_in_", X.n_mels)
+        if X.n_mels != n_mels:
+            raise ValueError(
+                f"X has n_mels={X.n_mels}, and {name} was fitted on n_mels={n_mels}: "
+                "make both with the same settings"
+            )
+        if len(X.view_names) > 1:
+            X = select_original(X, name)
+        statistics = np.full((len(X), 2 * X.n_mels), np.nan)
+        for clip in np.flatnonzero((X.stops > X.starts)[:, 0]).tolist():
+            statistics[clip] = _describe(X, clip)
+        return statistics
+
+    def get_feature_names_out(self, input_features=None):
+        """Name the columns.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        names : ndarray of shape (2 * n_mels,), object
+            "mean_mel_000", "mean_mel_001", ..., "std_mel_000", ...; mel band 000 is
+            the lowest.
+        """
+        check_is_fitted(self, "n_features_in_")
+        return np.array(
+            [
+                f"{statistic}_mel_{band:03d}"
+                for statistic in ("mean", "std")
+                for band in range(self.n_features_in_)
+            ],
+            dtype=object,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False  # ClipSpectrograms only
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _describe(X: ClipSpectrograms, clip: int) -> np.ndarray:
+    """Mean and standard deviation in float64, which the frames may not be in."""
+    log_mel = X.log_mel(clip).astype(np.float64)
+    return np.concatenate([log_mel.mean(axis=1), log_mel.std(axis=1)])

@@ -1,0 +1,179 @@
+"""The challenge baseline's autoencoder: a few frames in, the same frames out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import nn
+
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.training import choose_batches, choose_device
+
+__all__ = ["DenseAutoencoder", "make_autoencoder_net", "reconstruction_errors"]
+
+# Windows of a clip scored at once: more would only take more memory.
+_WINDOWS_SCORED_AT_ONCE = 1024
+
+
+class DenseAutoencoder(nn.Module):
+    """Dense layers that narrow to a bottleneck and widen again.
+
+    Four layers of `n_hidden` units, one of `n_bottleneck`, four of `n_hidden`, each
+    dense with batch norm and ReLU; then one dense layer of as many units as inputs.
+
+    Parameters
+    ----------
+    n_mels : int, default=128
+        Number of mel bands.
+
+    n_frames : int, default=5
+        Number of frames in a window; the network has n_mels * n_frames inputs.
+
+    n_hidden : int, default=128
+        Number of units of a hidden layer.
+
+    n_bottleneck : int, default=8
+        Number of units in the middle.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_asd.networks import DenseAutoencoder
+    >>> DenseAutoencoder()(torch.zeros(2, 128, 5)).shape
+    torch.Size([2, 128, 5])
+    """
+
+    def __init__(
+        self,
+        n_mels: int = 128,
+        n_frames: int = 5,
+        n_hidden: int = 128,
+        n_bottleneck: int = 8,
+    ) -> None:
+        super().__init__()
+        n_inputs = n_mels * n_frames
+        sizes = [n_inputs, *[n_hidden] * 4, n_bottleneck, *[n_hidden] * 4]
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(sizes):
+            layers += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(n_hidden, n_inputs))
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Reconstruct windows.
+
+        Parameters
+        ----------
+        log_mel : tensor of shape (batch, n_mels, n_frames)
+            Windows in dB.
+
+        Returns
+        -------
+        reconstruction : tensor of shape (batch, n_mels, n_frames)
+            What the bottleneck lets through.
+        """
+        # Frame after frame, as they lie in memory.
+        by_frame = log_mel.transpose(1, 2)
+        return self.layers(by_frame.flatten(1)).view(by_frame.shape).transpose(1, 2)
+
+
+def make_autoencoder_net(
+    *,
+    n_mels: int,
+    n_frames: int,
+    n_hidden: int,
+    n_bottleneck: int,
+    n_windows: int,
+    lr: float,
+    batch_size: int,
+    max_epochs: int,
+    device: str,
+    verbose: int,
+) -> NeuralNet:
+    """Build an untrained autoencoder that learns by mean squared error.
+
+    Parameters
+    ----------
+    n_mels, n_frames, n_hidden, n_bottleneck : int
+        See :class:`DenseAutoencoder`.
+
+    n_windows : int
+        Number of training windows.
+
+    lr : float
+        Learning rate of Adam.
+
+    batch_size : int
+        Largest number of windows in a batch.
+
+    max_epochs : int
+        Number of epochs.
+
+    device : str
+        "auto", or one of torch's names such as "cpu", "cuda" or "cuda:1".
+
+    verbose : int
+        Above 0, a line is printed after each epoch.
+
+    Returns
+    -------
+    net : skorch net
+        Not yet initialised.
+    """
+    return NeuralNet(
+        DenseAutoencoder,
+        module__n_mels=n_mels,
+        module__n_frames=n_frames,
+        module__n_hidden=n_hidden,
+        module__n_bottleneck=n_bottleneck,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.Adam,
+        lr=lr,
+        max_epochs=max_epochs,
+        device=choose_device(device),
+        verbose=verbose,
+        **choose_batches(n_windows, batch_size),
+    )
+
+
+def reconstruction_errors(
+    net: NeuralNet, spectrograms: ClipSpectrograms, n_frames: int
+) -> np.ndarray:
+    """Mean squared error of each clip, averaged over its windows with a hop of 1.
+
+    Clips share no batch, so that none depends on another, to the bit.
+
+    Parameters
+    ----------
+    net : skorch net
+        A trained autoencoder.
+
+    spectrograms : ClipSpectrograms of n_clips
+        Clips of one view.
+
+    n_frames : int
+        Length of the windows.
+
+    Returns
+    -------
+    errors : ndarray of shape (n_clips,), float64
+        In dB squared; NaN for clips shorter than a window.
+    """
+    module = net.module_.eval()
+    errors = np.full(len(spectrograms), np.nan)
+    with torch.inference_mode():
+        for clip in range(len(spectrograms)):
+            frames = spectrograms.log_mel(clip).T.astype(np.float32)
+            if len(frames) < n_frames:
+                continue
+            windows = torch.from_numpy(frames).unfold(0, n_frames, 1)
+            parts = windows.split(_WINDOWS_SCORED_AT_ONCE)
+            squares = [_squared_errors(module, part.to(net.device)) for part in parts]
+            errors[clip] = torch.cat(squares).double().mean().item()
+    return errors
+
+
+def _squared_errors(module: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+    return (module(windows) - windows).square().mean(dim=(1, 2))

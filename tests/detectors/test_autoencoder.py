@@ -1,0 +1,370 @@
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from torch import nn
+
+from sklearn_asd import ClipSpectrograms, LogMelSegmenter
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.detectors import AutoencoderDetector
+from sklearn_asd.networks import DenseAutoencoder
+
+N_MELS = 16
+WHOLE = {"segment_frames": None}
+
+
+def make_clips(n_clips=24, seed=0, band=4, n_frames=40, **segments):
+    """Clips in dB that hum in one band."""
+    log_mels = np.random.default_rng(seed).normal(size=(n_clips, N_MELS, n_frames)) - 40
+    log_mels[:, band] += 10
+    segments = {"segment_frames": 16, "segment_hop_frames": 8} | segments
+    return ClipSpectrograms.from_arrays(log_mels, **segments)
+
+
+def make_detector(**parameters):
+    defaults = {"max_epochs": 10, "batch_size": 64, "lr": 1e-2, "random_state": 0}
+    return AutoencoderDetector(**defaults | parameters)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Careful: shared by the module, so neither fit it again nor set its parameters."""
+    return make_detector().fit(make_clips())
+
+
+# --- known answers
+
+
+def test_the_score_is_the_mean_square_of_what_is_not_reconstructed():
+    """By a network that gives the training clips' level, whatever it hears."""
+    detector = make_detector(n_frames=2, max_epochs=1)
+    detector.fit(ClipSpectrograms.from_arrays(np.full((3, 1, 4), -40.0), **WHOLE))
+    with torch.no_grad():
+        output = detector.net_.module_.layers[-1]
+        output.weight.zero_()
+        output.bias.fill_(-40)
+    X = ClipSpectrograms.from_arrays([[[-40.0, -38, -40]], [[-37.0, -40]]], **WHOLE)
+    np.testing.assert_allclose(detector.anomaly_score(X), [(4 + 4) / 4, 9 / 2])
+    np.testing.assert_array_equal(detector.score_samples(X), -detector.anomaly_score(X))
+
+
+def test_the_defaults_are_the_baselines():
+    detector = AutoencoderDetector()
+    for name, value in {
+        "n_frames": 5,
+        "n_hidden": 128,
+        "n_bottleneck": 8,
+        "lr": 1e-3,
+        "batch_size": 512,
+        "max_epochs": 100,
+    }.items():
+        assert getattr(detector, name) == value
+    log_mels = np.zeros((1, 128, 6))
+    net = clone(detector).set_params(max_epochs=1)
+    net.fit(ClipSpectrograms.from_arrays(log_mels, **WHOLE))
+    assert net.net_.module_.layers[0].in_features == 640
+
+
+def test_threshold_is_the_contamination_percentile_of_the_training_scores(trained):
+    scores = trained.score_samples(make_clips())
+    assert trained.offset_ == pytest.approx(np.percentile(scores, 10))
+    half = make_detector(contamination=0.5, max_epochs=1).fit(make_clips())
+    assert (half.predict(make_clips()) == -1).mean() == 0.5
+
+
+def test_history_and_number_of_features(trained):
+    assert list(trained.history_) == ["epoch", "train_loss", "seconds", "kept"]
+    assert trained.history_["epoch"].tolist() == list(range(1, 11))
+    assert trained.n_features_in_ == N_MELS
+
+
+# --- relations
+
+
+def test_the_chain_of_methods(trained):
+    X = make_clips(seed=1)
+    decisions = trained.decision_function(X)
+    np.testing.assert_array_equal(decisions, trained.score_samples(X) - trained.offset_)
+    np.testing.assert_array_equal(trained.predict(X), np.where(decisions >= 0, 1, -1))
+    assert decisions.dtype == np.float64
+    assert trained.predict(X).dtype.kind == "i"
+
+
+def test_easy_anomalies_rank_below_all_normal_clips(trained):
+    normal = trained.score_samples(make_clips(seed=5))
+    anomalous = trained.score_samples(make_clips(seed=6, band=12))
+    assert anomalous.max() < normal.min()
+    assert (trained.predict(make_clips(seed=6, band=12)) == -1).all()
+
+
+def test_a_clip_scores_the_same_alone_and_in_any_order_to_the_bit(trained):
+    rng = np.random.default_rng(0)
+    log_mels = [rng.normal(size=(N_MELS, n)) - 40 for n in (40, 17, 1200, 33, 40)]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=16)
+    scores = trained.score_samples(X)
+    alone = np.concatenate([trained.score_samples(X[row]) for row in range(5)])
+    np.testing.assert_array_equal(alone, scores)
+    order = rng.permutation(5)
+    np.testing.assert_array_equal(trained.score_samples(X[order]), scores[order])
+
+
+def test_all_frames_of_a_clip_count_however_it_is_cut(trained):
+    """19 frames hold one segment of 16, and 3 frames that are in none."""
+    X = make_clips(n_frames=19)
+    for segments in ({"segment_frames": None}, {"segment_frames": 8}):
+        other = make_clips(n_frames=19, **segments)
+        np.testing.assert_array_equal(
+            trained.score_samples(other), trained.score_samples(X)
+        )
+    X.frames[18::19] += 30
+    louder_at_the_end = trained.score_samples(X)
+    assert (louder_at_the_end < trained.score_samples(other)).all()
+
+
+def test_clips_marked_anomalous_are_never_trained_on():
+    X, y = make_clips(), np.ones(24, dtype=int)
+    y[::5] = -1
+    with_labels = make_detector(max_epochs=2).fit(X, y)
+    without_them = make_detector(max_epochs=2).fit(X[y == 1])
+    np.testing.assert_array_equal(
+        with_labels.score_samples(X), without_them.score_samples(X)
+    )
+    assert with_labels.offset_ == without_them.offset_
+
+
+def test_the_seed_alone_decides_and_global_generators_are_untouched():
+    X = make_clips()
+    torch.manual_seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    fits = [make_detector(max_epochs=2, random_state=s).fit(X) for s in (3, 3, 4)]
+    scores = [fit.score_samples(X) for fit in fits]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert (scores[0] != scores[2]).any()
+    torch.testing.assert_close(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_half_precision_frames_score_as_in_single_precision(trained):
+    X = make_clips()
+    half = ClipSpectrograms(
+        X.frames.astype(np.float16), X.starts, X.stops, segment_frames=16
+    )
+    np.testing.assert_allclose(
+        trained.score_samples(half), trained.score_samples(X), rtol=0.05
+    )
+
+
+def test_of_several_views_the_original_only_is_heard(trained):
+    X = make_clips()
+    starts = np.hstack([np.roll(X.starts, 1, axis=0), X.starts])
+    views = ClipSpectrograms(
+        X.frames,
+        starts,
+        starts + 40,
+        segment_frames=16,
+        view_names=("pitch +1", "original"),
+    )
+    np.testing.assert_array_equal(
+        trained.score_samples(views), trained.score_samples(X)
+    )
+    views.view_names = ("pitch +1", "vocoded")
+    with pytest.raises(ValueError, match=r"AutoencoderDetector hears .* 'original'"):
+        trained.score_samples(views)
+
+
+# --- bad clips
+
+
+def test_unusable_clips_score_nan_and_are_not_trained_on(trained):
+    X = make_clips()
+    X.stops[7] = X.starts[7]
+    good = np.arange(24) != 7
+    np.testing.assert_array_equal(
+        make_detector(max_epochs=1).fit(X).score_samples(X[good]),
+        make_detector(max_epochs=1).fit(X[good]).score_samples(X[good]),
+    )
+    scores = trained.score_samples(X)
+    assert np.flatnonzero(np.isnan(scores)).tolist() == [7]
+    np.testing.assert_array_equal(
+        scores[good], trained.score_samples(make_clips())[good]
+    )
+    assert trained.predict(X)[7] == -1
+    with pytest.raises(ValueError, match="no usable normal clip"):
+        make_detector().fit(X[7])
+
+
+def test_an_empty_selection_has_empty_results(trained):
+    assert trained.score_samples(make_clips()[:0]).shape == (0,)
+
+
+# --- searches and saving
+
+
+def test_grid_search_by_roc_auc_over_the_bottleneck():
+    """Without machine IDs, from recordings."""
+    clips = make_machine_sounds(
+        "fan",
+        n_machines=1,
+        n_train=8,
+        n_test_normal=4,
+        n_test_anomalous=6,
+        duration=4.0,
+        random_state=0,
+    ).drop(columns="machine_id")
+    folds = StratifiedKFold(2, shuffle=True, random_state=0)
+    search = GridSearchCV(
+        make_pipeline(LogMelSegmenter(n_mels=32), make_detector(batch_size=32)),
+        {"autoencoderdetector__n_bottleneck": [4, 8]},
+        scoring="roc_auc",
+        cv=folds,
+        error_score="raise",
+    ).fit(clips, clips["label"])
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert np.isfinite(search.score_samples(clips)).all()
+
+
+def test_a_detector_loaded_in_a_new_process_scores_the_same_to_the_bit(
+    trained, tmp_path
+):
+    X = make_clips(seed=1)
+    joblib.dump((trained, X), tmp_path / "model.joblib")
+    script = (
+        "import joblib, numpy, sys, torch\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+        "detector, X = joblib.load(sys.argv[1])\n"
+        "numpy.save(sys.argv[2], detector.score_samples(X))\n"
+    )
+    paths = [str(tmp_path / "model.joblib"), str(tmp_path / "scores.npy")]
+    subprocess.run([sys.executable, "-c", script, *paths], check=True)
+    np.testing.assert_array_equal(np.load(paths[1]), trained.score_samples(X))
+    loaded = joblib.load(paths[0])[0]
+    pd.testing.assert_frame_equal(loaded.history_, trained.history_)
+
+
+def test_a_fitted_detector_pickles_without_its_training_data(tmp_path):
+    sizes = []
+    for n_clips in (4, 64):
+        path = tmp_path / f"{n_clips}.joblib"
+        joblib.dump(make_detector(max_epochs=1).fit(make_clips(n_clips)), path)
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < sizes[0] + 1000
+
+
+def test_only_the_net_holds_tensors(trained):
+    others = {name: v for name, v in vars(trained).items() if name != "net_"}
+    assert not any(isinstance(v, torch.Tensor | nn.Module) for v in others.values())
+
+
+# --- errors
+
+
+def test_anything_but_spectrograms_is_refused_with_the_remedy(trained):
+    for method in (make_detector().fit, trained.score_samples):
+        with pytest.raises(TypeError, match=r"got ndarray: put LogMelSegmenter\(\)"):
+            method(np.zeros((4, 100)))
+
+
+def test_clips_shorter_than_a_window_are_refused(trained):
+    log_mels = [np.zeros((N_MELS, n)) for n in (9, 4, 5)]
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    for method in (make_detector().fit, trained.score_samples):
+        with pytest.raises(ValueError, match="clips 1 have fewer frames than n_frames"):
+            method(X)
+
+
+def test_a_single_window_is_too_few():
+    X = ClipSpectrograms.from_arrays(np.zeros((1, N_MELS, 5)), segment_frames=None)
+    with pytest.raises(ValueError, match="X holds 1 window of n_frames=5.*add normal"):
+        make_detector().fit(X)
+
+
+@pytest.mark.parametrize("n_frames", [6, 7, 8, 9, 10])
+def test_a_few_windows_in_the_smallest_batches_can_be_trained_on(n_frames):
+    log_mels = np.random.default_rng(0).normal(size=(1, N_MELS, n_frames))
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    detector = make_detector(batch_size=3, max_epochs=1).fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+def test_frames_made_otherwise_are_refused(trained):
+    X = make_clips()
+    half = ClipSpectrograms(X.frames[:, :8], X.starts, X.stops, segment_frames=16)
+    with pytest.raises(ValueError, match="n_mels=8.*fitted on n_mels=16"):
+        trained.score_samples(half)
+
+
+def test_an_unfitted_detector_says_so():
+    for method in ("score_samples", "predict", "anomaly_score"):
+        with pytest.raises(NotFittedError):
+            getattr(make_detector(), method)(make_clips())
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        {"n_frames": 0},
+        {"n_hidden": 0},
+        {"n_bottleneck": 2.5},
+        {"lr": 0},
+        {"batch_size": 2},
+        {"max_epochs": 0},
+        {"contamination": 0.6},
+    ],
+)
+def test_parameters_out_of_range_are_refused_at_fit(parameter):
+    with pytest.raises(ValueError, match=f"The '{next(iter(parameter))}' parameter"):
+        make_detector(**parameter).fit(make_clips())
+
+
+def test_verbose_prints_an_epoch_a_line(capsys):
+    make_detector(verbose=1, max_epochs=2).fit(make_clips())
+    assert "train_loss" in capsys.readouterr().out
+    make_detector(max_epochs=2).fit(make_clips())
+    assert capsys.readouterr().out == ""
+
+
+def test_ctrl_c_leaves_a_detector_unfitted(monkeypatch):
+    def interrupt(self, log_mel):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DenseAutoencoder, "forward", interrupt)
+    detector = make_detector()
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(make_clips())
+    assert not hasattr(detector, "net_")
+
+
+def test_scikit_learn_checks_that_take_no_table():
+    """The others give 2-D arrays, which are no clips, so the tag excludes them."""
+    with pytest.warns(SkipTestWarning):
+        checks = list(estimator_checks_generator(make_detector()))
+    assert len(checks) == 1
+    for estimator, check in checks:
+        check(estimator)
+
+
+def test_a_trained_model_finds_anomalous_sounds():
+    clips = make_machine_sounds(
+        "fan",
+        n_machines=1,
+        n_train=16,
+        n_test_normal=8,
+        n_test_anomalous=8,
+        duration=4.0,
+        random_state=0,
+    )
+    train = clips[clips["split"] == "train"]
+    test = clips[clips["split"] == "test"]
+    detector = make_detector(max_epochs=20, lr=1e-3)
+    pipe = make_pipeline(LogMelSegmenter(), detector).fit(train)
+    assert roc_auc_score(test["label"], pipe.score_samples(test)) > 0.6

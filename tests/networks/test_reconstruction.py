@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sklearn_asd import ClipSpectrograms
+from sklearn_asd.networks import DenseAutoencoder
+from sklearn_asd.networks.reconstruction import (
+    make_autoencoder_net,
+    reconstruction_errors,
+)
+from sklearn_asd.networks.training import fit_net
+from sklearn_asd.networks.windows import WindowDataset
+
+PARAMETERS = {
+    "n_mels": 4,
+    "n_frames": 3,
+    "n_hidden": 16,
+    "n_bottleneck": 2,
+    "n_windows": 80,
+    "lr": 1e-2,
+    "batch_size": 20,
+    "max_epochs": 3,
+    "device": "cpu",
+    "verbose": 0,
+}
+
+
+class FixedNet:
+    """Stands in for a trained skorch net."""
+
+    device = "cpu"
+
+    def __init__(self, module):
+        self.module_ = module
+
+
+class Identity(nn.Module):
+    def forward(self, log_mel):
+        return log_mel
+
+
+class Silence(nn.Module):
+    def forward(self, log_mel):
+        return torch.zeros_like(log_mel)
+
+
+def clips_of(*log_mels, n_frames=2):
+    return ClipSpectrograms.from_arrays(log_mels, segment_frames=None).resegment(
+        n_frames, 1
+    )
+
+
+@pytest.fixture
+def spectrograms():
+    """8 clips of 12 frames whose 4 bands rise and fall together: 80 windows of 3."""
+    level = np.random.default_rng(0).normal(size=(8, 1, 12)) * 10 - 40
+    log_mels = level + np.array([0, 1, 2, 3])[:, None]
+    return clips_of(*log_mels, n_frames=3)
+
+
+def test_layers_are_the_baselines():
+    network = DenseAutoencoder()
+    shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
+    wide = [(128, 128)] * 3
+    assert shapes == [(128, 640), *wide, (8, 128), (128, 8), *wide, (640, 128)]
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU"] * 9 + ["Linear"]
+
+
+def test_training_is_adam_on_the_mean_squared_error():
+    net = make_autoencoder_net(**PARAMETERS)
+    assert net.optimizer is torch.optim.Adam
+    assert net.criterion is nn.MSELoss
+
+
+def test_a_reconstruction_keeps_the_place_of_each_band_and_frame():
+    """With layers that pass everything on, the output is the input."""
+    network = DenseAutoencoder(n_mels=4, n_frames=3)
+    network.layers = Identity()
+    log_mel = torch.arange(24.0).reshape(2, 4, 3)
+    torch.testing.assert_close(network(log_mel), log_mel)
+
+
+def test_nothing_lost_is_no_error(spectrograms):
+    errors = reconstruction_errors(FixedNet(Identity()), spectrograms, 3)
+    np.testing.assert_array_equal(errors, np.zeros(8))
+
+
+def test_the_error_is_the_mean_square_over_all_windows_by_hand():
+    """Of a silent reconstruction: frames inside a clip lie in two windows of two."""
+    X = clips_of([[1.0, 2.0, 3.0]], [[4.0, 0.0]], [[9.0]])
+    errors = reconstruction_errors(FixedNet(Silence()), X, 2)
+    np.testing.assert_allclose(errors, [(1 + 4 + 4 + 9) / 4, 16 / 2, np.nan])
+    assert errors.dtype == np.float64
+
+
+def test_a_clip_longer_than_a_batch_counts_as_a_whole():
+    log_mel = np.arange(3000.0)[None] / 1000
+    X = clips_of(log_mel, n_frames=1)
+    errors = reconstruction_errors(FixedNet(Silence()), X, 1)
+    np.testing.assert_allclose(errors, [np.mean(log_mel**2)], rtol=1e-6)
+
+
+def test_training_learns_levels_in_decibels(spectrograms):
+    net = make_autoencoder_net(**PARAMETERS | {"max_epochs": 200})
+    dataset = WindowDataset(spectrograms, spectrograms.windows())
+    history, centers = fit_net(net, dataset, seed=0)
+    assert centers is None
+    assert history["train_loss"].iloc[0] > 1000
+    assert history["train_loss"].iloc[-1] < 50
+    assert reconstruction_errors(net, spectrograms, 3).mean() < 50
+
+
+def test_windows_without_classes_are_their_own_target(spectrograms):
+    dataset = WindowDataset(spectrograms, spectrograms.windows())
+    log_mel, target = dataset.__getitems__([0, 10])
+    assert log_mel is target
+    np.testing.assert_array_equal(log_mel[1], spectrograms.log_mel(1)[:, :3])
+
+
+def test_training_copies_a_batch_of_windows_at_a_time(spectrograms):
+    dataset = WindowDataset(spectrograms, spectrograms.windows())
+    assert dataset.frames is spectrograms.frames
+    owned = [v for v in vars(dataset).values() if isinstance(v, np.ndarray)]
+    assert all(v is spectrograms.frames or v.shape == (80,) for v in owned)
+
+
+def test_a_loss_that_diverges_is_an_error_with_the_remedy(spectrograms):
+    net = make_autoencoder_net(**PARAMETERS | {"lr": 1e30})
+    dataset = WindowDataset(spectrograms, spectrograms.windows())
+    with pytest.raises(ValueError, match=r"loss is (nan|inf) after epoch 3: lower lr$"):
+        fit_net(net, dataset, seed=0)
