@@ -20,6 +20,7 @@ from sklearn_asd.features import (
     LogMelSegmenter,
     SpectrumStatistics,
 )
+from sklearn_asd.mahalanobis import MahalanobisDetector
 from sklearn_asd.per_machine import PerMachine
 from sklearn_asd.thresholds import ThresholdTuner
 
@@ -36,6 +37,7 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "IDConfidenceDetector",
     "LogMelSegmenter",
+    "MahalanobisDetector",
     "MissingClipError",
     "PerMachine",
     "SpectrumStatistics",

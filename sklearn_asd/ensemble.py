@@ -140,8 +140,8 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
     ...     ("neighbors", LocalOutlierFactor(novelty=True))]).fit(X)
     >>> ensemble.predict([[0, 0], [5, 5]])  # +1 is normal
     array([ 1, -1])
-    >>> ensemble.anomaly_probability([[0, 0], [5, 5]]).round(2)
-    array([0.53, 1.  ])
+    >>> ensemble.anomaly_probability([[0, 0], [5, 5]]).round(1)
+    array([0.5, 1. ])
     """
 
     _parameter_constraints: dict = {

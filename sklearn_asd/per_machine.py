@@ -43,8 +43,9 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         Of this library, of scikit-learn or of PyOD; cloned for each machine.
 
     n_jobs : int or None, default=None
-        Number of machines fitted or scored at once. None is 1 unless in a
-        :obj:`joblib.parallel_config` context; -1 is all cores.
+        Machines fitted or scored in parallel, on joblib's threads or the backend in
+        force (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is
+        all cores.
 
     Attributes
     ----------
@@ -62,7 +63,7 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
-        LocalOutlierFactor has.
+        :class:`MahalanobisDetector` has.
 
     See Also
     --------
@@ -80,8 +81,8 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     estimator; recordings are then read once, too.
 
     With a fixed `random_state` in the estimator the result does not depend on
-    `n_jobs`. Fits of networks wait for each other in threads, so that only processes,
-    which are joblib's default, make them faster.
+    `n_jobs`. Fits of networks wait for each other in threads, which use all cores for
+    each.
 
     Examples
     --------
@@ -149,7 +150,7 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
                 "X holds no usable normal clip: y is -1 for all, or none could be read"
             )
         rows = dict(_group(labels, normal))
-        fitted = Parallel(n_jobs=self.n_jobs)(
+        fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine))
             for of_machine in rows.values()
         )
@@ -239,7 +240,7 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         labels = known_labels(X, "to choose the detector that scores a clip")
         refuse_unseen(labels, self.classes_)
         rows = dict(_group(labels, _usable_rows(X)))
-        by_machine = Parallel(n_jobs=self.n_jobs)(
+        by_machine = Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(anomaly_scores)(self.estimators_[label], _take(X, of_machine))
             for label, of_machine in rows.items()
         )

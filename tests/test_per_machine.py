@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from sklearn_asd import ClipSpectrograms, LogMelSegmenter
+from sklearn_asd import ClipSpectrograms, LogMelSegmenter, MahalanobisDetector
 from sklearn_asd.audio import Clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import AutoencoderDetector
@@ -165,22 +165,22 @@ def test_honest_training_scores_of_all_machines_are_put_together():
     X, y = make_clips(), np.ones(60, dtype=int)
     y[:2] = -1
     X.stops[3] = X.starts[3]
-    factor = LocalOutlierFactor(n_neighbors=3, novelty=True)
-    detector = PerMachine(make_pipeline(SpectrumStatistics(), factor)).fit(X, y)
+    distance = MahalanobisDetector(n_folds=3)
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), distance)).fit(X, y)
     scores = detector.training_score_samples_
     assert np.flatnonzero(np.isnan(scores)).tolist() == [0, 1, 3]
     trained_on = ~np.isnan(scores)
     for machine, estimator in detector.estimators_.items():
         rows = np.flatnonzero(trained_on & (X.machine_id == machine))
         np.testing.assert_array_equal(
-            scores[rows], estimator[-1].negative_outlier_factor_
+            scores[rows], estimator[-1].training_score_samples_
         )
 
 
 def test_without_honest_scores_there_are_none_also_after_another_fit():
     X = make_clips()
-    factor = LocalOutlierFactor(n_neighbors=3, novelty=True)
-    detector = PerMachine(make_pipeline(SpectrumStatistics(), factor)).fit(X)
+    distance = MahalanobisDetector(n_folds=3)
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), distance)).fit(X)
     assert hasattr(detector, "training_score_samples_")
     detector.set_params(estimator=Level()).fit(X)
     assert not hasattr(detector, "training_score_samples_")
@@ -355,7 +355,7 @@ def test_missing_machine_ids_are_refused_with_the_remedy():
     detector = PerMachine(Level()).fit(X)
     X.machine_id[[2, 5]] = None
     with pytest.raises(
-        ValueError, match="missing for clips 2, 5, and is needed to fit"
+        ValueError, match="missing for clips 2, 5 of those used, and is needed to fit"
     ):
         PerMachine(Level()).fit(X)
     X.machine_id = None

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+from sklearn.utils.estimator_checks import (
+    estimator_checks_generator,
+    parametrize_with_checks,
+)
+
+from sklearn_asd import MahalanobisDetector
+
+HONEST = (
+    "the threshold is a percentile of the scores of rows left out, not of the rows "
+    "that the covariance was estimated from"
+)
+EXPECTED_FAILURES = {
+    "check_outliers_train": HONEST,
+    "check_outliers_fit_predict": HONEST,
+}
+
+
+@parametrize_with_checks(
+    [MahalanobisDetector()], expected_failed_checks=lambda _: EXPECTED_FAILURES
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_the_checks_are_not_skipped_as_a_whole():
+    assert len(list(estimator_checks_generator(MahalanobisDetector()))) >= 40
+
+
+def test_scores_are_distances_worked_by_hand(monkeypatch):
+    """With the covariance that is 4 and 1 along the axes, around (1, 2)."""
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    detector = MahalanobisDetector().fit(X)
+    detector.covariance_.location_ = np.array([1.0, 2.0])
+    detector.covariance_.precision_ = np.diag([1 / 4, 1.0])
+    new = [[1, 2], [5, 2], [1, 5], [3, 3]]
+    np.testing.assert_allclose(
+        detector.score_samples(new), [0, -2, -3, -np.sqrt(2)], atol=1e-12
+    )
+    np.testing.assert_array_equal(
+        detector.decision_function(new), detector.score_samples(new) - detector.offset_
+    )
+
+
+def test_training_rows_are_scored_by_other_folds(rng):
+    X = rng.normal(size=(6, 2))
+    scores = MahalanobisDetector(n_folds=6).fit(X).training_score_samples_
+    for row in range(6):
+        others = LedoitWolf().fit(np.delete(X, row, axis=0))
+        expected = -np.sqrt(others.mahalanobis(X[[row]]))
+        np.testing.assert_allclose(scores[[row]], expected)
+
+
+@pytest.mark.parametrize("contamination", [0.05, 0.2])
+def test_the_threshold_holds_on_unseen_rows_with_more_columns_than_rows(
+    rng, contamination
+):
+    detector = MahalanobisDetector(contamination=contamination)
+    detector.fit(rng.normal(size=(150, 200)))
+    false_alarms = (detector.predict(rng.normal(size=(1000, 200))) == -1).mean()
+    assert contamination / 3 < false_alarms < 2 * contamination
+    training = detector.score_samples(rng.normal(size=(150, 200)))
+    assert training.max() < 0
+
+
+def test_three_rows_are_enough_for_folds():
+    detector = MahalanobisDetector().fit([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert np.isfinite(detector.training_score_samples_).all()
