@@ -28,6 +28,17 @@ class SharedFits:
         self._fits: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
 
+    @classmethod
+    def active(cls) -> SharedFits:
+        """Those of an ensemble around this one, or new ones.
+
+        Returns
+        -------
+        shared : SharedFits
+            To run members with.
+        """
+        return _ACTIVE.get() or cls()
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function whose trainings are shared, in whatever thread this is.
 

@@ -206,7 +206,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         X, normal = self._check_training_clips(X, y)
         X = _safe_indexing(X, np.flatnonzero(normal))
         groups = self._groups(X)
-        shared = SharedFits()  # also between the members and their folds
+        shared = SharedFits.active()  # an ensemble may be a member of another
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(
                 delayed(shared.run)(_fit, member, X) for member in members
