@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow bench bench-accuracy lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -23,6 +23,10 @@ test-slow: .venv/.test
 ## Time the views of clips against librosa, and measure their memory.
 bench: .venv/.demo
 	$(BIN)/python benchmarks/bench_views.py
+
+## Compare all detectors on real recordings: DATA=<folder>, as CONTRIBUTING.md says.
+bench-accuracy: .venv/.bench
+	$(BIN)/python benchmarks/real_clips.py "$(DATA)"
 
 ## Check style, docstrings and types.
 lint: .venv/.dev
@@ -44,6 +48,10 @@ clean:
 
 .venv/.test: .venv/.python $(SET_UP)
 	$(INSTALL) -e ".[test]"
+	touch $@
+
+.venv/.bench: .venv/.python $(SET_UP)
+	$(INSTALL) -e ".[bench]"
 	touch $@
 
 .venv/.dev: .venv/.python $(SET_UP)

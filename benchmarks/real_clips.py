@@ -3,10 +3,10 @@
     python benchmarks/real_clips.py FOLDER [--sets ...] [--seeds 3] [--systems ...]
 
 FOLDER holds any of `toycar2020_logmel/clips.npz` (log-mels of DCASE 2020 ToyCar),
-`toycar2023/` and `valve2023/` (recordings of DCASE 2023). Each system has the same
-settings for every set and machine: the paper's, or those named in `systems_for`. Nothing
-is chosen by looking at test anomalies. Writes results as they come, so that a run that
-was stopped goes on, and at the end a table for each set.
+`toycar2023/` and `valve2023/` (recordings of DCASE 2023, with the attribute `car` or
+`pat` for the machine ID). A system has the same settings for every set and machine,
+which stand in `systems_for`. Writes results as they come, so that a run that was stopped
+goes on, and at the end a table for each set.
 """
 
 import argparse

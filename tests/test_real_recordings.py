@@ -2,21 +2,24 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     AugmentConfidenceDetector,
+    AutoencoderDetector,
     ClipSpectrograms,
     IDConfidenceDetector,
     LogMelSegmenter,
+    MahalanobisDetector,
+    PerMachine,
+    SpectrumStatistics,
+    ThresholdTuner,
     load_clips,
 )
-from sklearn_asd.detectors import AutoencoderDetector
-from sklearn_asd.features import SpectrumStatistics
 from sklearn_asd.metrics import auc_table
-from sklearn_asd.per_machine import PerMachine
 
 
 def make_id_pipeline(segment_duration, **parameters):
@@ -152,3 +155,27 @@ def test_the_baseline_finds_anomalous_toy_cars(toycar, per_machine):
     if per_machine:
         detector = PerMachine(detector)
     assert mean_auc(detector, toycar) > 0.78
+
+
+def test_the_promised_false_alarms_hold_on_normal_toy_cars(recordings):
+    """20 random splits of the normal clips: 800 to fit and to tune, 200 to test."""
+    with np.load(recordings("toycar2020_logmel") / "clips.npz") as archive:
+        normal = archive["label"] == 1
+        log_mel, ids = archive["log_mel"][normal], archive["machine_id"][normal]
+    X = ClipSpectrograms.from_arrays(log_mel, machine_id=ids)
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    rates, within = [], []
+    splits = StratifiedShuffleSplit(20, test_size=200, random_state=0).split(ids, ids)
+    for seed, (train, test) in enumerate(splits):
+        tuner = ThresholdTuner(
+            detector, false_alarm_rate=0.05, validation_fraction=0.25, random_state=seed
+        ).fit(X[train])
+        low, high = tuner.false_alarm_interval(len(test), level=0.95)
+        rates.append((tuner.predict(X[test]) == -1).mean())
+        within.append(low <= rates[-1] <= high)
+    print(
+        f"mean {np.mean(rates):.3f} +- {np.std(rates):.3f}, {sum(within)} of 20 within"
+    )
+    # Splits of the same clips are not independent; at 95 % each, 17 is next to certain.
+    assert sum(within) >= 17
+    assert np.mean(rates) < 0.07
