@@ -5,8 +5,8 @@
 FOLDER holds any of `toycar2020_logmel/clips.npz` (log-mels of DCASE 2020 ToyCar),
 `toycar2023/` and `valve2023/` (recordings of DCASE 2023, with the attribute `car` or
 `pat` for the machine ID). A system has the same settings for every set and machine,
-which stand in `systems_for`. Writes results as they come, so that a run that was stopped
-goes on, and at the end a table for each set.
+which stand in `systems_for`. Writes results as they come, so that a run that was
+stopped goes on, and at the end a table for each set.
 """
 
 import argparse
@@ -122,7 +122,11 @@ def systems_for(seed, with_views, epochs=None):
     autoencoder = AutoencoderDetector(
         batch_size=128, max_epochs=epochs or 40, random_state=seed
     )
-    near = EmbeddingNeighborDetector(angular)
+    # The same network from three starts: neighbours differ from one to the next.
+    near, second, third = (
+        EmbeddingNeighborDetector(clone_with(angular, random_state=seed + start))
+        for start in (0, 100, 200)
+    )
     spectrum = of_spectra(MahalanobisDetector())
     systems = {
         "ID confidence, pvmilk20, lambda 0": identify(),
@@ -144,12 +148,15 @@ def systems_for(seed, with_views, epochs=None):
         "Gamma ensemble: ArcFace neighbours, Mahalanobis": GammaProbabilityEnsemble(
             [("near", near), ("spectrum", spectrum)]
         ),
-        "Gamma ensemble: both neighbours, Mahalanobis": GammaProbabilityEnsemble(
-            [
-                ("softmax", EmbeddingNeighborDetector(embedder)),
-                ("near", near),
-                ("spectrum", spectrum),
-            ]
+        "Gamma ensemble: three ArcFace neighbours, Mahalanobis": (
+            GammaProbabilityEnsemble(
+                [
+                    ("near", near),
+                    ("second", second),
+                    ("third", third),
+                    ("spectrum", spectrum),
+                ]
+            )
         ),
     }
     forest = make_pyod_forest(seed)
