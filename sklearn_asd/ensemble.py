@@ -20,7 +20,11 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_asd._gamma import GammaScale
-from sklearn_asd._members import anomaly_scores, honest_training_scores
+from sklearn_asd._members import (
+    anomaly_scores,
+    check_scores_clips,
+    honest_training_scores,
+)
 from sklearn_asd._parameters import (
     HasMethods,
     Interval,
@@ -371,6 +375,8 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         kept = [(name, one) for name, one in self.estimators if one != "drop"]
         if not kept:
             raise ValueError('all members are "drop"; at least one is needed')
+        for _, member in kept:
+            check_scores_clips(member)
         return [name for name, _ in kept], [member for _, member in kept]
 
     def _check_training_clips(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:

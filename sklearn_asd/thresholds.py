@@ -24,7 +24,7 @@ from sklearn.utils import (
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._gamma import GammaScale
-from sklearn_asd._members import anomaly_scores
+from sklearn_asd._members import anomaly_scores, check_scores_clips
 from sklearn_asd._parameters import (
     HasMethods,
     Interval,
@@ -221,6 +221,7 @@ class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             If y holds anything but +1 and -1, or clips are missing that the policy
             needs.
         """
+        check_scores_clips(self.detector)
         X, normal = self._check_clips(X, y)
         train, validation = self._split(X, normal)
         # Before the detector is fitted, which may take hours, and after: clips that

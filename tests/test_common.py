@@ -1,12 +1,18 @@
 """scikit-learn's own checks, and the reasons for those that do not apply."""
 
 import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
     parametrize_with_checks,
 )
 
-from sklearn_asd import AugmentationExpander, LogMelSegmenter
+from sklearn_asd import (
+    AugmentationExpander,
+    GammaProbabilityEnsemble,
+    LogMelSegmenter,
+)
 
 TIME_AXIS = (
     "a column of a waveform is a moment, not a feature: clips of any length may follow"
@@ -31,11 +37,22 @@ EXPECTED_FAILURES = {
 }
 
 # Whole clips, since the checks' waveforms have a handful of samples.
-ESTIMATORS = [AugmentationExpander(), LogMelSegmenter(segment_duration=None)]
+ESTIMATORS = [
+    AugmentationExpander(),
+    LogMelSegmenter(segment_duration=None),
+    GammaProbabilityEnsemble(
+        [
+            ("forest", IsolationForest(n_estimators=20, random_state=0)),
+            ("factor", LocalOutlierFactor(novelty=True)),
+        ]
+    ),
+]
 
 
+# The checks' y are class labels, which only scikit-learn's detectors take in silence.
+@pytest.mark.filterwarnings("ignore:y is ignored:UserWarning")
 @parametrize_with_checks(
-    ESTIMATORS, expected_failed_checks=lambda e: EXPECTED_FAILURES[type(e)]
+    ESTIMATORS, expected_failed_checks=lambda e: EXPECTED_FAILURES.get(type(e), {})
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -2,6 +2,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from pyod.models.iforest import IForest
 from scipy.stats import gamma
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
@@ -222,6 +223,19 @@ def test_negative_scores_are_shifted(rng):
     assert far > ensemble.anomaly_probability(X).max()
 
 
+def test_a_pyod_detector_is_a_member_like_any_other(rng):
+    """PyOD's scores are high for anomalies, scikit-learn's are low."""
+    X = rng.normal(size=(100, 2))
+    forests = [("pyod", IForest(random_state=0)), ("ours", IsolationForest())]
+    ensemble = GammaProbabilityEnsemble(forests).fit(X)
+    scores = ensemble.member_scores(np.array([[0.0, 0.0], [6.0, 6.0]]))
+    assert (scores.loc[1] > scores.loc[0]).all()
+    behind = GammaProbabilityEnsemble(
+        [("pyod", make_pipeline(StandardScaler(), IForest(random_state=0)))]
+    ).fit(X)
+    assert behind.predict([[0.0, 0.0], [6.0, 6.0]]).tolist() == [1, -1]
+
+
 # -- as an estimator -------------------------------------------------------------
 
 
@@ -291,6 +305,12 @@ def test_saved_and_loaded_it_scores_the_same(normal, tmp_path):
 )
 def test_wrong_members_are_refused(normal, members, message):
     with pytest.raises(ValueError, match=message):
+        GammaProbabilityEnsemble(members).fit(normal)
+
+
+def test_members_that_cannot_score_are_refused_before_any_is_fitted(normal):
+    members = [("fine", Column()), ("factor", LocalOutlierFactor())]
+    with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
         GammaProbabilityEnsemble(members).fit(normal)
 
 
