@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 __all__ = [
     "anomaly_scores",
     "check_scores_clips",
+    "decisions",
     "final_step",
     "honest_training_scores",
     "own_offset",
@@ -88,6 +89,29 @@ def check_scores_clips(estimator: Any) -> None:
         "decision_function, so it cannot score clips: use an outlier detector "
         "(LocalOutlierFactor needs novelty=True)"
     )
+
+
+def decisions(estimator: Any, X: Any) -> np.ndarray:
+    """Score clips relative to the threshold of a fitted detector.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted outlier detector with `decision_function`, or a Pipeline that ends in
+        one.
+
+    X : any
+        What the detector takes.
+
+    Returns
+    -------
+    decisions : ndarray of shape (n_clips,), float64
+        Negative for anomalous clips. PyOD's `decision_function` has no threshold in it
+        and the other sign, and is brought to this form.
+    """
+    values = np.asarray(estimator.decision_function(X), dtype=np.float64)
+    detector = final_step(estimator)
+    return detector.threshold_ - values if _is_pyod(detector) else values
 
 
 def own_offset(estimator: Any, X: Any) -> float:

@@ -12,6 +12,7 @@ from sklearn.svm import OneClassSVM
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
+    decisions,
     final_step,
     honest_training_scores,
     own_offset,
@@ -53,7 +54,10 @@ def test_pyods_scores_keep_their_sign(X):
     class Own(Base):
         __module__ = "user"
 
-    np.testing.assert_array_equal(anomaly_scores(Own(), X), X[:, 0])
+    detector = Own()
+    np.testing.assert_array_equal(anomaly_scores(detector, X), X[:, 0])
+    detector.threshold_ = 0.5
+    np.testing.assert_array_equal(decisions(detector, X), 0.5 - X[:, 0])
 
 
 def test_what_cannot_score_is_refused_with_the_remedy(X):
@@ -80,9 +84,10 @@ def test_what_cannot_score_is_refused_with_the_remedy(X):
 def test_the_own_threshold_makes_decisions_of_scores(X, detector):
     for estimator in (detector, make_pipeline(StandardScaler(), detector)):
         estimator.fit(X)
-        decisions = -anomaly_scores(estimator, X) - own_offset(estimator, X[:1])
-        np.testing.assert_allclose(
-            decisions, estimator.decision_function(X), atol=1e-12
+        relative = -anomaly_scores(estimator, X) - own_offset(estimator, X[:1])
+        np.testing.assert_allclose(relative, estimator.decision_function(X), atol=1e-12)
+        np.testing.assert_array_equal(
+            decisions(estimator, X), estimator.decision_function(X)
         )
 
 

@@ -1,0 +1,241 @@
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sklearn_asd import (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
+    AutoencoderDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+)
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.only_machine_types import OnlyMachineTypes
+from sklearn_asd.presets import make_paper_system, training_types
+
+MIMII = ("fan", "pump", "slider", "valve")
+ALL = ("ToyCar", "ToyConveyor", *MIMII)
+
+# Type, training data, network, seconds of a segment, lambda_c and batch size.
+TABLE_2 = [
+    ("ToyCar", ("ToyCar", "ToyConveyor"), "pvmilk20", 3.072, 0.1, 384),
+    ("ToyConveyor", ("ToyConveyor",), "pvmilk20", 3.072, 0.2, 384),
+    ("fan", MIMII, "pvmilk20", 3.072, 0.1, 384),
+    ("pump", ALL, "pvmilk20", None, 0.0075, 384),
+    ("slider", MIMII, "pvmilk20", 3.072, 0.1, 384),
+    ("valve", ALL, "inouet18", None, 0.15, 256),
+]
+
+
+def check_id_system(built, types, network, duration, weight, batch_size):
+    assert isinstance(built, OnlyMachineTypes)
+    assert built.machine_types == types
+    segment, detect = (step for _, step in built.estimator.steps)
+    assert isinstance(segment, LogMelSegmenter)
+    assert segment.segment_duration == duration
+    assert segment.segment_hop == 1.536
+    assert isinstance(detect, IDConfidenceDetector)
+    assert detect.network == network
+    assert detect.center_loss_weight == weight
+    assert detect.batch_size == batch_size
+    assert (detect.lr, detect.center_lr, detect.weight_decay) == (1e-3, 0.5, 0)
+    assert detect.confidence == "id"
+    assert detect.validation_fraction > 0  # by which the epoch is chosen
+
+
+def check_augment_system(built, machine_type):
+    assert isinstance(built, OnlyMachineTypes)
+    assert built.machine_types == (machine_type,)
+    expand, segment, detect = (step for _, step in built.estimator.steps)
+    assert isinstance(expand, AugmentationExpander)
+    assert expand.pitch_steps == (-0.1, 0, 0.1)
+    assert expand.stretch_rates == (0.9, 1.0, 1.1)
+    assert (segment.segment_duration, segment.segment_hop) == (3.072, 1.536)
+    assert isinstance(detect, AugmentConfidenceDetector)
+    assert (detect.network, detect.center_loss_weight) == ("inouet18", 0.005)
+    assert (detect.batch_size, detect.max_epochs) == (300, 100)
+    assert (detect.lr, detect.center_lr, detect.weight_decay) == (1e-3, 0.5, 1e-3)
+
+
+@pytest.mark.parametrize("row", TABLE_2, ids=lambda row: row[0])
+def test_the_id_system_has_the_values_of_table_2(row):
+    machine_type, *values = row
+    check_id_system(make_paper_system(machine_type, "iii"), *values)
+
+
+@pytest.mark.parametrize("machine_type", ALL)
+def test_the_augmentation_system_is_the_same_for_all_types(machine_type):
+    check_augment_system(make_paper_system(machine_type, "iv"), machine_type)
+
+
+@pytest.mark.parametrize("row", TABLE_2, ids=lambda row: row[0])
+@pytest.mark.parametrize(("system", "scaling"), [("i", None), ("ii", "gamma")])
+def test_the_ensembles_combine_the_two(row, system, scaling):
+    machine_type, *values = row
+    ensemble = make_paper_system(machine_type, system)
+    assert isinstance(ensemble, GammaProbabilityEnsemble)
+    assert (ensemble.scaling, ensemble.aggregation) == (scaling, "probability")
+    assert ensemble.group_by is None  # the paper's MI
+    members = dict(ensemble.estimators)
+    assert list(members) == ["id", "augment"]
+    check_id_system(members["id"], *values)
+    check_augment_system(members["augment"], machine_type)
+
+
+@pytest.mark.parametrize("machine_type", ALL)
+def test_the_baseline_is_the_autoencoder_of_the_type(machine_type):
+    built = make_paper_system(machine_type, "baseline")
+    assert built.machine_types == (machine_type,)
+    detect = built.estimator[-1]
+    assert isinstance(detect, AutoencoderDetector)
+    assert (detect.n_frames, detect.n_hidden, detect.n_bottleneck) == (5, 128, 8)
+    assert (detect.batch_size, detect.max_epochs, detect.lr) == (512, 100, 1e-3)
+
+
+@pytest.mark.parametrize("row", TABLE_2, ids=lambda row: row[0])
+def test_training_types_are_those_of_table_2_or_the_type_itself(row):
+    machine_type, types, *_ = row
+    for system in ("i", "ii", "iii"):
+        assert training_types(machine_type, system) == types
+    for system in ("iv", "baseline"):
+        assert training_types(machine_type, system) == (machine_type,)
+
+
+# -- parameters set otherwise ----------------------------------------------------
+
+
+def test_an_override_reaches_every_part_that_has_it():
+    built = make_paper_system(
+        "pump",
+        "ii",
+        max_epochs=5,
+        random_state=3,
+        n_jobs=2,
+        verbose=1,
+        cache_dir="frames",
+        on_bad_clip="nan",
+        pitch_steps=(0, 1),
+        aggregation="mean",
+    )
+    parameters = built.get_params()
+    assert (built.n_jobs, built.aggregation) == (2, "mean")
+    assert parameters["augment__estimator__expand__pitch_steps"] == (0, 1)
+    for member in ("id", "augment"):
+        detect, segment = (
+            {
+                name.rpartition("__")[2]: value
+                for name, value in parameters.items()
+                if name.startswith(f"{member}__estimator__{step}__")
+            }
+            for step in ("detect", "segment")
+        )
+        assert (detect["max_epochs"], detect["random_state"]) == (5, 3)
+        assert (segment["n_jobs"], segment["cache_dir"]) == (2, "frames")
+        assert segment["on_bad_clip"] == "nan"
+        assert detect["verbose"] == segment["verbose"] == 1
+    assert parameters["id__estimator__detect__center_loss_weight"] == 0.0075
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "message"),
+    [
+        ("iii", "max_epoch", "'max_epoch': did you mean 'max_epochs'"),
+        ("i", "agregation", "did you mean 'aggregation'"),
+        ("iii", "pitch_steps", "It takes those of IDConfidenceDetector, LogMelSeg"),
+        ("baseline", "center_loss_weight", "'baseline' has no parameter"),
+        ("i", "estimators", "has no parameter 'estimators'"),
+        ("iv", "machine_types", "has no parameter 'machine_types'"),
+    ],
+)
+def test_an_override_that_no_part_has_is_refused(system, name, message):
+    with pytest.raises(TypeError, match=message):
+        make_paper_system("fan", system, **{name: 1})
+
+
+@pytest.mark.parametrize("function", [make_paper_system, training_types])
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"machine_type": "Fan"}, "'Fan' is unknown: did you mean 'fan'.* ToyConv"),
+        ({"machine_type": "toycar"}, "did you mean 'ToyCar'"),
+        ({"machine_type": "fan", "system": "III"}, "did you mean 'iii'"),
+        ({"machine_type": "fan", "system": "x"}, "choose from i, ii, iii, iv, base"),
+        ({"machine_type": None}, "machine_type None is unknown"),
+        ({"machine_type": "fan", "system": ["i"]}, "system .'i'. is unknown"),
+    ],
+)
+def test_unknown_types_and_systems_are_refused_with_what_there_is(
+    function, choice, message
+):
+    with pytest.raises(ValueError, match=message):
+        function(**choice)
+
+
+# -- fitted ----------------------------------------------------------------------
+
+SMALL = {
+    "max_epochs": 1,
+    "batch_size": 16,
+    "random_state": 0,
+    "pitch_steps": (0, 2),
+    "stretch_rates": (1,),
+}
+
+
+@pytest.fixture(scope="module")
+def clips():
+    sounds = make_machine_sounds(
+        ["ToyCar", "ToyConveyor", "fan"],
+        n_machines=2,
+        n_train=3,
+        n_test_normal=1,
+        n_test_anomalous=1,
+        duration=4.0,
+        random_state=0,
+    )
+    return dict(list(sounds.groupby("split")))
+
+
+@pytest.mark.parametrize("system", ["i", "ii"])
+def test_one_fit_on_all_clips_scores_those_of_the_type(clips, system, tmp_path):
+    train, test = clips["train"], clips["test"]
+    ensemble = clone(make_paper_system("ToyCar", system, **SMALL)).fit(train)
+    members = ensemble.named_estimators_
+    assert members["id"].estimator_[-1].classes_.tolist() == [
+        "ToyCar/00",
+        "ToyCar/01",
+        "ToyConveyor/00",
+        "ToyConveyor/01",
+    ]
+    assert members["augment"].estimator_[-1].classes_.tolist() == [
+        "ToyCar/00: original",
+        "ToyCar/00: pitch +2",
+        "ToyCar/01: original",
+        "ToyCar/01: pitch +2",
+    ]
+    own = test[test["machine_type"] == "ToyCar"]
+    scores = ensemble.score_samples(own)
+    assert np.isfinite(scores).all()
+    assert set(ensemble.predict(own)) <= {1, -1}
+    rest = 1 - ensemble.member_scores(own)["scaled"]
+    np.testing.assert_allclose(np.exp(scores), rest.prod(axis=1), rtol=1e-9)
+    joblib.dump(ensemble, tmp_path / "system.joblib")
+    loaded = joblib.load(tmp_path / "system.joblib")
+    np.testing.assert_array_equal(loaded.score_samples(own), scores)
+
+
+def test_without_the_other_types_it_is_trained_after_a_warning(clips):
+    fans = clips["train"][clips["train"]["machine_type"] == "fan"]
+    system = make_paper_system("fan", "iii", max_epochs=1, batch_size=16)
+    with pytest.warns(UserWarning, match="no normal clip of pump, slider, valve"):
+        system.fit(fans)
+    assert np.isfinite(system.score_samples(fans)).all()
+
+
+def test_the_baseline_is_fitted_to_its_type_alone(clips):
+    baseline = make_paper_system("fan", "baseline", max_epochs=1, random_state=0)
+    scores = baseline.fit(clips["train"]).score_samples(clips["test"])
+    is_fan = (clips["test"]["machine_type"] == "fan").to_numpy()
+    np.testing.assert_array_equal(np.isfinite(scores), is_fan)
