@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow bench bench-accuracy lint clean
+.PHONY: demo test test-slow bench bench-accuracy bench-dcase2020 lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -27,6 +27,10 @@ bench: .venv/.demo
 ## Compare all detectors on real recordings: DATA=<folder>, as CONTRIBUTING.md says.
 bench-accuracy: .venv/.bench
 	$(BIN)/python benchmarks/real_clips.py "$(DATA)"
+
+## Compute the paper's Table 3 from a folder of DCASE 2020: DATA=<folder>.
+bench-dcase2020: .venv/.demo
+	$(BIN)/python benchmarks/dcase2020.py --data "$(DATA)"
 
 ## Check style, docstrings and types.
 lint: .venv/.dev

@@ -21,6 +21,7 @@ from sklearn_asd.features import (
     SpectrumStatistics,
 )
 from sklearn_asd.mahalanobis import MahalanobisDetector
+from sklearn_asd.only_machine_types import OnlyMachineTypes
 from sklearn_asd.per_machine import PerMachine
 from sklearn_asd.thresholds import ThresholdTuner
 
@@ -39,6 +40,7 @@ __all__ = [
     "LogMelSegmenter",
     "MahalanobisDetector",
     "MissingClipError",
+    "OnlyMachineTypes",
     "PerMachine",
     "SpectrumStatistics",
     "ThresholdTuner",
