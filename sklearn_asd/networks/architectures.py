@@ -207,6 +207,37 @@ class InoueT18(nn.Module):
         return maps
 
 
+class FittedConv2d(nn.Conv2d):
+    """Convolution that is given as many frames as its outputs cover, and no more.
+
+    torch 2.13 on a CPU with several threads computes wrong gradients, other ones each
+    time, where a stride leaves the last frames of the padded input uncovered. Cutting
+    those off changes no output.
+    """
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Convolve.
+
+        Parameters
+        ----------
+        maps : tensor of shape (batch, n_in, n_mels, n_frames)
+            Input.
+
+        Returns
+        -------
+        maps : tensor of shape (batch, n_out, n_mels, n_frames_out)
+            As of ``Conv2d``.
+        """
+        kernel, stride = self.kernel_size[1], self.stride[1]
+        padding = int(self.padding[1])
+        n_outputs = (maps.shape[-1] + 2 * padding - kernel) // stride + 1
+        covered = (n_outputs - 1) * stride + kernel
+        maps = functional.pad(maps, (padding, covered - padding - maps.shape[-1]))
+        return functional.conv2d(
+            maps, self.weight, self.bias, self.stride, (int(self.padding[0]), 0)
+        )
+
+
 def _convolve(
     n_in: int,
     n_out: int,
@@ -215,8 +246,9 @@ def _convolve(
     padding: tuple[int, int] = (0, 0),
 ) -> tuple[nn.Module, ...]:
     """Convolution over (frequency, time) with the batch norm and ReLU that follow."""
+    layer = nn.Conv2d if stride == (1, 1) else FittedConv2d
     return (
-        nn.Conv2d(n_in, n_out, kernel, stride, padding),
+        layer(n_in, n_out, kernel, stride, padding),
         nn.BatchNorm2d(n_out),
         nn.ReLU(inplace=True),
     )

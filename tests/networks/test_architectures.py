@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sklearn_asd.networks import InoueT18, PVMilk20
+from sklearn_asd.networks.architectures import FittedConv2d
 
 
 def count_parameters(network):
@@ -89,3 +90,40 @@ def test_dropout_rates_are_parameters():
     assert rates(PVMilk20(5, dropout=0.1)) == [0.1]
     assert rates(InoueT18(5)) == [0.2, 0.5]
     assert rates(InoueT18(5, dropout=(0.0, 0.3))) == [0.0, 0.3]
+
+
+@pytest.mark.parametrize("n_frames", [94, 95, 96, 97, 98, 313])
+def test_gradients_of_pvmilk20_are_the_same_with_several_threads(n_frames):
+    """Those of torch 2.13's strided convolutions are not."""
+    torch.manual_seed(0)
+    network = PVMilk20(3, dropout=0.0)
+    log_mel = 5 * torch.randn(16, 128, n_frames)
+
+    def gradient():
+        network.zero_grad()
+        logits, embedding = network(log_mel)
+        (logits.square().sum() + embedding.square().sum()).backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters()])
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = gradient()
+        torch.set_num_threads(2)
+        several = [gradient() for _ in range(6)]
+    finally:
+        torch.set_num_threads(before)
+    for one in several:
+        assert (one - expected).norm() < 1e-3 * expected.norm()
+        assert one.equal(several[0])
+
+
+@pytest.mark.parametrize("n_frames", [9, 30, 31, 32, 33, 313])
+def test_frames_that_no_output_covers_change_nothing(n_frames):
+    torch.manual_seed(0)
+    for kernel, padding in [((1, 7), (0, 2)), ((1, 5), (0, 1))]:
+        plain = torch.nn.Conv2d(3, 4, kernel, (1, 3), padding)
+        fitted = FittedConv2d(3, 4, kernel, (1, 3), padding)
+        fitted.load_state_dict(plain.state_dict())
+        maps = torch.randn(2, 3, 8, n_frames)
+        torch.testing.assert_close(fitted(maps), plain(maps))
