@@ -40,7 +40,8 @@ from sklearn_asd._shared_fits import SharedFits
 from sklearn_asd.metrics import auc_table
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = ["set", "system", "seed", "machine", "auc", "pauc", "fit_s", "score_s"]
+KEY = ["set", "system", "seed", "epochs", "n_train"]
+COLUMNS = [*KEY, "machine", "auc", "pauc", "fit_s", "score_s"]
 
 
 def main():
@@ -194,33 +195,62 @@ def make_pyod_forest(seed):
 # -- running ---------------------------------------------------------------------
 
 
+class TimedFits(SharedFits):
+    """Networks that several systems have are trained once, and counted for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = {}
+        self.saved = 0.0
+
+    def get(self, key, train):
+        if key in self.seconds:
+            self.saved += self.seconds[key]
+            return super().get(key, train)
+        started = time.perf_counter()
+        fitted = super().get(key, train)
+        self.seconds[key] = time.perf_counter() - started
+        return fitted
+
+
 def run_set(name, args, results):
     """Fit and score all systems that have no results yet."""
     if args.threads:
         torch.set_num_threads(args.threads)
     X_train, X_test, y = SETS[name](args.folder)
-    done = read_done(results)
+    epochs = args.epochs or 0  # 0 stands for those of systems_for
+    done = read_done(results, name, epochs, len(X_train))
     with_views = len(X_train.view_names) > 1
     for seed in range(args.seeds):
-        shared = SharedFits()  # networks that several systems have are trained once
+        shared = TimedFits()
         for system, detector in systems_for(seed, with_views, args.epochs).items():
             if args.systems and system not in args.systems:
                 continue
             if (name, system, seed) in done:
                 continue
-            started = time.perf_counter()
+            started, shared.saved = time.perf_counter(), 0.0
             shared.run(detector.fit, X_train)
             fitted = time.perf_counter()
             scores = detector.score_samples(X_test)
             scored = time.perf_counter()
-            seconds = [round(fitted - started, 1), round(scored - fitted, 2)]
-            save(results, [name, system, seed], auc_table(X_test, y, scores), seconds)
+            fit_s = fitted - started + shared.saved
+            seconds = [round(fit_s, 1), round(scored - fitted, 2)]
+            key = [name, system, seed, epochs, len(X_train)]
+            save(results, key, auc_table(X_test, y, scores), seconds)
 
 
-def read_done(results):
+def read_done(results, name, epochs, n_train):
+    """Systems and seeds that have results, which must be of the same settings."""
     if not results.exists():
         return set()
     frame = pd.read_csv(results)
+    frame = frame[frame["set"] == name]
+    other = frame[(frame["epochs"] != epochs) | (frame["n_train"] != n_train)]
+    if len(other):
+        raise SystemExit(
+            f"{results} has results of {name} with other epochs or clips: delete it, "
+            "or choose another --out"
+        )
     return set(zip(frame["set"], frame["system"], frame["seed"], strict=True))
 
 
@@ -236,18 +266,17 @@ def save(results, key, table, seconds):
         if new:
             writer.writerow(COLUMNS)
         writer.writerows(rows)
-    auc, pauc = rows[-1][4:6]
-    print(f"{key}: AUC {auc:.3f}, pAUC {pauc:.3f}, {seconds} s", flush=True)
+    auc, pauc = rows[-1][-4:-2]
+    print(f"{key[:3]}: AUC {auc:.3f}, pAUC {pauc:.3f}, {seconds} s", flush=True)
 
 
 def tabulate(frame):
     """Markdown: mean and standard deviation over the seeds, for each set."""
     text = []
     for name, of_set in frame.groupby("set", sort=False):
-        n_seeds = of_set["seed"].nunique()
-        text.append(f"\n## {name}\n\nMean +- standard deviation of {n_seeds} seeds.\n")
+        text.append(f"\n## {name}\n\nMean +- standard deviation over the seeds.\n")
         machines = [m for m in of_set["machine"].unique() if m != "average"]
-        head = ["system", "AUC", "pAUC", *(f"AUC {m}" for m in machines)]
+        head = ["system", "seeds", "AUC", "pAUC", *(f"{m} AUC, pAUC" for m in machines)]
         text.append("| " + " | ".join([*head, "fit, s", "score, s"]) + " |")
         text.append("|" + "---|" * (len(head) + 2))
         for system, runs in of_set.groupby("system", sort=False):
@@ -257,14 +286,18 @@ def tabulate(frame):
 
 def tabulate_system(system, runs, machines):
     average = runs[runs["machine"] == "average"]
-    cells = [system, spread(average["auc"]), spread(average["pauc"])]
-    cells += [spread(runs.loc[runs["machine"] == one, "auc"]) for one in machines]
+    cells = [system, str(len(average)), spread(average["auc"]), spread(average["pauc"])]
+    for one in machines:
+        own = runs[runs["machine"] == one]
+        cells.append(f"{own['auc'].mean():.3f}, {own['pauc'].mean():.3f}")
     cells += [f"{average['fit_s'].mean():.0f}", f"{average['score_s'].mean():.1f}"]
     return "| " + " | ".join(cells) + " |"
 
 
 def spread(values):
-    return f"{values.mean():.3f} +- {values.std(ddof=0):.3f}"
+    if len(values) == 1:
+        return f"{values.iloc[0]:.3f}"
+    return f"{values.mean():.3f} +- {values.std():.3f}"
 
 
 if __name__ == "__main__":

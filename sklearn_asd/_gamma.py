@@ -57,7 +57,8 @@ class GammaScale(NamedTuple):
         Raises
         ------
         ValueError
-            If there are no two different finite scores.
+            If there are no two different finite scores, or they are next to the
+            largest number there is.
         """
         scores = scores[~np.isnan(scores)]
         if len(scores) < 2 or np.ptp(scores) == 0 or not np.isfinite(scores).all():
@@ -71,7 +72,13 @@ class GammaScale(NamedTuple):
         lowest = scores.min()
         shift = 0.0 if lowest > 0 else float(scores.std() - lowest)
         shape = _most_likely_shape(scores + shift)
-        return cls(shape, float((scores + shift).mean()) / shape, shift)
+        scale = float((scores + shift).mean()) / shape
+        if not (np.isfinite(shape) and np.isfinite(scale)):
+            raise ValueError(
+                f"the scores of {whose} are as large as {scores.max():.3g}, beyond "
+                "what a Gamma distribution can be fitted to: scale them down"
+            )
+        return cls(shape, scale, shift)
 
     def log_cdf_sf(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn scores into logarithms of probabilities.
@@ -91,7 +98,7 @@ class GammaScale(NamedTuple):
         with np.errstate(divide="ignore"):
             log_cdf = np.where(lower < 0.5, np.log(lower), np.log1p(-upper))
             log_sf = np.where(upper < 0.5, np.log(upper), np.log1p(-lower))
-        tail = upper < _SMALLEST_SURVIVAL
+        tail = (upper < _SMALLEST_SURVIVAL) & np.isfinite(x)
         log_sf[tail] = _log_tail(self.shape, x[tail])
         return log_cdf, log_sf
 

@@ -120,6 +120,7 @@ def fit_once(
     if shared is None or not isinstance(detector.random_state, Integral):
         return train(X)
     parameters = detector.get_params()
+    parameters["random_state"] = int(detector.random_state)  # NumPy's hash otherwise
     for name in unrelated:
         parameters.pop(name, None)
     try:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from scipy.special import logsumexp
 from sklearn.base import MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.utils import Bunch, _safe_indexing, get_tags
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._gamma import GammaScale
 from sklearn_asd._members import (
@@ -25,15 +25,10 @@ from sklearn_asd._members import (
     check_scores_clips,
     honest_training_scores,
 )
-from sklearn_asd._parameters import (
-    HasMethods,
-    Interval,
-    StrOptions,
-    validates_parameters,
-)
+from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._shared_fits import SharedFits
 from sklearn_asd._validation import abbreviate, is_table_of_numbers, normal_rows
-from sklearn_asd.audio.clips import as_labels, machine_labels
+from sklearn_asd.audio.clips import as_labels, machine_columns, machine_labels
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -58,8 +53,8 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         ``FrozenEstimator(fitted)`` takes one as it is.
 
     scaling : {"gamma"} or None, default="gamma"
-        "gamma" is the paper's system (ii); None takes anomaly scores that are
-        probabilities already, as those of confidence detectors are: system (i).
+        "gamma" is the paper's system (ii); None takes anomaly scores in [0, 1] as they
+        are, such as those of confidence detectors: system (i).
 
     aggregation : {"probability", "mean", "product"}, default="probability"
         "probability" is ``f = 1 - prod(1 - f_i)``, Eq. (6): one member that is sure
@@ -67,17 +62,18 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         members must agree.
 
     group_by : str or None, default=None
-        Column of X, such as "machine_type" or "machine_id", for each value of which
-        the Gamma distributions are fitted apart (the paper's MD). None fits one for
-        all clips (MI), which the paper found better.
+        What the Gamma distributions are fitted apart for: "machine_type" (the paper's
+        MD), "machine_id" (each pair of type and ID), or another column of a table.
+        None fits one for all clips (MI), which the paper found better.
 
-    calibration_cv : int, cross-validation splitter or None, default=None
+    calibration_cv : int, splitter, iterable of (train, test) or None, default=None
         What the Gamma distributions are fitted to. None takes the scores of the
         clips that the members were trained on, as in the paper, although a network is
         too sure of those. An int takes scores of clips that were left out, from that
         many folds that each hold every machine, and costs as many further fits of
-        each member. Members that offer `training_score_samples_`, each clip judged
-        by the others, are calibrated on those either way.
+        each member. A splitter is given the normal clips, with their machines for
+        classes. Members that offer `training_score_samples_`, each clip
+        judged by the others, are calibrated on those either way.
 
     contamination : float in (0, 0.5], default=0.1
         Share of the calibration clips that the threshold calls anomalous.
@@ -94,17 +90,22 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         The same by name.
 
     scales_ : dict of str or None to list of GammaScale
-        The Gamma distributions of the members for each value of the column
-        `group_by`, or for None. Empty if `scaling` is None.
+        The Gamma distributions of the members for each value of `group_by`, or for
+        None. An empty list where a member scored no clip of that value, so that its
+        clips score NaN. Empty if `scaling` is None.
+
+    training_score_samples_ : ndarray of shape (n_clips,)
+        Score of each clip that was passed to `fit`, with itself left out; NaN for
+        clips not trained on. Present if all members were calibrated on such scores.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
 
     n_features_in_ : int
-        Number of columns, where X is a table of numbers.
+        Number of columns of X, if a member says it.
 
     feature_names_in_ : ndarray of str
-        Their names, where they have any.
+        Their names, if a member says them.
 
     See Also
     --------
@@ -153,11 +154,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         "scaling": [StrOptions({"gamma"}), None],
         "aggregation": [StrOptions({"probability", "mean", "product"})],
         "group_by": [str, None],
-        "calibration_cv": [
-            Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split"]),
-            None,
-        ],
+        "calibration_cv": ["cv_object"],  # an int, a splitter, an iterable or None
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "n_jobs": [Integral, None],
     }
@@ -203,8 +200,8 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         ------
         ValueError
             If there are no members or two of one name, y holds anything but +1 and
-            -1, X lacks the column `group_by`, or a member that is not scaled scores
-            outside [0, 1].
+            -1, X lacks what `group_by` asks for, no clip is scored by all members, or
+            a member that is not scaled scores outside [0, 1].
         """
         names, members = self._members()
         X, normal = self._check_training_clips(X, y)
@@ -215,13 +212,13 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             self.estimators_ = parallel(
                 delayed(shared.run)(_fit, member, X) for member in members
             )
-            raw = self._calibrate(X, members, parallel, shared)
+            raw, left_out = self._calibrate(X, members, parallel, shared)
         self.named_estimators_ = Bunch(
             **dict(zip(names, self.estimators_, strict=True))
         )
+        self._copy_features()
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
-        scores = self._aggregate(raw, groups)
-        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
 
     def score_samples(self, X):
@@ -238,7 +235,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             ``log(1 - f)`` of the aggregated probability f, at most 0; NaN for clips
             that a member scores NaN.
         """
-        X = self._check_clips(X)
+        check_is_fitted(self)
         return self._aggregate(self._raw_scores(X), self._groups(X))
 
     def anomaly_probability(self, X):
@@ -320,7 +317,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             higher the more anomalous. ``scores["scaled"]`` has the probability f_i
             that it becomes, in [0, 1]; the same if `scaling` is None.
         """
-        X = self._check_clips(X)
+        check_is_fitted(self)
         raw = self._raw_scores(X)
         log_f, _ = self._scale(raw, self._groups(X))
         names = list(self.named_estimators_)
@@ -379,73 +376,88 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             check_scores_clips(member)
         return [name for name, _ in kept], [member for _, member in kept]
 
-    def _check_training_clips(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """X as the members get it, and which rows are normal."""
-        numbers = is_table_of_numbers(X)
-        if numbers:
-            X = validate_data(
-                self, X, accept_sparse=self._accepts_sparse(), ensure_min_samples=2
+    @staticmethod
+    def _check_training_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """X with rows that can be taken, and which of them are normal."""
+        (X,) = indexable(X)
+        n_clips = _num_samples(X)
+        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
+        if normal.sum() < 2:
+            raise ValueError(
+                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
+                "two are needed"
             )
-        normal = normal_rows(y, X.shape[0] if numbers else len(X), lenient=numbers)
-        if not normal.any():
-            raise ValueError("y is -1 for all clips; normal ones are needed to fit")
         return X, normal
 
-    def _check_clips(self, X: Any) -> Any:
-        check_is_fitted(self)
-        if not is_table_of_numbers(X):
-            return X
-        return validate_data(self, X, accept_sparse=self._accepts_sparse(), reset=False)
+    def _copy_features(self) -> None:
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)  # of an earlier fit
+            for member in self.estimators_:
+                if hasattr(member, name):
+                    setattr(self, name, getattr(member, name))
+                    break
+
+    def _set_threshold(
+        self, scores: np.ndarray, normal: np.ndarray, left_out: bool
+    ) -> None:
+        """Set `offset_`, and offer the scores if all are of clips left out."""
+        if np.isnan(scores).all():
+            raise ValueError(
+                "no clip is scored by all members, so they cannot be combined: give "
+                "members that score the same clips"
+            )
+        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        vars(self).pop("training_score_samples_", None)  # of an earlier fit
+        if left_out:
+            self.training_score_samples_ = np.full(len(normal), np.nan)
+            self.training_score_samples_[normal] = scores
 
     def _groups(self, X: Any) -> np.ndarray:
-        """Value of the column `group_by` for each clip, or None for all."""
-        n_clips = X.shape[0] if hasattr(X, "shape") else len(X)
+        """What `group_by` says of each clip, or None for all."""
+        n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
-        column = (
-            X.get(self.group_by)
-            if isinstance(X, pd.DataFrame)
-            else getattr(X, self.group_by, None)
-        )
-        groups = as_labels(column)
-        if groups is None or len(groups) != n_clips or None in groups:
+        if self.group_by == "machine_id":
+            groups = machine_labels(X)
+        elif isinstance(X, pd.DataFrame):
+            groups = as_labels(X.get(self.group_by))
+        else:
+            groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
+        if groups is None or None in groups:
             raise ValueError(
-                f"X has no column {self.group_by!r} with a value for every clip, and "
-                "group_by needs one: fill it in, or set group_by=None"
-            )
-        unknown = set(groups) - set(getattr(self, "scales_", groups))
-        if unknown and hasattr(self, "scales_"):
-            raise ValueError(
-                f"{self.group_by} {abbreviate(sorted(unknown))} was not among the "
-                f"fitted ones, {abbreviate(sorted(self.scales_))}: fit with clips of "
-                "it, or set group_by=None"
+                f"X has no {self.group_by!r} for every clip, and group_by needs it: "
+                "fill it in, or set group_by=None"
             )
         return groups
 
     def _calibrate(
         self, X: Any, members: list[Any], parallel: Parallel, shared: SharedFits
-    ) -> np.ndarray:
-        """Anomaly scores of normal clips that the Gamma distributions are fitted to."""
+    ) -> tuple[np.ndarray, bool]:
+        """Anomaly scores that the Gamma distributions are fitted to.
+
+        And whether all are of clips that the members were not trained on.
+        """
         columns = [honest_training_scores(fitted) for fitted in self.estimators_]
         asked = [j for j, scores in enumerate(columns) if scores is None]
-        for j in asked:
-            columns[j] = np.full(len(self._groups(X)), np.nan)
+        frozen = {j for j in asked if isinstance(members[j], FrozenEstimator)}
         folds = self._folds(X)
-        frozen = [j for j in asked if isinstance(members[j], FrozenEstimator)]
-        if folds is None:
-            frozen = asked
-        for j in frozen:
-            columns[j][:] = anomaly_scores(self.estimators_[j], X)
+        for j in asked:
+            columns[j] = (
+                anomaly_scores(self.estimators_[j], X)
+                if j in frozen or folds is None
+                else np.full(_num_samples(X), np.nan)
+            )
         tasks = [
             (j, fold) for fold, j in product(folds or [], asked) if j not in frozen
         ]
-        left_out = parallel(
+        scored = parallel(
             delayed(shared.run)(_fit_and_score, members[j], X, *fold)
             for j, fold in tasks
         )
-        for (j, (_, rows)), scores in zip(tasks, left_out, strict=True):
+        for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
             columns[j][rows] = scores
-        return np.column_stack(columns)
+        left_out = folds is not None or frozen.issuperset(asked)
+        return np.column_stack(columns), left_out
 
     def _folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit to and rows to score, in folds that each hold every machine."""
@@ -453,12 +465,13 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         if cv is None:
             return None
         labels = machine_labels(X)
-        rows = np.zeros(len(self._groups(X)))
+        rows = np.zeros(_num_samples(X))
+        machine = rows if labels is None else labels.astype(str)
         if not isinstance(cv, Integral):
-            return list(cv.split(rows, labels))
+            return list(check_cv(cv).split(rows, machine))
         if labels is None:
             return list(KFold(cv, shuffle=True, random_state=0).split(rows))
-        machines, counts = np.unique(labels.astype(str), return_counts=True)
+        machines, counts = np.unique(machine, return_counts=True)
         if counts.min() < cv:
             few = machines[counts < cv]
             raise ValueError(
@@ -466,7 +479,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
                 f"are {counts.min()} of {abbreviate(few)}: lower it, or add clips"
             )
         folds = StratifiedKFold(cv, shuffle=True, random_state=0)
-        return list(folds.split(rows, labels.astype(str)))
+        return list(folds.split(rows, machine))
 
     def _raw_scores(self, X: Any) -> np.ndarray:
         """Anomaly score of each clip by each member, (n_clips, n_members)."""
@@ -488,7 +501,14 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             f = np.minimum(raw, _ALMOST_1)
             with np.errstate(divide="ignore"):
                 return np.log(f), np.log1p(-f)
-        log_f, log_rest = np.empty_like(raw), np.empty_like(raw)
+        unknown = set(groups) - set(self.scales_)
+        if unknown:
+            raise ValueError(
+                f"{self.group_by} {abbreviate(sorted(unknown))} was not among the "
+                f"fitted ones, {abbreviate(sorted(self.scales_))}: fit with clips of "
+                "it, or set group_by=None"
+            )
+        log_f, log_rest = (np.full_like(raw, np.nan) for _ in range(2))
         for group, scales in self.scales_.items():
             rows = groups == group if group is not None else slice(None)
             for j, scale in enumerate(scales):
@@ -499,20 +519,14 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
         """Logarithm of 1 - f for the aggregated f."""
         return _AGGREGATIONS[self.aggregation](*self._scale(raw, groups))
 
-    def _accepts_sparse(self) -> str | bool:
-        """Format of sparse tables that all members take, if they do."""
-        sparse = all(
-            get_tags(member).input_tags.sparse
-            for _, member in self.estimators
-            if member != "drop"
-        )
-        return "csr" if sparse else False
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        members = [member for _, member in self.estimators if member != "drop"]
         # fit will say what is wrong with the members
         with suppress(TypeError, ValueError, AttributeError):
-            tags.input_tags.sparse = bool(self._accepts_sparse())
+            tags.input_tags.sparse = all(
+                get_tags(member).input_tags.sparse for member in members
+            )
         return tags
 
 
@@ -532,10 +546,13 @@ def _fit_and_score(
 def _fit_scales(
     names: list[str], raw: np.ndarray, groups: np.ndarray
 ) -> dict[str | None, list[GammaScale]]:
-    scales = {}
+    scales: dict[str | None, list[GammaScale]] = {}
     for group in dict.fromkeys(groups):
         rows = np.array([value == group for value in groups])
         where = "" if group is None else f" of {group}"
+        if np.isnan(raw[rows]).all(axis=0).any() and group is not None:
+            scales[group] = []
+            continue
         scales[group] = [
             GammaScale.fit(scores, f"member {name!r}{where}")
             for name, scores in zip(names, raw[rows].T, strict=True)

@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_asd._parameters import Interval, validates_parameters
+from sklearn_asd._validation import normal_rows
 
 __all__ = ["MahalanobisDetector"]
 
@@ -37,8 +38,9 @@ class MahalanobisDetector(OutlierMixin, BaseEstimator):
         Mean and covariance of the training rows.
 
     training_score_samples_ : ndarray of shape (n_samples,)
-        Score of each training row by a covariance of other folds.
-        :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
+        Score of each row passed to `fit` by a covariance of other folds; NaN for
+        rows not learnt from. :class:`~sklearn_asd.GammaProbabilityEnsemble`
+        calibrates on it.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
@@ -98,10 +100,11 @@ class MahalanobisDetector(OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows of normal clips; at least three.
+            Rows of clips, of which at least three are normal.
 
-        y : ignored
-            Present for scikit-learn's conventions.
+        y : array-like of shape (n_samples,) or None, default=None
+            +1 for normal rows, -1 for anomalous ones, which are never learnt from. None
+            takes all as normal, and so does any other y, with a warning.
 
         Returns
         -------
@@ -109,16 +112,52 @@ class MahalanobisDetector(OutlierMixin, BaseEstimator):
             Fitted.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
-        self.covariance_ = LedoitWolf().fit(X)
-        self.training_score_samples_ = np.empty(len(X))
-        folds = KFold(min(self.n_folds, len(X)), shuffle=True, random_state=0)
-        for others, rows in folds.split(X):
-            distance = _distance(LedoitWolf().fit(X[others]), X[rows])
-            self.training_score_samples_[rows] = -distance
+        normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
+        if len(normal) < 3:
+            raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
+        self.covariance_ = LedoitWolf().fit(X[normal])
+        self.training_score_samples_ = np.full(len(X), np.nan)
+        folds = KFold(min(self.n_folds, len(normal)), shuffle=True, random_state=0)
+        for others, rows in folds.split(normal):
+            distance = _distance(LedoitWolf().fit(X[normal[others]]), X[normal[rows]])
+            self.training_score_samples_[normal[rows]] = -distance
         self.offset_ = float(
-            np.percentile(self.training_score_samples_, 100 * self.contamination)
+            np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
         )
         return self
+
+    def fit_predict(self, X, y=None):
+        """Fit, then judge the same rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of clips.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            As in `fit`: rows marked -1 are judged, and not learnt from.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_samples,), int
+            +1 for normal, -1 for anomalous.
+        """
+        return self.fit(X, y).predict(X)
+
+    def anomaly_score(self, X):
+        """Score rows: the higher, the more anomalous.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            The Mahalanobis distance to the mean.
+        """
+        return -self.score_samples(X)
 
     def score_samples(self, X):
         """Score rows: the higher, the more normal.

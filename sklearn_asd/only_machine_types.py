@@ -141,6 +141,21 @@ class OnlyMachineTypes(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         self._keep("training_score_samples_", honest)
         return self
 
+    def anomaly_score(self, X):
+        """Score clips: the higher, the more anomalous.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of any types.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The negative of :meth:`score_samples`.
+        """
+        return -self.score_samples(X)
+
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
 

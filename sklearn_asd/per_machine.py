@@ -160,6 +160,21 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         self._set_training_scores(rows, len(X))
         return self
 
+    def anomaly_score(self, X):
+        """Score clips: the higher, the more anomalous.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of the machines fitted.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The negative of :meth:`score_samples`.
+        """
+        return -self.score_samples(X)
+
     def score_samples(self, X):
         """Score clips by their own machine's detector: the higher, the more normal.
 

@@ -102,6 +102,11 @@ class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     n_validation_unusable_ : int
         Number of validation clips that scored NaN and are left out of these.
 
+    training_score_samples_ : ndarray of shape (n_clips,)
+        Scores of the normal clips that set the threshold, which the detector was not
+        trained on; NaN for the others that were passed to `fit`.
+        :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on them.
+
     n_features_in_ : int
         Number of columns of X, if the detector says it.
 
@@ -232,6 +237,9 @@ class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
         usable = ~np.isnan(scores)
         self._set_threshold(scores[usable], normal[validation][usable], len(scores))
+        self.training_score_samples_ = np.full(len(normal), np.nan)
+        self.training_score_samples_[validation] = scores
+        self.training_score_samples_[~normal] = np.nan
         if self._rank == 0:
             _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self

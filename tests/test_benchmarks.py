@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,16 @@ from sklearn_asd.presets import make_paper_system
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def dcase2020():
-    spec = importlib.util.spec_from_file_location(
-        "dcase2020", BENCHMARKS / "dcase2020.py"
-    )
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def dcase2020():
+    return load("dcase2020")
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +162,52 @@ def test_the_dry_run_passes_on_real_recordings_without_a_training_split(
     assert len(table) == 6
     assert table.loc[("pump", "iii"), "published_auc"] == 91.60
     assert table["auc"].notna().all()
+
+
+# -- real clips ------------------------------------------------------------------
+
+
+def test_systems_are_compared_and_an_interrupted_comparison_goes_on(
+    tmp_path, rng, monkeypatch, capsys
+):
+    real_clips = load("real_clips")
+    (tmp_path / "toycar2020_logmel").mkdir()
+    ids, y = np.repeat(["01", "02"], 210), np.tile([1] * 205 + [-1] * 5, 2)
+    level = 5 * (ids == "01") + 4 * (y == -1)
+    log_mel = rng.normal(size=(420, 16, 100)) + level[:, None, None]
+    np.savez(
+        tmp_path / "toycar2020_logmel" / "clips.npz",
+        log_mel=log_mel.astype(np.float16),
+        machine_id=ids,
+        label=y,
+    )
+    near = "neighbours in an embedding, ArcFace and mixup"
+    ensemble = "Gamma ensemble: ArcFace neighbours, Mahalanobis"
+
+    def run(*more):
+        sets = ["--sets", "toycar2020_logmel", "--seeds", "1", "--epochs", "1"]
+        argv = ["real_clips.py", tmp_path, "--out", tmp_path / "out", *sets, *more]
+        monkeypatch.setattr("sys.argv", [str(argument) for argument in argv])
+        real_clips.main()
+        return capsys.readouterr().out
+
+    assert "['toycar2020_logmel'" in run("--systems", near)
+    output = run("--systems", near, ensemble, "Mahalanobis of spectra")
+    assert output.count("['toycar2020_logmel'") == 2  # one was finished before
+    results = pd.read_csv(tmp_path / "out" / "real_clips.csv", dtype={"machine": str})
+    assert set(results["machine"]) == {"01", "02", "average"}
+    assert set(results["n_train"]) == {400}
+    mahalanobis = results[results["system"] == "Mahalanobis of spectra"]
+    assert (mahalanobis["auc"] > 0.99).all()
+    table = (tmp_path / "out" / "real_clips.md").read_text()
+    assert table in output
+    assert f"| {ensemble} | 1 | " in table
+    with pytest.raises(SystemExit, match="other epochs or clips"):
+        run("--epochs", "2")
+
+
+def test_a_network_that_was_trained_before_counts_with_its_seconds():
+    fits = load("real_clips").TimedFits()
+    for _ in range(3):
+        fits.get("key", lambda: time.sleep(0.05) or {})
+    assert fits.saved == pytest.approx(0.1, abs=0.03)

@@ -2,6 +2,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from pyod.models.iforest import IForest
 from scipy.stats import gamma
 from sklearn.base import BaseEstimator, OutlierMixin, clone
@@ -21,6 +22,8 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
     LogMelSegmenter,
+    MahalanobisDetector,
+    SpectrumStatistics,
 )
 from sklearn_asd._parameters import InvalidParameterError
 from sklearn_asd.detectors import confidence as confidence_module
@@ -152,8 +155,46 @@ def test_groups_have_distributions_of_their_own():
         )
     with pytest.raises(ValueError, match="machine_type valve was not among the fitted"):
         apart.score_samples(table.assign(machine_type="valve"))
-    with pytest.raises(ValueError, match="no column 'machine_type' with a value"):
+    with pytest.raises(ValueError, match="no 'machine_type' for every clip"):
         apart.score_samples(table.drop(columns="machine_type"))
+
+
+def test_another_fit_may_have_other_groups():
+    table = pd.DataFrame({"path": "x.wav", "machine_type": "fan", "score_0": [1, 2.0]})
+    ensemble = columns_of(1, group_by="machine_type").fit(table)
+    ensemble.fit(table.assign(machine_type="valve"))
+    assert set(ensemble.scales_) == {"valve"}
+
+
+def test_machines_of_two_types_that_share_an_id_are_two_groups():
+    table = pd.DataFrame(
+        {
+            "path": "x.wav",
+            "machine_type": ["fan", "fan", "pump", "pump"],
+            "machine_id": 0,
+            "score_0": [1.0, 2.0, 3.0, 5.0],
+        }
+    )
+    ensemble = columns_of(1, group_by="machine_id").fit(table)
+    assert set(ensemble.scales_) == {"fan/0", "pump/0"}
+    with pytest.raises(ValueError, match="no 'machine_id' for every clip"):
+        ensemble.score_samples(table.assign(machine_id=[0, None, 0, 0]))
+
+
+def test_a_group_that_a_member_does_not_score_scores_nan():
+    """As where a member was trained on one machine type of several."""
+    table = pd.DataFrame(
+        {
+            "path": "x.wav",
+            "machine_type": ["fan"] * 3 + ["pump"] * 3,
+            "score_0": [1, 2, 3, 4, 5, 6.0],
+            "score_1": [1, 2, 3, np.nan, np.nan, np.nan],
+        }
+    )
+    ensemble = columns_of(2, group_by="machine_type").fit(table)
+    assert np.isnan(ensemble.score_samples(table)).tolist() == [False] * 3 + [True] * 3
+    with pytest.raises(ValueError, match="no clip is scored by all members"):
+        columns_of(2).fit(table.assign(score_0=[np.nan] * 3 + [4, 5, 6.0]))
 
 
 # -- what the distributions are fitted to ----------------------------------------
@@ -175,6 +216,26 @@ def test_honest_training_scores_are_preferred(normal):
     assert honest.offset_ == pytest.approx(doubled.offset_)
 
 
+def test_scores_of_clips_left_out_are_passed_on(normal):
+    """So that an ensemble in an ensemble is calibrated on them too."""
+    y = np.where(np.arange(200) % 9, 1, -1)
+    inner = GammaProbabilityEnsemble([("honest", HonestColumn())])
+    scores = inner.fit(normal, y).training_score_samples_
+    assert np.flatnonzero(np.isnan(scores)).tolist() == list(range(0, 200, 9))
+    assert np.nanpercentile(scores, 10) == pytest.approx(inner.offset_)
+    outer = GammaProbabilityEnsemble([("inner", inner)]).fit(normal)
+    assert outer.offset_ == pytest.approx(
+        GammaProbabilityEnsemble([("inner", FrozenEstimator(inner))])
+        .fit(2 * normal)
+        .offset_,
+        rel=0.3,
+    )
+    folds = columns_of(2, calibration_cv=3).fit(normal)
+    assert np.isfinite(folds.training_score_samples_).all()
+    inner.set_params(honest=Column()).fit(normal)
+    assert not hasattr(inner, "training_score_samples_")
+
+
 class Memory(Column):
     """Scores clips that it was fitted to 0.01, and others as the column says."""
 
@@ -183,7 +244,7 @@ class Memory(Column):
         return np.where(known, -0.01 * X[:, self.column], super().score_samples(X))
 
 
-@pytest.mark.parametrize("cv", [5, KFold(4)])
+@pytest.mark.parametrize("cv", [5, KFold(4), list(KFold(3).split(np.zeros(200)))])
 def test_with_folds_the_distributions_are_of_clips_left_out(normal, cv):
     overfitted = GammaProbabilityEnsemble([("m", Memory())], calibration_cv=cv)
     np.testing.assert_allclose(
@@ -345,8 +406,53 @@ def test_labels_of_a_table_of_numbers_other_than_plus_and_minus_one_are_warned_o
     clips = pd.DataFrame({"path": ["a.wav"] * 9, "score_0": np.arange(1, 10)})
     with pytest.raises(ValueError, match="y holds 0"):
         columns_of(1).fit(clips, [0, 1] * 4 + [1])
-    with pytest.raises(ValueError, match="y is -1 for all"):
+    with pytest.raises(ValueError, match="X holds 0 normal clips"):
         columns_of(1).fit(clips, [-1] * 9)
+
+
+class Names(Column):
+    """Keeps what it was given."""
+
+    def fit(self, X, y=None):
+        self.given_ = X
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def _scores(self, X):
+        return np.asarray(X)[:, self.column].astype(float)
+
+
+def test_members_get_tables_as_they_are():
+    table = pd.DataFrame({"a": [1, 2, 3.0], "kind": ["x", "y", "x"]}, index=[7, 7, 7])
+    ensemble = GammaProbabilityEnsemble([("m", Names())], group_by="kind")
+    with pytest.raises(ValueError, match="scores of member 'm' of y are of 1 clips"):
+        ensemble.fit(table)
+    ensemble.set_params(group_by=None).fit(table)
+    pd.testing.assert_frame_equal(ensemble.estimators_[0].given_, table)
+    assert ensemble.n_features_in_ == 2
+
+
+def test_the_configuration_reaches_the_members_in_threads(normal):
+    class Configured(Column):
+        def fit(self, X, y=None):
+            seen.append(sklearn.get_config()["assume_finite"])
+            return super().fit(X)
+
+    seen = []
+    members = [("a", Configured()), ("b", Configured())]
+    with sklearn.config_context(assume_finite=True):
+        GammaProbabilityEnsemble(members, n_jobs=2).fit(normal)
+    assert seen == [True, True]
+
+
+def test_waveforms_of_any_length_and_with_nan_are_left_to_the_members():
+    waves = 0.1 * np.random.default_rng(0).normal(size=(8, 16000)).astype(np.float32)
+    segment = LogMelSegmenter(segment_duration=None, on_bad_clip="nan")
+    member = make_pipeline(
+        segment, SpectrumStatistics(), MahalanobisDetector(n_folds=2)
+    )
+    ensemble = GammaProbabilityEnsemble([("m", member)]).fit(waves)
+    assert np.isfinite(ensemble.score_samples(np.tile(waves, 2))).all()
 
 
 # -- on spectrograms, with networks ----------------------------------------------

@@ -71,3 +71,13 @@ def test_nearly_equal_scores_can_be_fitted():
 def test_scores_without_a_distribution_are_refused(scores, message):
     with pytest.raises(ValueError, match=message):
         GammaScale.fit(np.array(scores), "member 'a'")
+
+
+def test_an_infinite_score_is_beyond_doubt():
+    log_cdf, log_sf = GammaScale(2.0, 1.0, 0.0).log_cdf_sf(np.array([np.inf, 1.0]))
+    assert (log_cdf[0], log_sf[0]) == (0.0, -np.inf)
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        pytest.raises(ValueError, match="as large as 1.7e.308, beyond what"),
+    ):
+        GammaScale.fit(np.array([1e308, 1.7e308, 1.2e308]), "x")

@@ -198,6 +198,9 @@ def test_the_chain_of_methods():
     np.testing.assert_array_equal(
         detector.predict(new), np.where(decisions >= 0, 1, -1)
     )
+    np.testing.assert_array_equal(
+        detector.anomaly_score(new), -detector.score_samples(new)
+    )
     assert decisions.dtype == np.float64
     assert detector.predict(new).dtype.kind == "i"
     assert is_outlier_detector(detector)

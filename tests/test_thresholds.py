@@ -525,3 +525,16 @@ def test_nothing_is_judged_before_the_fit(X):
             ask(X)
     with pytest.raises(NotFittedError):
         tuner.false_alarm_interval(10)
+
+
+def test_scores_of_the_validation_clips_are_offered_to_an_ensemble(rng):
+    X, y = rng.normal(size=(50, 2)), np.where(np.arange(50) % 10, 1, -1)
+    tuner = ThresholdTuner(
+        IsolationForest(random_state=0), false_alarm_rate=0.2, random_state=0
+    ).fit(X, y)
+    scored = ~np.isnan(tuner.training_score_samples_)
+    assert scored.sum() == tuner.n_validation_normal_ == 9
+    assert not (scored & (y == -1)).any()
+    np.testing.assert_array_equal(
+        tuner.training_score_samples_[scored], tuner.score_samples(X[scored])
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from numbers import Integral, Real
 from typing import Any
@@ -67,6 +68,12 @@ class ConfidenceDetector(BaseDetector):
         """Name each clip's machine; None where machines are not told apart."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
+        if self.loss == "softmax" and self.n_sub_centers > 1:
+            warnings.warn(
+                f'n_sub_centers={self.n_sub_centers} does nothing with loss="softmax": '
+                'set loss to "arcface" or "adacos"',
+                stacklevel=4,
+            )
         fitted = fit_once(self, X, self._train, unrelated=_UNRELATED_TO_TRAINING)
         vars(self).update(fitted)
 

@@ -110,7 +110,6 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, BaseDetector):
         self.detector_ = clone(self.detector).fit(X)
         self._machine = self.detector_._find_machines(X)
         embedding = self.detector_.embed(X)
-        self._whiten = np.eye(embedding.shape[1])
         if self.metric == "mahalanobis":
             self._whiten = _whitening(embedding, self._machine)
         self._neighbors = self._place(embedding)

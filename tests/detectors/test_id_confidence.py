@@ -319,6 +319,13 @@ def test_options_of_training_learn_and_are_reproducible(options):
     assert (plain != scores).any()
 
 
+def test_sub_centers_without_an_angular_loss_are_warned_of():
+    detector = make_detector(n_sub_centers=2, max_epochs=1)
+    with pytest.warns(UserWarning, match="n_sub_centers=2 does nothing") as caught:
+        detector.fit(make_clips())
+    assert caught[0].filename == __file__
+
+
 # --- bad clips
 
 
