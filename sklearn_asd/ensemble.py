@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
-from sklearn.base import MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
@@ -20,6 +20,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._gamma import GammaScale
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
@@ -37,7 +38,7 @@ __all__ = ["GammaProbabilityEnsemble"]
 _ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
-class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseComposition):
+class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseComposition):
     """Combine the scores of several outlier detectors into one probability.
 
     A Gamma distribution is fitted to each member's anomaly scores of normal clips. It
@@ -253,54 +254,6 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, OutlierMixin, _BaseCompositio
             is, but how rare such scores are among normal clips.
         """
         return -np.expm1(self.score_samples(X))
-
-    def decision_function(self, X):
-        """Score clips relative to the threshold.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the members take them.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_clips,), float64
-            ``score_samples(X) - offset_``: negative for anomalous clips.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Judge clips.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the members take them.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous, also where the score is NaN.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same clips.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the members take them.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
 
     def member_scores(self, X):
         """Tell what each member says: why a clip scores so.

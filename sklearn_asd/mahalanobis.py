@@ -5,18 +5,19 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._parameters import Interval, validates_parameters
 from sklearn_asd._validation import normal_rows
 
 __all__ = ["MahalanobisDetector"]
 
 
-class MahalanobisDetector(OutlierMixin, BaseEstimator):
+class MahalanobisDetector(JudgingMixin, BaseEstimator):
     """Anomalous is a row far from the mean, measured by the rows' own covariance.
 
     The Mahalanobis distance with a covariance that is shrunk as Ledoit and Wolf do,
@@ -126,39 +127,6 @@ class MahalanobisDetector(OutlierMixin, BaseEstimator):
         )
         return self
 
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows of clips.
-
-        y : array-like of shape (n_samples,) or None, default=None
-            As in `fit`: rows marked -1 are judged, and not learnt from.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_samples,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
-
-    def anomaly_score(self, X):
-        """Score rows: the higher, the more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,), float64
-            The Mahalanobis distance to the mean.
-        """
-        return -self.score_samples(X)
-
     def score_samples(self, X):
         """Score rows: the higher, the more normal.
 
@@ -175,36 +143,6 @@ class MahalanobisDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return -_distance(self.covariance_, X)
-
-    def decision_function(self, X):
-        """Score rows relative to the threshold.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_samples,), float64
-            ``score_samples(X) - offset_``: negative for anomalous rows.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Judge rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to judge.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_samples,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
 
 
 def _distance(covariance: LedoitWolf, X: np.ndarray) -> np.ndarray:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
@@ -30,7 +31,7 @@ def _has_threshold(self: OnlyMachineTypes) -> bool:
     return hasattr(self.estimator, "decision_function")
 
 
-class OnlyMachineTypes(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     """Fit an outlier detector to clips of some machine types, and score only those.
 
     For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that learn from
@@ -141,21 +142,6 @@ class OnlyMachineTypes(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         self._keep("training_score_samples_", honest)
         return self
 
-    def anomaly_score(self, X):
-        """Score clips: the higher, the more anomalous.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The negative of :meth:`score_samples`.
-        """
-        return -self.score_samples(X)
-
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
 
@@ -208,24 +194,6 @@ class OnlyMachineTypes(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             nothing speaks for it.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same clips.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
 
     def _wanted(self) -> list[str]:
         kinds = self.machine_types

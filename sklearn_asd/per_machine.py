@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
@@ -31,7 +32,7 @@ def _has_threshold(self: PerMachine) -> bool:
     return hasattr(self.estimator, "decision_function")
 
 
-class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     """Fit a clone of an outlier detector for every machine, and score by its own.
 
     For detectors that learn what one machine sounds like and would take another
@@ -160,21 +161,6 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         self._set_training_scores(rows, len(X))
         return self
 
-    def anomaly_score(self, X):
-        """Score clips: the higher, the more anomalous.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of the machines fitted.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The negative of :meth:`score_samples`.
-        """
-        return -self.score_samples(X)
-
     def score_samples(self, X):
         """Score clips by their own machine's detector: the higher, the more normal.
 
@@ -229,25 +215,6 @@ class PerMachine(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             anomalous too: nothing speaks for it.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same clips.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on. A machine
-            needs normal clips too.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
 
     def _score(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Score of each clip, and its machine."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gammainccinv
 from scipy.stats import betabinom
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import (
     _safe_indexing,
@@ -24,6 +24,7 @@ from sklearn.utils import (
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._gamma import GammaScale
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import anomaly_scores, check_scores_clips
 from sklearn_asd._parameters import (
     HasMethods,
@@ -40,7 +41,7 @@ __all__ = ["ThresholdTuner"]
 _ROUNDING = 1e-9
 
 
-class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     """Fit an outlier detector, and set its threshold by clips it was not trained on.
 
     A detector's own threshold is a percentile of the scores of its training clips,
@@ -244,24 +245,6 @@ class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self
 
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same clips.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the detector takes them.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
-
     def anomaly_score(self, X):
         """Score clips: the higher, the more anomalous.
 
@@ -293,36 +276,6 @@ class ThresholdTuner(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             such method (with PyOD's sign turned). NaN for clips that could not be used.
         """
         return -self.anomaly_score(X)
-
-    def decision_function(self, X):
-        """Score clips relative to the threshold.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the detector takes them.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_clips,), float64
-            ``score_samples(X) - offset_``: negative for anomalous clips.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Judge clips.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the detector takes them.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous, also where the score is NaN.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def false_alarm_interval(self, n_clips, level=0.95):
         """Tell which rates of false alarms to expect among unseen normal clips.

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sklearn_asd.features import segmenter as segmenter_module
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -29,3 +31,17 @@ def recordings():
         return parent / name
 
     return find
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Length of every view of a clip whose log-mel is computed."""
+    lengths = []
+    compute = segmenter_module.log_mel_spectrogram
+
+    def count(samples, **settings):
+        lengths.append(len(samples))
+        return compute(samples, **settings)
+
+    monkeypatch.setattr(segmenter_module, "log_mel_spectrogram", count)
+    return lengths

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._parameters import validates_parameters
 from sklearn_asd._validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
@@ -17,7 +18,7 @@ from sklearn_asd.features.spectrograms import check_spectrograms
 __all__ = ["BaseDetector", "usable_normal_rows"]
 
 
-class BaseDetector(OutlierMixin, BaseEstimator, ABC):
+class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     """Outlier detector on :class:`ClipSpectrograms`.
 
     A child says how to learn from normal clips (`_fit`) and how anomalous a clip is
@@ -64,25 +65,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
-    def fit_predict(self, X, y=None):
-        """Fit, then judge the same clips.
-
-        Parameters
-        ----------
-        X : ClipSpectrograms of n_clips
-            Training clips.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on. A machine
-            needs normal clips too.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous.
-        """
-        return self.fit(X, y).predict(X)
-
     def anomaly_score(self, X):
         """Score clips as the paper does: the higher, the more anomalous.
 
@@ -112,37 +94,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, ABC):
             The negative of :meth:`anomaly_score`.
         """
         return -self.anomaly_score(X)
-
-    def decision_function(self, X):
-        """Score clips relative to the threshold.
-
-        Parameters
-        ----------
-        X : ClipSpectrograms of n_clips
-            Clips to score.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_clips,), float64
-            ``score_samples(X) - offset_``: negative for anomalous clips.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Judge clips.
-
-        Parameters
-        ----------
-        X : ClipSpectrograms of n_clips
-            Clips to judge.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip that could not be used is
-            anomalous too: nothing speaks for it.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     @abstractmethod
     def _fit(self, X: ClipSpectrograms) -> None:

@@ -13,7 +13,6 @@ from sklearn_asd import (
     ClipSpectrograms,
     LogMelSegmenter,
 )
-from sklearn_asd.features import segmenter as segmenter_module
 
 RATE = 16000
 
@@ -237,20 +236,6 @@ def test_defaults_are_those_of_the_paper():
 
 
 # -- searches, and views computed once -------------------------------------------
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """Length of every view whose log-mel is computed."""
-    lengths = []
-    compute = segmenter_module.log_mel_spectrogram
-
-    def count(samples, **settings):
-        lengths.append(len(samples))
-        return compute(samples, **settings)
-
-    monkeypatch.setattr(segmenter_module, "log_mel_spectrogram", count)
-    return lengths
 
 
 def search(pipe, tones):

@@ -18,7 +18,6 @@ from sklearn_asd import (
     register_view,
 )
 from sklearn_asd.audio.augment import EXTRA_VIEWS
-from sklearn_asd.features import segmenter as segmenter_module
 from sklearn_asd.features.store import FileStore, MemoryStore
 
 RATE = 16000
@@ -45,20 +44,6 @@ def paths(tmp_path):
 def cached(tmp_path):
     """Segmenter with a cache."""
     return Short(cache_dir=tmp_path / "cache" / "log-mels")
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """Length of every clip whose log-mel is computed."""
-    lengths = []
-    compute = segmenter_module.log_mel_spectrogram
-
-    def count(samples, **settings):
-        lengths.append(len(samples))
-        return compute(samples, **settings)
-
-    monkeypatch.setattr(segmenter_module, "log_mel_spectrogram", count)
-    return lengths
 
 
 def assert_right(X, paths, **settings):
