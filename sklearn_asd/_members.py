@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 __all__ = [
     "anomaly_scores",
     "check_scores_clips",
+    "copy_features",
     "decisions",
     "final_step",
     "honest_training_scores",
@@ -164,6 +165,24 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
         return None
     scores = getattr(detector, "training_score_samples_", None)
     return None if scores is None else -scores
+
+
+def copy_features(estimator: Any, members: list[Any]) -> None:
+    """Say of a meta-estimator's columns what the first member says that knows.
+
+    Parameters
+    ----------
+    estimator : object
+        Gets `n_features_in_` and `feature_names_in_`, or loses those of an earlier fit.
+
+    members : list of object
+        Its fitted members.
+    """
+    for name in ("n_features_in_", "feature_names_in_"):
+        vars(estimator).pop(name, None)
+        known = [getattr(member, name) for member in members if hasattr(member, name)]
+        if known:
+            setattr(estimator, name, known[0])
 
 
 def _is_pyod(detector: Any) -> bool:

@@ -24,6 +24,7 @@ from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
+    copy_features,
     honest_training_scores,
 )
 from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
@@ -217,7 +218,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         self.named_estimators_ = Bunch(
             **dict(zip(names, self.estimators_, strict=True))
         )
-        self._copy_features()
+        copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
         self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
@@ -341,14 +342,6 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
                 "two are needed"
             )
         return X, normal
-
-    def _copy_features(self) -> None:
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)  # of an earlier fit
-            for member in self.estimators_:
-                if hasattr(member, name):
-                    setattr(self, name, getattr(member, name))
-                    break
 
     def _set_threshold(
         self, scores: np.ndarray, normal: np.ndarray, left_out: bool

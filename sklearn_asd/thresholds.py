@@ -25,7 +25,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._gamma import GammaScale
 from sklearn_asd._judging import JudgingMixin
-from sklearn_asd._members import anomaly_scores, check_scores_clips
+from sklearn_asd._members import anomaly_scores, check_scores_clips, copy_features
 from sklearn_asd._parameters import (
     HasMethods,
     Interval,
@@ -234,7 +234,7 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         # score NaN do not count.
         _refuse_without(self.policy, *_count_classes(normal[validation]))
         self.detector_ = self._fit_detector(X, train)
-        self._copy_features()
+        copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
         usable = ~np.isnan(scores)
         self._set_threshold(scores[usable], normal[validation][usable], len(scores))
@@ -356,12 +356,6 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         if isinstance(self.detector, FrozenEstimator):
             return self.detector
         return clone(self.detector).fit(_safe_indexing(X, train))
-
-    def _copy_features(self) -> None:
-        for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)  # of an earlier fit
-            if hasattr(self.detector_, name):
-                setattr(self, name, getattr(self.detector_, name))
 
     def _set_threshold(
         self, scores: np.ndarray, normal: np.ndarray, n_validation: int
