@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 from sklearn_asd import load_clips
 from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.networks.training import NETWORKS
 from sklearn_asd.presets import make_paper_system
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -211,3 +213,21 @@ def test_a_network_that_was_trained_before_counts_with_its_seconds():
     for _ in range(3):
         fits.get("key", lambda: time.sleep(0.05) or {})
     assert fits.saved == pytest.approx(0.1, abs=0.03)
+
+
+# -- speed -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pvmilk20", "inouet18"])
+def test_the_fast_networks_are_the_plain_ones(name):
+    torch.manual_seed(0)
+    plain, fast = load("plain").NETWORKS[name](7), NETWORKS[name](7)
+    log_mel = 4 * torch.randn(32, 128, 96) - 40
+    plain(log_mel)  # the batch norms learn what to expect
+    fast.load_state_dict(plain.state_dict())
+    plain.eval()
+    fast.eval()
+    with torch.no_grad():
+        outputs = zip(plain(log_mel), fast(log_mel), strict=True)
+        assert all((one - other).abs().max() < 1e-4 for one, other in outputs)
+    plain.load_state_dict(fast.state_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -21,7 +22,7 @@ from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,
-    predict_windows,
+    summarize_windows,
 )
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
@@ -155,27 +156,47 @@ class ConfidenceDetector(BaseDetector):
         refuse_unseen(labels, self._machines, self._hint_for_unseen)
         return np.searchsorted(self._machines, labels.astype(str))
 
-    def _predict_segments(
-        self, X: ClipSpectrograms
-    ) -> tuple[np.ndarray, np.ndarray, Windows]:
-        """Logits and embedding of every segment, and where it lies."""
+    def _average(
+        self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
+    ) -> np.ndarray:
+        """Average what is made of the network's outputs over each view's segments.
+
+        ``summarize(logits, embedding, clip, view)`` gets those of some segments, and
+        where each lies. Of shape (n_clips, n_views, ...), NaN for clips that could not
+        be used.
+        """
+        values, windows = self._of_segments(X, summarize)
+        return average_segments(values, windows, len(X), len(X.view_names))
+
+    def _of_segments(
+        self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
+    ) -> tuple[np.ndarray, Windows]:
+        """The same of every segment, and where it lies."""
         windows = X.windows()
-        return *predict_windows(self.net_, X, windows), windows
+        values = summarize_windows(
+            self.net_,
+            X,
+            windows,
+            lambda logits, embedding, rows: summarize(
+                logits, embedding, windows.clip[rows], windows.view[rows]
+            ),
+        )
+        return values, windows
 
     def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
         own = self._own_classes(X)
-        logits, _, windows = self._predict_segments(X)
-        doubt = np.exp(log_doubt(logits, own[windows.clip, windows.view]))
-        return average_segments(doubt, windows, *own.shape).mean(axis=1)
+
+        def doubt(logits, embedding, clip, view):
+            return np.exp(log_doubt(logits, own[clip, view]))
+
+        return self._average(X, doubt).mean(axis=1)
 
     def _probabilities(self, X: ClipSpectrograms) -> np.ndarray:
         """Probability of each class, averaged over each view's segments.
 
         Of shape (n_clips, n_views, n_classes); NaN for clips that could not be used.
         """
-        logits, _, windows = self._predict_segments(X)
-        p = softmax(logits, axis=1)
-        return average_segments(p, windows, len(X), len(X.view_names))
+        return self._average(X, lambda logits, *_: softmax(logits, axis=1))
 
     def score(self, X, y=None):
         """Accuracy of the classifier on normal clips.
@@ -223,10 +244,9 @@ class ConfidenceDetector(BaseDetector):
             lacks is NaN.
         """
         X = self._check(X)
-        _, embedding, windows = self._predict_segments(X)
         if average:
-            n_views = len(X.view_names)
-            return average_segments(embedding, windows, len(X), n_views).mean(axis=1)
+            return self._average(X, _take_embedding).mean(axis=1)
+        embedding, windows = self._of_segments(X, _take_embedding)
         n_segments = X.n_segments.sum(axis=1)
         first = np.cumsum(n_segments) - n_segments
         number = np.arange(len(windows.clip)) - first[windows.clip]
@@ -235,6 +255,10 @@ class ConfidenceDetector(BaseDetector):
         )
         padded[windows.clip, number] = embedding
         return padded
+
+
+def _take_embedding(logits: np.ndarray, embedding: np.ndarray, *_: Any) -> np.ndarray:
+    return embedding
 
 
 def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from sklearn_asd.audio.clips import known_labels
 from sklearn_asd.detectors.confidence import ConfidenceDetector, log_doubt
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import select_original
-from sklearn_asd.networks.windows import average_segments
 
 __all__ = ["IDConfidenceDetector"]
 
@@ -235,9 +234,11 @@ class IDConfidenceDetector(ConfidenceDetector):
     def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
         if self.confidence == "id":
             return super()._anomaly_score(X)
-        logits, _, windows = self._predict_segments(X)
-        doubt = np.exp(log_doubt(logits, logits.argmax(axis=1)))
-        return average_segments(doubt, windows, len(X), 1)[:, 0]
+
+        def doubt(logits, *_):
+            return np.exp(log_doubt(logits, logits.argmax(axis=1)))
+
+        return self._average(X, doubt)[:, 0]
 
     def predict_id(self, X):
         """Tell which machine each clip sounds like.

@@ -17,8 +17,15 @@ from sklearn_asd.audio.clips import (
     machine_labels,
     take,
 )
+from sklearn_asd.features.store import FileFrames, maps_a_file
 
-__all__ = ["ClipSpectrograms", "Windows", "check_spectrograms", "select_original"]
+__all__ = [
+    "ClipSpectrograms",
+    "Windows",
+    "check_spectrograms",
+    "find_used",
+    "select_original",
+]
 
 
 class Windows(NamedTuple):
@@ -96,6 +103,10 @@ class ClipSpectrograms:
     A clip of F frames has ``1 + (F - segment_frames) // segment_hop_frames``
     segments, counted from its start: a 10 s clip has 313 frames and 5 segments. What
     is left over at its end, less than a hop, is not heard, as in the paper.
+
+    A pickle holds the frames of its own clips only, and none where `frames` is a memory
+    map of a file, which is opened again where the pickle is loaded, after a look
+    whether it still holds the same.
 
     Examples
     --------
@@ -226,6 +237,27 @@ class ClipSpectrograms:
             machine_type=take(self.machine_type, rows),
             machine_id=take(self.machine_id, rows),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self).copy()
+        if maps_a_file(self.frames):
+            state["frames"] = FileFrames.of(self.frames, self._sample_rows())
+        else:
+            used = find_used(len(self.frames), self.starts, self.stops)
+            if not used.all():
+                place = np.concatenate([[0], np.cumsum(used)])
+                starts, stops = place[self.starts], place[self.stops]
+                state |= {"frames": self.frames[used], "starts": starts, "stops": stops}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if isinstance(self.frames, FileFrames):
+            self.frames = self.frames.open(self._sample_rows())
+
+    def _sample_rows(self) -> np.ndarray:
+        """One row from the middle of each clip's views."""
+        return ((self.starts + self.stops) // 2)[self.stops > self.starts]
 
     def __repr__(self) -> str:
         parts = [count_clips(len(self), machine_labels(self))]
@@ -421,6 +453,28 @@ def select_original(X: ClipSpectrograms, listener: str) -> ClipSpectrograms:
             "vocode_identity=False"
         )
     return X.select_view(ORIGINAL.name)
+
+
+def find_used(n_frames: int, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Tell which frames lie in a clip or window.
+
+    Parameters
+    ----------
+    n_frames : int
+        Number of frames.
+
+    starts, stops : ndarray of one shape, int
+        Bounds of the clips or windows, which may overlap.
+
+    Returns
+    -------
+    used : ndarray of shape (n_frames,), bool
+        Those that do.
+    """
+    begun = np.zeros(n_frames + 1, dtype=np.int64)
+    np.add.at(begun, starts, 1)
+    np.add.at(begun, stops, -1)
+    return np.cumsum(begun[:-1]) > 0
 
 
 def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:

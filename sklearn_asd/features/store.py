@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import sqlite3
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from joblib import Parallel, delayed
 
 from sklearn_asd.audio import ORIGINAL, BadClipError, Clips
 
-__all__ = ["FileStore", "MemoryStore", "Place"]
+__all__ = ["FileFrames", "FileStore", "MemoryStore", "Place", "maps_a_file"]
 
 # A view's rows in the frames, or why it has none.
 Place = tuple[int, int] | BadClipError
@@ -142,9 +144,11 @@ class FileStore:
                 "CREATE TABLE IF NOT EXISTS clips"
                 " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
             )
+            index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
             # Frames that the file lost, if it was cut short, are computed again.
             index.execute("DELETE FROM clips WHERE stop > ?", (self._n_frames(),))
-            self.places: dict[Hashable, Place] = self._read_index(index)
+            rows = index.execute("SELECT key, start, stop FROM clips")
+            self.places: dict[Hashable, Place] = _as_places(rows)
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
         """Name the views of the clips by the clips' content.
@@ -180,11 +184,12 @@ class FileStore:
         good = {k: v for k, v in clips.items() if not isinstance(v, BadClipError)}
         with closing(self._connect()) as index, index:
             index.execute("BEGIN IMMEDIATE")
-            stored = self._read_index(index)
+            # Only what is asked for: there may be millions.
+            find = "SELECT key, start, stop FROM clips WHERE key = ?"
+            stored = _as_places(row for k in good for row in index.execute(find, (k,)))
             new = {k: v for k, v in good.items() if k not in stored}
-            added = self._append(
-                new, max((stop for _, stop in stored.values()), default=0)
-            )
+            (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
+            added = self._append(new, stop or 0)
             index.executemany(
                 "INSERT INTO clips VALUES (?, ?, ?)",
                 [(key, *bounds) for key, bounds in added.items()],
@@ -229,10 +234,119 @@ class FileStore:
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._index, timeout=600)
 
-    @staticmethod
-    def _read_index(index: sqlite3.Connection) -> dict[Hashable, Any]:
-        rows = index.execute("SELECT key, start, stop FROM clips")
-        return {key: (start, stop) for key, start, stop in rows}
+
+@dataclass(frozen=True)
+class FileFrames:
+    """Stands for a memory map of frames in a pickle.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path of the file.
+
+    offset : int
+        Bytes before the frames.
+
+    shape : (int, int)
+        Numbers of frames and of mel bands.
+
+    dtype : str
+        Type of the frames.
+
+    digest : bytes
+        Of some of the frames.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, int]
+    dtype: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, frames: Any, rows: np.ndarray) -> FileFrames:
+        """Describe a memory map.
+
+        Parameters
+        ----------
+        frames : memmap of shape (n_frames, n_mels)
+            One for which :func:`maps_a_file` holds.
+
+        rows : ndarray of int
+            Frames by which it is known again.
+
+        Returns
+        -------
+        description : FileFrames
+            Of a few hundred bytes.
+        """
+        path = str(Path(str(frames.filename)).absolute())
+        digest = _digest_rows(frames, rows)
+        return cls(path, frames.offset, frames.shape, frames.dtype.str, digest)
+
+    def open(self, rows: np.ndarray) -> np.memmap:
+        """Map the file into memory again.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            The same frames.
+
+        Returns
+        -------
+        frames : memmap of shape (n_frames, n_mels)
+            Read-only.
+
+        Raises
+        ------
+        ValueError
+            If the file is not there, or holds other frames by now.
+        """
+        remedy = "run LogMelSegmenter again, with a cache_dir that is in reach here"
+        try:
+            frames = np.memmap(
+                self.path, self.dtype, "r", offset=self.offset, shape=self.shape
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the frames of these ClipSpectrograms are in {self.path}, which "
+                f"cannot be read ({error}): {remedy}"
+            ) from error
+        if _digest_rows(frames, rows) != self.digest:
+            raise ValueError(
+                f"{self.path} holds other frames than when these ClipSpectrograms "
+                f"were pickled: {remedy}"
+            )
+        return frames
+
+
+def maps_a_file(frames: np.ndarray) -> bool:
+    """Tell whether an array is a memory map of a file, and not a part of one.
+
+    Parameters
+    ----------
+    frames : ndarray
+        Any.
+
+    Returns
+    -------
+    maps : bool
+        Whether its rows can be found in the file again.
+    """
+    return (
+        isinstance(frames, np.memmap)
+        and isinstance(frames.base, mmap.mmap)
+        and frames.filename is not None
+        and frames.flags.c_contiguous
+    )
+
+
+def _digest_rows(frames: np.ndarray, rows: np.ndarray) -> bytes:
+    return hashlib.blake2b(frames[rows].tobytes(), digest_size=16).digest()
+
+
+def _as_places(rows: Iterable[tuple[Any, int, int]]) -> dict[Hashable, Any]:
+    return {key: (start, stop) for key, start, stop in rows}
 
 
 def _join(content: bytes, view: bytes) -> bytes:

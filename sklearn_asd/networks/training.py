@@ -26,7 +26,7 @@ from sklearn_asd.networks.memory import reuse_large_blocks
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,
-    predict_windows,
+    summarize_windows,
 )
 
 __all__ = [
@@ -161,8 +161,9 @@ class KeepBestEpoch(Callback):
             Mean cross-entropy of their segments.
         """
         windows = self.spectrograms.windows()
-        logits, _ = predict_windows(net, self.spectrograms, windows)
-        log_p = log_softmax(logits, axis=1)
+        log_p = summarize_windows(
+            net, self.spectrograms, windows, lambda z, _, rows: log_softmax(z, axis=1)
+        )
         p = average_segments(np.exp(log_p), windows, *self.y.shape)
         own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
         return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
@@ -343,6 +344,7 @@ def fit_net(
     """
     if validation is not None:
         net.callbacks = [("keep_best_epoch", validation)]
+    dataset.move_to(net.device)
     with _seeded(seed), reuse_large_blocks():
         net.initialize()
         # net.fit would swallow Ctrl-C and leave a half-trained net looking fitted.

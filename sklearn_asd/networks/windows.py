@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,24 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features.spectrograms import find_used
 
-__all__ = ["WindowDataset", "average_segments", "gather", "predict_windows"]
+__all__ = [
+    "WindowDataset",
+    "average_segments",
+    "gather",
+    "predict_windows",
+    "summarize_windows",
+]
 
-# Frames scored at once: more do not fit the processor's cache.
-_FRAMES_SCORED_AT_ONCE = 64 * 96
+# Windows whose logits and embeddings are in memory at once.
+_WINDOWS_SUMMARIZED_AT_ONCE = 4096
+
+# Share of a GPU's free memory that the training frames may take.
+_SHARE_FOR_FRAMES = 0.5
+
+# Frames scored at once, on a CPU, whose cache holds no more, and on a GPU.
+_FRAMES_SCORED_AT_ONCE = (16 * 96, 2048 * 96)
 
 
 class WindowDataset(Dataset):
@@ -54,12 +68,44 @@ class WindowDataset(Dataset):
         n_frames: int | None = None,
         mixup: float = 0.0,
     ) -> None:
-        self.frames = spectrograms.frames
+        self.frames: np.ndarray | torch.Tensor = spectrograms.frames
         self.start = windows.start
         self.n_frames = _shortest(windows) if n_frames is None else n_frames
         self.spare = windows.n_frames - self.n_frames
         self.y = None if y is None else torch.as_tensor(y)
         self.mixup = mixup
+        self.device = torch.device("cpu")
+
+    def move_to(self, device: str) -> None:
+        """Give batches on a device, and hold the frames there if they fit.
+
+        Parameters
+        ----------
+        device : str
+            One of torch's names. On the CPU the frames stay where they are, which may
+            be a file; on a GPU those that lie in windows are copied to it once, if they
+            take no more than half of its free memory, otherwise batch by batch.
+        """
+        self.device = torch.device(device)
+        if self.device.type != "cuda":
+            return
+        free, _ = torch.cuda.mem_get_info(self.device)
+        self.hold_frames(_SHARE_FOR_FRAMES * free)
+
+    def hold_frames(self, n_bytes: float) -> None:
+        """Copy the frames that lie in windows to the device, if they fit.
+
+        Parameters
+        ----------
+        n_bytes : float
+            Memory that they may take.
+        """
+        frames = np.asarray(self.frames)
+        stop = self.start + self.n_frames + self.spare
+        used = find_used(len(frames), self.start, stop)
+        if used.sum() * frames[:1].nbytes <= n_bytes:
+            self.frames = torch.from_numpy(frames[used]).to(self.device)
+            self.start = np.cumsum(used)[self.start] - 1
 
     def __len__(self) -> int:
         return len(self.start)
@@ -69,8 +115,8 @@ class WindowDataset(Dataset):
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
-        log_mel = gather(self.frames, start, self.n_frames)
-        y = log_mel if self.y is None else self.y[indices]
+        log_mel = move(gather(self.frames, start, self.n_frames), self.device)
+        y = log_mel if self.y is None else self.y[indices].to(self.device)
         return (log_mel, y) if self.mixup == 0 else _mix(log_mel, y, self.mixup)
 
 
@@ -91,16 +137,19 @@ def _mix(
 ) -> tuple[torch.Tensor, Any]:
     """Mix each window with another one of the batch, all with one share."""
     share = torch.distributions.Beta(alpha, alpha).sample()
-    partner = torch.randperm(len(y))
-    return torch.lerp(log_mel[partner], log_mel, share), (y, y[partner], share)
+    partner = torch.randperm(len(y)).to(y.device)
+    mixed = torch.lerp(log_mel[partner], log_mel, share.to(log_mel.device))
+    return mixed, (y, y[partner], share)
 
 
-def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor:
+def gather(
+    frames: np.ndarray | torch.Tensor, start: np.ndarray, n_frames: int
+) -> torch.Tensor:
     """Copy windows of one length out of the frames.
 
     Parameters
     ----------
-    frames : ndarray of shape (total_frames, n_mels)
+    frames : ndarray or tensor of shape (total_frames, n_mels)
         Frames in dB.
 
     start : ndarray of shape (n_windows,)
@@ -112,10 +161,35 @@ def gather(frames: np.ndarray, start: np.ndarray, n_frames: int) -> torch.Tensor
     Returns
     -------
     log_mel : tensor of shape (n_windows, n_mels, n_frames), float32
-        The windows, as networks take them.
+        The windows, as networks take them, where the frames are.
     """
-    windows = frames[start[:, None] + np.arange(n_frames)]
-    return torch.from_numpy(windows.astype(np.float32, copy=False)).transpose(1, 2)
+    rows = start[:, None] + np.arange(n_frames)
+    if isinstance(frames, torch.Tensor):
+        windows = frames[torch.from_numpy(rows).to(frames.device)].float()
+    else:
+        windows = torch.from_numpy(frames[rows].astype(np.float32, copy=False))
+    return windows.transpose(1, 2)
+
+
+def move(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a batch to a device, without waiting for a GPU to have taken it.
+
+    Parameters
+    ----------
+    batch : tensor
+        Anywhere.
+
+    device : torch.device
+        Where to.
+
+    Returns
+    -------
+    batch : tensor
+        There.
+    """
+    if batch.device.type == "cpu" and device.type == "cuda":
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)
 
 
 def predict_windows(
@@ -149,23 +223,55 @@ def predict_windows(
         logits = np.empty((0, net.module__n_classes))
         return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
     module = net.module_.eval()
+    device = torch.device(net.device)
+    n_frames_at_once = _FRAMES_SCORED_AT_ONCE[device.type == "cuda"]
     order, outputs = [], []
     # Without TF32, to which CUDA would otherwise round.
     full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.inference_mode(), full_precision:
         for n_frames in np.unique(windows.n_frames):
             same = np.flatnonzero(windows.n_frames == n_frames)
-            batch_size = max(1, _FRAMES_SCORED_AT_ONCE // n_frames)
+            batch_size = max(1, n_frames_at_once // n_frames)
             for first in range(0, len(same), batch_size):
                 rows = same[first : first + batch_size]
                 batch = gather(spectrograms.frames, windows.start[rows], n_frames)
-                outputs.append([o.cpu() for o in module(batch.to(net.device))])
+                outputs.append([o.cpu() for o in module(move(batch, device))])
                 order.append(rows)
     inverse = np.argsort(np.concatenate(order))
     logits, embedding = (
         torch.cat(parts).numpy()[inverse] for parts in zip(*outputs, strict=True)
     )
     return logits.astype(np.float64), embedding
+
+
+def summarize_windows(
+    net: NeuralNet,
+    spectrograms: ClipSpectrograms,
+    windows: Windows,
+    summarize: Callable[[np.ndarray, np.ndarray, slice], np.ndarray],
+) -> np.ndarray:
+    """Run a trained net on any number of windows, and keep what is wanted of it.
+
+    Parameters
+    ----------
+    net, spectrograms, windows : skorch net, ClipSpectrograms, Windows
+        See :func:`predict_windows`.
+
+    summarize : callable
+        Called as ``summarize(logits, embedding, rows)`` for some thousand windows at a
+        time, gives an array with a row for each.
+
+    Returns
+    -------
+    summary : ndarray of shape (n_windows, ...)
+        Its results.
+    """
+    parts = []
+    for first in range(0, max(1, len(windows.clip)), _WINDOWS_SUMMARIZED_AT_ONCE):
+        rows = slice(first, first + _WINDOWS_SUMMARIZED_AT_ONCE)
+        some = Windows(*(values[rows] for values in windows))
+        parts.append(summarize(*predict_windows(net, spectrograms, some), rows))
+    return np.concatenate(parts)
 
 
 def average_segments(

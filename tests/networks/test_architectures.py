@@ -127,3 +127,18 @@ def test_frames_that_no_output_covers_change_nothing(n_frames):
         fitted.load_state_dict(plain.state_dict())
         maps = torch.randn(2, 3, 8, n_frames)
         torch.testing.assert_close(fitted(maps), plain(maps))
+
+
+def test_pvmilk20_scores_with_its_batch_norms_folded_in():
+    torch.manual_seed(0)
+    network = PVMilk20(6)
+    network(4 * torch.randn(16, 128, 96) - 40)  # the norms learn what to expect
+    network.eval()
+    log_mel = 4 * torch.randn(5, 128, 96) - 40
+    layer_by_layer = network(log_mel)
+    with torch.no_grad():
+        folded = network(log_mel)
+    for one, other in zip(folded, layer_by_layer, strict=True):
+        assert other.requires_grad
+        assert not one.requires_grad
+        torch.testing.assert_close(one, other.detach(), atol=1e-5, rtol=1e-5)

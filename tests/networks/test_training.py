@@ -23,6 +23,7 @@ from sklearn_asd.networks.windows import (
     average_segments,
     gather,
     predict_windows,
+    summarize_windows,
 )
 
 PARAMETERS = {
@@ -72,6 +73,23 @@ def test_a_dataset_gathers_windows_with_their_classes(spectrograms, dataset):
     log_mel, y = dataset.__getitems__([0, 19])
     np.testing.assert_array_equal(log_mel[1], spectrograms.log_mel(19)[:, :12])
     assert y.tolist() == [0, 1]
+
+
+def test_a_dataset_that_holds_its_frames_itself_gives_the_same_batches(spectrograms):
+    def gather_all(room):
+        X = spectrograms[[3, 12, 5]]
+        dataset = WindowDataset(X, X.windows(), np.arange(3))
+        dataset.hold_frames(room)
+        return dataset.frames, dataset.__getitems__([2, 0, 1])
+
+    n_bytes = 3 * 12 * 8 * spectrograms.frames.itemsize
+    frames, (log_mel, y) = gather_all(n_bytes - 1)
+    assert frames is spectrograms.frames
+    held, (held_log_mel, held_y) = gather_all(n_bytes)
+    assert isinstance(held, torch.Tensor)
+    assert held.shape == (3 * 12, 8)  # of 20 frames, 12 lie in a window
+    torch.testing.assert_close(held_log_mel, log_mel, atol=0, rtol=0)
+    assert held_y.tolist() == y.tolist() == [2, 0, 1]
 
 
 def test_longer_windows_are_cut_at_random_to_the_shortest():
@@ -252,6 +270,28 @@ def test_no_windows_give_empty_predictions(spectrograms, dataset):
     logits, embedding = predict_windows(net, spectrograms, windows)
     assert logits.shape == (0, 2)
     assert embedding.shape == (0, 128)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 7, 19, 20, 100])
+def test_windows_are_summarized_a_few_at_a_time(
+    spectrograms, dataset, monkeypatch, n_at_once
+):
+    net = make_net("pvmilk20", **PARAMETERS)
+    fit_net(net, dataset, seed=0)
+    windows = spectrograms.windows()
+    logits, embedding = predict_windows(net, spectrograms, windows)
+    module = "sklearn_asd.networks.windows._WINDOWS_SUMMARIZED_AT_ONCE"
+    monkeypatch.setattr(module, n_at_once)
+    calls = []
+
+    def summarize(logits, embedding, rows):
+        calls.append(windows.clip[rows].tolist())
+        return np.hstack([logits, embedding])
+
+    summary = summarize_windows(net, spectrograms, windows, summarize)
+    assert max(map(len, calls)) == min(n_at_once, 20)
+    assert sum(calls, []) == windows.clip.tolist()
+    np.testing.assert_allclose(summary, np.hstack([logits, embedding]), atol=1e-5)
 
 
 def test_averages_of_views_by_hand():
