@@ -290,7 +290,7 @@ def test_windows_are_summarized_a_few_at_a_time(
 
     summary = summarize_windows(net, spectrograms, windows, summarize)
     assert max(map(len, calls)) == min(n_at_once, 20)
-    assert sum(calls, []) == windows.clip.tolist()
+    assert list(itertools.chain(*calls)) == windows.clip.tolist()
     np.testing.assert_allclose(summary, np.hstack([logits, embedding]), atol=1e-5)
 
 
