@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-__all__ = ["load_clips"]
+__all__ = ["describe_recordings", "load_clips", "read_name"]
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -120,7 +121,28 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
             f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
             + " or ".join(AUDIO_SUFFIXES)
         )
-    clips = pd.DataFrame([_describe(path, root) for path in paths])
+    return _tabulate([_describe(path, root) for path in paths])
+
+
+def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """List recordings with what their paths say of them.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        Files, which need not exist.
+
+    Returns
+    -------
+    clips : DataFrame of shape (n_clips, 5 or more)
+        As of :func:`load_clips` for the folder that each lies in, in the order given.
+    """
+    files = [Path(path) for path in paths]
+    return _tabulate([_describe(path, path.parent) for path in files])
+
+
+def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
     clips = clips.reindex(
         columns=[*_COLUMNS, *clips.columns.difference(_COLUMNS, sort=False)]
     )
@@ -137,7 +159,7 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
     """Make one row of the table; what folders say wins over the file's name."""
     folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
     machines = [folder for folder in folders if not _read_folder(folder)]
-    facts = _read_name(path.stem)
+    facts = read_name(path.stem)
     if facts:
         facts["machine_type"] = machines[-1]
     else:
@@ -148,8 +170,20 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
     return facts | {"path": os.fspath(path), "label": label}
 
 
-def _read_name(stem: str) -> dict[str, str]:
-    """Read a name of the DCASE challenge; nothing from any other."""
+def read_name(stem: str) -> dict[str, str]:
+    """Read what a file's own name says of its recording.
+
+    Parameters
+    ----------
+    stem : str
+        The name without its suffix.
+
+    Returns
+    -------
+    facts : dict of str to str
+        `machine_id`, and whichever of `domain`, `split`, `label` and attributes there
+        are. Empty for names that are not of the DCASE challenge.
+    """
     if match := _NAME_2020.fullmatch(stem):
         return {k: v for k, v in match.groupdict().items() if v is not None}
     if match := _NAME_SECTION.fullmatch(stem):

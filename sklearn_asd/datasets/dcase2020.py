@@ -211,9 +211,10 @@ def fetch_dcase2020_task2(
     needed = [*new, truth] if "eval" in subsets else new
     missing = [one for one in needed if not one.is_in(root)]
     if missing and not download_if_missing:
+        names = abbreviate([one.name for one in missing])
         raise OSError(
-            f"{abbreviate([one.name for one in missing])} missing from {str(root)!r}, and "
-            "download_if_missing is False: set it to True, or put them there"
+            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
+            "set it to True, or put them there"
         )
     for one in needed:
         if one in missing:

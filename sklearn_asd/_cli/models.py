@@ -1,0 +1,56 @@
+"""A fitted detector in a file, with what the command has to know of it."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, NamedTuple
+
+import joblib
+
+from sklearn_asd._cli.conventions import Failure
+from sklearn_asd._cli.recordings import Machine
+
+__all__ = ["Model", "load_model", "save_model"]
+
+
+class Model(NamedTuple):
+    """A detector, and which recordings it is for.
+
+    `id_column` is what tells machines apart, as in the columns of `load_clips`.
+    `machines` are those known, or None if the model was not made by this command.
+    """
+
+    detector: Any
+    id_column: str = "machine_id"
+    machines: list[Machine] | None = None
+
+
+def save_model(model: Model, path: str) -> None:
+    """Save the detector, which `joblib.load` gives back as it is.
+
+    What the command has to know is an attribute of it.
+    """
+    model.detector.cli_ = {"id_column": model.id_column, "machines": model.machines}
+    joblib.dump(model.detector, path)
+
+
+def load_model(path: str) -> Model:
+    """Load any detector that was saved with joblib."""
+    try:
+        detector = joblib.load(path)
+    except FileNotFoundError:
+        raise Failure(
+            f"there is no model {path!r}: make one with sklearn-asd fit"
+        ) from None
+    # What unpickling may raise of a file that is something else is beyond listing.
+    except (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
+        raise Failure(
+            f"{path!r} is no model ({error or type(error).__name__}): give a file that "
+            "sklearn-asd fit or joblib.dump has written"
+        ) from error
+    if not hasattr(detector, "score_samples"):
+        raise Failure(
+            f"{path!r} holds a {type(detector).__name__}, which is no detector: give a "
+            "file that sklearn-asd fit has written"
+        )
+    return Model(detector, **getattr(detector, "cli_", {}))
