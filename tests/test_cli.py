@@ -196,9 +196,9 @@ def test_machine_id_names_the_machine_of_all_recordings(run, model, tmp_path, fo
 
 
 def test_an_unknown_machine_id_is_refused_with_the_nearest(run, model, folder):
-    code, _, errors = run("score", model, folder / "new", "--machine-id", "valve_0")
+    code, _, errors = run("score", model, folder / "new", "--machine-id", "valve_00x")
     assert code == 2
-    assert "--machine-id 'valve_0' is no machine that the model knows:" in errors
+    assert "--machine-id 'valve_00x' is no machine that the model knows:" in errors
     assert "did you mean 'valve_00'?" in errors
 
 
@@ -323,6 +323,29 @@ def test_a_bad_training_file_is_named_and_left_out(run, folder, tmp_path):
     assert "(bad.wav) cannot be decoded" in errors
 
 
+def test_recordings_of_a_low_sample_rate_are_analysed_at_theirs(run, rng, tmp_path):
+    for number in range(4):
+        path = tmp_path / "r" / "pump" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.normal(scale=0.1, size=16000), 8000)
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "Sample rate: 8000 Hz" in errors
+    assert "cannot be used" not in errors
+    assert run("score", tmp_path / "m.joblib", tmp_path / "r")[0] in (0, 1)
+
+
+def test_one_recording_of_a_low_sample_rate_is_named(run, folder, tmp_path):
+    for number, path in enumerate((folder / "recordings" / "valve_00").iterdir()):
+        target = tmp_path / "r" / "valve_00" / f"{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    soundfile.write(target.with_name("a.wav"), np.zeros(16000), 8000)
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "(a.wav) is sampled at 8000 Hz" in errors
+
+
 def test_a_folder_without_recordings_is_named(run, model, tmp_path, new_folder):
     (tmp_path / "empty").mkdir()
     code, output, _ = run("score", model, tmp_path / "empty", new_folder)
@@ -355,19 +378,47 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
     assert (table["margin"] >= 0).tolist() == normal.tolist()
 
 
-def test_the_report_is_written_of_all_that_was_judged(
-    run, model, new_folder, tmp_path, monkeypatch
-):
-    (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
+@pytest.fixture
+def reports(monkeypatch):
+    """What is passed to the report's writer."""
     seen = []
     report = type(sys)("sklearn_asd.report")
-    report.write_report = lambda detector, X, path: seen.append((detector, X, path))
+    report.write_report = lambda *arguments: seen.append(arguments)
     monkeypatch.setitem(sys.modules, "sklearn_asd.report", report)
-    run("score", model, new_folder, "--report", tmp_path / "r.html")
-    ((detector, X, path),) = seen
+    return seen
+
+
+def test_the_report_is_written_of_all_that_was_judged(
+    run, model, new_folder, tmp_path, reports
+):
+    (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
+    code, _, _ = run("score", model, new_folder, "--report", tmp_path / "r.html")
+    assert code == 2
+    ((detector, X, path),) = reports
     assert path == str(tmp_path / "r.html")
     assert len(X) == 2
     assert len(detector.score_samples(X)) == 2
+
+
+def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
+    bad = tmp_path / "valve_00" / "bad.wav"
+    bad.parent.mkdir()
+    bad.touch()
+    code, _, errors = run("score", model, bad, "--report", tmp_path / "r.html")
+    assert code == 2
+    assert "No report" in errors
+    assert reports == []
+
+
+def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
+    run, model, new_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn_asd.report", None)
+    code, output, errors = run(
+        "score", model, new_folder, "--report", tmp_path / "r.html"
+    )
+    assert (code, output) == (2, "")
+    assert "pip install 'sklearn_asd[plot]'" in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--report"])

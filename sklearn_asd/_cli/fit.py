@@ -13,6 +13,7 @@ from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
 from sklearn_asd._cli.models import Model, save_model
 from sklearn_asd._cli.recordings import (
     choose_machine_id,
+    choose_sample_rate,
     list_machines,
     select_training,
 )
@@ -72,9 +73,8 @@ __all__ = ["fit"]
     "--sample-rate",
     metavar="HZ",
     type=click.FloatRange(0, min_open=True),
-    default=16000,
-    show_default=True,
-    help="Of the analysis: the recordings' own, or less.",
+    help="Of the analysis: the recordings' own, or less. Default: 16000, or the "
+    "highest among the recordings if that is less.",
 )
 @click.option(
     "--epochs",
@@ -124,7 +124,7 @@ def fit(folder, output, system, machine_types, id_column, **settings):
       spectrum  The mean spectrum of each machine, and how it varies. Takes seconds,
                 works for one machine or many, and sets a threshold for each.
       ensemble  The same, and three networks that learn to tell the machines apart.
-                More accurate. Takes minutes, and needs two machines or more.
+                Often more accurate. Takes minutes, and needs two machines or more.
       i, ii, iii, iv, baseline
                 The systems of Inoue et al. (2020), for machines of the types ToyCar,
                 ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
@@ -153,6 +153,8 @@ def fit(folder, output, system, machine_types, id_column, **settings):
     counts = train.groupby(machine_labels(train)).size()
     _check_enough(system, counts)
     click.echo(_describe(counts), err=True)
+    if settings.sample_rate is None:
+        settings = settings._replace(sample_rate=choose_sample_rate(train))
     detector = make_system(system, judged_type, counts, settings)
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # where progress belongs

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pandas as pd
+import soundfile
 
 from sklearn_asd._cli.conventions import Failure, count
 from sklearn_asd._validation import abbreviate, did_you_mean
@@ -16,6 +19,7 @@ from sklearn_asd.audio.folders import describe_recordings, read_name
 __all__ = [
     "Machine",
     "choose_machine_id",
+    "choose_sample_rate",
     "explain_unknown",
     "find_machines",
     "list_machines",
@@ -23,6 +27,9 @@ __all__ = [
     "read_paths",
     "select_training",
 ]
+
+
+_SAMPLE_RATE = 16000
 
 
 class Machine(NamedTuple):
@@ -81,6 +88,20 @@ def select_training(
     if not train.any():
         raise Failure(f"there is nothing to learn from: {', '.join(left_out)}")
     return clips[train].reset_index(drop=True), left_out
+
+
+def choose_sample_rate(clips: pd.DataFrame) -> float:
+    """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
+    highest = 0
+    for path in clips["path"]:
+        with contextlib.suppress(soundfile.LibsndfileError):  # whoever reads it says so
+            highest = max(highest, soundfile.info(path).samplerate)
+        if highest >= _SAMPLE_RATE:
+            break
+    if not 0 < highest < _SAMPLE_RATE:
+        return _SAMPLE_RATE
+    click.echo(f"Sample rate: {highest} Hz, as of the recordings.", err=True)
+    return highest
 
 
 def list_machines(clips: pd.DataFrame) -> list[Machine]:

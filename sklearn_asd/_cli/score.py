@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, check_writable, count
+from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
 from sklearn_asd._cli.models import Model, load_model
 from sklearn_asd._cli.recordings import read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
@@ -73,6 +75,7 @@ def score(model, paths, machine_id, csv, report):
     """
     for path in (csv, report):
         check_writable(path)
+    write_report = _find_report_writer() if report else None
     loaded = load_model(model)
     judged = pd.concat(
         [_show(block) for block in judge(_list(paths, loaded, machine_id), loaded)]
@@ -80,9 +83,9 @@ def score(model, paths, machine_id, csv, report):
     if csv:
         judged[_CSV_COLUMNS].to_csv(csv, index=False)
     usable = judged[judged["verdict"] != UNUSABLE]
-    if report and len(usable):
-        from sklearn_asd.report import write_report
-
+    if report and usable.empty:
+        click.echo("No report, as nothing could be judged.", err=True)
+    elif report:
         write_report(loaded.detector, usable, report)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
@@ -92,6 +95,17 @@ def score(model, paths, machine_id, csv, report):
         err=True,
     )
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
+
+
+def _find_report_writer() -> Callable:
+    """Say now, and not after all is scored, that there is none."""
+    try:
+        from sklearn_asd.report import write_report
+    except ModuleNotFoundError as error:
+        raise Failure(
+            f"--report needs {error.name}: pip install 'sklearn_asd[plot]'"
+        ) from error
+    return write_report
 
 
 def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFrame:

@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     """What the user may choose of a system; None leaves it to the system."""
 
     false_alarm_rate: float
-    sample_rate: float
+    sample_rate: float | None
     epochs: int | None
     batch_size: int | None
     device: str
