@@ -1,6 +1,7 @@
 """``sklearn-asd``, on real files."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -367,7 +368,6 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
         "machine_id",
         "verdict",
         "margin",
-        "score",
         "reason",
     ]
     assert table["machine_id"].tolist() == ["valve_00"] * 3
@@ -383,7 +383,9 @@ def reports(monkeypatch):
     """What is passed to the report's writer."""
     seen = []
     report = type(sys)("sklearn_asd.report")
-    report.write_report = lambda *arguments: seen.append(arguments)
+    report.write_report = lambda *arguments, X_normal: seen.append(
+        (*arguments, X_normal)
+    )
     monkeypatch.setitem(sys.modules, "sklearn_asd.report", report)
     return seen
 
@@ -394,10 +396,24 @@ def test_the_report_is_written_of_all_that_was_judged(
     (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
     code, _, _ = run("score", model, new_folder, "--report", tmp_path / "r.html")
     assert code == 2
-    ((detector, X, path),) = reports
+    ((detector, X, path, X_normal),) = reports
     assert path == str(tmp_path / "r.html")
-    assert len(X) == 2
-    assert len(detector.score_samples(X)) == 2
+    assert len(X) == 3
+    assert len(X_normal) == 40
+    with pytest.warns(UserWarning, match="1 of 3 clips cannot be used"):
+        assert np.isfinite(detector.score_samples(X)).sum() == 2
+    assert np.isfinite(detector.score_samples(X_normal)).all()
+
+
+def test_training_recordings_that_are_gone_are_no_part_of_the_report(
+    run, folder, tmp_path, reports
+):
+    gone = tmp_path / "gone"
+    shutil.copytree(folder / "recordings", gone)
+    run("fit", gone, "-o", tmp_path / "m.joblib")
+    shutil.rmtree(gone)
+    run("score", tmp_path / "m.joblib", folder / "new", "--report", tmp_path / "r.html")
+    assert reports[0][-1] is None
 
 
 def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
@@ -413,12 +429,12 @@ def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
 def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
     run, model, new_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, "sklearn_asd.report", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, output, errors = run(
         "score", model, new_folder, "--report", tmp_path / "r.html"
     )
     assert (code, output) == (2, "")
-    assert "pip install 'sklearn_asd[plot]'" in errors
+    assert "pip install 'sklearn_asd[report]'" in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--report"])

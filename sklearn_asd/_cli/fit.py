@@ -14,6 +14,7 @@ from sklearn_asd._cli.models import Model, save_model
 from sklearn_asd._cli.recordings import (
     choose_machine_id,
     choose_sample_rate,
+    keep_names,
     list_machines,
     select_training,
 )
@@ -150,22 +151,29 @@ def fit(folder, output, system, machine_types, id_column, **settings):
     train, left_out = select_training(clips, types, id_column)
     if left_out:
         click.echo(f"Not learnt from: {', '.join(left_out)}.", err=True)
-    counts = train.groupby(machine_labels(train)).size()
-    _check_enough(system, counts)
-    click.echo(_describe(counts), err=True)
+    _check_enough(system, _count_by_machine(train))
+    click.echo(_describe(_count_by_machine(train)), err=True)
     if settings.sample_rate is None:
         settings = settings._replace(sample_rate=choose_sample_rate(train))
+    scored = train
+    if system in ("i", "ii", "iv", "baseline"):  # which score no other type
+        scored = train[train["machine_type"] == judged_type]
+    counts = _count_by_machine(scored)
     detector = make_system(system, judged_type, counts, settings)
     started = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
         detector.fit(train)
     seconds = time.perf_counter() - started
-    if system in ("i", "ii", "iv", "baseline"):  # which score no other type
-        train = train[train["machine_type"] == judged_type]
-    save_model(Model(detector, id_column, list_machines(train)), output)
+    save_model(
+        Model(detector, id_column, list_machines(scored), keep_names(scored)), output
+    )
     click.echo(f"Learnt in {seconds:.0f} s, and written to {output}.")
     click.echo(explain_threshold(detector, settings.false_alarm_rate, counts))
     click.echo(f"Now try: sklearn-asd score {output} FILES_OR_FOLDERS")
+
+
+def _count_by_machine(clips: pd.DataFrame) -> pd.Series:
+    return clips.groupby(machine_labels(clips)).size()
 
 
 def _check_enough(system: str, counts: pd.Series) -> None:

@@ -6,6 +6,7 @@ import pickle
 from typing import Any, NamedTuple
 
 import joblib
+import pandas as pd
 
 from sklearn_asd._cli.conventions import Failure
 from sklearn_asd._cli.recordings import Machine
@@ -17,12 +18,14 @@ class Model(NamedTuple):
     """A detector, and which recordings it is for.
 
     `id_column` is what tells machines apart, as in the columns of `load_clips`.
-    `machines` are those known, or None if the model was not made by this command.
+    `machines` are those known, and `training` is a table of the recordings learnt from,
+    for reports; None if the model was not made by this command.
     """
 
     detector: Any
     id_column: str = "machine_id"
     machines: list[Machine] | None = None
+    training: pd.DataFrame | None = None
 
 
 def save_model(model: Model, path: str) -> None:
@@ -30,7 +33,8 @@ def save_model(model: Model, path: str) -> None:
 
     What the command has to know is an attribute of it.
     """
-    model.detector.cli_ = {"id_column": model.id_column, "machines": model.machines}
+    notes = model._asdict()
+    model.detector.cli_ = {k: v for k, v in notes.items() if k != "detector"}
     joblib.dump(model.detector, path)
 
 
@@ -48,9 +52,9 @@ def load_model(path: str) -> Model:
             f"{path!r} is no model ({error or type(error).__name__}): give a file that "
             "sklearn-asd fit or joblib.dump has written"
         ) from error
-    if not hasattr(detector, "score_samples"):
+    if not hasattr(detector, "decision_function"):
         raise Failure(
-            f"{path!r} holds a {type(detector).__name__}, which is no detector: give a "
-            "file that sklearn-asd fit has written"
+            f"{path!r} holds a {type(detector).__name__}, which is no fitted detector "
+            "with a threshold: give a file that sklearn-asd fit has written"
         )
     return Model(detector, **getattr(detector, "cli_", {}))

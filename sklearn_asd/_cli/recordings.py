@@ -22,6 +22,7 @@ __all__ = [
     "choose_sample_rate",
     "explain_unknown",
     "find_machines",
+    "keep_names",
     "list_machines",
     "pick_machine",
     "read_paths",
@@ -72,7 +73,7 @@ def select_training(
     if (clips["split"] == "train").any():
         outside, why = clips["split"] != "train", "outside of folders called train"
     else:
-        outside, why = clips["split"].notna(), "in folders called test"
+        outside, why = clips["split"].notna(), "to test"
     other = clips["machine_type"].notna() & ~clips["machine_type"].isin(types)
     reasons = {
         "of other machine types": other,
@@ -108,6 +109,12 @@ def list_machines(clips: pd.DataFrame) -> list[Machine]:
     """All machines that the recordings are of."""
     rows = clips.to_dict("records")
     return sorted({state_machine(row, "machine_id") for row in rows}, key=str)
+
+
+def keep_names(clips: pd.DataFrame) -> pd.DataFrame:
+    """What is needed to find the recordings again, from any folder."""
+    names = clips[["path", "machine_type", "machine_id"]]
+    return names.assign(path=[str(Path(path).resolve()) for path in names["path"]])
 
 
 def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
 
 import click
@@ -20,7 +22,6 @@ _CSV_COLUMNS = [
     "machine_id",
     "verdict",
     "margin",
-    "score",
     "reason",
 ]
 
@@ -56,8 +57,8 @@ def score(model, paths, machine_id, csv, report):
     A recording that is damaged, or of a machine that the model does not know, is
     "unusable". All others are judged as if it were not there.
 
-    Columns of the table: path, machine_type, machine_id, verdict, margin, score (the
-    detector's own, before the threshold), and reason, why a recording is unusable.
+    Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
+    why a recording is unusable.
 
     Load only models that you trust: they can run code.
 
@@ -82,11 +83,12 @@ def score(model, paths, machine_id, csv, report):
     )
     if csv:
         judged[_CSV_COLUMNS].to_csv(csv, index=False)
-    usable = judged[judged["verdict"] != UNUSABLE]
-    if report and usable.empty:
+    if report and (judged["verdict"] == UNUSABLE).all():
         click.echo("No report, as nothing could be judged.", err=True)
     elif report:
-        write_report(loaded.detector, usable, report)
+        known = judged[judged["machine_id"].notna()]
+        normal = _find_training(loaded)
+        write_report(loaded.detector, known, report, X_normal=normal)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
     click.echo(
@@ -98,14 +100,21 @@ def score(model, paths, machine_id, csv, report):
 
 
 def _find_report_writer() -> Callable:
-    """Say now, and not after all is scored, that there is none."""
-    try:
-        from sklearn_asd.report import write_report
-    except ModuleNotFoundError as error:
-        raise Failure(
-            f"--report needs {error.name}: pip install 'sklearn_asd[plot]'"
-        ) from error
+    """Say now, and not after all is scored, what is missing."""
+    for needed in ("matplotlib", "jinja2"):
+        if importlib.util.find_spec(needed) is None:
+            raise Failure(f"--report needs {needed}: pip install 'sklearn_asd[report]'")
+    from sklearn_asd.report import write_report  # which takes its time to load
+
     return write_report
+
+
+def _find_training(model: Model) -> pd.DataFrame | None:
+    """Recordings that the model has learnt from, as far as they are where they were."""
+    if model.training is None:
+        return None
+    still_there = [os.path.exists(path) for path in model.training["path"]]
+    return model.training[still_there] if any(still_there) else None
 
 
 def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFrame:

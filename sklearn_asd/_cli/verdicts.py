@@ -62,8 +62,8 @@ def judge(clips: pd.DataFrame, model: Model) -> Iterator[pd.DataFrame]:
     Yields
     ------
     judged : DataFrame of at most _BLOCK rows
-        With `score` and `margin` (higher is more normal, and negative margins
-        are anomalous), `verdict` and `reason`.
+        With `margin` (the detector's decision: negative is anomalous), `verdict`
+        and `reason`.
     """
     with tqdm(total=len(clips), desc="score", unit="file", disable=None) as progress:
         for start in range(0, len(clips), _BLOCK):
@@ -73,17 +73,16 @@ def judge(clips: pd.DataFrame, model: Model) -> Iterator[pd.DataFrame]:
 
 
 def _judge_block(block: pd.DataFrame, detector: Any) -> pd.DataFrame:
-    judged = block.assign(score=np.nan, margin=np.nan, verdict=UNUSABLE)
+    judged = block.assign(margin=np.nan, verdict=UNUSABLE)
     usable = block.index[block["reason"] == ""]
     if len(usable):
         with warnings.catch_warnings():
             # Each bad file is named below, with its reason.
             warnings.filterwarnings("ignore", message=".* cannot be used and score NaN")
-            judged.loc[usable, "score"] = detector.score_samples(block.loc[usable])
             judged.loc[usable, "margin"] = detector.decision_function(block.loc[usable])
-    for row in usable[judged.loc[usable, "score"].isna()]:
+    for row in usable[judged.loc[usable, "margin"].isna()]:
         judged.loc[row, "reason"] = _explain_bad(block.loc[[row]], detector)
-    heard = judged["score"].notna()
+    heard = judged["margin"].notna()
     anomalous = judged.loc[heard, "margin"] < 0
     judged.loc[heard, "verdict"] = np.where(anomalous, "anomalous", "normal")
     return judged
@@ -93,7 +92,7 @@ def _explain_bad(clip: pd.DataFrame, detector: Any) -> str:
     """Ask again about one recording that scored NaN, for the library's reason."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        detector.score_samples(clip)
+        detector.decision_function(clip)
     for warning in caught:
         _, named, reason = str(warning.message).rpartition("\n  clip 0 ")
         if named:
