@@ -494,6 +494,17 @@ def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
     assert "valve/00" in output
 
 
+def test_progress_is_for_whoever_looks_at_it(run, dcase, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    model = tmp_path / "m.joblib"
+    options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
+    for more in ([], options):
+        assert "log-mel: 100%" in run("fit", dcase / "2020", "-o", model, *more)[2]
+        _, output, errors = run("score", model, dcase / "2020")
+        assert "%" not in output
+        assert "log-mel" not in errors
+
+
 def test_the_threshold_is_set_by_enough_recordings_or_else_by_a_distribution(
     run, dcase, tmp_path
 ):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 
 import click
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure
+from sklearn_asd._cli.conventions import CONTEXT, Failure, is_terminal
 from sklearn_asd._cli.recordings import choose_machine_id
 from sklearn_asd.audio import load_clips
 from sklearn_asd.datasets import make_machine_sounds
@@ -66,11 +68,13 @@ def demo(data, id_column, sample_rate, epochs):
             batch_size=32,
             max_epochs=epochs,
             random_state=0,
-            verbose=int(data is not None),  # real recordings may take hours
+            # Of real recordings, which may take hours, also in a log.
+            verbose=int(is_terminal() or data is not None),
         ),
     )
     started = time.perf_counter()
-    pipe.fit(train)
+    with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+        pipe.fit(train)
     history = pipe[-1].history_
     click.echo(
         f"Trained in {time.perf_counter() - started:.0f} s: loss "
@@ -91,6 +95,7 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
             n_test_anomalous=9,
             duration=6.0,
             random_state=0,
+            verbose=int(is_terminal()),
         )
     clips = choose_machine_id(load_clips(folder), id_column)
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import joblib
 import pandas as pd
+from sklearn.base import BaseEstimator
 
 from sklearn_asd._cli.conventions import Failure
 from sklearn_asd._cli.recordings import Machine
@@ -31,8 +33,12 @@ class Model(NamedTuple):
 def save_model(model: Model, path: str) -> None:
     """Save the detector, which `joblib.load` gives back as it is.
 
-    What the command has to know is an attribute of it.
+    What the command has to know is an attribute of it. Progress of training was for
+    whoever trained it.
     """
+    for part in _walk(model.detector):
+        if hasattr(part, "verbose"):
+            part.verbose = 0
     notes = model._asdict()
     model.detector.cli_ = {k: v for k, v in notes.items() if k != "detector"}
     joblib.dump(model.detector, path)
@@ -58,3 +64,15 @@ def load_model(path: str) -> Model:
             "with a threshold: give a file that sklearn-asd fit has written"
         )
     return Model(detector, **getattr(detector, "cli_", {}))
+
+
+def _walk(part: Any) -> Iterator[BaseEstimator]:
+    """All estimators in one, fitted and not."""
+    if isinstance(part, BaseEstimator):
+        yield part
+        part = vars(part)
+    if isinstance(part, dict):
+        part = list(part.values())
+    if isinstance(part, list | tuple):
+        for inner in part:
+            yield from _walk(inner)

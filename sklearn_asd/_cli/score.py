@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import click
 import pandas as pd
+from tqdm import tqdm
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
 from sklearn_asd._cli.models import Model, load_model
@@ -136,7 +137,8 @@ def _show(block: pd.DataFrame) -> pd.DataFrame:
         names = [name for name in (row.machine_type, row.machine_id) if pd.notna(name)]
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
         reason = f": {row.reason}" if row.reason else ""
-        click.echo(
+        # Not over the progress bar, where both go to one terminal.
+        tqdm.write(
             f"{row.verdict:<9} {margin:>9}  {'/'.join(names) or '?'}  "
             f"{row.path}{reason}"
         )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
 
 from sklearn_asd._validation import check_choice
 from sklearn_asd.datasets._machine_kinds import MACHINE_KINDS
@@ -164,6 +165,7 @@ def make_machine_sounds(
     sample_rate=16000,
     snr=0.0,
     random_state=None,
+    verbose=0,
 ):
     """Make recordings of healthy and faulty machines in a noisy factory.
 
@@ -201,6 +203,8 @@ def make_machine_sounds(
         Decides every sound. An int makes the same table each time, to the bit. None
         takes a new seed from the operating system; NumPy's global generator is not
         touched.
+    verbose : int, default=0
+        Above 0, show progress.
 
     Returns
     -------
@@ -293,6 +297,6 @@ def make_machine_sounds(
             clip.label,
             clip.fault,
         )
-        for clip in clips
+        for clip in tqdm(clips, desc="sounds", unit="clip", disable=not verbose)
     ]
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"label": "Int64"})
