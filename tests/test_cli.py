@@ -522,6 +522,13 @@ def test_the_threshold_is_set_by_enough_recordings_or_else_by_a_distribution(
         assert promise in output
 
 
+def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
+    shutil.copytree(dcase / "2020" / "valve" / "test", tmp_path / "valve" / "test")
+    code, _, errors = run("fit", tmp_path, "-o", tmp_path / "m")
+    assert code == 2
+    assert "nothing to learn from, but 12 recordings to test: give a folder" in errors
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -87,7 +87,10 @@ def select_training(
         left_out += [f"{count(n, 'recording')} {reason}"] if n else []
         train &= ~where.fillna(False).astype(bool)
     if not train.any():
-        raise Failure(f"there is nothing to learn from: {', '.join(left_out)}")
+        raise Failure(
+            f"there is nothing to learn from, but {', '.join(left_out)}: give a folder "
+            "of normal recordings"
+        )
     return clips[train].reset_index(drop=True), left_out
 
 

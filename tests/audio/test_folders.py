@@ -4,6 +4,7 @@ import pytest
 import soundfile
 
 from sklearn_asd import load_clips
+from sklearn_asd.audio.folders import describe_recordings
 
 
 @pytest.fixture
@@ -289,3 +290,19 @@ def test_the_folders_of_the_valves_decide_their_split(recordings):
     assert (clips["split"] == "train").sum() == 60
     assert set(clips.loc[clips["split"] == "train", "label"]) == {1}
     assert test["label"].value_counts().to_dict() == {1: 20, -1: 50}
+
+
+def test_single_files_are_described_as_in_their_folder(describe, root):
+    whole = describe("pump_3/monday.wav", "fan/train/normal_id_00_00000000.wav")
+    paths = list(whole["path"])[::-1]
+    single = describe_recordings(paths)
+    assert list(single["path"]) == paths  # in the order given
+    assert facts(single) == facts(whole)[::-1]
+
+
+def test_files_that_are_described_need_not_exist_or_be_any():
+    assert facts(describe_recordings(["pump_3/gone.ogg"])) == [
+        (None, "pump_3", None, None)
+    ]
+    assert len(describe_recordings([])) == 0
+    assert "machine_id" in describe_recordings([])
