@@ -10,7 +10,7 @@ SET_UP := setup.cfg pyproject.toml constraints.txt
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
 demo: .venv/.demo
-	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(ID),--machine-id "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
+	$(BIN)/sklearn-asd demo $(if $(DATA),--data "$(DATA)") $(if $(ID),--id-column "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
 
 ## Run the tests, but for those that train for minutes.
 test: .venv/.test

@@ -11,7 +11,6 @@ table.md, table.csv and machines.csv. On two cores the whole table takes about a
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_asd import load_clips
+from sklearn_asd.datasets.dcase2020 import read_eval_labels
 from sklearn_asd.metrics import auc_table
 from sklearn_asd.presets import make_paper_system, training_types
 
@@ -132,18 +132,6 @@ def find_eval_labels(clips, args):
     names = clips["path"].map(os.path.basename)
     found = [labels.get(key) for key in zip(clips["machine_type"], names, strict=True)]
     return pd.Series(found, index=clips.index, dtype="Int64")
-
-
-def read_eval_labels(path):
-    """Read rows of name, original name, and 1 if anomalous, under their type's name."""
-    labels, kind = {}, None
-    with open(path, newline="") as file:
-        for row in csv.reader(file):
-            if len(row) == 1:
-                (kind,) = row
-            elif row:
-                labels[kind, row[0]] = -1 if row[2] == "1" else 1
-    return labels
 
 
 def thin(clips):

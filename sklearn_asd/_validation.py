@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from os import PathLike
 from typing import Any
 
@@ -11,7 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-__all__ = ["abbreviate", "is_table_of_numbers", "normal_rows"]
+__all__ = [
+    "abbreviate",
+    "check_choice",
+    "did_you_mean",
+    "is_table_of_numbers",
+    "normal_rows",
+]
 
 
 def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:
@@ -109,6 +116,54 @@ def abbreviate(names: Sequence[Any], limit: int = 8) -> str:
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(str(name) for name in names[:limit]) + more
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Parameters
+    ----------
+    name : str
+        What the value is called.
+
+    value : any
+        The value.
+
+    choices : iterable of str
+        What it may be.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them; names the one that is spelt most like it.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(
+            f"{name} {value!r} is unknown:{did_you_mean(value, choices)} choose from "
+            f"{', '.join(choices)}, in this spelling"
+        )
+
+
+def did_you_mean(value: Any, choices: Iterable[str]) -> str:
+    """Name the choice that is spelt most like a value, in upper or lower case.
+
+    Parameters
+    ----------
+    value : any
+        What was asked for.
+
+    choices : iterable of str
+        What there is.
+
+    Returns
+    -------
+    question : str
+        Such as " did you mean 'fan'?", or "" if nothing is spelt like it.
+    """
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
+    return f" did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def _sign(label: Any) -> int | None:

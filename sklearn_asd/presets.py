@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from sklearn_asd._validation import check_choice, did_you_mean
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
@@ -131,8 +130,8 @@ def make_paper_system(machine_type, system="i", **overrides):
     >>> system.fit(train).score_samples(test).shape  # higher is more normal
     (4,)
     """
-    _check_choice("machine_type", machine_type, _TABLE_2)
-    _check_choice("system", system, _BUILDERS)
+    check_choice("machine_type", machine_type, _TABLE_2)
+    check_choice("system", system, _BUILDERS)
     built = _BUILDERS[system](machine_type)
     _override(built, system, overrides)
     return built
@@ -172,8 +171,8 @@ def training_types(machine_type, system="i"):
     >>> training_types("fan", "iv")
     ('fan',)
     """
-    _check_choice("machine_type", machine_type, _TABLE_2)
-    _check_choice("system", system, _BUILDERS)
+    check_choice("machine_type", machine_type, _TABLE_2)
+    check_choice("system", system, _BUILDERS)
     if system in ("iv", "baseline"):
         return (machine_type,)
     return _TABLE_2[machine_type].training_types
@@ -237,22 +236,6 @@ _BUILDERS = {
 }
 
 
-def _check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    choices = list(choices)
-    if value not in choices:
-        raise ValueError(
-            f"{name} {value!r} is unknown:{_suggest(value, choices)} choose from "
-            f"{', '.join(choices)}, in this spelling"
-        )
-
-
-def _suggest(value: Any, choices: Iterable[str]) -> str:
-    """Name the choice that is spelt most like a value, in upper or lower case."""
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = get_close_matches(str(value).lower(), by_lower, n=1)
-    return f" did you mean {by_lower[close[0]]!r}?" if close else ""
-
-
 def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
     """Set parameters in each part that has them."""
     parts = _parts(built)
@@ -263,7 +246,7 @@ def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
             owners = sorted({type(part).__name__ for part in parts})
             raise TypeError(
                 f"system {system!r} has no parameter {name!r}:"
-                f"{_suggest(name, sorted(names))} It takes those of "
+                f"{did_you_mean(name, sorted(names))} It takes those of "
                 f"{', '.join(owners)}"
             )
     for part in parts:

@@ -40,7 +40,7 @@ def test_examples_run_and_draw_a_figure(example, monkeypatch):
 
 def run_demo(*arguments):
     return subprocess.run(
-        [sys.executable, REPOSITORY / "examples" / "demo.py", *arguments],
+        [sys.executable, "-m", "sklearn_asd", "demo", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -114,8 +114,6 @@ def test_the_demo_says_which_attributes_could_tell_machines_apart(tmp_path):
     folder = write_folder(tmp_path, name)
     demo = run_demo("--data", folder, "--epochs", "1")
     assert demo.returncode != 0
-    assert "name it with --machine-id (make demo ID=...): ['car', 'domain']" in (
-        demo.stderr
-    )
-    demo = run_demo("--data", folder, "--machine-id", "car", "--epochs", "1")
+    assert "name it with --id-column (make demo ID=...): car, domain" in (demo.stderr)
+    demo = run_demo("--data", folder, "--id-column", "car", "--epochs", "1")
     assert demo.returncode == 0, demo.stderr

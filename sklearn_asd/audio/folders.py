@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-__all__ = ["load_clips"]
+__all__ = ["describe_recordings", "load_clips", "read_name"]
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 _LABELS = {"normal": 1, "anomaly": -1, "anomalous": -1, "abnormal": -1}
 # Folders of 2021 are called "source_test"; "crash_test" may be a machine.
-_SPLIT_FOLDER = re.compile(r"(?:source_|target_)?(train|test)")
+_SPLIT_FOLDER = re.compile(r"(?:source_|target_)?(train|test|supplemental)")
 
 # DCASE 2020: normal_id_00_00000012.wav; evaluation clips lack the label.
 _NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_\d+")
 # DCASE 2021 and later: section_00_source_test_anomaly_0001_car_B1_spd_31V.wav;
-# evaluation clips lack domain, split or label.
+# evaluation clips lack domain, split or label. Supplemental clips of 2025 say whether
+# they hold a machine without noise or noise without a machine.
 _NAME_SECTION = re.compile(
     r"section_(?P<machine_id>\d+)"
-    r"(?:_(?P<domain>source|target))?"
-    r"(?:_(?P<split>train|test))?"
-    r"(?:_(?P<label>normal|anomaly))?"
+    r"(?P<words>(?:_(?:source|target|train|test|supplemental|normal|anomaly"
+    r"|machine|noise))*)"
     r"_\d+(?:_(?P<attributes>.+))?"
 )
+_WORDS = {
+    "source": "domain",
+    "target": "domain",
+    "train": "split",
+    "test": "split",
+    "supplemental": "split",
+    "normal": "label",
+    "anomaly": "label",
+}
+# Attributes of the toys in 2021: A1Spd28VMic1.
+_GLUED = re.compile(r"(?P<car>[A-Z]\d+)Spd(?P<spd>\w+)Mic(?P<mic>\d+)")
 
 _COLUMNS = ["path", "machine_type", "machine_id", "split", "label"]
 
@@ -40,7 +52,7 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), and
     plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
     (``pump/3/monday.flac``), with or without folders called ``train``, ``test``,
-    ``normal``, ``anomaly`` or ``abnormal`` among them.
+    ``supplemental``, ``normal``, ``anomaly`` or ``abnormal`` among them.
 
     Parameters
     ----------
@@ -56,8 +68,9 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
         - `path`: str, below `folder` as it was given;
         - `machine_type`: str, missing where folders name machines alone;
         - `machine_id`: str, the digits of DCASE names ("00"), or the folder's name;
-        - `split`: "train", "test" or missing. A folder so called decides; failing
-          that, the file's name does;
+        - `split`: "train", "test", "supplemental" (since 2025: machines without
+          noise, and noise without machines) or missing. A folder so called decides;
+          failing that, the file's name does;
         - `label`: +1 normal, -1 anomalous, or missing (pandas' Int64);
         - `domain` and one column for each attribute found in the names, such as
           `car` ("B1") and `spd` ("31V"); missing where a name lacks it. To tell
@@ -108,7 +121,28 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
             f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
             + " or ".join(AUDIO_SUFFIXES)
         )
-    clips = pd.DataFrame([_describe(path, root) for path in paths])
+    return _tabulate([_describe(path, root) for path in paths])
+
+
+def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """List recordings with what their paths say of them.
+
+    Parameters
+    ----------
+    paths : iterable of str or path-like
+        Files, which need not exist.
+
+    Returns
+    -------
+    clips : DataFrame of shape (n_clips, 5 or more)
+        As of :func:`load_clips` for the folder that each lies in, in the order given.
+    """
+    files = [Path(path) for path in paths]
+    return _tabulate([_describe(path, path.parent) for path in files])
+
+
+def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
     clips = clips.reindex(
         columns=[*_COLUMNS, *clips.columns.difference(_COLUMNS, sort=False)]
     )
@@ -125,17 +159,41 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
     """Make one row of the table; what folders say wins over the file's name."""
     folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
     machines = [folder for folder in folders if not _read_folder(folder)]
-    match = _NAME_2020.fullmatch(path.stem) or _NAME_SECTION.fullmatch(path.stem)
-    if match:
-        from_name = {k: v for k, v in match.groupdict().items() if v is not None}
-        attributes = _split_attributes(from_name.pop("attributes", ""))
-        facts = attributes | from_name | {"machine_type": machines[-1]}
+    facts = read_name(path.stem)
+    if facts:
+        facts["machine_type"] = machines[-1]
     else:
         facts = _name_machine(machines)
     for folder in folders:
         facts |= _read_folder(folder)
     label = _LABELS.get(facts.get("label", ""))
     return facts | {"path": os.fspath(path), "label": label}
+
+
+def read_name(stem: str) -> dict[str, str]:
+    """Read what a file's own name says of its recording.
+
+    Parameters
+    ----------
+    stem : str
+        The name without its suffix.
+
+    Returns
+    -------
+    facts : dict of str to str
+        `machine_id`, and whichever of `domain`, `split`, `label` and attributes there
+        are. Empty for names that are not of the DCASE challenge.
+    """
+    if match := _NAME_2020.fullmatch(stem):
+        return {k: v for k, v in match.groupdict().items() if v is not None}
+    if match := _NAME_SECTION.fullmatch(stem):
+        words = match["words"].split("_")
+        facts = {_WORDS[word]: word for word in words if word in _WORDS}
+        if "noise" in words:
+            facts.pop("label", None)  # which is a machine's
+        attributes = _split_attributes(match["attributes"] or "")
+        return attributes | facts | {"machine_id": match["machine_id"]}
+    return {}
 
 
 def _own_folders(root: Path) -> list[str]:
@@ -169,6 +227,18 @@ def _name_machine(machines: list[str]) -> dict[str, str]:
 
 
 def _split_attributes(text: str) -> dict[str, str]:
-    """Split "car_B1_spd_31V" into pairs; a last word without a value is dropped."""
+    """Split "car_B1_spd_31V" into pairs; a last word without a value is dropped.
+
+    In 2021 some values stand before their unit, "25_mm", which then is the name.
+    """
+    if match := _GLUED.fullmatch(text):
+        return match.groupdict()
     words = text.split("_")
-    return dict(zip(words[::2], words[1::2], strict=False))
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return dict(
+        (b, a) if _is_number(a) and not _is_number(b) else (a, b) for a, b in pairs
+    )
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdecimal()

@@ -3,7 +3,6 @@
 # Authors: The sklearn_asd developers
 # SPDX-License-Identifier: BSD-3-Clause
 
-import difflib
 import zlib
 from numbers import Integral, Real
 from types import SimpleNamespace
@@ -12,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
+from tqdm.auto import tqdm
 
+from sklearn_asd._validation import check_choice
 from sklearn_asd.datasets._machine_kinds import MACHINE_KINDS
 from sklearn_asd.datasets._synthesis import (
     Synthesizer,
@@ -128,13 +129,7 @@ def _check_types(machine_types):
     """Return the kinds of machine asked for as a list of known names."""
     names = [machine_types] if isinstance(machine_types, str) else list(machine_types)
     for name in names:
-        if name not in MACHINE_KINDS:
-            close = difflib.get_close_matches(str(name), MACHINE_KINDS, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(
-                f"machine type {name!r} is unknown: {hint}choose from "
-                f"{', '.join(MACHINE_KINDS)}"
-            )
+        check_choice("machine type", name, MACHINE_KINDS)
     if not names or len(set(names)) < len(names):
         raise ValueError(
             f"machine_types is {names}: name one type or more, each of them once"
@@ -170,6 +165,7 @@ def make_machine_sounds(
     sample_rate=16000,
     snr=0.0,
     random_state=None,
+    verbose=0,
 ):
     """Make recordings of healthy and faulty machines in a noisy factory.
 
@@ -207,6 +203,8 @@ def make_machine_sounds(
         Decides every sound. An int makes the same table each time, to the bit. None
         takes a new seed from the operating system; NumPy's global generator is not
         touched.
+    verbose : int, default=0
+        Above 0, show progress.
 
     Returns
     -------
@@ -299,6 +297,6 @@ def make_machine_sounds(
             clip.label,
             clip.fault,
         )
-        for clip in clips
+        for clip in tqdm(clips, desc="sounds", unit="clip", disable=not verbose)
     ]
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"label": "Int64"})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd._parameters import validates_parameters
-from sklearn_asd._validation import abbreviate
+from sklearn_asd._validation import abbreviate, did_you_mean
 from sklearn_asd.audio import Clips
 from sklearn_asd.audio.augment import (
     EXTRA_VIEWS,
@@ -240,8 +240,9 @@ def _vocode_like(views: list[View]) -> VocodedView:
 def _find_extra(name: Any) -> View:
     if not isinstance(name, str) or name not in EXTRA_VIEWS:
         raise ValueError(
-            f"extra holds {name!r}, which is none of {sorted(EXTRA_VIEWS)}: give a "
-            "function that name with register_view"
+            f"extra holds {name!r}, which is none of {sorted(EXTRA_VIEWS)}:"
+            f"{did_you_mean(name, EXTRA_VIEWS)} give a function that name with "
+            "register_view"
         )
     return EXTRA_VIEWS[name]
 

@@ -4,6 +4,7 @@ import pytest
 import soundfile
 
 from sklearn_asd import load_clips
+from sklearn_asd.audio.folders import describe_recordings
 
 
 @pytest.fixture
@@ -56,6 +57,46 @@ def facts(clips):
         ),
         ("bearing/test/section_03_0012.flac", ("bearing", "03", "test", None)),
         ("fan/section_00_source_test_normal_0000.wav", ("fan", "00", "test", 1)),
+        # names and folders as of each year
+        (
+            "dev_data/gearbox/source_test/"
+            "section_00_source_test_anomaly_0000_0_g_25_mm_2000_mV_none.wav",  # 2021
+            ("gearbox", "00", "test", -1),
+        ),
+        (
+            "ToyCar/train/section_00_source_train_normal_0000_A1Spd28VMic1.wav",  # 2021
+            ("ToyCar", "00", "train", 1),
+        ),
+        (
+            "fan/target_test/section_03_target_test_0000.wav",
+            ("fan", "03", "test", None),
+        ),
+        (
+            "bearing/train/section_00_source_train_normal_0001_pro_A_vel_4_loc_A.wav",
+            ("bearing", "00", "train", 1),  # 2022
+        ),
+        (
+            "gearbox/train/section_00_source_train_normal_0073_volt_1.5_wt_0.wav",
+            ("gearbox", "00", "train", 1),  # 2023
+        ),
+        (
+            "dev_data/raw/ToyCar/test/"
+            "section_00_source_test_normal_0000_car_A2_spd_28V_mic_1_noise_1.wav",
+            ("ToyCar", "00", "test", 1),  # 2024
+        ),
+        (
+            "dev_bearing/bearing/supplemental/"
+            "section_00_machine_source_0000_noAttribute.wav",  # 2025
+            ("bearing", "00", "supplemental", None),
+        ),
+        (
+            "fan/supplemental/section_00_noise_supplemental_normal_0000.wav",
+            ("fan", "00", "supplemental", None),  # noise is no machine
+        ),
+        (
+            "fan/supplemental/section_00_source_supplemental_machine_0000.wav",
+            ("fan", "00", "supplemental", None),
+        ),
         # the folder decides over the name
         (
             "valve/train/section_00_source_test_normal_0009_pat_01.flac",
@@ -103,6 +144,28 @@ def test_names_and_folders_tell_the_machine_split_and_label(describe, name, expe
         ),
         ("section_00_source_test_normal_0000_noAttribute.wav", {"domain": "source"}),
         ("section_00_0001_vel_8_odd.wav", {"vel": "8"}),
+        # each year has its own way
+        (
+            "section_00_source_train_normal_0000_A1Spd28VMic1.wav",
+            {"domain": "source", "car": "A1", "spd": "28V", "mic": "1"},
+        ),
+        (
+            "section_00_source_train_normal_0000_0_g_25_mm_2000_mV_none.wav",
+            {"domain": "source", "g": "0", "mm": "25", "mV": "2000"},
+        ),
+        (
+            "section_00_source_train_normal_0008_strength_1_ambient.wav",
+            {"domain": "source", "strength": "1"},
+        ),
+        (
+            "section_00_source_train_normal_0073_volt_1.5_wt_0.wav",
+            {"domain": "source", "volt": "1.5", "wt": "0"},
+        ),
+        (
+            "section_00_source_test_normal_0000_car_A2_spd_28V_mic_1_noise_1.wav",
+            {"domain": "source", "car": "A2", "spd": "28V", "mic": "1", "noise": "1"},
+        ),
+        ("section_00_machine_source_0000_noAttribute.wav", {"domain": "source"}),
         ("section_00_0001.wav", {}),
     ],
 )
@@ -227,3 +290,19 @@ def test_the_folders_of_the_valves_decide_their_split(recordings):
     assert (clips["split"] == "train").sum() == 60
     assert set(clips.loc[clips["split"] == "train", "label"]) == {1}
     assert test["label"].value_counts().to_dict() == {1: 20, -1: 50}
+
+
+def test_single_files_are_described_as_in_their_folder(describe, root):
+    whole = describe("pump_3/monday.wav", "fan/train/normal_id_00_00000000.wav")
+    paths = list(whole["path"])[::-1]
+    single = describe_recordings(paths)
+    assert list(single["path"]) == paths  # in the order given
+    assert facts(single) == facts(whole)[::-1]
+
+
+def test_files_that_are_described_need_not_exist_or_be_any():
+    assert facts(describe_recordings(["pump_3/gone.ogg"])) == [
+        (None, "pump_3", None, None)
+    ]
+    assert len(describe_recordings([])) == 0
+    assert "machine_id" in describe_recordings([])

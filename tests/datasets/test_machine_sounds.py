@@ -280,3 +280,11 @@ def test_a_distance_on_mean_spectra_finds_some_faults_but_not_all():
         distance = model.mahalanobis(np.stack(test["spectrum"]))
         aucs.append(roc_auc_score(test["label"] == -1, distance))
     assert 0.6 < np.mean(aucs) < 0.93
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(0, False), (1, True)])
+def test_progress_is_shown_when_asked_for(capsys, verbose, shown):
+    make_machine_sounds("fan", n_machines=1, duration=0.5, verbose=verbose)
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert ("sounds: 100%" in errors) == shown

@@ -91,6 +91,7 @@ def test_expanding_copies_no_audio():
         ({"pitch_steps": [0.1, 0.1]}, "asked for twice: pitch .0.1"),
         ({"extra": ["rotate", "rotate"]}, "asked for twice: rotate"),
         ({"extra": ["echo"]}, "extra holds 'echo'.*'flip_time'.*register_view"),
+        ({"extra": ["flip-time"]}, "'flip-time'.*did you mean 'flip_time'"),
         ({"extra": [len]}, "extra holds <built-in function len>"),
         ({"pitch_steps": []}, "must not be empty"),
         ({"pitch_steps": np.array(0.1)}, "must be a sequence"),

@@ -1,0 +1,141 @@
+"""``sklearn-asd demo``: what a detector makes of sounds it has not heard."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+import click
+import pandas as pd
+from sklearn.pipeline import make_pipeline
+
+from sklearn_asd._cli.conventions import CONTEXT, Failure, is_terminal
+from sklearn_asd._cli.recordings import choose_machine_id
+from sklearn_asd.audio import load_clips
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.detectors import IDConfidenceDetector
+from sklearn_asd.features import LogMelSegmenter
+from sklearn_asd.metrics import auc_table
+
+__all__ = ["demo"]
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--data", metavar="FOLDER", help="Take real recordings.")
+@click.option(
+    "--id-column",
+    metavar="NAME",
+    default="machine_id",
+    help="What tells machines apart: an attribute in the files' names, such as car.",
+)
+@click.option(
+    "--sample-rate",
+    metavar="HZ",
+    type=click.FloatRange(0, min_open=True),
+    default=16000,
+    show_default=True,
+    help="Of the analysis: the recordings' own, or less.",
+)
+@click.option(
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(1),
+    default=60,
+    show_default=True,
+    help="Passes over the recordings.",
+)
+def demo(data, id_column, sample_rate, epochs):
+    """Train on normal sounds of machines, and see what is made of others.
+
+    The sounds are built in, of six kinds of machine. With --data they are real
+    recordings, in any layout that sklearn-asd fit reads. What the folder does not say
+    is decided: without folders called train, every second normal recording of a
+    machine is learnt from; and without labels, all are taken for normal.
+
+    \b
+    Examples:
+      sklearn-asd demo
+      sklearn-asd demo --data toycar2023/ --id-column car
+    """
+    clips = _read_or_make_clips(data, id_column)
+    train, test = _split_clips(clips)
+    click.echo(f"{len(train)} normal clips to train on, {len(test)} to test.")
+    pipe = make_pipeline(
+        LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
+        IDConfidenceDetector(
+            center_loss_weight=0.1,
+            batch_size=32,
+            max_epochs=epochs,
+            random_state=0,
+            # Of real recordings, which may take hours, also in a log.
+            verbose=int(is_terminal() or data is not None),
+        ),
+    )
+    started = time.perf_counter()
+    with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+        pipe.fit(train)
+    history = pipe[-1].history_
+    click.echo(
+        f"Trained in {time.perf_counter() - started:.0f} s: loss "
+        f"{history['train_loss'].iloc[0]:.2f} -> {history['train_loss'].iloc[-1]:.2f} "
+        f"in {len(history)} epochs."
+    )
+    _report(test, pipe.score_samples(test))
+
+
+def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
+    """Table of clips, with what tells the machines apart as their ID."""
+    if folder is None:
+        click.echo("Making sounds of six kinds of machine, four machines of each ...")
+        return make_machine_sounds(
+            n_machines=4,
+            n_train=16,
+            n_test_normal=9,
+            n_test_anomalous=9,
+            duration=6.0,
+            random_state=0,
+            verbose=int(is_terminal()),
+        )
+    clips = choose_machine_id(load_clips(folder), id_column)
+    if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
+        raise Failure(
+            "the recordings are of one machine, and this detector learns to tell "
+            "machines apart: if an attribute in their names does that, name it with "
+            f"--id-column (make demo ID=...): {', '.join(clips.columns[5:]) or 'none'}"
+        )
+    return clips
+
+
+def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Normal clips to train on, and the others to test."""
+    normal = clips["label"].fillna(1) == 1
+    machine = clips["machine_type"].fillna("") + "/" + clips["machine_id"]
+    if (clips["split"] == "train").any():
+        train = normal & (clips["split"] == "train")
+        test = clips["split"] != "train"
+    else:
+        train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
+        test = ~train
+    known = machine.isin(machine[train])
+    if (test & ~known).any():
+        click.echo(
+            f"{(test & ~known).sum()} clips are of machines without training clips."
+        )
+    if not train.any() or not (test & known).any():
+        raise Failure("the recordings leave no clips to train on, or none to test")
+    return clips[train], clips[test & known]
+
+
+def _report(test: pd.DataFrame, scores) -> None:
+    """Print AUCs where labels are known, or else the least normal clips."""
+    test = test.assign(score=scores).dropna(subset="score")
+    labelled = test.dropna(subset="label")
+    if set(labelled["label"]) == {1, -1}:
+        table = auc_table(labelled, labelled["label"], labelled["score"])
+        click.echo(table.to_string(float_format="{:.3f}".format))
+        return
+    ranked = test.nsmallest(10, "score")
+    click.echo("No labelled anomalies, so no table. The least normal clips are:")
+    with pd.option_context("display.max_colwidth", None):
+        click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))

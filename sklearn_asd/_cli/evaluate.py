@@ -1,0 +1,74 @@
+"""``sklearn-asd evaluate``: how good a model is, by recordings with labels."""
+
+from __future__ import annotations
+
+import click
+import pandas as pd
+
+from sklearn_asd._cli.conventions import CONTEXT, Failure
+from sklearn_asd._cli.models import load_model
+from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+from sklearn_asd.audio import load_clips
+from sklearn_asd.metrics import auc_table
+
+__all__ = ["evaluate"]
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("model")
+@click.argument("folder")
+def evaluate(model, folder):
+    """Tell how good MODEL is at recordings in FOLDER whose labels are known.
+
+    Prints the AUC and partial AUC of each machine, where 0.5 is chance and 1 is
+    perfect. Then, at the model's threshold, how many normal recordings raise an alarm,
+    and how many anomalous ones do not.
+
+    Labels are folders called normal, and anomaly or abnormal, or names of the DCASE
+    challenge. Recordings in folders called train do not count, nor do those without a
+    label.
+
+    Load only models that you trust: they can run code.
+
+    \b
+    Example:
+      sklearn-asd evaluate machines.joblib recordings/
+
+    \b
+    Exit codes:
+      0  all recordings were judged
+      2  some are unusable, or an error
+    """
+    loaded = load_model(model)
+    clips, _ = assign_machines(_load_labelled(folder), loaded, None)
+    judged = pd.concat(judge(clips, loaded))
+    unusable = judged["verdict"] == UNUSABLE
+    for row in judged[unusable].itertuples():
+        click.echo(f"unusable: {row.path}: {row.reason}", err=True)
+    judged = judged[~unusable]
+    if judged.empty:
+        raise Failure("none of the recordings could be judged")
+    table = auc_table(judged, judged["label"], judged["margin"])
+    click.echo(table.to_string(float_format="{:.3f}".format))
+    normal = judged["label"] == 1
+    alarm = judged["verdict"] == "anomalous"
+    click.echo(f"False alarms: {_share(alarm[normal])} normal recordings")
+    click.echo(f"Missed:       {_share(~alarm[~normal])} anomalous recordings")
+    return 2 if unusable.any() else 0
+
+
+def _load_labelled(folder: str) -> pd.DataFrame:
+    clips = load_clips(folder)
+    tested = clips["split"].isna() | (clips["split"] == "test")
+    clips = clips[tested].dropna(subset="label").reset_index(drop=True)
+    if clips.empty:
+        raise Failure(
+            f"{folder!r} holds no labelled recordings outside of folders called train: "
+            "put them into folders called normal and anomaly"
+        )
+    return clips
+
+
+def _share(hits: pd.Series) -> str:
+    percent = f" ({100 * hits.mean():.0f} %)" if len(hits) else ""
+    return f"{hits.sum()} of {len(hits)}{percent}"

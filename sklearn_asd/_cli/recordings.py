@@ -1,0 +1,221 @@
+"""Which recordings to learn from, and which machine each new one is of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pandas as pd
+import soundfile
+
+from sklearn_asd._cli.conventions import Failure, count
+from sklearn_asd._validation import abbreviate, did_you_mean
+from sklearn_asd.audio import load_clips
+from sklearn_asd.audio.folders import describe_recordings, read_name
+
+__all__ = [
+    "Machine",
+    "choose_machine_id",
+    "choose_sample_rate",
+    "explain_unknown",
+    "find_machines",
+    "keep_names",
+    "list_machines",
+    "pick_machine",
+    "read_paths",
+    "select_training",
+]
+
+
+_SAMPLE_RATE = 16000
+
+
+class Machine(NamedTuple):
+    """A machine by its names, as in the columns of the same name."""
+
+    machine_type: str | None
+    machine_id: str
+
+    def __str__(self) -> str:
+        return "/".join(name for name in self if name is not None)
+
+
+def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Take the column that tells machines apart for their IDs.
+
+    A recording that lacks it has no ID.
+    """
+    if column not in clips:
+        raise Failure(
+            f"the recordings' names have no {column!r}:"
+            f"{did_you_mean(column, clips.columns[2:])} --id-column is one of "
+            f"{', '.join(clips.columns.drop(['path', 'split', 'label']))}"
+        )
+    return clips.assign(machine_id=clips[column])
+
+
+def select_training(
+    clips: pd.DataFrame, types: list[str], column: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Take the recordings to learn from: normal, of these types, and not to test.
+
+    Returns
+    -------
+    train : DataFrame
+        Those recordings.
+
+    left_out : list of str
+        How many others there are, and why.
+    """
+    if (clips["split"] == "train").any():
+        outside, why = clips["split"] != "train", "outside of folders called train"
+    else:
+        outside, why = clips["split"].notna(), "to test"
+    other = clips["machine_type"].notna() & ~clips["machine_type"].isin(types)
+    reasons = {
+        "of other machine types": other,
+        why: outside,
+        "called anomalous": clips["label"] == -1,
+        f"without {column} in their names": clips["machine_id"].isna(),
+    }
+    left_out, train = [], pd.Series(True, clips.index)
+    for reason, where in reasons.items():
+        n = int((train & where.fillna(False)).sum())
+        left_out += [f"{count(n, 'recording')} {reason}"] if n else []
+        train &= ~where.fillna(False).astype(bool)
+    if not train.any():
+        raise Failure(
+            f"there is nothing to learn from, but {', '.join(left_out)}: give a folder "
+            "of normal recordings"
+        )
+    return clips[train].reset_index(drop=True), left_out
+
+
+def choose_sample_rate(clips: pd.DataFrame) -> float:
+    """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
+    highest = 0
+    for path in clips["path"]:
+        with contextlib.suppress(soundfile.LibsndfileError):  # whoever reads it says so
+            highest = max(highest, soundfile.info(path).samplerate)
+        if highest >= _SAMPLE_RATE:
+            break
+    if not 0 < highest < _SAMPLE_RATE:
+        return _SAMPLE_RATE
+    click.echo(f"Sample rate: {highest} Hz, as of the recordings.", err=True)
+    return highest
+
+
+def list_machines(clips: pd.DataFrame) -> list[Machine]:
+    """All machines that the recordings are of."""
+    rows = clips.to_dict("records")
+    return sorted({state_machine(row, "machine_id") for row in rows}, key=str)
+
+
+def keep_names(clips: pd.DataFrame) -> pd.DataFrame:
+    """What is needed to find the recordings again, from any folder."""
+    names = clips[["path", "machine_type", "machine_id"]]
+    return names.assign(path=[str(Path(path).resolve()) for path in names["path"]])
+
+
+def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """List files, and all recordings below folders.
+
+    Returns
+    -------
+    clips : DataFrame of n_clips rows
+        As of `load_clips`, each recording once.
+
+    problems : dict of str to str
+        What is wrong with a path that holds none.
+    """
+    tables, problems = [], {}
+    for path in paths:
+        try:
+            folder = Path(path).is_dir()
+            tables.append(load_clips(path) if folder else describe_recordings([path]))
+        except ValueError:
+            problems[path] = "holds no recordings: no file below it ends in .wav, .flac"
+    tables = tables or [describe_recordings([])]
+    clips = pd.concat(tables, ignore_index=True).drop_duplicates("path")
+    return clips.reset_index(drop=True), problems
+
+
+def find_machines(
+    clips: pd.DataFrame, known: list[Machine], column: str
+) -> tuple[list[Machine | None], int]:
+    """Find the machine of each recording among the known ones.
+
+    A recording is told its machine by its name or its folders, as those were that the
+    model learnt from. Folders between a machine's and the recording do not matter.
+
+    Returns
+    -------
+    machines : list of Machine or None
+        None for recordings of other machines.
+
+    n_assumed : int
+        How many do not say it, and were taken for the only machine that is known.
+    """
+    machines, n_assumed = [], 0
+    for row in clips.to_dict("records"):
+        stated = state_machine(row, column)
+        machine = stated if stated in known else None
+        if machine is None and not read_name(Path(row["path"]).stem):
+            machine = _find_in_folders(Path(row["path"]), known)
+            if machine is None and len(known) == 1:
+                machine = known[0]
+                n_assumed += 1
+        machines.append(machine)
+    return machines, n_assumed
+
+
+def state_machine(row: dict, column: str) -> Machine:
+    """Name the machine as a recording's name or its folders do."""
+    kind, identity = row["machine_type"], row.get(column)
+    return Machine(
+        None if pd.isna(kind) else kind, "" if pd.isna(identity) else identity
+    )
+
+
+def explain_unknown(row: dict, known: list[Machine], column: str) -> str:
+    """Say why a recording has no machine, and what helps."""
+    stated = state_machine(row, column)
+    names = abbreviate([str(machine) for machine in known])
+    if not stated.machine_id:
+        return (
+            f"does not say its {column!r} in its name, by which the model tells "
+            f"machines apart: name it with --machine-id, one of {names}"
+        )
+    return (
+        f"is of machine {str(stated)!r}, which the model does not know: name it with "
+        f"--machine-id, one of {names}, or fit again with its normal recordings"
+    )
+
+
+def pick_machine(name: str, known: list[Machine]) -> Machine:
+    """Find the machine that the user names, in full or by its ID alone."""
+    found = [one for one in known if name in (str(one), one.machine_id)]
+    if len(found) == 1:
+        return found[0]
+    names = [str(one) for one in known]
+    fact = (
+        f"is the ID of {abbreviate([str(one) for one in found])}: name one of them"
+        if found
+        else f"is no machine that the model knows:{did_you_mean(name, names)} it knows "
+        f"{abbreviate(names)}"
+    )
+    raise Failure(f"--machine-id {name!r} {fact}")
+
+
+def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
+    """Machine of the innermost folder that is called like one."""
+    folders = path.resolve().parts[:-1]
+    for depth in range(len(folders) - 1, 0, -1):
+        for machine in known:
+            above = machine.machine_type in (None, folders[depth - 1])
+            if machine.machine_id == folders[depth] and above:
+                return machine
+    return None

@@ -1,0 +1,145 @@
+"""``sklearn-asd score``: verdicts on new recordings."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+
+import click
+import pandas as pd
+from tqdm import tqdm
+
+from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
+from sklearn_asd._cli.models import Model, load_model
+from sklearn_asd._cli.recordings import read_paths
+from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+
+__all__ = ["score"]
+
+_CSV_COLUMNS = [
+    "path",
+    "machine_type",
+    "machine_id",
+    "verdict",
+    "margin",
+    "reason",
+]
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("model")
+@click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--machine-id",
+    metavar="ID",
+    help="Machine that all recordings are of, as ID or TYPE/ID. Default: as their "
+    "names or folders say.",
+)
+@click.option("--csv", metavar="FILE", help="Write a table of all verdicts.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    help="Write an HTML page that shows why recordings are anomalous.",
+)
+def score(model, paths, machine_id, csv, report):
+    """Judge recordings: PATHS are files, or folders of them.
+
+    Prints a line for each recording: its verdict, its margin, its machine and its
+    path. The margin is negative for anomalous recordings and positive for normal
+    ones. Within one machine, the lower it is, the more anomalous is the recording.
+
+    The machine of a recording is known by its name or its folders, as those of the
+    recordings that the model has learnt from: what lies in pump_3, or below, is of the
+    machine that was learnt from recordings in pump_3. Where they do not say it, name
+    it with --machine-id. A model of a single machine takes such recordings to be of
+    that one.
+
+    A recording that is damaged, or of a machine that the model does not know, is
+    "unusable". All others are judged as if it were not there.
+
+    Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
+    why a recording is unusable.
+
+    Load only models that you trust: they can run code.
+
+    \b
+    Examples:
+      sklearn-asd score machines.joblib new/
+      sklearn-asd score machines.joblib tuesday.wav --machine-id pump_3
+      sklearn-asd score machines.joblib new/ --csv new.csv --report new.html
+
+    \b
+    Exit codes:
+      0  all recordings are normal
+      1  some are anomalous
+      2  some are unusable (and others may be anomalous), or an error
+    """
+    for path in (csv, report):
+        check_writable(path)
+    write_report = _find_report_writer() if report else None
+    loaded = load_model(model)
+    judged = pd.concat(
+        [_show(block) for block in judge(_list(paths, loaded, machine_id), loaded)]
+    )
+    if csv:
+        judged[_CSV_COLUMNS].to_csv(csv, index=False)
+    if report and (judged["verdict"] == UNUSABLE).all():
+        click.echo("No report, as nothing could be judged.", err=True)
+    elif report:
+        known = judged[judged["machine_id"].notna()]
+        normal = _find_training(loaded)
+        write_report(loaded.detector, known, report, X_normal=normal)
+    counts = judged["verdict"].value_counts()
+    kinds = ("normal", "anomalous", UNUSABLE)
+    click.echo(
+        f"{count(len(judged), 'recording')}: "
+        + ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds),
+        err=True,
+    )
+    return 2 if UNUSABLE in counts else int("anomalous" in counts)
+
+
+def _find_report_writer() -> Callable:
+    """Say now, and not after all is scored, what is missing."""
+    for needed in ("matplotlib", "jinja2"):
+        if importlib.util.find_spec(needed) is None:
+            raise Failure(f"--report needs {needed}: pip install 'sklearn_asd[report]'")
+    from sklearn_asd.report import write_report  # which takes its time to load
+
+    return write_report
+
+
+def _find_training(model: Model) -> pd.DataFrame | None:
+    """Recordings that the model has learnt from, as far as they are where they were."""
+    if model.training is None:
+        return None
+    still_there = [os.path.exists(path) for path in model.training["path"]]
+    return model.training[still_there] if any(still_there) else None
+
+
+def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFrame:
+    """Recordings with their machines; paths without recordings have a reason."""
+    clips, problems = read_paths(paths)
+    clips, n_assumed = assign_machines(clips, model, machine_id)
+    if n_assumed:
+        click.echo(
+            f"{count(n_assumed, 'recording')} taken to be of {model.machines[0]}, the "
+            "only machine that the model knows",
+            err=True,
+        )
+    wrong = pd.DataFrame(problems.items(), columns=["path", "reason"])
+    return pd.concat([clips, wrong], ignore_index=True) if problems else clips
+
+
+def _show(block: pd.DataFrame) -> pd.DataFrame:
+    for row in block.itertuples():
+        names = [name for name in (row.machine_type, row.machine_id) if pd.notna(name)]
+        margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
+        reason = f": {row.reason}" if row.reason else ""
+        # Not over the progress bar, where both go to one terminal.
+        tqdm.write(
+            f"{row.verdict:<9} {margin:>9}  {'/'.join(names) or '?'}  "
+            f"{row.path}{reason}"
+        )
+    return block

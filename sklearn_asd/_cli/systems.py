@@ -1,0 +1,189 @@
+"""The detectors that ``sklearn-asd fit`` offers, each with an honest threshold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pandas as pd
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from sklearn_asd._cli.conventions import Failure, is_terminal
+from sklearn_asd._validation import abbreviate, did_you_mean
+from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
+from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.mahalanobis import MahalanobisDetector
+from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.presets import make_paper_system, training_types
+from sklearn_asd.thresholds import ThresholdTuner
+
+__all__ = ["SYSTEMS", "Settings", "choose_types", "explain_threshold", "make_system"]
+
+SYSTEMS = ("spectrum", "ensemble", "i", "ii", "iii", "iv", "baseline")
+PAPER_TYPES = ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve")
+_VALIDATION_FRACTION = 0.2
+
+
+class Settings(NamedTuple):
+    """What the user may choose of a system; None leaves it to the system."""
+
+    false_alarm_rate: float
+    sample_rate: float | None
+    epochs: int | None
+    batch_size: int | None
+    device: str
+    jobs: int
+    seed: int
+
+
+def choose_types(
+    name: str, types: pd.Series, wanted: tuple[str, ...]
+) -> tuple[str | None, list[str]]:
+    """Choose which types of the recordings to learn from.
+
+    Returns
+    -------
+    judged : str or None
+        The one type that a system of the paper is to judge.
+
+    learnt : list of str
+        The types to learn from.
+    """
+    present = sorted(set(types.dropna()))
+    for one in wanted:
+        if one not in present:
+            raise Failure(
+                f"there are no recordings of the machine type {one!r}:"
+                f"{did_you_mean(one, present)} their folders say "
+                f"{', '.join(present) or 'no types'}"
+            )
+    chosen = list(wanted) or present
+    if name in ("spectrum", "ensemble"):
+        return None, chosen
+    if len(chosen) > 1:
+        raise Failure(
+            f"system {name!r} judges one machine type, and there are "
+            f"{', '.join(chosen)}: name one with --machine-type"
+        )
+    if not set(chosen) & set(PAPER_TYPES):
+        raise Failure(
+            f"system {name!r} has settings for {', '.join(PAPER_TYPES)}, and the "
+            f"recordings are of {', '.join(chosen) or 'no machine type'}: choose "
+            "--system spectrum or ensemble"
+        )
+    return chosen[0], list(training_types(chosen[0], name))
+
+
+def make_system(
+    name: str, judged_type: str | None, counts: pd.Series, settings: Settings
+) -> Any:
+    """Build an unfitted detector of tables of recordings.
+
+    Parameters
+    ----------
+    name : str
+        One of `SYSTEMS`.
+
+    judged_type : str or None
+        The machine type that a system of the paper is for.
+
+    counts : Series
+        Number of recordings of each machine.
+
+    settings : Settings
+        The user's.
+
+    Returns
+    -------
+    detector : Pipeline or ThresholdTuner
+        With a threshold by recordings that it was not trained on.
+    """
+    if name == "spectrum":
+        return make_pipeline(_segmenter(settings, None), _spectrum(settings))
+    if name == "ensemble":
+        tuner = _tune(_ensemble(settings), counts, settings)
+        return make_pipeline(_segmenter(settings, 3.072), tuner)
+    chosen = {
+        "max_epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "device": settings.device,
+        "sample_rate": settings.sample_rate,
+        "n_jobs": settings.jobs,
+        "random_state": settings.seed,
+        "on_bad_clip": "nan",
+        "verbose": 1,
+    }
+    system = make_paper_system(
+        judged_type, name, **{k: v for k, v in chosen.items() if v is not None}
+    )
+    return _tune(system, counts, settings)
+
+
+def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
+    """Say what to expect of a fitted detector's verdicts."""
+    last = detector[-1] if isinstance(detector, Pipeline) else detector
+    if isinstance(last, ThresholdTuner):
+        return f"Threshold: {last.promise_}."
+    text = (
+        f"Threshold: about {100 * rate:g} % of the normal recordings of each machine "
+        "are called anomalous, by those of its recordings that were left out in turn."
+    )
+    few = counts[counts < 1 / rate - 1]
+    if len(few):
+        text += (
+            f"\nToo few recordings for that, so expect more: "
+            f"{abbreviate([f'{label} ({n})' for label, n in few.items()])}."
+        )
+    return text
+
+
+def _segmenter(settings: Settings, segment_duration: float | None) -> LogMelSegmenter:
+    return LogMelSegmenter(
+        sample_rate=settings.sample_rate,
+        segment_duration=segment_duration,
+        on_bad_clip="nan",
+        n_jobs=settings.jobs,
+        verbose=int(is_terminal()),
+    )
+
+
+def _spectrum(settings: Settings) -> PerMachine:
+    # Its threshold is set by rows that were left out, apart for each machine.
+    detector = MahalanobisDetector(contamination=settings.false_alarm_rate)
+    return PerMachine(make_pipeline(SpectrumStatistics(), detector))
+
+
+def _ensemble(settings: Settings) -> GammaProbabilityEnsemble:
+    """The strongest one in docs/accuracy.md."""
+    near = [
+        EmbeddingNeighborDetector(
+            IDConfidenceDetector(
+                loss="arcface",
+                mixup=0.5,
+                random_starts=True,
+                center_loss_weight=0.0,
+                batch_size=settings.batch_size or 64,
+                max_epochs=settings.epochs or 25,
+                device=settings.device,
+                random_state=settings.seed + start,
+                verbose=1,
+            )
+        )
+        for start in range(3)
+    ]
+    members = [("near", near[0]), ("second", near[1]), ("third", near[2])]
+    return GammaProbabilityEnsemble([*members, ("spectrum", _spectrum(settings))])
+
+
+def _tune(detector: Any, counts: pd.Series, settings: Settings) -> ThresholdTuner:
+    """Let unseen clips set the threshold: by rank if there are enough of them."""
+    n_validation = sum(max(1, round(_VALIDATION_FRACTION * n)) for n in counts)
+    enough = n_validation >= math.ceil(1 / settings.false_alarm_rate) - 1
+    return ThresholdTuner(
+        detector,
+        "false_alarm_rate" if enough else "gamma",
+        false_alarm_rate=settings.false_alarm_rate,
+        validation_fraction=_VALIDATION_FRACTION,
+        random_state=settings.seed,
+    )

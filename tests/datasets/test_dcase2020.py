@@ -1,0 +1,405 @@
+import hashlib
+import threading
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sklearn_asd.datasets import dcase2020, fetch_dcase2020_task2, load_dcase2020_task2
+
+# What the archives hold, in the layout of Zenodo's.
+ARCHIVES = {
+    "dev_data_fan.zip": [
+        "fan/train/normal_id_00_00000000.wav",
+        "fan/test/normal_id_00_00000000.wav",
+        "fan/test/anomaly_id_00_00000000.wav",
+    ],
+    "eval_data_train_fan.zip": ["fan/train/normal_id_01_00000000.wav"],
+    "eval_data_test_fan.zip": [
+        "fan/test/id_01_00000000.wav",
+        "fan/test/id_01_00000001.wav",
+    ],
+    "dev_data_valve.zip": ["valve/train/normal_id_06_00000000.wav"],
+}
+TRUTH = """\
+valve
+id_01_00000000.wav,anomaly_id_01_00000003.wav,1
+fan
+id_01_00000000.wav,normal_id_01_00000098.wav,0
+id_01_00000001.wav,anomaly_id_01_00000064.wav,1
+"""
+
+
+class Server:
+    """Serves archives as Zenodo does, and remembers what was asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.requests = requests = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args):
+                super().__init__(*args, directory=folder)
+
+            def do_GET(self):
+                requests.append(self.path)
+                super().do_GET()
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # It looks every so many seconds whether it is to stop.
+        threading.Thread(
+            target=self.http.serve_forever, args=(0.01,), daemon=True
+        ).start()
+
+    def path(self, record, name):
+        return self.folder / str(record) / name
+
+    def stop(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def record_of(name):
+    if name.startswith("dev"):
+        return 3678171
+    return 3727685 if "train" in name else 3841772
+
+
+def write_zip(path, members):
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in members:
+            archive.writestr(name, f"sound of {name}")
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Make a file's md5 sum the published one."""
+    sums = {kind: list(dcase2020._MD5[kind]) for kind in dcase2020._MD5}
+    monkeypatch.setattr(dcase2020, "_MD5", sums)
+
+    def publish(path):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        if path.name == "eval_data_list.csv":
+            monkeypatch.setattr(dcase2020, "_TRUTH_MD5", md5)
+            return
+        subset = ["dev_data", "eval_data_train", "eval_data_test"].index(
+            path.stem.rpartition("_")[0]
+        )
+        sums[path.stem.rpartition("_")[2]][subset] = md5
+
+    return publish
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, publish):
+    server = Server(tmp_path / "zenodo")
+    server.folder.mkdir()
+    for name, members in ARCHIVES.items():
+        write_zip(server.path(record_of(name), name), members)
+        publish(server.path(record_of(name), name))
+    truth = server.path(3951620, "eval_data_list.csv")
+    truth.parent.mkdir()
+    truth.write_text(TRUTH)
+    publish(truth)
+    url = f"http://127.0.0.1:{server.http.server_port}/{{record}}/{{name}}"
+    monkeypatch.setattr(dcase2020, "_URL", url)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fetch(tmp_path, server):
+    def fetch(types="fan", **options):
+        settings = {"data_home": tmp_path / "home", "n_retries": 0, "verbose": 0}
+        return fetch_dcase2020_task2(machine_types=types, **settings | options)
+
+    return fetch
+
+
+def names_below(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_the_sums_are_those_of_18_archives_and_a_list():
+    sums = [md5 for of_type in dcase2020._MD5.values() for md5 in of_type]
+    assert len(set(sums)) == 18
+    assert all(len(bytes.fromhex(md5)) == 16 for md5 in [*sums, dcase2020._TRUTH_MD5])
+    fan = dcase2020._archive("additional", "fan")
+    assert fan.url == (
+        "https://zenodo.org/records/3727685/files/eval_data_train_fan.zip"
+    )
+    assert fan.md5 == "567798854130c8019df8b664c095ed1e"
+
+
+def test_all_subsets_are_listed_with_their_labels(fetch):
+    dataset = fetch()
+    table = dataset.data
+    columns = ["machine_id", "split", "subset", "label"]
+    assert sorted(map(tuple, table[columns].to_numpy())) == [
+        ("00", "test", "dev", -1),
+        ("00", "test", "dev", 1),
+        ("00", "train", "dev", 1),
+        ("01", "test", "eval", -1),
+        ("01", "test", "eval", 1),
+        ("01", "train", "additional", 1),
+    ]
+    assert set(table["machine_type"]) == {"fan"}
+    assert dataset.target.tolist() == table["label"].tolist()
+    assert "CC BY-NC-SA 4.0" in dataset.DESCR
+    anomalous = table[(table["subset"] == "eval") & (table["label"] == -1)]
+    assert anomalous["path"].item().endswith("fan/test/id_01_00000001.wav")
+
+
+def test_the_listed_files_hold_what_the_archives_held(fetch):
+    path = fetch(subsets="additional").data["path"].item()
+    with open(path) as file:
+        assert file.read() == "sound of fan/train/normal_id_01_00000000.wav"
+
+
+def test_only_what_is_asked_for_is_fetched(fetch, server, tmp_path):
+    dataset = fetch(["valve", "fan"], subsets=["dev"])
+    assert sorted(server.requests) == [
+        "/3678171/dev_data_fan.zip",
+        "/3678171/dev_data_valve.zip",
+    ]
+    assert dataset.data["machine_type"].value_counts().to_dict() == {
+        "fan": 3,
+        "valve": 1,
+    }
+
+
+def test_a_second_call_needs_no_server(fetch, server):
+    first = fetch()
+    server.stop()
+    second = fetch()
+    third = fetch(download_if_missing=False)
+    assert first.data.equals(second.data)
+    assert first.data.equals(third.data)
+
+
+def test_what_is_unpacked_is_not_unpacked_again_and_its_archive_may_go(
+    fetch, server, tmp_path
+):
+    path = fetch(subsets="dev").data["path"][0]
+    with open(path, "w") as file:
+        file.write("mine")
+    (tmp_path / "home" / "dcase2020_task2" / "dev_data_fan.zip").unlink()
+    fetch(subsets="dev")
+    with open(path) as file:
+        assert file.read() == "mine"
+    assert len(server.requests) == 1
+
+
+def test_an_interrupted_call_goes_on_where_it_was(fetch, server, tmp_path):
+    last = server.path(3841772, "eval_data_test_fan.zip")
+    last.rename(last.with_suffix(".away"))
+    with pytest.raises(OSError, match=r"eval_data_test_fan.zip cannot be downloaded"):
+        fetch()
+    last.with_suffix(".away").rename(last)
+    server.requests.clear()
+    assert len(fetch().data) == 6
+    assert server.requests == [
+        "/3841772/eval_data_test_fan.zip",
+        "/3951620/eval_data_list.csv",
+    ]
+
+
+def test_an_archive_put_there_by_hand_is_unpacked_and_kept(fetch, server, tmp_path):
+    root = tmp_path / "home" / "dcase2020_task2"
+    root.mkdir(parents=True)
+    archive = server.path(3678171, "dev_data_fan.zip").read_bytes()
+    (root / "dev_data_fan.zip").write_bytes(archive)
+    server.stop()
+    assert len(fetch(subsets="dev", download_if_missing=False).data) == 3
+    assert (root / "dev_data_fan.zip").read_bytes() == archive
+
+
+def test_half_an_archive_is_fetched_again(fetch, server, tmp_path):
+    root = tmp_path / "home" / "dcase2020_task2"
+    root.mkdir(parents=True)
+    whole = server.path(3678171, "dev_data_fan.zip").read_bytes()
+    (root / "dev_data_fan.zip").write_bytes(whole[: len(whole) // 2])
+    assert len(fetch(subsets="dev").data) == 3
+    assert len(server.requests) == 1
+
+
+def test_what_a_killed_process_had_unpacked_is_not_taken_for_whole(fetch, tmp_path):
+    part = tmp_path / "home" / "dcase2020_task2" / ".dev_data_fan.part"
+    stale = part / "fan" / "train" / "normal_id_00_00000099.wav"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    assert len(fetch(subsets="dev").data) == 3
+    assert not part.exists()
+
+
+def test_a_failed_download_is_tried_again(fetch, server, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    path = server.path(3678171, "dev_data_fan.zip")
+    path.write_bytes(b"changed")
+    with pytest.raises(OSError, match="another md5 sum"):
+        fetch(subsets="dev", n_retries=2)
+    assert len(server.requests) == 3
+
+
+def test_a_wrong_md5_is_refused_and_nothing_of_it_kept(fetch, server, tmp_path):
+    path = server.path(3678171, "dev_data_fan.zip")
+    published = hashlib.md5(path.read_bytes()).hexdigest()
+    path.write_bytes(path.read_bytes() + b"!")
+    message = rf"dev_data_fan.zip came from http.* published {published}, .* try again"
+    with pytest.raises(OSError, match=message):
+        fetch(subsets="dev")
+    assert names_below(tmp_path / "home") == []
+
+
+def test_a_truncated_zip_is_refused_and_nothing_of_it_unpacked(
+    fetch, server, publish, tmp_path
+):
+    path = server.path(3678171, "dev_data_fan.zip")
+    path.write_bytes(path.read_bytes()[:-30])
+    publish(path)
+    for _ in range(2):  # nor is it taken for whole by a later call
+        with pytest.raises(ValueError, match=r"dev_data_fan.zip' cannot be unpacked"):
+            fetch(subsets="dev")
+        assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
+
+
+def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(
+    fetch, server, publish, tmp_path
+):
+    path = server.path(3678171, "dev_data_fan.zip")
+    content = path.read_bytes()
+    sound = b"sound of fan/test/anomaly"
+    assert content.count(sound) == 1
+    path.write_bytes(content.replace(sound, sound.upper()))
+    publish(path)
+    with pytest.raises(ValueError, match=r"cannot be unpacked \(Bad CRC-32"):
+        fetch(subsets="dev")
+    assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../escaped.wav",
+        "/escaped.wav",
+        "fan/../../../x.wav",
+        "..\\x.wav",
+        "C:\\x.wav",
+    ],
+)
+def test_a_zip_that_writes_outside_its_folder_is_refused(
+    fetch, server, publish, tmp_path, name
+):
+    path = server.path(3678171, "dev_data_fan.zip")
+    write_zip(path, [*ARCHIVES["dev_data_fan.zip"], name])
+    publish(path)
+    with pytest.raises(ValueError, match=r"lies outside the folder .* delete it"):
+        fetch(subsets="dev")
+    assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
+
+
+def test_what_is_missing_is_named_where_nothing_may_be_fetched(fetch, server):
+    message = r"dev_data_fan.zip, .* missing from .* download_if_missing is False"
+    with pytest.raises(OSError, match=message):
+        fetch(download_if_missing=False)
+    assert server.requests == []
+
+
+def test_no_server_is_an_error_that_says_what_to_do(fetch, server):
+    server.stop()
+    with pytest.raises(OSError, match=r"cannot be downloaded .* by other means"):
+        fetch(subsets="dev")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"types": "Fan"}, "'Fan' is unknown: did you mean 'fan'"),
+        ({"types": ["fan", "pumps"]}, "machine_types: 'pumps' .* mean 'pump'"),
+        ({"subsets": "evaluation"}, "subsets: 'evaluation' is unknown: .* dev, add"),
+        ({"subsets": []}, "subsets is empty: name one or more of dev"),
+    ],
+)
+def test_unknown_types_and_subsets_are_refused(fetch, server, options, message):
+    with pytest.raises(ValueError, match=message):
+        fetch(**options)
+    assert server.requests == []
+
+
+def test_progress_is_shown_when_asked_for(fetch, capsys):
+    fetch(subsets="dev", verbose=1)
+    assert "unpack dev_data_fan.zip: 100%" in capsys.readouterr().err
+    fetch("valve", subsets="dev", verbose=0)
+    assert "%" not in capsys.readouterr().err
+
+
+# -- a folder of one's own ---------------------------------------------------------
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """All in one folder, as the archives unpack over each other."""
+    for members in ARCHIVES.values():
+        for name in members:
+            path = tmp_path / "mine" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return tmp_path / "mine"
+
+
+def test_a_folder_of_ones_own_is_read_with_the_list_in_it(unpacked):
+    (unpacked / "eval_data_list.csv").write_text(TRUTH)
+    dataset = load_dcase2020_task2(unpacked)
+    counts = dataset.data.value_counts(["machine_type", "subset", "label"]).to_dict()
+    assert counts == {
+        ("fan", "additional", 1): 1,
+        ("fan", "dev", -1): 1,
+        ("fan", "dev", 1): 2,
+        ("fan", "eval", -1): 1,
+        ("fan", "eval", 1): 1,
+        ("valve", "dev", 1): 1,
+    }
+
+
+def test_the_list_may_lie_elsewhere(unpacked, tmp_path):
+    (tmp_path / "list.csv").write_text(TRUTH)
+    dataset = load_dcase2020_task2(unpacked, eval_labels=tmp_path / "list.csv")
+    assert dataset.target.notna().all()
+
+
+def test_without_the_list_labels_are_missing_with_a_warning(unpacked):
+    message = "2 recordings of the evaluation set have no label: put eval_data_list.csv"
+    with pytest.warns(UserWarning, match=message):
+        dataset = load_dcase2020_task2(unpacked)
+    assert dataset.target.isna().sum() == 2
+
+
+def test_recordings_of_other_machines_are_refused(tmp_path):
+    for name in ["fan/train/normal_id_09_00000000.wav", "my pump/monday.wav"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    with pytest.raises(ValueError, match=r"fan/09, my pump are not .* use load_clips"):
+        load_dcase2020_task2(tmp_path)
+
+
+def test_real_recordings_of_the_development_set_are_listed(recordings):
+    dataset = load_dcase2020_task2(recordings("dcase2020_samples"))
+    assert set(dataset.data["subset"]) == {"dev"}
+    assert (dataset.target == -1).sum() == 44
+
+
+def test_the_published_list_is_read_whole(recordings):
+    folder = recordings(".")
+    path = folder / "dcase2020_eval_data_list.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    assert hashlib.md5(path.read_bytes()).hexdigest() == dcase2020._TRUTH_MD5
+    labels = dcase2020.read_eval_labels(path)
+    assert {kind for kind, _ in labels} == set(dcase2020._MD5)
+    assert labels["fan", "id_01_00000000.wav"] == 1
+    assert labels["fan", "id_01_00000001.wav"] == -1
