@@ -23,6 +23,7 @@ from sklearn_asd.features import (
 from sklearn_asd.mahalanobis import MahalanobisDetector
 from sklearn_asd.only_machine_types import OnlyMachineTypes
 from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.persistence import describe_model, load_model, save_model
 from sklearn_asd.thresholds import ThresholdTuner
 
 __version__ = "0.1.0"
@@ -44,6 +45,9 @@ __all__ = [
     "PerMachine",
     "SpectrumStatistics",
     "ThresholdTuner",
+    "describe_model",
     "load_clips",
+    "load_model",
     "register_view",
+    "save_model",
 ]
