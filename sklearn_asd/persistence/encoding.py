@@ -172,9 +172,11 @@ class Encoder:
             name: None if name in LEFT_OUT else param
             for name, param in value.get_params(deep=False).items()
         }
-        fitted = check_fitted(
-            value, {k: v for k, v in vars(value).items() if k not in params}
-        )
+        fitted = {k: v for k, v in vars(value).items() if k not in params}
+        try:
+            fitted = check_fitted(value, fitted)
+        except ValueError as error:
+            raise ValueError(f"{error}. To keep it, use joblib.dump") from error
         encoded = {
             "type": kind,
             "params": self._attributes(params, where),

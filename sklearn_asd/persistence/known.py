@@ -262,7 +262,7 @@ _FITTED: dict[type, dict[str, Kind]] = {
         "mean_": _or_none(_array("float64", "columns")),
         "var_": _or_none(_array("float64", "columns")),
         "scale_": _or_none(_array("float64", "columns")),
-        "n_samples_seen_": _INT,
+        "n_samples_seen_": _NUMBER,
     },
     ThresholdTuner: {
         **_COLUMNS,
