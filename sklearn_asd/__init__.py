@@ -14,6 +14,7 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
 )
 from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.export import export_onnx
 from sklearn_asd.features import (
     AugmentationExpander,
     ClipSpectrograms,
@@ -46,6 +47,7 @@ __all__ = [
     "SpectrumStatistics",
     "ThresholdTuner",
     "describe_model",
+    "export_onnx",
     "load_clips",
     "load_model",
     "register_view",
