@@ -17,7 +17,7 @@ _N_POINTS = [2**power for power in range(9, 17)]
 # Of the logarithms, relative where they are beyond 1: a float32 network's rounding
 # moves them more.
 _TOLERANCE = 1e-7
-_LOG_OF_NOTHING = -745.0  # its exponential is the smallest float64
+_LOG_OF_NOTHING = -700.0  # float64 ends a little below
 
 
 class GammaTables(nn.Module):
@@ -107,7 +107,6 @@ class _Table:
         log_density = (scale.shape * np.log(x) - x - gammaln(scale.shape))[:, None]
         # Of either with respect to the logarithm of the score.
         self.slopes = np.exp(log_density - self.values) * [1, -1]
-        self.slopes[self.values == _LOG_OF_NOTHING] = 0
 
     def error(self, scale: GammaScale) -> float:
         """Measure it half way between two points, where interpolation errs most."""
@@ -115,22 +114,27 @@ class _Table:
         exact = _logarithms(scale, np.exp(places))
         v, s = self.values, self.slopes * self.step
         between = (v[:-1] + v[1:]) / 2 + (s[:-1] - s[1:]) / 8
-        error = np.abs(between - exact) / np.maximum(1, np.abs(exact))
-        of_nothing = (exact < 0.9 * _LOG_OF_NOTHING) & [True, False]
-        return error[~of_nothing].max()
+        return (np.abs(between - exact) / np.maximum(1, np.abs(exact))).max()
 
 
 def _lowest_place(scale: GammaScale) -> float:
-    """Logarithm of a score below which the distribution function is 0 in float64."""
-    shape = scale.shape
-    nothing = np.log(scale.scale) + (gammaln(shape + 1) + _LOG_OF_NOTHING) / shape
-    return max(np.log(max(scale.shift, _LOWEST_SCORE)), min(nothing, -1.0))
+    """Logarithm of a score below which the distribution function is nothing."""
+    low = np.log(max(scale.shift, _LOWEST_SCORE))
+    high = np.log1p(scale.shift)
+    if _logarithms(scale, np.exp([low]))[0, 0] > _LOG_OF_NOTHING:
+        return low
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _logarithms(scale, np.exp([middle]))[0, 0] > _LOG_OF_NOTHING:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def _logarithms(scale: GammaScale, shifted: np.ndarray) -> np.ndarray:
     """Columns log_cdf and log_sf of scores to which the shift is added."""
-    log_cdf, log_sf = scale._replace(shift=0.0).log_cdf_sf(shifted)
-    return np.column_stack([np.maximum(log_cdf, _LOG_OF_NOTHING), log_sf])
+    return np.column_stack(scale._replace(shift=0.0).log_cdf_sf(shifted))
 
 
 def _enough_points(scale: GammaScale) -> int:

@@ -93,6 +93,11 @@ def export_onnx(estimator, path):
     check_is_fitted(estimator)
     machines = find_machines(estimator)
     judge = make_judge(estimator, machines)
+    if not machines:
+        raise ValueError(
+            "no machine is known to all members, so there is nothing to score: export "
+            "the members one by one"
+        )
     sounds = [part for part in judge.modules() if isinstance(part, LogMelSegments)]
     sample_rate = _common_rate(estimator, sounds)
     threshold = float(final_step(estimator).offset_)
@@ -147,14 +152,14 @@ def _common_rate(estimator: Any, sounds: list[LogMelSegments]) -> float:
     rates = sorted({sound.sample_rate for sound in sounds})
     if not rates:
         raise ValueError(
-            f"{type(estimator).__name__} takes spectrograms, and a graph takes samples: "
-            "export Pipeline([('segment', segmenter), ('detect', detector)]) of the "
-            "LogMelSegmenter that made them and the fitted detector"
+            f"{type(estimator).__name__} takes spectrograms, and a graph takes "
+            "samples: export Pipeline([('segment', segmenter), ('detect', detector)]) "
+            "of the LogMelSegmenter that made them and the fitted detector"
         )
     if len(rates) > 1:
         raise ValueError(
-            f"the members hear sample rates of {rates} Hz, and a graph takes the samples "
-            "of one: fit them at one rate, or export them one by one"
+            f"the members hear sample rates of {rates} Hz, and a graph takes the "
+            "samples of one: fit them at one rate, or export them one by one"
         )
     return rates[0]
 

@@ -100,23 +100,13 @@ def find_machines(estimator: Any) -> list[str]:
     Returns
     -------
     machines : list of str
-        As in `classes_`, sorted.
-
-    Raises
-    ------
-    ValueError
-        If there are none.
+        As in `classes_`, sorted; there may be none.
     """
     known = [{str(name) for name in one.classes_} for one in _detectors(estimator)]
-    machines = sorted(set.intersection(*known))
+    machines = sorted(set.intersection(*known)) if known else []
     for ensemble in _parts(estimator, GammaProbabilityEnsemble):
         if ensemble.scaling is not None and ensemble.group_by is not None:
             machines = [m for m in machines if _group_of(ensemble, m) is not None]
-    if not machines:
-        raise ValueError(
-            "no machine is known to all members, so that there is nothing to score: "
-            "export the members one by one"
-        )
     return machines
 
 
@@ -239,10 +229,10 @@ def _no_way(part: Any, where: str) -> ValueError:
     name = type(part).__name__
     return ValueError(
         (f"{where!r}, {name}," if where else name)
-        + " cannot be exported: a graph holds LogMelSegmenter, IDConfidenceDetector and "
-        "GammaProbabilityEnsemble, ThresholdTuner, OnlyMachineTypes or FrozenEstimator "
-        "of these. Export the part that consists of them, or keep the model with "
-        "save_model and score in Python"
+        + " cannot be exported: a graph holds LogMelSegmenter, IDConfidenceDetector "
+        "and ensembles of them (GammaProbabilityEnsemble), also in ThresholdTuner, "
+        "OnlyMachineTypes or FrozenEstimator. Export the part that consists of these, "
+        "or keep the model with save_model and score in Python"
     )
 
 
