@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import load_clips
+from sklearn_asd import LogMelSegmenter, load_clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.presets import make_paper_system
 
@@ -211,3 +212,26 @@ def test_a_network_that_was_trained_before_counts_with_its_seconds():
     for _ in range(3):
         fits.get("key", lambda: time.sleep(0.05) or {})
     assert fits.saved == pytest.approx(0.1, abs=0.03)
+
+
+# -- graphs ----------------------------------------------------------------------
+
+
+def test_a_graph_is_measured_against_python(tmp_path):
+    bench = load("bench_onnx")
+    clips = make_machine_sounds(
+        "fan",
+        n_machines=2,
+        n_train=2,
+        n_test_normal=1,
+        n_test_anomalous=0,
+        duration=4.0,
+        random_state=0,
+    )
+    train, test = (clips[clips["split"] == split] for split in ("train", "test"))
+    model = make_pipeline(LogMelSegmenter(), bench.make_detectors(1)["pvmilk20"])
+    row = bench.compare("pvmilk20", model.fit(train), test, tmp_path, 2)
+    name, *figures, difference = row.strip("| ").split(" | ")
+    assert name == "pvmilk20"
+    assert all(float(figure.split()[0]) > 0 for figure in figures)
+    assert float(difference) < 1e-5

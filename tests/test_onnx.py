@@ -37,10 +37,16 @@ from sklearn_asd.export.sound import LogMelSegments
 
 SEGMENTER = LogMelSegmenter(segment_duration=0.64, segment_hop=0.32)
 DETECTOR = IDConfidenceDetector(
-    batch_size=16, max_epochs=3, precision="float32", random_state=0
+    batch_size=16, max_epochs=15, lr=3e-3, precision="float32", random_state=0
 )
 ANGULAR = IDConfidenceDetector(
-    loss="adacos", n_sub_centers=2, batch_size=16, max_epochs=2, random_state=0
+    loss="adacos",
+    n_sub_centers=2,
+    batch_size=16,
+    max_epochs=10,
+    lr=3e-3,
+    precision="float32",
+    random_state=0,
 )
 
 

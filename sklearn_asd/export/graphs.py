@@ -1,4 +1,4 @@
-"""export_onnx: samples of a clip in, its score and verdict out, without Python."""
+"""Graphs: samples of a clip in, its score and verdict out, without Python."""
 
 from __future__ import annotations
 
