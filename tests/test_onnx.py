@@ -245,8 +245,11 @@ def test_a_pipeline_becomes_a_graph_that_scores_alike(clips, tmp_path):
 
 
 def test_the_file_says_what_it_needs(clips, tmp_path):
-    tuner = ThresholdTuner(DETECTOR, false_alarm_rate=0.4, random_state=0)
-    model = make_pipeline(SEGMENTER, tuner).fit(clips[0])
+    train, test = clips
+    larger = clone(DETECTOR).set_params(network="inouet18", max_epochs=2)
+    tuner = ThresholdTuner(larger, false_alarm_rate=0.4, random_state=0)
+    model = make_pipeline(SEGMENTER, tuner).fit(train)
+    tuner.offset_ = float(np.median(model.score_samples(test)))
     machines = export_onnx(model, tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     session = open_graph(tmp_path / "model.onnx")
@@ -264,16 +267,16 @@ def test_the_file_says_what_it_needs(clips, tmp_path):
         "machines": machines,
         "threshold": tuner.offset_,
     }
-    audio = clips[1]["audio"]
-    scores, verdicts = run(tmp_path / "model.onnx", audio, [1] * len(audio))
-    np.testing.assert_array_equal(verdicts, np.where(-scores >= tuner.offset_, 1, -1))
+    places = [machines.index(name) for name in name_machines(test)]
+    _, verdicts = run(tmp_path / "model.onnx", test["audio"], places)
+    np.testing.assert_array_equal(verdicts, model.predict(test))
     assert set(verdicts) == {1, -1}
 
 
-def test_whole_clips_of_the_larger_network_and_no_machine_are_exported(clips, tmp_path):
+def test_whole_clips_that_need_no_machine_are_exported(clips, tmp_path):
     train, test = clips
     whole = clone(SEGMENTER).set_params(segment_duration=None, dtype="float16")
-    detector = clone(ANGULAR).set_params(network="inouet18", confidence="msp")
+    detector = clone(ANGULAR).set_params(confidence="msp")
     model = make_pipeline(whole, detector).fit(train)
     export_onnx(model, tmp_path / "model.onnx")
     assert len(open_graph(tmp_path / "model.onnx").get_inputs()) == 1
