@@ -14,6 +14,7 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
 )
 from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.export import export_onnx
 from sklearn_asd.features import (
     AugmentationExpander,
     ClipSpectrograms,
@@ -23,6 +24,7 @@ from sklearn_asd.features import (
 from sklearn_asd.mahalanobis import MahalanobisDetector
 from sklearn_asd.only_machine_types import OnlyMachineTypes
 from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.persistence import describe_model, load_model, save_model
 from sklearn_asd.thresholds import ThresholdTuner
 
 __version__ = "0.1.0"
@@ -44,6 +46,10 @@ __all__ = [
     "PerMachine",
     "SpectrumStatistics",
     "ThresholdTuner",
+    "describe_model",
+    "export_onnx",
     "load_clips",
+    "load_model",
     "register_view",
+    "save_model",
 ]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import OutlierMixin
 
+from sklearn_asd._versions import VersionedMixin
+
 __all__ = ["JudgingMixin"]
 
 
-class JudgingMixin(OutlierMixin):
+class JudgingMixin(VersionedMixin, OutlierMixin):
     """What follows from `fit`, `score_samples` and `offset_`."""
 
     offset_: float

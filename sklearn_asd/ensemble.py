@@ -32,11 +32,11 @@ from sklearn_asd._shared_fits import SharedFits
 from sklearn_asd._validation import abbreviate, is_table_of_numbers, normal_rows
 from sklearn_asd.audio.clips import as_labels, machine_columns, machine_labels
 
-__all__ = ["GammaProbabilityEnsemble"]
+__all__ = ["ALMOST_1", "GammaProbabilityEnsemble"]
 
 # Largest raw score that is less than 1 in float64: a member that is not scaled says no
 # more, and minus infinity would be no threshold.
-_ALMOST_1 = 1 - np.finfo(np.float64).epsneg
+ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
 class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseComposition):
@@ -444,7 +444,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
                     f"a member scores {raw[outside][0]:.6g}, and scaling=None needs "
                     'anomaly scores in [0, 1]: set scaling="gamma"'
                 )
-            f = np.minimum(raw, _ALMOST_1)
+            f = np.minimum(raw, ALMOST_1)
             with np.errstate(divide="ignore"):
                 return np.log(f), np.log1p(-f)
         unknown = set(groups) - set(self.scales_)

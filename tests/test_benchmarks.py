@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import load_clips
+from sklearn_asd import LogMelSegmenter, load_clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.networks.training import NETWORKS
 from sklearn_asd.presets import make_paper_system
@@ -231,3 +232,26 @@ def test_the_fast_networks_are_the_plain_ones(name):
         outputs = zip(plain(log_mel), fast(log_mel), strict=True)
         assert all((one - other).abs().max() < 1e-4 for one, other in outputs)
     plain.load_state_dict(fast.state_dict())
+
+
+# -- graphs ----------------------------------------------------------------------
+
+
+def test_a_graph_is_measured_against_python(tmp_path):
+    bench = load("bench_onnx")
+    clips = make_machine_sounds(
+        "fan",
+        n_machines=2,
+        n_train=2,
+        n_test_normal=1,
+        n_test_anomalous=0,
+        duration=4.0,
+        random_state=0,
+    )
+    train, test = (clips[clips["split"] == split] for split in ("train", "test"))
+    model = make_pipeline(LogMelSegmenter(), bench.make_detectors(1)["pvmilk20"])
+    row = bench.compare("pvmilk20", model.fit(train), test, tmp_path, 2)
+    name, *figures, difference = row.strip("| ").split(" | ")
+    assert name == "pvmilk20"
+    assert all(float(figure.split()[0]) > 0 for figure in figures)
+    assert float(difference) < 1e-5

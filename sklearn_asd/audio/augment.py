@@ -27,6 +27,7 @@ from sklearn_asd.audio.reading import BadClipError
 from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
 
 __all__ = [
+    "BUILT_IN_VIEWS",
     "EXTRA_VIEWS",
     "ORIGINAL",
     "FunctionView",
@@ -343,7 +344,7 @@ def register_view(
     name = function.__name__ if name is None else name
     if name == "<lambda>":
         raise ValueError("a lambda has no name to register it by: give name=...")
-    if name in _BUILT_IN or name == ORIGINAL.name:
+    if name in BUILT_IN_VIEWS or name == ORIGINAL.name:
         raise ValueError(f"{name!r} is a view of the library: choose another name")
     EXTRA_VIEWS[name] = FunctionView(name, function, on)
     return function
@@ -451,7 +452,7 @@ def rotate(log_mel: np.ndarray) -> np.ndarray:
     return log_mel[::-1, ::-1]
 
 
-_BUILT_IN: dict[str, View] = {
+BUILT_IN_VIEWS: dict[str, View] = {
     view.name: view
     for view in (
         PartView("harmonic"),
@@ -464,4 +465,4 @@ _BUILT_IN: dict[str, View] = {
     )
 }
 # By name: what the library offers, and what users register.
-EXTRA_VIEWS: dict[str, View] = dict(_BUILT_IN)
+EXTRA_VIEWS: dict[str, View] = dict(BUILT_IN_VIEWS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
+from skorch import NeuralNet
 
 from sklearn_asd._parameters import Interval
 from sklearn_asd._validation import abbreviate
@@ -17,7 +18,7 @@ from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
 )
-from sklearn_asd.networks.training import fit_net
+from sklearn_asd.networks.training import fit_net, restore_net
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = ["AutoencoderDetector"]
@@ -186,21 +187,30 @@ class AutoencoderDetector(BaseDetector):
                 f"X holds 1 window of n_frames={self.n_frames} frames, and at least 2 "
                 "are needed: add normal clips, or lower n_frames"
             )
-        net = make_autoencoder_net(
-            n_mels=X.n_mels,
-            n_frames=self.n_frames,
-            n_hidden=self.n_hidden,
-            n_bottleneck=self.n_bottleneck,
-            n_windows=len(dataset),
-            lr=self.lr,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            device=self.device,
-            verbose=self.verbose,
-        )
+        net = self._make_net(X.n_mels, len(dataset), self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         self.history_, _ = fit_net(net, dataset, seed)
         self.net_ = net
+
+    def _make_net(self, n_mels: int, n_windows: int, device: str) -> NeuralNet:
+        """Build an untrained network by the parameters."""
+        return make_autoencoder_net(
+            n_mels=n_mels,
+            n_frames=self.n_frames,
+            n_hidden=self.n_hidden,
+            n_bottleneck=self.n_bottleneck,
+            n_windows=n_windows,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            device=device,
+            verbose=self.verbose,
+        )
+
+    def _restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
+        """Build the trained network again, from weights in a file."""
+        net = self._make_net(self.n_features_in_, 1, "meta")
+        return restore_net(net, state, self.device)
 
     def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
         return reconstruction_errors(self.net_, X, self.n_frames)

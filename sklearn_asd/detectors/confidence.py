@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
@@ -18,7 +19,14 @@ from sklearn_asd.audio.clips import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
-from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
+from sklearn_asd.networks.training import (
+    NETWORKS,
+    AutocastNet,
+    KeepBestEpoch,
+    fit_net,
+    make_net,
+    restore_net,
+)
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,
@@ -28,6 +36,9 @@ from sklearn_asd.networks.windows import (
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
 _UNRELATED_TO_TRAINING = ("confidence", "contamination", "verbose")
+
+# For any network, where only its weights matter.
+_ENOUGH_FRAMES = 96
 
 
 class ConfidenceDetector(BaseDetector):
@@ -92,23 +103,13 @@ class ConfidenceDetector(BaseDetector):
         seed = rng.randint(2**31 - 1)
         X_train = X[train]
         dataset = self._windows_to_learn(X_train, own[train])
-        net = make_net(
-            self.network,
+        net = self._make_net(
             n_classes=len(classes),
             n_mels=X.n_mels,
             n_frames=dataset.n_frames,
             n_windows=len(dataset),
-            loss=self.loss,
-            n_sub_centers=self.n_sub_centers,
-            center_loss_weight=self.center_loss_weight,
-            center_lr=self.center_lr,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
             device=self.device,
             precision=self.precision,
-            verbose=self.verbose,
         )
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
@@ -121,6 +122,35 @@ class ConfidenceDetector(BaseDetector):
             "classes_": classes,
             "_machines": machines,
         }
+
+    def _make_net(self, **sizes_and_device: Any) -> AutocastNet:
+        """Build an untrained network by the parameters."""
+        return make_net(
+            self.network,
+            loss=self.loss,
+            n_sub_centers=self.n_sub_centers,
+            center_loss_weight=self.center_loss_weight,
+            center_lr=self.center_lr,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            verbose=self.verbose,
+            **sizes_and_device,
+        )
+
+    def _restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
+        """Build the trained network again, from weights in a file."""
+        with torch.device("meta"):  # no weights are drawn
+            net = self._make_net(
+                n_classes=len(self.classes_),
+                n_mels=self.n_features_in_,
+                n_frames=_ENOUGH_FRAMES,
+                n_windows=1,
+                device="meta",
+                precision="float32",
+            )
+        return restore_net(net, state, self.device)
 
     def _windows_to_learn(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, in their places or anywhere in it."""

@@ -10,10 +10,10 @@ import scipy.fft
 import scipy.signal
 import scipy.sparse
 
-__all__ = ["log_mel_spectrogram"]
+__all__ = ["MIN_POWER", "hann_window", "log_mel_spectrogram", "mel_filters"]
 
 # librosa.power_to_db's floor: silence is -100 dB.
-_MIN_POWER = 1e-10
+MIN_POWER = 1e-10
 
 # Frames transformed at once: enough to be fast, few enough to stay in the cache and
 # to bound the memory that an hour of sound takes.
@@ -72,33 +72,65 @@ def log_mel_spectrogram(
     """
     padded = np.pad(samples, n_fft // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    filters = _mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
+    filters = mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
     mel_power = np.empty((len(windows), n_mels), dtype=np.float32)
     for start in range(0, len(windows), _BLOCK):
         block = slice(start, start + _BLOCK)
         mel_power[block] = (filters @ _power(windows[block]).T).T
-    np.maximum(mel_power, np.float32(_MIN_POWER), out=mel_power)
+    np.maximum(mel_power, np.float32(MIN_POWER), out=mel_power)
     return np.float32(10) * np.log10(mel_power)
 
 
 def _power(windows: np.ndarray) -> np.ndarray:
     """Power spectrum, from an FFT in float64 as librosa's: quiet bands need it."""
-    spectrum = scipy.fft.rfft(windows * _hann(windows.shape[1]), axis=1)
+    spectrum = scipy.fft.rfft(windows * hann_window(windows.shape[1]), axis=1)
     power = np.square(spectrum.real, dtype=np.float32)
     power += np.square(spectrum.imag, dtype=np.float32)
     return power
 
 
 @lru_cache(maxsize=8)
-def _hann(n_fft: int) -> np.ndarray:
+def hann_window(n_fft: int) -> np.ndarray:
+    """Weigh the samples of a frame.
+
+    Parameters
+    ----------
+    n_fft : int
+        Window length in samples.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_fft,), float64
+        Not to be written to, as it is kept for the next call.
+    """
     return scipy.signal.get_window("hann", n_fft)
 
 
 @lru_cache(maxsize=8)
-def _mel_filters(
+def mel_filters(
     sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
 ) -> scipy.sparse.csr_array:
-    """Mel filters, sparse: fast, and BLAS would round by its number of threads."""
+    """Make mel filters, sparse: fast, and BLAS would round by its number of threads.
+
+    Parameters
+    ----------
+    sample_rate : float
+        Sample rate in Hz.
+
+    n_fft : int
+        Window length in samples.
+
+    n_mels : int
+        Number of mel bands.
+
+    fmin, fmax : float
+        Edges of the lowest and the highest band in Hz; None is half the sample rate.
+
+    Returns
+    -------
+    filters : csr_array of shape (n_mels, 1 + n_fft // 2), float32
+        Not to be written to, as it is kept for the next call.
+    """
     filters = librosa.filters.mel(
         sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from sklearn_asd._versions import VersionedMixin
+
 __all__ = ["ClipTransformer"]
 
 
-class ClipTransformer(TransformerMixin, BaseEstimator):
+class ClipTransformer(VersionedMixin, TransformerMixin, BaseEstimator):
     """Stateless transformer of recordings, which may be named by their paths."""
 
     def __init_subclass__(cls, **kwargs):

@@ -188,7 +188,9 @@ class InoueT18(nn.Module):
         embedding : tensor of shape (batch, n_embedding)
             What the logits are a linear function of.
         """
-        if log_mel.device.type == "cpu" and not log_mel.requires_grad:
+        exported = torch.compiler.is_exporting()  # with layers that a graph knows
+        on_cpu = log_mel.device.type == "cpu"
+        if on_cpu and not log_mel.requires_grad and not exported:
             maps = self._features_on_cpu(log_mel)
         else:
             maps = self.features(log_mel.unsqueeze(1))  # (batch, channel, 1, time)
@@ -231,6 +233,8 @@ class FittedConv2d(nn.Conv2d):
         maps : tensor of shape (batch, n_out, n_mels, n_frames_out)
             As of ``Conv2d``.
         """
+        if torch.compiler.is_exporting():  # a graph has no gradients
+            return super().forward(maps)
         kernel, stride = self.kernel_size[1], self.stride[1]
         padding = int(self.padding[1])
         n_outputs = (maps.shape[-1] + 2 * padding - kernel) // stride + 1

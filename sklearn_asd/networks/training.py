@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "choose_device",
     "fit_net",
     "make_net",
+    "restore_net",
 ]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -362,6 +364,68 @@ def fit_net(
     centers = getattr(net.criterion_, "centers", None)
     net.trim_for_prediction()
     return history, None if centers is None else centers.cpu().numpy()
+
+
+def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> NeuralNet:
+    """Give an untrained net its weights, as `fit_net` would have left it.
+
+    Parameters
+    ----------
+    net : skorch net
+        From :func:`make_net` or its like, with ``device="meta"``: weights of any size
+        then take no memory before they are known to be there.
+
+    state : dict of str to ndarray
+        The module's weights.
+
+    device : str
+        Where to compute; the CPU if there is no such device here.
+
+    Returns
+    -------
+    net : skorch net
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not those of the module.
+
+    Warns
+    -----
+    UserWarning
+        If there is no such device.
+    """
+    with _seeded(0), torch.device("meta"):
+        net.initialize()
+    expected = {k: (v.dtype, v.shape) for k, v in net.module_.state_dict().items()}
+    # A copy, aligned as torch does it.
+    weights = {name: torch.from_numpy(array).clone() for name, array in state.items()}
+    given = {name: (value.dtype, value.shape) for name, value in weights.items()}
+    wrong = [name for name in expected | given if expected.get(name) != given.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"the weights {name!r} of {type(net.module_).__name__} are "
+            f"{given.get(name)}, and must be {expected.get(name)}"
+        )
+    net.module_.load_state_dict(weights, assign=True)
+    net.device = _choose_device_or_cpu(device)
+    net.module_.to(net.device)
+    net.trim_for_prediction()
+    return net
+
+
+def _choose_device_or_cpu(device: str) -> str:
+    try:
+        return choose_device(device)
+    except ValueError as error:
+        warnings.warn(
+            f"{error}. The model is on the CPU; set its parameter device before you "
+            "fit it again",
+            stacklevel=2,
+        )
+        return "cpu"
 
 
 def check_network(

@@ -1,0 +1,223 @@
+"""Graphs: samples of a clip in, its score and verdict out, without Python."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+import sklearn_asd
+from sklearn_asd._members import final_step
+from sklearn_asd.export.judges import find_machines, make_judge
+from sklearn_asd.export.sound import LogMelSegments
+
+__all__ = ["export_onnx"]
+
+
+def export_onnx(estimator, path):
+    """Write a fitted model as an ONNX graph, for use without Python.
+
+    The graph takes the samples of one clip and does all that the model does: log-mel
+    spectrogram, segments, networks, Gamma distributions, threshold.
+
+    Parameters
+    ----------
+    estimator : Pipeline, GammaProbabilityEnsemble, ThresholdTuner or OnlyMachineTypes
+        Fitted, on clips: a :class:`LogMelSegmenter` and an
+        :class:`IDConfidenceDetector`, or an ensemble of these, or of such pipelines.
+
+    path : str or path-like
+        The file, such as "pump.onnx".
+
+    Returns
+    -------
+    machines : list of str
+        Names of the machines in the order of the graph's input `machine`.
+
+    Raises
+    ------
+    ImportError
+        If onnx or onnxscript is missing.
+
+    sklearn.exceptions.NotFittedError
+        If the model is not fitted.
+
+    ValueError
+        If a part cannot be exported; the message names it.
+
+    See Also
+    --------
+    save_model : Keeps a model for Python.
+
+    Notes
+    -----
+    Inputs of the graph:
+
+    - `waveform`, float32 of shape (n_samples,): one clip of any length from a segment
+      on, one channel, in [-1, 1], at the model's `sample_rate`. The graph neither
+      resamples nor mixes channels.
+    - `machine`, int64 of shape (): which machine it is, by its place in `machines`.
+      Absent if the model asks for none (``confidence="msp"``).
+
+    Outputs:
+
+    - `anomaly_score`, float64 of shape (): ``-score_samples``. The higher, the more
+      anomalous; of an ensemble ``-log(1 - f)``. NaN for a clip shorter than a segment.
+    - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`.
+
+    The file's metadata holds JSON under "sklearn_asd": `version`, `sample_rate`,
+    `machines`, and `threshold`, the `offset_` that ``-anomaly_score`` is compared with.
+
+    Scores differ from the model's by float32's rounding, as those of other processors
+    do. A Gamma distribution is a table, within 1e-7 of its logarithms.
+
+    A clip's frames are in memory at once, 8 kB each in float64 with a window of 1024:
+    for hours of sound, pass it in pieces.
+
+    Examples
+    --------
+    >>> from sklearn_asd import export_onnx
+    >>> export_onnx(pipe, "fans.onnx")  # doctest: +SKIP
+    ['fan/00', 'fan/02']
+    """
+    onnx = _import_onnx()
+    check_is_fitted(estimator)
+    machines = find_machines(estimator)
+    judge = make_judge(estimator, machines)
+    if not machines:
+        raise ValueError(
+            "no machine is known to all members, so there is nothing to score: export "
+            "the members one by one"
+        )
+    sounds = [part for part in judge.modules() if isinstance(part, LogMelSegments)]
+    sample_rate = _common_rate(estimator, sounds)
+    threshold = float(final_step(estimator).offset_)
+    graph = (_Graph if _asks_for_machine(judge) else _GraphForAll)(judge, threshold)
+    model = _trace(graph.eval(), max(sound.n_samples(3) for sound in sounds))
+    about = {
+        "version": sklearn_asd.__version__,
+        "sample_rate": sample_rate,
+        "machines": machines,
+        "threshold": threshold if math.isfinite(threshold) else str(threshold),
+    }
+    model.metadata_props.add(key="sklearn_asd", value=json.dumps(about))
+    onnx.save_model(model, os.fspath(path))
+    return machines
+
+
+class _Graph(nn.Module):
+    """Score and verdict of one clip of a machine."""
+
+    def __init__(self, judge: nn.Module, threshold: float) -> None:
+        super().__init__()
+        self.judge = judge
+        self.threshold = threshold
+
+    def forward(
+        self, waveform: torch.Tensor, machine: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        score = self.judge(waveform, machine)
+        # Nothing speaks for a clip that scores NaN.
+        normal = -score >= self.threshold
+        return score, torch.where(normal, 1, -1)
+
+
+class _GraphForAll(_Graph):
+    """The same, whatever machine it is."""
+
+    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().forward(waveform, torch.zeros((), dtype=torch.int64))
+
+
+def _asks_for_machine(judge: nn.Module) -> bool:
+    places = [
+        getattr(part, name)
+        for part in judge.modules()
+        for name in ("own_class", "group")
+        if hasattr(part, name)
+    ]
+    return any(len(place.unique()) > 1 for place in places)
+
+
+def _common_rate(estimator: Any, sounds: list[LogMelSegments]) -> float:
+    rates = sorted({sound.sample_rate for sound in sounds})
+    if not rates:
+        raise ValueError(
+            f"{type(estimator).__name__} takes spectrograms, and a graph takes "
+            "samples: export Pipeline([('segment', segmenter), ('detect', detector)]) "
+            "of the LogMelSegmenter that made them and the fitted detector"
+        )
+    if len(rates) > 1:
+        raise ValueError(
+            f"the members hear sample rates of {rates} Hz, and a graph takes the "
+            "samples of one: fit them at one rate, or export them one by one"
+        )
+    return rates[0]
+
+
+def _trace(graph: nn.Module, n_samples: int) -> Any:
+    """Give the graph as onnx.ModelProto, for clips of any length."""
+    inputs = {"waveform": torch.zeros(n_samples)}
+    shapes: dict[str, Any] = {"waveform": {0: torch.export.Dim.DYNAMIC}}
+    if type(graph) is _Graph:
+        inputs["machine"] = torch.zeros((), dtype=torch.int64)
+        shapes["machine"] = None
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                graph,
+                kwargs=inputs,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=list(inputs),
+                output_names=["anomaly_score", "verdict"],
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        names = {
+            type(part.network).__name__
+            for part in graph.modules()
+            if hasattr(part, "network")
+        }
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise ValueError(
+            f"torch cannot export {' or '.join(sorted(names))} for clips of any length "
+            f"({reason:.300}): use another network, or keep the model with save_model "
+            "and score in Python"
+        ) from error
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what torch says of its own parts, such as that torchvision is none."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch exports with it
+    except ImportError as error:
+        raise ImportError(
+            f"export_onnx needs {error.name}, which is not installed: pip install "
+            "sklearn_asd[onnx]"
+        ) from error
+    return onnx
