@@ -232,6 +232,8 @@ class LogMelSegmenter(ClipTransformer):
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
+            fmin=self.fmin,
+            fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
         )
 
     def _check_bands(self) -> None:
