@@ -10,6 +10,7 @@ import librosa
 import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.clips import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
@@ -21,8 +22,9 @@ __all__ = ["band_scores", "mel_edges", "segment_scores"]
 # Segments of whole-clip detectors: those of the paper's other systems.
 _SEGMENT_FRAMES, _SEGMENT_HOP_FRAMES = 96, 48
 
-# Normal clips that replacements of bands are taken from.
-_MAX_NORMAL = 3
+# Normal clips among which those that lend their bands are looked for, and their number.
+_MAX_NORMAL = 20
+_N_LENDERS = 3
 
 
 def segment_scores(detector, X, clip=0):
@@ -95,8 +97,12 @@ def segment_scores(detector, X, clip=0):
     return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
 
 
-def band_scores(detector, X, clip=0, *, X_normal=None, n_bands=16):
+def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     """Tell which mel bands make a clip anomalous, by occluding one after the other.
+
+    An occluded band is replaced by the same band of a normal clip of the same machine,
+    moved up or down by the difference in level of the two clips. Scores are the mean
+    over the three normal clips with the most similar mean spectra.
 
     Parameters
     ----------
@@ -109,12 +115,9 @@ def band_scores(detector, X, clip=0, *, X_normal=None, n_bands=16):
     clip : int, default=0
         Row of the clip.
 
-    X_normal : any, default=None
-        Normal clips of the same kind. With them, an occluded band is replaced by the
-        same band of a normal clip of the same machine; scores are the mean over three
-        such clips, spread evenly over `X_normal`. Without them, or where none is of
-        that machine, every frame of the band is replaced by the median over the clip's
-        own frames: that hides what is brief, and nothing that lasts.
+    X_normal : any
+        Normal clips of the same kind. Where they tell machines, those of the clip's own
+        machine are looked at; of more than 20, as many, spread evenly.
 
     n_bands : int, default=16
         Number of bands, each of about as many mels; at most the number of mels.
@@ -129,15 +132,19 @@ def band_scores(detector, X, clip=0, *, X_normal=None, n_bands=16):
 
     Raises
     ------
-    TypeError, ValueError
-        As in :func:`segment_scores`.
+    TypeError
+        If no part of the detector is known to hear spectrograms.
+
+    ValueError
+        If the clip could not be used, none of the normal clips is of its machine, or
+        members of an ensemble have different mel bands.
 
     Notes
     -----
-    A clip with an occluded band is a sound that the detector has never heard, above
-    all without `X_normal`, so small drops of either sign mean little. Confidence detectors' scores end at 1: where a clip is
-    anomalous for several reasons, no band on its own may lower it. All views of a clip
-    are occluded alike.
+    A clip of which one band is another clip's is a sound that the detector has never
+    heard, so small drops of either sign mean little. Confidence detectors' scores end
+    at 1: where a clip is anomalous for several reasons, no band on its own may lower
+    it. All views of a clip are occluded alike.
 
     Examples
     --------
@@ -159,13 +166,17 @@ def band_scores(detector, X, clip=0, *, X_normal=None, n_bands=16):
     check_scalar(n_bands, "n_bands", Integral, min_val=1)
     limits: list[np.ndarray] = []
 
-    def occlude(X: ClipSpectrograms, normal: Any) -> ClipSpectrograms:
+    def occlude(
+        X: ClipSpectrograms, normal: ClipSpectrograms | None
+    ) -> ClipSpectrograms:
+        if normal is None:
+            raise ValueError("none of the normal clips could be used: give others")
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
         limits.append(mel_edges(X)[edges])
         return _occlude(X, edges, _replacements(X, normal))
 
     one = take_clip(X, clip)
-    normal = None if X_normal is None else _of_same_machine(one, X_normal)
+    normal = _of_same_machine(one, X_normal)
     score, *occluded = score_variants(detector, one, normal, occlude)
     _refuse_different(limits, "mel bands")
     by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
@@ -233,41 +244,48 @@ def _occlude(
     return same_clip.with_frames(np.concatenate(variants), stops - lengths, stops)
 
 
-def _replacements(
-    X: ClipSpectrograms, normal: ClipSpectrograms | None
-) -> list[np.ndarray]:
-    """Frames to replace those of all views of a clip."""
-    if normal is None:
-        frames = _all_frames(X, 0)
-        return [np.broadcast_to(np.median(frames, axis=0), frames.shape)]
+def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndarray]:
+    """Frames to replace those of all views of a clip, at the clip's own level."""
+    own = _all_frames(X, 0)
     lengths = (X.stops - X.starts)[0].tolist()
-    return [
-        np.concatenate(
-            [
-                # Mirrored where it is too short.
-                np.pad(normal.log_mel(row, v).T, ((0, n), (0, 0)), "symmetric")[:n]
-                for v, n in enumerate(lengths)
-            ]
-        )
-        for row in range(len(normal))
-    ]
+    lent = [_fit_length(normal, row, lengths) for row in range(len(normal))]
+    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in lent]
+    levels = np.median(differences, axis=1)
+    distances = np.square(differences - levels[:, None]).sum(axis=1)
+    return [lent[row] + levels[row] for row in np.argsort(distances)[:_N_LENDERS]]
+
+
+def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray:
+    """Frames of all views of a clip, brought to lengths by mirroring or cutting."""
+    views = enumerate(lengths)
+    return np.concatenate(
+        [
+            np.pad(X.log_mel(row, view).T, ((0, n), (0, 0)), "symmetric")[:n]
+            for view, n in views
+        ],
+        dtype=np.float32,
+    )
 
 
 def _all_frames(X: ClipSpectrograms, row: int) -> np.ndarray:
     """Frames of all views of a clip, one after the other."""
-    return np.concatenate([X.log_mel(row, v).T for v in range(len(X.view_names))])
+    views = range(len(X.view_names))
+    return np.concatenate([X.log_mel(row, v).T for v in views], dtype=np.float32)
 
 
 def _of_same_machine(one: Any, X_normal: Any) -> Any:
-    """Some normal clips of the machine, or None where there are none."""
+    """Some of the normal clips, of the same machine where X tells machines."""
     own, others = machine_labels(one), machine_labels(X_normal)
-    n_clips = len(X_normal)
+    n_clips = _num_samples(X_normal)
     if own is None or others is None:
         rows = np.arange(n_clips)
     else:
         rows = np.flatnonzero(others == own[0])
     if len(rows) == 0:
-        return None
+        raise ValueError(
+            f"X_normal holds no clip of machine {own[0]}: add some, whose bands are to "
+            "take the place of the occluded ones"
+        )
     evenly = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_NORMAL)).astype(int)
     return _safe_indexing(X_normal, rows[evenly])
 

@@ -11,11 +11,15 @@ from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scor
 from sklearn_asd.explanation.localization import mel_edges
 from sklearn_asd.explanation.parts import clip_thresholds, take_clip
 from sklearn_asd.features.spectrograms import original_or_first
-from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, import_pyplot
+from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
 __all__ = ["ClipScoreDisplay"]
 
 _FREQUENCIES = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
+
+_SEGMENT = {"color": NORMAL, "linewidth": 2, "solid_capstyle": "butt"}
+_SEGMENT_ABOVE = {"color": ANOMALOUS, "linewidth": 5, "solid_capstyle": "butt"}
+_THRESHOLD = {"linestyle": "--", "linewidth": 1}
 
 
 class ClipScoreDisplay:
@@ -122,11 +126,11 @@ class ClipScoreDisplay:
 
         X_normal : any, default=None
             Normal clips of the same kind, whose bands take the place of occluded ones;
-            without them it is the clip's own median, which hides little of an anomaly
-            that lasts. See :func:`~sklearn_asd.explanation.band_scores`.
+            see :func:`~sklearn_asd.explanation.band_scores`. Without them none is
+            occluded.
 
-        n_bands : int or None, default=16
-            Number of bands that are occluded one after the other; None occludes none.
+        n_bands : int, default=16
+            Number of bands that are occluded one after the other.
 
         ax : matplotlib Axes or None, default=None
             Whose place in its figure is taken; None makes a figure.
@@ -224,7 +228,7 @@ class ClipScoreDisplay:
             scores = anomaly_scores(detector, one)
             threshold = float(clip_thresholds(detector, one, scores)[0])
         bands = None
-        if n_bands is not None:
+        if X_normal is not None:
             bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
         return cls(
             heard.log_mel(0, original_or_first(heard)),
@@ -260,9 +264,7 @@ class ClipScoreDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        pyplot = import_pyplot(type(self).__name__)
-        if ax is None:
-            ax = pyplot.figure(figsize=(8, 5), layout="constrained").add_subplot()
+        ax = make_axes(ax, type(self).__name__, figsize=(8, 5))
         ax.set_axis_off()
         self.figure_ = ax.figure
         rows, columns = self.segments is not None, self.bands is not None
@@ -306,42 +308,50 @@ class ClipScoreDisplay:
             self.ax_.set_ylabel("mel band")
             return
         edges = np.asarray(self.edges)
-        shown = [f for f in _FREQUENCIES if edges[0] - 1 <= f <= edges[-1] + 1]
+        low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
+        shown = [f for f in _FREQUENCIES if low <= f <= high]
         self.ax_.set_yticks(self._heights(shown), [f"{f:g}" for f in shown])
         self.ax_.set_ylabel("frequency (Hz, mel scale)")
 
     def _draw_segments(self, ax: Any) -> None:
         limit = np.inf if self.threshold is None else self.threshold
         for one in self.segments.itertuples():
-            above = one.anomaly_score > limit
-            ax.plot(
-                [one.start, one.stop],
-                [one.anomaly_score] * 2,
-                color=ANOMALOUS if above else NORMAL,
-                linewidth=4 if above else 2,
-                solid_capstyle="butt",
-            )
+            style = _SEGMENT_ABOVE if one.anomaly_score > limit else _SEGMENT
+            ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
         ax.set_ylabel("segment's\nanomaly score")
         ax.margins(y=0.15)
+        handles = [ax.plot([], [], label="segment", **_SEGMENT)[0]]
         if np.isfinite(limit):
-            ax.axhline(limit, color="black", linestyle="--", linewidth=1)
-            ax.annotate(
-                "threshold of the clip",
-                (0.995, limit),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="right",
-                fontsize="small",
-            )
+            handles = [
+                ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)[0],
+                ax.plot([], [], label="below", **_SEGMENT)[0],
+                ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD),
+            ]
+        ax.legend(
+            handles=handles,
+            loc="lower right",
+            bbox_to_anchor=(1, 0.98),
+            ncols=3,
+            frameon=False,
+            fontsize="small",
+        )
 
     def _draw_bands(self, ax: Any) -> None:
         low, high = self._heights(self.bands["low"]), self._heights(self.bands["high"])
         drop = self.bands["drop"].to_numpy()
         colors = [ANOMALOUS if one > 0 else NORMAL for one in drop]
-        ax.barh(low, drop, high - low, align="edge", color=colors, edgecolor="white")
-        ax.axvline(0, color="black", linewidth=0.8)
-        ax.tick_params(labelleft=False)
+        ax.barh(
+            low,
+            drop,
+            0.9 * (high - low),
+            align="edge",
+            color=colors,
+            linewidth=0,
+            alpha=0.9,
+        )
+        ax.axvline(0, color=ink(), linewidth=0.8)
+        ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
+        ax.xaxis.set_label_position("top")
         ax.locator_params(axis="x", nbins=2)
         ax.set_xlabel("score's drop\nif occluded")
 

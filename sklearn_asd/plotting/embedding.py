@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn_asd._validation import normal_rows
 from sklearn_asd.audio.clips import machine_labels
 from sklearn_asd.explanation import clip_embeddings
-from sklearn_asd.plotting.style import COLORS, make_axes
+from sklearn_asd.plotting.style import COLORS, ink, make_axes
 
 __all__ = ["EmbeddingDisplay"]
 
@@ -239,9 +239,7 @@ class EmbeddingDisplay:
                 s=14,
                 alpha=0.35,
             )
-        self._scatter(
-            ax, self.points, self.machines, styles, s=60, alpha=0.9, edgecolor="white"
-        )
+        self._scatter(ax, self.points, self.machines, styles, s=60, alpha=0.9)
         self._draw_anomalous(ax)
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
         self._draw_legend(ax, styles)
@@ -285,12 +283,15 @@ class EmbeddingDisplay:
         if self.y is None:
             return [*kinds, ("new", new)]
         kinds.append(("normal, new", new))
-        return [*kinds, ("anomalous, new", {"marker": "x", "color": "black"})]
+        return [
+            *kinds,
+            ("anomalous, new", {"marker": "x", "color": ink(), "markersize": 9}),
+        ]
 
     def _draw_anomalous(self, ax: Any) -> None:
         if self.y is not None:
             anomalous = np.asarray(self.points)[~normal_rows(self.y, len(self.points))]
-            ax.scatter(*anomalous.T, color="black", marker="x", s=40, linewidth=1.5)
+            ax.scatter(*anomalous.T, color=ink(), marker="x", s=90, linewidth=1.5)
 
     def _draw_legend(self, ax: Any, styles: dict) -> None:
         handles = [

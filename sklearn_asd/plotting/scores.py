@@ -12,7 +12,15 @@ from sklearn_asd._gamma import GammaScale
 from sklearn_asd._members import anomaly_scores, honest_training_scores
 from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.explanation.parts import clip_thresholds, open_until
-from sklearn_asd.plotting.style import TRAINING, label_groups, make_axes
+from sklearn_asd.plotting.style import (
+    ANOMALOUS,
+    NEW,
+    NORMAL,
+    TRAINING,
+    ink,
+    label_groups,
+    make_axes,
+)
 
 __all__ = ["ScoreDistributionDisplay"]
 
@@ -269,7 +277,7 @@ class ScoreDistributionDisplay:
             label = "threshold" if len(self.thresholds) == 1 else "machines' thresholds"
             ax.axvline(
                 threshold,
-                color="black",
+                color=ink(),
                 linestyle="--",
                 label=None if number else label,
             )
@@ -285,9 +293,9 @@ class ScoreDistributionDisplay:
     def _groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
         """Label, style and finite scores of each histogram."""
         styles = {
-            "new": {"color": "#0072B2", "alpha": 0.45},
-            "normal": {"edgecolor": "#0072B2", "linewidth": 2},
-            "anomalous": {"edgecolor": "#D55E00", "linewidth": 1.5, "hatch": "////"},
+            "new": {"color": NEW, "alpha": 0.45},
+            "normal": {"edgecolor": NORMAL, "linewidth": 2},
+            "anomalous": {"edgecolor": ANOMALOUS, "linewidth": 1.5, "hatch": "////"},
         }
         groups = []
         if self.training_scores is not None:
@@ -326,7 +334,7 @@ class ScoreDistributionDisplay:
             (self.gammas or {}).items(), ["-", "-.", ":", "--"] * 99, strict=False
         ):
             share = _cdf(gamma, high) - _cdf(gamma, low)
-            ax.plot(scores, share, color="black", linestyle=dash, label=name)
+            ax.plot(scores, share, color=ink(), linestyle=dash, label=name)
 
 
 def _cdf(gamma: GammaScale, scores: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ __all__ = [
     "NORMAL",
     "TRAINING",
     "import_pyplot",
+    "ink",
     "label_groups",
     "make_axes",
 ]
@@ -56,6 +57,19 @@ def import_pyplot(caller: str) -> Any:
     return pyplot
 
 
+def ink() -> str:
+    """Give the colour of lines and text: black, unless the style in force is dark.
+
+    Returns
+    -------
+    color : str
+        matplotlib's own setting.
+    """
+    import matplotlib
+
+    return matplotlib.rcParams["text.color"]
+
+
 def make_axes(ax: Any, caller: str, **figure_settings: Any) -> Any:
     """Give the axes to draw on, new ones if there are none.
 
@@ -75,9 +89,9 @@ def make_axes(ax: Any, caller: str, **figure_settings: Any) -> Any:
     ax : matplotlib Axes
         The axes.
     """
-    pyplot = import_pyplot(caller)
     if ax is not None:
         return ax
+    pyplot = import_pyplot(caller)
     return pyplot.subplots(layout="constrained", **figure_settings)[1]
 
 
