@@ -17,7 +17,7 @@ from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import original_or_first
 
-__all__ = ["band_scores", "mel_edges", "segment_scores"]
+__all__ = ["band_scores", "frame_duration", "mel_edges", "segment_scores"]
 
 # Segments of whole-clip detectors: those of the paper's other systems.
 _SEGMENT_FRAMES, _SEGMENT_HOP_FRAMES = 96, 48
@@ -149,17 +149,16 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.ensemble import IsolationForest
     >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn_asd import ClipSpectrograms, SpectrumStatistics
+    >>> from sklearn_asd import (
+    ...     ClipSpectrograms, MahalanobisDetector, SpectrumStatistics)
     >>> from sklearn_asd.explanation import band_scores
     >>> log_mels = np.random.default_rng(0).normal(size=(20, 8, 40))
     >>> normal = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
-    >>> detector = make_pipeline(
-    ...     SpectrumStatistics(), IsolationForest(random_state=0)).fit(normal)
+    >>> detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
     >>> log_mels[0, 6:] += 10  # the two highest mels
     >>> X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
-    >>> scores = band_scores(detector, X, X_normal=normal, n_bands=4)
+    >>> scores = band_scores(detector.fit(normal), X, X_normal=normal, n_bands=4)
     >>> int(scores["drop"].argmax())  # the fourth band
     3
     """
@@ -188,6 +187,24 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
             "drop": score - by_band,
         }
     )
+
+
+def frame_duration(X: ClipSpectrograms) -> float | None:
+    """Tell how much time there is between frames.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms
+        Clips.
+
+    Returns
+    -------
+    duration : float or None
+        In s; None where it is not known.
+    """
+    if X.sample_rate is None or X.hop_length is None:
+        return None
+    return X.hop_length / X.sample_rate
 
 
 def mel_edges(X: ClipSpectrograms) -> np.ndarray:
@@ -223,9 +240,8 @@ def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
     frames = frames - X.starts[0, view]
     if X.segment_frames is None:
         segments = segments.resegment(None, X.segment_hop_frames)
-    if X.sample_rate is None or X.hop_length is None:
-        return segments, frames
-    return segments, frames * (X.hop_length / X.sample_rate)
+    step = frame_duration(X)
+    return segments, frames if step is None else frames * step
 
 
 def _occlude(

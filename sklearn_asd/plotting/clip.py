@@ -8,7 +8,7 @@ import numpy as np
 
 from sklearn_asd._members import anomaly_scores
 from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scores
-from sklearn_asd.explanation.localization import mel_edges
+from sklearn_asd.explanation.localization import frame_duration, mel_edges
 from sklearn_asd.explanation.parts import clip_thresholds, take_clip
 from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
@@ -235,7 +235,7 @@ class ClipScoreDisplay:
             segment_scores(detector, one),
             bands=bands,
             threshold=threshold,
-            frame_duration=_frame_duration(heard),
+            frame_duration=frame_duration(heard),
             edges=None if heard.fmin is None else mel_edges(heard),
         )
 
@@ -360,9 +360,3 @@ class ClipScoreDisplay:
         if self.edges is None:
             return np.asarray(frequencies, dtype=float)
         return np.interp(frequencies, self.edges, np.arange(len(self.edges)))
-
-
-def _frame_duration(X: Any) -> float | None:
-    if X.sample_rate is None or X.hop_length is None:
-        return None
-    return X.hop_length / X.sample_rate

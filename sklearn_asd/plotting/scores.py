@@ -293,7 +293,7 @@ class ScoreDistributionDisplay:
     def _groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
         """Label, style and finite scores of each histogram."""
         styles = {
-            "new": {"color": NEW, "alpha": 0.45},
+            "new": {"color": NEW, "alpha": 0.6},
             "normal": {"edgecolor": NORMAL, "linewidth": 2},
             "anomalous": {"edgecolor": ANOMALOUS, "linewidth": 1.5, "hatch": "////"},
         }
