@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import OutlierMixin
 
+from sklearn_asd._doc_links import DocLinkMixin
+
 __all__ = ["JudgingMixin"]
 
 
-class JudgingMixin(OutlierMixin):
+class JudgingMixin(DocLinkMixin, OutlierMixin):
     """What follows from `fit`, `score_samples` and `offset_`."""
 
     offset_: float

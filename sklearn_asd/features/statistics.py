@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._doc_links import DocLinkMixin
 from sklearn_asd.features.spectrograms import (
     ClipSpectrograms,
     check_spectrograms,
@@ -15,7 +16,7 @@ from sklearn_asd.features.spectrograms import (
 __all__ = ["SpectrumStatistics"]
 
 
-class SpectrumStatistics(TransformerMixin, BaseEstimator):
+class SpectrumStatistics(DocLinkMixin, TransformerMixin, BaseEstimator):
     """Mean and standard deviation of every mel band over a clip's time.
 
     Makes one row of numbers of each clip, whatever its length, so that any detector

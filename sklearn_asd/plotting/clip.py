@@ -318,7 +318,7 @@ class ClipScoreDisplay:
         for one in self.segments.itertuples():
             style = _SEGMENT_ABOVE if one.anomaly_score > limit else _SEGMENT
             ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
-        ax.set_ylabel("segment's\nanomaly score")
+        ax.set_ylabel("segment's\nscore")
         ax.margins(y=0.15)
         handles = [ax.plot([], [], label="segment", **_SEGMENT)[0]]
         if np.isfinite(limit):
@@ -329,11 +329,13 @@ class ClipScoreDisplay:
             ]
         ax.legend(
             handles=handles,
-            loc="lower right",
-            bbox_to_anchor=(1, 0.98),
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 0.96),
             ncols=3,
             frameon=False,
             fontsize="small",
+            handlelength=1.5,
+            columnspacing=1,
         )
 
     def _draw_bands(self, ax: Any) -> None:
@@ -352,7 +354,11 @@ class ClipScoreDisplay:
         ax.axvline(0, color=ink(), linewidth=0.8)
         ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
         ax.xaxis.set_label_position("top")
-        ax.locator_params(axis="x", nbins=2)
+        farthest = drop[np.abs(drop).argmax()]
+        short = np.format_float_positional(
+            farthest, precision=2, fractional=False, trim="-"
+        )
+        ax.set_xticks([0, farthest], ["0", short])
         ax.set_xlabel("score's drop\nif occluded")
 
     def _heights(self, frequencies: Any) -> np.ndarray:

@@ -286,7 +286,8 @@ class ScoreDistributionDisplay:
         whose = "" if self.name is None else f" of {self.name}"
         ax.set_xlabel(f"anomaly score{whose} (higher: more anomalous)")
         ax.set_ylabel("share of the clips in a bin")
-        ax.legend(frameon=False)
+        # Above, where no bar is in its way.
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -114,8 +114,9 @@ class Findings:
             if tuner.policy == "false_alarm_rate" and n_clips:
                 low, high = tuner.false_alarm_interval(n_clips)
                 said.append(
-                    f"If all {n_clips} clips here were normal, between {100 * low:.3g} and "
-                    f"{100 * high:.3g} % of them would be called anomalous in 95 of 100 cases."
+                    f"If all {n_clips} clips here were normal, between "
+                    f"{100 * low:.3g} and {100 * high:.3g} % of them would be called "
+                    "anomalous in 95 of 100 cases."
                 )
             return said
         contamination = getattr(final_step(self._detector), "contamination", None)
