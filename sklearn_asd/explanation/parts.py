@@ -182,7 +182,11 @@ def score_variants(
         As in :func:`clip_spectrograms`.
     """
     if isinstance(X, ClipSpectrograms):
-        return anomaly_scores(estimator, vary(_usable(X), _where_usable(X_normal)))
+        variants = vary(_usable(X), _where_usable(X_normal))
+        scores = anomaly_scores(estimator, variants)
+        if np.isnan(scores).all():
+            raise _gives_no_score(estimator)
+        return scores
     if isinstance(estimator, GammaProbabilityEnsemble):
         columns = [
             score_variants(member, X, X_normal, vary)
@@ -192,7 +196,9 @@ def score_variants(
             columns = [column[:1] for column in columns]  # for the caller to refuse
         raw = np.column_stack(columns)
         return -estimator._aggregate(raw, np.repeat(estimator._groups(X), len(raw)))
-    inside = _open(estimator, X, X_normal) if _judges(estimator, X) else None
+    if not _judges(estimator, X):
+        raise _gives_no_score(estimator)
+    inside = _open(estimator, X, X_normal)
     if inside is None:
         raise _hears_none(estimator)
     return score_variants(*inside, vary)
@@ -437,12 +443,14 @@ def _where_usable(X: ClipSpectrograms | None) -> ClipSpectrograms | None:
     return X[usable] if usable.any() else None
 
 
+def _gives_no_score(estimator: Any) -> ValueError:
+    return ValueError(
+        f"{type(final_step(estimator)).__name__} gives the clip no score, as its "
+        "machine type was not learnt: choose another clip"
+    )
+
+
 def _hears_none(estimator: Any) -> TypeError:
-    if isinstance(estimator, OnlyMachineTypes):
-        return TypeError(
-            f"the clip is of no machine type that is scored here, "
-            f"{estimator.machine_types!r}: choose another clip"
-        )
     return TypeError(
         f"{type(final_step(estimator)).__name__} hears no spectrograms that could be "
         "cut into parts: use a detector on ClipSpectrograms, or a Pipeline with "
