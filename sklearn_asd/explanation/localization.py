@@ -86,12 +86,12 @@ def segment_scores(detector, X, clip=0):
     """
     grids: list[np.ndarray] = []
 
-    def split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
+    def _split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
         segments, grid = _split_clip(X)
         grids.append(grid)
         return segments
 
-    scores = score_variants(detector, take_clip(X, clip), None, split)
+    scores = score_variants(detector, take_clip(X, clip), None, _split)
     _refuse_different(grids, "segments")
     start, stop = grids[0].T
     return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
@@ -165,7 +165,7 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     check_scalar(n_bands, "n_bands", Integral, min_val=1)
     limits: list[np.ndarray] = []
 
-    def occlude(
+    def _occlude_bands(
         X: ClipSpectrograms, normal: ClipSpectrograms | None
     ) -> ClipSpectrograms:
         if normal is None:
@@ -176,7 +176,7 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
 
     one = take_clip(X, clip)
     normal = _of_same_machine(one, X_normal)
-    score, *occluded = score_variants(detector, one, normal, occlude)
+    score, *occluded = score_variants(detector, one, normal, _occlude_bands)
     _refuse_different(limits, "mel bands")
     by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
     return pd.DataFrame(

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sklearn_asd._members import anomaly_scores
 from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scores
 from sklearn_asd.explanation.localization import frame_duration, mel_edges
 from sklearn_asd.explanation.parts import clip_thresholds, take_clip
+from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
-__all__ = ["ClipScoreDisplay"]
+__all__ = ["ClipScoreDisplay", "lay_out"]
 
 _FREQUENCIES = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
 
@@ -219,8 +221,8 @@ class ClipScoreDisplay:
         )
         return display.plot(ax, **plot_settings)
 
-    @classmethod
-    def _explain(cls, detector, X, clip, X_normal, n_bands):
+    @staticmethod
+    def _explain(detector, X, clip, X_normal, n_bands):
         one = take_clip(X, clip)
         heard = clip_spectrograms(detector, one)
         threshold = None
@@ -230,14 +232,7 @@ class ClipScoreDisplay:
         bands = None
         if X_normal is not None:
             bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
-        return cls(
-            heard.log_mel(0, original_or_first(heard)),
-            segment_scores(detector, one),
-            bands=bands,
-            threshold=threshold,
-            frame_duration=frame_duration(heard),
-            edges=None if heard.fmin is None else mel_edges(heard),
-        )
+        return lay_out(heard, segment_scores(detector, one), bands, threshold)
 
     def plot(self, ax=None, *, cmap="magma", vmin=None, vmax=None):
         """Draw.
@@ -366,3 +361,34 @@ class ClipScoreDisplay:
         if self.edges is None:
             return np.asarray(frequencies, dtype=float)
         return np.interp(frequencies, self.edges, np.arange(len(self.edges)))
+
+
+def lay_out(
+    heard: ClipSpectrograms,
+    segments: pd.DataFrame | None = None,
+    bands: pd.DataFrame | None = None,
+    threshold: float | None = None,
+) -> ClipScoreDisplay:
+    """Prepare the display of a clip, with the axes that its spectrogram allows.
+
+    Parameters
+    ----------
+    heard : ClipSpectrograms of length 1
+        The clip.
+
+    segments, bands, threshold : any
+        See :class:`ClipScoreDisplay`.
+
+    Returns
+    -------
+    display : ClipScoreDisplay
+        Not yet drawn.
+    """
+    return ClipScoreDisplay(
+        heard.log_mel(0, original_or_first(heard)),
+        segments,
+        bands=bands,
+        threshold=threshold,
+        frame_duration=frame_duration(heard),
+        edges=None if heard.fmin is None else mel_edges(heard),
+    )

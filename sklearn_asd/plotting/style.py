@@ -1,4 +1,4 @@
-"""matplotlib, imported when it is first needed, and the colours of all pictures."""
+"""The colours of all pictures, and matplotlib, imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_pyplot(caller: str) -> Any:
     Returns
     -------
     pyplot : module
-        matplotlib.pyplot.
+        The module.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def ink() -> str:
     Returns
     -------
     color : str
-        matplotlib's own setting.
+        A setting of matplotlib.
     """
     import matplotlib
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -15,15 +16,14 @@ from sklearn_asd.explanation import (
     detector_parts,
     segment_scores,
 )
-from sklearn_asd.explanation.localization import frame_duration, mel_edges
 from sklearn_asd.explanation.parts import (
     clip_thresholds,
     open_pipeline,
     open_until,
     take_clip,
 )
-from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.plotting import ClipScoreDisplay, ScoreDistributionDisplay
+from sklearn_asd.plotting.clip import lay_out
 from sklearn_asd.report.evidence import (
     Nearest,
     NormalClips,
@@ -40,7 +40,40 @@ __all__ = ["Explanation", "Findings"]
 
 
 class Explanation(NamedTuple):
-    """What is said about one clip; see the template."""
+    """What is said about one clip in detail; None and empty where nothing is known.
+
+    Attributes
+    ----------
+    row : int
+        The clip.
+
+    figure, nearest_figure : Image or None
+        Pictures of it and of the nearest normal clip.
+
+    sound, nearest_sound : Sound or None
+        The two to listen to.
+
+    members : list of MemberVerdict
+        See :func:`~sklearn_asd.report.evidence.ask_members`.
+
+    views : dict of str to list of ViewVerdict
+        See :func:`~sklearn_asd.report.evidence.ask_views`.
+
+    machines : dict of str to str
+        See :func:`~sklearn_asd.report.evidence.recognise`.
+
+    nearest : Nearest or None
+        The nearest normal clip.
+
+    nearest_name : str
+        Its name.
+
+    where : str
+        When and in which bands the clip is most anomalous, in sentences.
+
+    remarks : list of str
+        What cannot be told, in sentences.
+    """
 
     row: int
     figure: Image | None
@@ -52,12 +85,41 @@ class Explanation(NamedTuple):
     nearest_name: str
     nearest_figure: Image | None
     nearest_sound: Sound | None
-    when: str
+    where: str
     remarks: list[str]
 
 
 class Findings:
-    """All that the template asks for."""
+    """All that the page tells of scored clips; the template asks for it.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted.
+
+    X : any
+        Clips to score, as it takes them.
+
+    X_normal : any or None
+        Normal clips of the same kind.
+
+    max_audio_duration : float
+        How much of each clip can be listened to, in s.
+
+    Attributes
+    ----------
+    names : list of str
+        Names of the clips.
+
+    machines : list of str or None
+        Machine of each clip; "" where it is not known, None where none is.
+
+    scores, thresholds, margins : ndarray of shape (n_clips,)
+        Anomaly scores, what they are compared with, and the difference.
+
+    anomalous, normal, unusable : list of int
+        Rows of the clips with each verdict, those furthest above the threshold first.
+    """
 
     def __init__(
         self, detector: Any, X: Any, X_normal: Any, max_audio_duration: float
@@ -75,7 +137,7 @@ class Findings:
         self.scores = anomaly_scores(self._detector, self._X)
         self.thresholds = clip_thresholds(self._detector, self._X, self.scores)
         self.margins = self.scores - self.thresholds
-        labels = machine_labels(X) if hasattr(X, "columns") else machine_labels(self._X)
+        labels = machine_labels(X)
         self.machines = None if labels is None else [label or "" for label in labels]
         self._sort()
 
@@ -89,24 +151,45 @@ class Findings:
 
     @property
     def common_threshold(self) -> float | None:
-        """The threshold, if it is one for all clips."""
+        """The threshold, if it is one for all clips.
+
+        Returns
+        -------
+        threshold : float or None
+            None where machines have thresholds of their own.
+        """
         known = self.thresholds[~np.isnan(self.thresholds)]
         if len(known) == 0 or not np.allclose(known, known[0], rtol=1e-9, atol=0):
             return None
         return float(known[0])
 
     def by_machine(self) -> list[tuple[str, int, int, int]]:
-        """Name, and numbers of anomalous, normal and unusable clips of each machine."""
+        """Count the clips of each machine that are anomalous, normal and unusable.
+
+        Returns
+        -------
+        rows : list of (str, int, int, int)
+            Empty where machines are not known.
+        """
         if self.machines is None:
             return []
-        groups = (self.anomalous, self.normal, self.unusable)
+        counts = [
+            Counter(self.machines[row] for row in rows)
+            for rows in (self.anomalous, self.normal, self.unusable)
+        ]
         return [
-            (name, *(sum(self.machines[row] == name for row in g) for g in groups))
+            (name, counts[0][name], counts[1][name], counts[2][name])
             for name in sorted(set(self.machines))
         ]
 
     def promise(self) -> list[str]:
-        """What the threshold means, in sentences."""
+        """Tell what the threshold means.
+
+        Returns
+        -------
+        sentences : list of str
+            The promise of a ThresholdTuner, or that there is none.
+        """
         tuner, *_ = open_until(ThresholdTuner, self._detector, None)
         if tuner is not None:
             said = [f"{tuner.promise_[0].upper()}{tuner.promise_[1:]}."]
@@ -133,16 +216,44 @@ class Findings:
         return said
 
     def explain_bad(self, row: int) -> str:
-        """Tell why a clip could not be used."""
+        """Tell why a clip could not be used.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        reason : str
+            To complete "the clip ...".
+        """
         return self.recordings.explain_bad(row)
 
     @staticmethod
     def format_share(share: float) -> str:
-        """Write a share of all in per cent, without rounding it up to all."""
+        """Write a share of all in per cent, without rounding it up to all.
+
+        Parameters
+        ----------
+        share : float
+            In [0, 1].
+
+        Returns
+        -------
+        text : str
+            Such as "99.1 %".
+        """
         return "over 99.99 %" if share > 0.9999 else f"{100 * share:.4g} %"
 
     def draw_scores(self) -> Image | None:
-        """Histogram of the scores, where all have one scale."""
+        """Draw a histogram of the scores, where all have one scale.
+
+        Returns
+        -------
+        image : Image or None
+            None where they are not comparable.
+        """
         finite = self.scores[np.isfinite(self.scores)]
         threshold = self.common_threshold
         if len(finite) == 0 or threshold is None:
@@ -162,10 +273,21 @@ class Findings:
         return draw(display.plot, (4.6, 2.8), alt)
 
     def explain(self, row: int) -> Explanation:
-        """Gather what is known about one clip."""
+        """Gather what is known about one clip.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        explanation : Explanation
+            What to say of it in detail.
+        """
         parts = list(detector_parts(self._detector, self._X, row))
         remarks: list[str] = []
-        display, when = self._locate(row, remarks)
+        display, where = self._locate(row, remarks)
         nearest, name, normal_display = self._find_nearest(row, parts)
         sound, normal_sound = self._listen(row, nearest)
         figure = nearest_figure = None
@@ -173,7 +295,7 @@ class Findings:
             figure = draw(
                 display.plot,
                 (4.6, 3.7 if display.segments is not None else 2.4),
-                f"Log-mel spectrogram of {self.names[row]}. {when}",
+                f"Log-mel spectrogram of {self.names[row]}. {where}",
             )
         if display is not None and normal_display is not None:
             levels = np.percentile(display.log_mel.astype(np.float32), [1, 99.9])
@@ -193,7 +315,7 @@ class Findings:
             name,
             nearest_figure,
             normal_sound,
-            when,
+            where,
             remarks,
         )
 
@@ -217,14 +339,7 @@ class Findings:
                 bands = band_scores(self._detector, one, X_normal=self._X_normal)
             except (TypeError, ValueError) as error:
                 remarks.append(f"Mel bands have no scores: {error}.")
-        display = ClipScoreDisplay(
-            heard.log_mel(0, original_or_first(heard)),
-            segments,
-            bands=bands,
-            threshold=self.thresholds[row],
-            frame_duration=frame_duration(heard),
-            edges=None if heard.fmin is None else mel_edges(heard),
-        )
+        display = lay_out(heard, segments, bands, self.thresholds[row])
         return display, _say_where(display)
 
     def _find_nearest(
@@ -243,13 +358,8 @@ class Findings:
         if nearest is None:
             return None, "", None
         heard = clip_spectrograms(self._detector, self._X_normal, nearest.row)
-        display = ClipScoreDisplay(
-            heard.log_mel(0, original_or_first(heard)),
-            None,
-            frame_duration=frame_duration(heard),
-            edges=None if heard.fmin is None else mel_edges(heard),
-        )
-        return nearest, self.normal_recordings.names[nearest.row], display
+        name = self.normal_recordings.names[nearest.row]
+        return nearest, name, lay_out(heard)
 
     def _listen(
         self, row: int, nearest: Nearest | None
@@ -279,10 +389,12 @@ def _say_where(display: ClipScoreDisplay) -> str:
         )
     if bands is not None:
         worst = bands.iloc[bands["drop"].argmax()]
-        unit = "mel bands" if display.edges is None else "Hz"
+        limits = f"{worst['low']:.0f} to {worst['high']:.0f}"
+        which = f"Mel bands {limits}"
+        if display.edges is not None:
+            which = f"Of the frequencies, {limits} Hz"
         said.append(
-            f"Of the frequencies, {worst['low']:.0f} to {worst['high']:.0f} {unit} "
-            "carry most of the anomaly."
+            f"{which} carry most of the anomaly."
             if worst["drop"] > 0
             else "No mel band on its own carries the anomaly."
         )

@@ -27,6 +27,11 @@ class Recordings:
 
     X : any
         The clips, as it takes them.
+
+    Attributes
+    ----------
+    names : list of str
+        Paths below the folder that all files are in; or the clips' numbers.
     """
 
     def __init__(self, detector: Any, X: Any) -> None:
@@ -38,12 +43,24 @@ class Recordings:
 
     @property
     def have_sound(self) -> bool:
-        """Whether X holds recordings, which spectrograms are not."""
+        """Tell whether there is anything to listen to.
+
+        Returns
+        -------
+        have_sound : bool
+            False for spectrograms and rows of numbers.
+        """
         return self._clips is not None
 
     @property
     def sample_rate(self) -> float:
-        """The rate in Hz of what is read."""
+        """Give the rate of what is read.
+
+        Returns
+        -------
+        sample_rate : float
+            In Hz.
+        """
         return self._segmenter.sample_rate
 
     def read(self, row: int) -> np.ndarray:

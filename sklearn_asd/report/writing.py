@@ -1,4 +1,4 @@
-"""write_report: scored clips as one HTML file."""
+"""Scored clips as one HTML file."""
 
 from __future__ import annotations
 
