@@ -217,6 +217,19 @@ def test_a_tuned_threshold_says_what_it_promises(tmp_path, rng):
     assert f"between {100 * low:.3g} and {100 * high:.3g} %" in page.text
 
 
+def test_a_threshold_that_nothing_can_cross_is_told_in_words(tmp_path, audio):
+    tuner = ThresholdTuner(Level(), false_alarm_rate=0.1, random_state=0)
+    with pytest.warns(UserWarning, match="cannot promise"):
+        pipe = make_pipeline(LogMelSegmenter(), tuner).fit(audio)
+    page = report(tmp_path, pipe, audio)
+    assert "No clip is called anomalous, whatever its score." in page.text
+    assert "cannot promise 10 % of false alarms; it takes 9" in page.text
+    assert " inf" not in page.text
+    assert "-inf" not in page.text
+    names = [name for name in clips_in_order(page) if name.startswith("clip")]
+    assert names == [f"clip {row}" for row in (4, 3, 2, 1, 0)]  # by score
+
+
 def test_other_thresholds_say_that_they_promise_nothing(tmp_path, audio):
     pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector())
     page = report(tmp_path, pipe.fit(audio), audio)

@@ -353,7 +353,8 @@ class ClipScoreDisplay:
         short = np.format_float_positional(
             farthest, precision=2, fractional=False, trim="-"
         )
-        ax.set_xticks([0, farthest], ["0", short])
+        ax.set_xticks([farthest], [short])  # the line is at 0
+        ax.margins(x=0.15)
         ax.set_xlabel("score's drop\nif occluded")
 
     def _heights(self, frequencies: Any) -> np.ndarray:

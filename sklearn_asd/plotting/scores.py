@@ -294,7 +294,7 @@ class ScoreDistributionDisplay:
     def _groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
         """Label, style and finite scores of each histogram."""
         styles = {
-            "new": {"color": NEW, "alpha": 0.6},
+            "new": {"edgecolor": NEW, "facecolor": NEW + "66", "linewidth": 1.8},
             "normal": {"edgecolor": NORMAL, "linewidth": 2},
             "anomalous": {"edgecolor": ANOMALOUS, "linewidth": 1.5, "hatch": "////"},
         }
@@ -306,7 +306,7 @@ class ScoreDistributionDisplay:
         for name, _, rows in label_groups(self.y, len(self.scores)):
             scores = _finite(np.asarray(self.scores)[rows])
             label = name if name == "new" else f"{name}, new"
-            style = {"histtype": "step"} if name != "new" else {}
+            style = {"histtype": "stepfilled" if name == "new" else "step"}
             groups.append((f"{label} ({len(scores)})", style | styles[name], scores))
         return groups
 

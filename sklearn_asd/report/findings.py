@@ -194,7 +194,8 @@ class Findings:
         if tuner is not None:
             said = [f"{tuner.promise_[0].upper()}{tuner.promise_[1:]}."]
             n_clips = len(self.anomalous) + len(self.normal)
-            if tuner.policy == "false_alarm_rate" and n_clips:
+            tuned = tuner.policy == "false_alarm_rate" and np.isfinite(tuner.offset_)
+            if tuned and n_clips:
                 low, high = tuner.false_alarm_interval(n_clips)
                 said.append(
                     f"If all {n_clips} clips here were normal, between "
@@ -268,8 +269,10 @@ class Findings:
         )
         alt = (
             f"Histogram of {len(finite)} anomaly scores from {finite.min():.4g} to "
-            f"{finite.max():.4g}, with the threshold at {threshold:.4g}"
+            f"{finite.max():.4g}"
         )
+        if np.isfinite(threshold):
+            alt += f", with the threshold at {threshold:.4g}"
         return draw(display.plot, (4.6, 2.8), alt)
 
     def explain(self, row: int) -> Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def write_report(
         max_audio_duration=max_audio_duration,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=sklearn_asd.__version__,
+        infinite=math.inf,
     )
     path = Path(path)
     # File names may hold bytes that are no UTF-8.
