@@ -98,8 +98,8 @@ def write_report(
     :class:`~sklearn_asd.EmbeddingNeighborDetector` names a training clip.
 
     Cost: all clips are scored once, or twice where machines have thresholds of their
-    own; a detailed clip takes about a second with a network for each 10 s on one core,
-    with nine views nine times that.
+    own. A detailed clip of 10 s takes about 2 s on one core for each network of the
+    detector, mostly for the mel bands, and k times that with k views.
 
     Examples
     --------
