@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import OutlierMixin
 
+from sklearn_asd._doc_links import DocLinkMixin
 from sklearn_asd._versions import VersionedMixin
 
 __all__ = ["JudgingMixin"]
 
 
-class JudgingMixin(VersionedMixin, OutlierMixin):
+class JudgingMixin(VersionedMixin, DocLinkMixin, OutlierMixin):
     """What follows from `fit`, `score_samples` and `offset_`."""
 
     offset_: float

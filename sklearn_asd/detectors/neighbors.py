@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.covariance import LedoitWolf
 
@@ -144,16 +146,52 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, BaseDetector):
     def _keep_training_scores(self, scores: np.ndarray, learnt: np.ndarray) -> None:
         self.training_score_samples_ = np.full(len(learnt), np.nan)
         self.training_score_samples_[learnt] = scores
+        self._training_rows = np.flatnonzero(learnt)
+
+    def nearest_training_clips(self, X):
+        """Find the training clip that lies nearest to each clip: why it scores so.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        nearest : DataFrame of n_clips rows
+            `row` is the row, in the X that was passed to `fit`, of the nearest training
+            clip of the clip's own machine; `distance` is its distance, which with
+            ``n_neighbors=1`` is the anomaly score. <NA> and NaN for clips that could
+            not be used.
+        """
+        X = self._check(X)
+        machine = self.detector_._find_machines(X)
+        points = self._place(self.detector_.embed(X))
+        nearest = pd.DataFrame({"row": pd.NA, "distance": np.nan}, index=range(len(X)))
+        nearest["row"] = nearest["row"].astype("Int64")
+        for rows, neighbors, distances in self._distances_by_machine(points, machine):
+            usable = ~np.isnan(distances).any(axis=1)
+            first = distances[usable].argmin(axis=1)
+            nearest.loc[rows[usable], "row"] = self._training_rows[neighbors[first]]
+            nearest.loc[rows, "distance"] = distances.min(axis=1)
+        return nearest
+
+    def _distances_by_machine(
+        self, points: np.ndarray, machine: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Rows of each machine, its training clips, and distances between them."""
+        for one in np.unique(machine):
+            rows = np.flatnonzero(machine == one)
+            neighbors = np.flatnonzero(self._machine == one)
+            near = self._neighbors[neighbors]
+            yield rows, neighbors, _distances(points[rows], near, self.metric)
 
     def _mean_distance(
         self, points: np.ndarray, machine: np.ndarray, leave_out: bool = False
     ) -> np.ndarray:
         """Mean distance to the nearest of the own machine's training clips."""
         scores = np.full(len(points), np.nan)
-        for one in np.unique(machine):
-            rows = np.flatnonzero(machine == one)
-            neighbors = self._neighbors[self._machine == one]
-            distances = _distances(points[rows], neighbors, self.metric)
+        for rows, neighbors, distances in self._distances_by_machine(points, machine):
             if leave_out:
                 np.fill_diagonal(distances, np.inf)
             n_neighbors = min(self.n_neighbors, len(neighbors) - leave_out)

@@ -106,7 +106,7 @@ class LogMelSegmenter(ClipTransformer):
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
     313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
     decode its file; nine views of it take 1.4 MB and 60 ms. The result has no
-    columns, so there is no ``set_output``.
+    columns, so ``set_output`` refuses to make tables of it.
 
     References
     ----------
@@ -232,6 +232,8 @@ class LogMelSegmenter(ClipTransformer):
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
+            fmin=self.fmin,
+            fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
         )
 
     def _check_bands(self) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "Windows",
     "check_spectrograms",
     "find_used",
+    "original_or_first",
     "select_original",
 ]
 
@@ -87,6 +88,9 @@ class ClipSpectrograms:
         refuse to score frames of another rate than those they were fitted on; None
         is not compared.
 
+    fmin, fmax : float or None, default=None
+        Edges of the mel bands in Hz, for axes of plots; None where they are not known.
+
     Attributes
     ----------
     n_mels : int
@@ -133,6 +137,8 @@ class ClipSpectrograms:
         view_names: Sequence[str] = ("original",),
         sample_rate: float | None = None,
         hop_length: int | None = None,
+        fmin: float | None = None,
+        fmax: float | None = None,
     ) -> None:
         self.frames = frames
         self.starts = _as_clips_by_views(starts)
@@ -151,6 +157,8 @@ class ClipSpectrograms:
             )
         self.sample_rate = sample_rate
         self.hop_length = hop_length
+        self.fmin = fmin
+        self.fmax = fmax
 
     @classmethod
     def from_arrays(
@@ -384,11 +392,64 @@ class ClipSpectrograms:
             np.full(len(row), self.segment_frames),
         )
 
+    def split_segments(self) -> ClipSpectrograms:
+        """Make a clip of its own of each segment.
+
+        So any detector scores segments one by one, each as if it were all there is.
+
+        Returns
+        -------
+        segments : ClipSpectrograms of n_segments
+            In the order of clips and time, sharing the frames. There is one for each
+            segment of the original view, or of the first view where there is no
+            original; other views contribute the segment that lies as far from their
+            beginning in proportion. Views that move time, such as "flip_time", are
+            not turned back.
+        """
+        timed = original_or_first(self)
+        windows = self.windows()
+        of_timed = windows.view == timed
+        clip = windows.clip[of_timed]
+        starts, lengths = self.starts[clip], (self.stops - self.starts)[clip]
+        n_frames: Any = lengths
+        if self.segment_frames is not None:
+            n_frames = self.segment_frames
+            spare = lengths - n_frames
+            passed = windows.start[of_timed] - starts[:, timed]
+            share = passed / np.maximum(spare[:, timed], 1)
+            starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
+        return self._with(
+            starts=starts,
+            stops=starts + n_frames,
+            machine_type=take(self.machine_type, clip),
+            machine_id=take(self.machine_id, clip),
+        )
+
+    def with_frames(
+        self, frames: np.ndarray, starts: np.ndarray, stops: np.ndarray
+    ) -> ClipSpectrograms:
+        """Give the same clips other frames.
+
+        Parameters
+        ----------
+        frames : ndarray of shape (total_frames, n_mels)
+            Log-mel frames in dB.
+
+        starts, stops : ndarray of shape (n_clips, n_views), int
+            Each clip's rows in `frames`, for every view of it.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            With the same machines, views and segments.
+        """
+        return self._with(frames=frames, starts=starts, stops=stops)
+
     def _with(self, **changes: Any) -> ClipSpectrograms:
         """Share the frames, with some of the rest changed."""
         names = (
             "frames starts stops machine_type machine_id segment_frames "
-            "segment_hop_frames view_names sample_rate hop_length"
+            "segment_hop_frames view_names sample_rate hop_length fmin fmax"
         )
         values = {name: getattr(self, name) for name in names.split()} | changes
         return ClipSpectrograms(**values)
@@ -475,6 +536,23 @@ def find_used(n_frames: int, starts: np.ndarray, stops: np.ndarray) -> np.ndarra
     np.add.at(begun, starts, 1)
     np.add.at(begun, stops, -1)
     return np.cumsum(begun[:-1]) > 0
+
+
+def original_or_first(X: ClipSpectrograms) -> int:
+    """Find the view that stands for the clip as it was recorded.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms
+        Clips of one or several views.
+
+    Returns
+    -------
+    view : int
+        Index of the original view, or 0 where there is none.
+    """
+    names = X.view_names
+    return names.index(ORIGINAL.name) if ORIGINAL.name in names else 0
 
 
 def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:

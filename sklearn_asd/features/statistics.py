@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._doc_links import DocLinkMixin
 from sklearn_asd._versions import VersionedMixin
 from sklearn_asd.features.spectrograms import (
     ClipSpectrograms,
@@ -16,7 +17,7 @@ from sklearn_asd.features.spectrograms import (
 __all__ = ["SpectrumStatistics"]
 
 
-class SpectrumStatistics(VersionedMixin, TransformerMixin, BaseEstimator):
+class SpectrumStatistics(VersionedMixin, DocLinkMixin, TransformerMixin, BaseEstimator):
     """Mean and standard deviation of every mel band over a clip's time.
 
     Makes one row of numbers of each clip, whatever its length, so that any detector

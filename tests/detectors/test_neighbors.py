@@ -147,3 +147,22 @@ def test_machines_that_were_not_fitted_are_refused():
     detector = make_detector().fit(at(TRAIN, MACHINES))
     with pytest.raises(ValueError, match="not among those fitted: z; known are a, b"):
         detector.score_samples(at([[1, 0]], ["z"]))
+
+
+def test_the_nearest_training_clip_is_named_by_its_row_in_the_table_that_was_fitted():
+    points = [[9, 9], [1, 0], [0, 1], [1, 0.1], [0, 1], [0.2, 1]]
+    X = at(points, ["a", "a", "a", "b", "b", "a"])
+    detector = make_detector().fit(X, [-1, 1, 1, 1, 1, 1])
+    asked = at([[1, 0], [0.1, 1], [1, 0]], ["a", "a", "b"])
+    nearest = detector.nearest_training_clips(asked)
+    assert nearest["row"].tolist() == [1, 5, 3]  # row 0 was not learnt from
+    np.testing.assert_allclose(nearest["distance"], detector.anomaly_score(asked))
+
+
+def test_unusable_clips_have_no_nearest_training_clip():
+    X = at([[1, 0], [0, 1], [1, 1]], ["a"] * 3)
+    detector = make_detector().fit(at([[1, 0], [0, 1], [1, 0], [0, 1]], list("aabb")))
+    X.stops[1] = X.starts[1]
+    nearest = detector.nearest_training_clips(X)
+    assert nearest["row"].isna().tolist() == [False, True, False]
+    assert nearest["distance"].isna().tolist() == [False, True, False]

@@ -1,0 +1,18 @@
+"""Why a clip scores so: when, in which mel bands, and by which part of a detector."""
+
+from sklearn_asd.explanation.localization import band_scores, segment_scores
+from sklearn_asd.explanation.parts import (
+    Part,
+    clip_embeddings,
+    clip_spectrograms,
+    detector_parts,
+)
+
+__all__ = [
+    "Part",
+    "band_scores",
+    "clip_embeddings",
+    "clip_spectrograms",
+    "detector_parts",
+    "segment_scores",
+]

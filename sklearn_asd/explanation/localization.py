@@ -1,0 +1,315 @@
+"""When in a clip, and in which mel bands, a detector finds the anomaly."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from numbers import Integral
+from typing import Any
+
+import librosa
+import numpy as np
+import pandas as pd
+from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils.validation import _num_samples
+
+from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.explanation.parts import score_variants, take_clip
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.spectrograms import original_or_first
+
+__all__ = ["band_scores", "frame_duration", "mel_edges", "segment_scores"]
+
+# Segments of whole-clip detectors: those of the paper's other systems.
+_SEGMENT_FRAMES, _SEGMENT_HOP_FRAMES = 96, 48
+
+# Normal clips among which those that lend their bands are looked for, and their number.
+_MAX_NORMAL = 20
+_N_LENDERS = 3
+
+
+def segment_scores(detector, X, clip=0):
+    """Score each segment of a clip, as if it were all there is of the clip.
+
+    Of detectors that average over segments, as confidence detectors and the
+    autoencoder do, the mean of the scores is the clip's own, with several views
+    about so.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted; of this library, or one on rows of numbers behind
+        :class:`~sklearn_asd.SpectrumStatistics`. It is looked into where it is made of
+        others: Pipelines, ensembles, :class:`~sklearn_asd.ThresholdTuner`,
+        :class:`~sklearn_asd.PerMachine` and so on.
+
+    X : any
+        Clips, of the kind that was passed to its `fit`.
+
+    clip : int, default=0
+        Row of the clip.
+
+    Returns
+    -------
+    scores : DataFrame of n_segments rows
+        `start` and `stop` of each segment in s, or in frames where the rate of the
+        frames is not known, and its `anomaly_score`: the higher, the more anomalous.
+        Detectors of whole clips are given segments of 96 frames too, or the clip if
+        it is shorter.
+
+    Raises
+    ------
+    TypeError
+        If no part of the detector is known to hear spectrograms.
+
+    ValueError
+        If the clip could not be used, or members of an ensemble cut it into different
+        segments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import (
+    ...     ClipSpectrograms, MahalanobisDetector, SpectrumStatistics)
+    >>> from sklearn_asd.explanation import segment_scores
+    >>> log_mels = np.random.default_rng(0).normal(size=(20, 8, 40))
+    >>> X = ClipSpectrograms.from_arrays(
+    ...     log_mels, segment_frames=16, segment_hop_frames=8)
+    >>> detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X)
+    >>> X.frames[:16] += 10  # the beginning of the first clip
+    >>> segment_scores(detector, X).round(0)
+       start  stop  anomaly_score
+    0      0    16          207.0
+    1      8    24          139.0
+    2     16    32            5.0
+    3     24    40            8.0
+    """
+    grids: list[np.ndarray] = []
+
+    def _split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
+        segments, grid = _split_clip(X)
+        grids.append(grid)
+        return segments
+
+    scores = score_variants(detector, take_clip(X, clip), None, _split)
+    _refuse_different(grids, "segments")
+    start, stop = grids[0].T
+    return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
+
+
+def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
+    """Tell which mel bands make a clip anomalous, by occluding one after the other.
+
+    An occluded band is replaced by the same band of a normal clip of the same machine,
+    moved up or down by the difference in level of the two clips. Scores are the mean
+    over the three normal clips with the most similar mean spectra.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        As in :func:`segment_scores`.
+
+    X : any
+        Clips, of the kind that was passed to its `fit`.
+
+    clip : int, default=0
+        Row of the clip.
+
+    X_normal : any
+        Normal clips of the same kind. Where they tell machines, those of the clip's own
+        machine are looked at; of more than 20, as many, spread evenly.
+
+    n_bands : int, default=16
+        Number of bands, each of about as many mels; at most the number of mels.
+
+    Returns
+    -------
+    scores : DataFrame of n_bands rows
+        Edges of each band, `low` and `high`, in Hz, or in mel bands counted from 0
+        where the frequencies are not known; the clip's `anomaly_score` with the band
+        occluded; and the `drop` from its score as it is. A drop above 0 means that the
+        band carries some of the anomaly.
+
+    Raises
+    ------
+    TypeError
+        If no part of the detector is known to hear spectrograms.
+
+    ValueError
+        If the clip could not be used, none of the normal clips is of its machine, or
+        members of an ensemble have different mel bands.
+
+    Notes
+    -----
+    A clip of which one band is another clip's is a sound that the detector has never
+    heard, so small drops of either sign mean little. Confidence detectors' scores end
+    at 1: where a clip is anomalous for several reasons, no band on its own may lower
+    it. All views of a clip are occluded alike.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import (
+    ...     ClipSpectrograms, MahalanobisDetector, SpectrumStatistics)
+    >>> from sklearn_asd.explanation import band_scores
+    >>> log_mels = np.random.default_rng(0).normal(size=(20, 8, 40))
+    >>> normal = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    >>> detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
+    >>> log_mels[0, 6:] += 10  # the two highest mels
+    >>> X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    >>> scores = band_scores(detector.fit(normal), X, X_normal=normal, n_bands=4)
+    >>> int(scores["drop"].argmax())  # the fourth band
+    3
+    """
+    check_scalar(n_bands, "n_bands", Integral, min_val=1)
+    limits: list[np.ndarray] = []
+
+    def _occlude_bands(
+        X: ClipSpectrograms, normal: ClipSpectrograms | None
+    ) -> ClipSpectrograms:
+        if normal is None:
+            raise ValueError("none of the normal clips could be used: give others")
+        edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
+        limits.append(mel_edges(X)[edges])
+        return _occlude(X, edges, _replacements(X, normal))
+
+    one = take_clip(X, clip)
+    normal = _of_same_machine(one, X_normal)
+    score, *occluded = score_variants(detector, one, normal, _occlude_bands)
+    _refuse_different(limits, "mel bands")
+    by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
+    return pd.DataFrame(
+        {
+            "low": limits[0][:-1],
+            "high": limits[0][1:],
+            "anomaly_score": by_band,
+            "drop": score - by_band,
+        }
+    )
+
+
+def frame_duration(X: ClipSpectrograms) -> float | None:
+    """Tell how much time there is between frames.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms
+        Clips.
+
+    Returns
+    -------
+    duration : float or None
+        In s; None where it is not known.
+    """
+    if X.sample_rate is None or X.hop_length is None:
+        return None
+    return X.hop_length / X.sample_rate
+
+
+def mel_edges(X: ClipSpectrograms) -> np.ndarray:
+    """Tell where each mel band begins and ends.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms
+        Clips.
+
+    Returns
+    -------
+    edges : ndarray of shape (n_mels + 1,)
+        Frequencies in Hz half way, in mel, between the centres of successive bands; or
+        the bands' numbers where the frequencies are not known.
+    """
+    if X.fmin is None or X.fmax is None:
+        return np.arange(X.n_mels + 1.0)
+    # The bands' centres lie at every second one but the first and the last.
+    halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
+    return halves[1::2]
+
+
+def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
+    """Segments of one clip as clips, and when each starts and stops."""
+    segmented = X
+    view = original_or_first(X)
+    if X.segment_frames is None:
+        shortest = int((X.stops - X.starts).min())
+        segmented = X.resegment(min(_SEGMENT_FRAMES, shortest), _SEGMENT_HOP_FRAMES)
+    segments = segmented.split_segments()
+    frames = np.column_stack([segments.starts[:, view], segments.stops[:, view]])
+    frames = frames - X.starts[0, view]
+    if X.segment_frames is None:
+        segments = segments.resegment(None, X.segment_hop_frames)
+    step = frame_duration(X)
+    return segments, frames if step is None else frames * step
+
+
+def _occlude(
+    X: ClipSpectrograms, edges: np.ndarray, replacements: list[np.ndarray]
+) -> ClipSpectrograms:
+    """One clip as it is, then for each replacement with each of the bands replaced."""
+    variants = [_all_frames(X, 0)]
+    for replacement in replacements:
+        for low, high in pairwise(edges):
+            variant = variants[0].copy()
+            variant[:, low:high] = replacement[:, low:high]
+            variants.append(variant)
+    lengths = X.stops[0] - X.starts[0]
+    stops = np.cumsum(lengths) + lengths.sum() * np.arange(len(variants))[:, None]
+    same_clip = X[np.zeros(len(variants), dtype=int)]
+    return same_clip.with_frames(np.concatenate(variants), stops - lengths, stops)
+
+
+def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndarray]:
+    """Frames to replace those of all views of a clip, at the clip's own level."""
+    own = _all_frames(X, 0)
+    lengths = (X.stops - X.starts)[0].tolist()
+    lent = [_fit_length(normal, row, lengths) for row in range(len(normal))]
+    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in lent]
+    levels = np.median(differences, axis=1)
+    distances = np.square(differences - levels[:, None]).sum(axis=1)
+    return [lent[row] + levels[row] for row in np.argsort(distances)[:_N_LENDERS]]
+
+
+def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray:
+    """Frames of all views of a clip, brought to lengths by mirroring or cutting."""
+    views = enumerate(lengths)
+    return np.concatenate(
+        [
+            np.pad(X.log_mel(row, view).T, ((0, n), (0, 0)), "symmetric")[:n]
+            for view, n in views
+        ],
+        dtype=np.float32,
+    )
+
+
+def _all_frames(X: ClipSpectrograms, row: int) -> np.ndarray:
+    """Frames of all views of a clip, one after the other."""
+    views = range(len(X.view_names))
+    return np.concatenate([X.log_mel(row, v).T for v in views], dtype=np.float32)
+
+
+def _of_same_machine(one: Any, X_normal: Any) -> Any:
+    """Some of the normal clips, of the same machine where X tells machines."""
+    own, others = machine_labels(one), machine_labels(X_normal)
+    n_clips = _num_samples(X_normal)
+    if own is None or others is None:
+        rows = np.arange(n_clips)
+    else:
+        rows = np.flatnonzero(others == own[0])
+    if len(rows) == 0:
+        raise ValueError(
+            f"X_normal holds no clip of machine {own[0]}: add some, whose bands are to "
+            "take the place of the occluded ones"
+        )
+    evenly = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_NORMAL)).astype(int)
+    return _safe_indexing(X_normal, rows[evenly])
+
+
+def _refuse_different(grids: list[np.ndarray], what: str) -> None:
+    if any(not np.array_equal(grid, grids[0]) for grid in grids):
+        raise ValueError(
+            f"the members of the ensemble hear different {what}, so these have no "
+            "score in common: put one LogMelSegmenter before the ensemble, or ask one "
+            "of its members"
+        )

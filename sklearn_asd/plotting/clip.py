@@ -1,0 +1,395 @@
+"""ClipScoreDisplay: where in time and frequency one clip is anomalous."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sklearn_asd._members import anomaly_scores
+from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scores
+from sklearn_asd.explanation.localization import frame_duration, mel_edges
+from sklearn_asd.explanation.parts import clip_thresholds, take_clip
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.spectrograms import original_or_first
+from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
+
+__all__ = ["ClipScoreDisplay", "lay_out"]
+
+_FREQUENCIES = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
+
+_SEGMENT = {"color": NORMAL, "linewidth": 2, "solid_capstyle": "butt"}
+_SEGMENT_ABOVE = {"color": ANOMALOUS, "linewidth": 5, "solid_capstyle": "butt"}
+_THRESHOLD = {"linestyle": "--", "linewidth": 1}
+
+
+class ClipScoreDisplay:
+    """Log-mel of a clip, its segments' scores below, and its bands' share beside it.
+
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. Segments are drawn as
+    long as they are: successive ones overlap. The bars beside the log-mel tell by how
+    much the clip's anomaly score drops if a band is occluded, as
+    :func:`~sklearn_asd.explanation.band_scores` does: to the right are the bands that
+    carry the anomaly.
+
+    Parameters
+    ----------
+    log_mel : ndarray of shape (n_mels, n_frames)
+        Power in dB.
+
+    segments : DataFrame or None
+        `start`, `stop` (s) and `anomaly_score` of each segment.
+
+    bands : DataFrame or None, default=None
+        `low` and `high` (Hz) of each band, and the `drop` of the clip's anomaly score
+        if it is occluded.
+
+    threshold : float or None, default=None
+        Anomaly score above which a clip is anomalous.
+
+    frame_duration : float or None, default=None
+        Time between frames in s; None counts frames instead, also in `segments`.
+
+    edges : ndarray of shape (n_mels + 1,) or None, default=None
+        Edges of the mel bands in Hz; None counts bands instead, also in `bands`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The log-mel.
+
+    segments_ax_ : matplotlib Axes or None
+        The segments' scores, if there are any.
+
+    bands_ax_ : matplotlib Axes or None
+        The bands' share, if there is any.
+
+    figure_ : matplotlib Figure
+        Their figure.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import (
+    ...     LogMelSegmenter, MahalanobisDetector, SpectrumStatistics)
+    >>> from sklearn_asd.plotting import ClipScoreDisplay
+    >>> X = np.random.default_rng(0).normal(size=(9, 64000)) / 10  # 9 clips of 4 s
+    >>> detector = make_pipeline(
+    ...     LogMelSegmenter(segment_duration=1.0, segment_hop=0.5),
+    ...     SpectrumStatistics(), MahalanobisDetector()).fit(X)
+    >>> display = ClipScoreDisplay.from_estimator(detector, X, clip=3, X_normal=X[4:])
+    >>> display.segments_ax_.get_xlabel()
+    'time (s)'
+    """
+
+    def __init__(
+        self,
+        log_mel,
+        segments,
+        *,
+        bands=None,
+        threshold=None,
+        frame_duration=None,
+        edges=None,
+    ):
+        self.log_mel = log_mel
+        self.segments = segments
+        self.bands = bands
+        self.threshold = threshold
+        self.frame_duration = frame_duration
+        self.edges = edges
+
+    @classmethod
+    def from_estimator(
+        cls,
+        detector,
+        X,
+        clip=0,
+        *,
+        X_normal=None,
+        n_bands=16,
+        ax=None,
+        **plot_settings,
+    ):
+        """Score a clip's segments, occlude its bands, and draw both.
+
+        Parameters
+        ----------
+        detector : outlier detector or Pipeline
+            Fitted; see :func:`~sklearn_asd.explanation.segment_scores`.
+
+        X : any
+            Clips, of the kind that was passed to its `fit`.
+
+        clip : int, default=0
+            Row of the clip.
+
+        X_normal : any, default=None
+            Normal clips of the same kind, whose bands take the place of occluded ones;
+            see :func:`~sklearn_asd.explanation.band_scores`. Without them none is
+            occluded.
+
+        n_bands : int, default=16
+            Number of bands that are occluded one after the other.
+
+        ax : matplotlib Axes or None, default=None
+            Whose place in its figure is taken; None makes a figure.
+
+        **plot_settings : any
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : ClipScoreDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError
+            If no part of the detector is known to hear spectrograms.
+
+        ValueError
+            If the clip could not be used, or members of an ensemble cut it into
+            different segments.
+
+        ImportError
+            If matplotlib is not installed.
+        """
+        display = cls._explain(detector, X, clip, X_normal, n_bands)
+        return display.plot(ax, **plot_settings)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        log_mel,
+        segments,
+        *,
+        bands=None,
+        threshold=None,
+        frame_duration=None,
+        edges=None,
+        ax=None,
+        **plot_settings,
+    ):
+        """Draw scores that are at hand.
+
+        Parameters
+        ----------
+        log_mel : array-like of shape (n_mels, n_frames)
+            Power in dB.
+
+        segments : DataFrame or None
+            From :func:`~sklearn_asd.explanation.segment_scores`.
+
+        bands : DataFrame or None, default=None
+            From :func:`~sklearn_asd.explanation.band_scores`.
+
+        threshold : float or None, default=None
+            Anomaly score above which a clip is anomalous: minus `offset_`.
+
+        frame_duration : float or None, default=None
+            Time between frames in s, if it is known.
+
+        edges : array-like of shape (n_mels + 1,) or None, default=None
+            Edges of the mel bands in Hz, if they are known.
+
+        ax : matplotlib Axes or None, default=None
+            Whose place in its figure is taken; None makes a figure.
+
+        **plot_settings : any
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : ClipScoreDisplay
+            Drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        display = cls(
+            np.asarray(log_mel),
+            segments,
+            bands=bands,
+            threshold=threshold,
+            frame_duration=frame_duration,
+            edges=edges,
+        )
+        return display.plot(ax, **plot_settings)
+
+    @staticmethod
+    def _explain(detector, X, clip, X_normal, n_bands):
+        one = take_clip(X, clip)
+        heard = clip_spectrograms(detector, one)
+        threshold = None
+        if hasattr(detector, "decision_function"):
+            scores = anomaly_scores(detector, one)
+            threshold = float(clip_thresholds(detector, one, scores)[0])
+        bands = None
+        if X_normal is not None:
+            bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
+        return lay_out(heard, segment_scores(detector, one), bands, threshold)
+
+    def plot(self, ax=None, *, cmap="magma", vmin=None, vmax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Whose place in its figure is taken; None makes a figure.
+
+        cmap : str, default="magma"
+            Colours of the log-mel, from quiet to loud.
+
+        vmin, vmax : float or None, default=None
+            Levels in dB at the ends of the colours; None is the 1st and the 99.9th
+            percentile.
+
+        Returns
+        -------
+        display : ClipScoreDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        ax = make_axes(ax, type(self).__name__, figsize=(8, 5))
+        ax.set_axis_off()
+        self.figure_ = ax.figure
+        rows, columns = self.segments is not None, self.bands is not None
+        grid = ax.get_subplotspec().subgridspec(
+            1 + rows,
+            2 + columns,
+            height_ratios=[2.2, 1][: 1 + rows],
+            width_ratios=[6, 1.5, 0.22] if columns else [6, 0.22],
+        )
+        self.ax_ = self.figure_.add_subplot(grid[0, 0])
+        self._draw_log_mel(self.figure_.add_subplot(grid[0, -1]), cmap, vmin, vmax)
+        self.segments_ax_ = self.bands_ax_ = None
+        bottom = self.ax_
+        if rows:
+            self.segments_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
+            self._draw_segments(self.segments_ax_)
+            self.ax_.tick_params(labelbottom=False)
+            bottom = self.segments_ax_
+        bottom.set_xlabel("frame" if self.frame_duration is None else "time (s)")
+        if columns:
+            self.bands_ax_ = self.figure_.add_subplot(grid[0, 1], sharey=self.ax_)
+            self._draw_bands(self.bands_ax_)
+        return self
+
+    def _draw_log_mel(self, colorbar_ax: Any, cmap: str, vmin: Any, vmax: Any) -> None:
+        n_mels, n_frames = self.log_mel.shape
+        step = self.frame_duration or 1
+        quiet, loud = np.percentile(self.log_mel.astype(np.float32), [1, 99.9])
+        image = self.ax_.imshow(
+            self.log_mel.astype(np.float32),
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, n_frames * step, 0, n_mels),
+            cmap=cmap,
+            vmin=quiet if vmin is None else vmin,
+            vmax=loud if vmax is None else vmax,
+        )
+        self.figure_.colorbar(image, cax=colorbar_ax, label="power (dB)")
+        if self.edges is None:
+            self.ax_.set_ylabel("mel band")
+            return
+        edges = np.asarray(self.edges)
+        low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
+        shown = [f for f in _FREQUENCIES if low <= f <= high]
+        self.ax_.set_yticks(self._heights(shown), [f"{f:g}" for f in shown])
+        self.ax_.set_ylabel("frequency (Hz, mel scale)")
+
+    def _draw_segments(self, ax: Any) -> None:
+        limit = np.inf if self.threshold is None else self.threshold
+        for one in self.segments.itertuples():
+            style = _SEGMENT_ABOVE if one.anomaly_score > limit else _SEGMENT
+            ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
+        ax.set_ylabel("segment's\nscore")
+        ax.margins(y=0.15)
+        handles = [ax.plot([], [], label="segment", **_SEGMENT)[0]]
+        if np.isfinite(limit):
+            handles = [
+                ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)[0],
+                ax.plot([], [], label="below", **_SEGMENT)[0],
+                ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD),
+            ]
+        ax.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 0.96),
+            ncols=3,
+            frameon=False,
+            fontsize="small",
+            handlelength=1.5,
+            columnspacing=1,
+        )
+
+    def _draw_bands(self, ax: Any) -> None:
+        low, high = self._heights(self.bands["low"]), self._heights(self.bands["high"])
+        drop = self.bands["drop"].to_numpy()
+        colors = [ANOMALOUS if one > 0 else NORMAL for one in drop]
+        ax.barh(
+            low,
+            drop,
+            0.9 * (high - low),
+            align="edge",
+            color=colors,
+            linewidth=0,
+            alpha=0.9,
+        )
+        ax.axvline(0, color=ink(), linewidth=0.8)
+        ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
+        ax.xaxis.set_label_position("top")
+        farthest = drop[np.abs(drop).argmax()]
+        short = np.format_float_positional(
+            farthest, precision=2, fractional=False, trim="-"
+        )
+        ax.set_xticks([farthest], [short])  # the line is at 0
+        ax.margins(x=0.15)
+        ax.set_xlabel("score's drop\nif occluded")
+
+    def _heights(self, frequencies: Any) -> np.ndarray:
+        """Where frequencies lie on the axis of mel bands."""
+        if self.edges is None:
+            return np.asarray(frequencies, dtype=float)
+        return np.interp(frequencies, self.edges, np.arange(len(self.edges)))
+
+
+def lay_out(
+    heard: ClipSpectrograms,
+    segments: pd.DataFrame | None = None,
+    bands: pd.DataFrame | None = None,
+    threshold: float | None = None,
+) -> ClipScoreDisplay:
+    """Prepare the display of a clip, with the axes that its spectrogram allows.
+
+    Parameters
+    ----------
+    heard : ClipSpectrograms of length 1
+        The clip.
+
+    segments, bands, threshold : any
+        See :class:`ClipScoreDisplay`.
+
+    Returns
+    -------
+    display : ClipScoreDisplay
+        Not yet drawn.
+    """
+    return ClipScoreDisplay(
+        heard.log_mel(0, original_or_first(heard)),
+        segments,
+        bands=bands,
+        threshold=threshold,
+        frame_duration=frame_duration(heard),
+        edges=None if heard.fmin is None else mel_edges(heard),
+    )

@@ -1,0 +1,335 @@
+"""EmbeddingDisplay: a map of the clips, as a network of the detector hears them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+
+from sklearn_asd._validation import normal_rows
+from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.explanation import clip_embeddings
+from sklearn_asd.plotting.style import COLORS, ink, make_axes
+
+__all__ = ["EmbeddingDisplay"]
+
+_MARKERS = "osD^vP"
+_MOST_IN_LEGEND = 16
+
+
+class EmbeddingDisplay:
+    """Map of clips in two dimensions: near are those that a network hears as alike.
+
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. Each machine has its
+    colour, and its marker too where there are more machines than colours. Training
+    clips are small and pale, new ones large; anomalous ones are crossed out.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_clips, 2)
+        Places of new clips; NaN is left out.
+
+    y : array-like of shape (n_clips,) or None, default=None
+        +1 for normal clips, -1 for anomalous ones, if that is known.
+
+    machines : array-like of shape (n_clips,), str, or None, default=None
+        Machine of each new clip.
+
+    training_points : ndarray of shape (n_training, 2) or None, default=None
+        Places of training clips.
+
+    training_machines : array-like of shape (n_training,), str, or None, default=None
+        Machine of each training clip.
+
+    axis_labels : tuple of str, default=("first dimension", "second dimension")
+        What the axes are.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        What was drawn on.
+
+    figure_ : matplotlib Figure
+        Its figure.
+
+    See Also
+    --------
+    sklearn_asd.explanation.clip_embeddings : The places in all dimensions.
+    sklearn_asd.EmbeddingNeighborDetector : Judges by distances between them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import ClipSpectrograms, IDConfidenceDetector
+    >>> from sklearn_asd.plotting import EmbeddingDisplay
+    >>> X = ClipSpectrograms.from_arrays(
+    ...     np.random.default_rng(0).normal(size=(4, 64, 96)), machine_id=list("aabb"))
+    >>> detector = IDConfidenceDetector(max_epochs=1, random_state=0).fit(X)
+    >>> display = EmbeddingDisplay.from_estimator(detector, X, [1, -1, 1, 1])
+    >>> len(display.points)
+    4
+    """
+
+    def __init__(
+        self,
+        points,
+        *,
+        y=None,
+        machines=None,
+        training_points=None,
+        training_machines=None,
+        axis_labels=("first dimension", "second dimension"),
+    ):
+        self.points = points
+        self.y = y
+        self.machines = machines
+        self.training_points = training_points
+        self.training_machines = training_machines
+        self.axis_labels = axis_labels
+
+    @classmethod
+    def from_estimator(
+        cls, detector, X, y=None, *, X_train=None, projection=None, ax=None
+    ):
+        """Embed clips, project them, and draw the map.
+
+        Parameters
+        ----------
+        detector : outlier detector or Pipeline
+            Fitted, with a confidence detector somewhere inside.
+
+        X : any
+            New clips, of the kind that was passed to its `fit`.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones.
+
+        X_train : any, default=None
+            Normal training clips of the same kind.
+
+        projection : transformer or None, default=None
+            Maps embeddings to two dimensions; a clone is fitted to the training clips,
+            or without them to the new ones. None is ``PCA(n_components=2)``. One
+            without `transform`, such as t-SNE, is fitted to all.
+
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            Drawn.
+
+        Raises
+        ------
+        TypeError
+            If the detector has no embedding; see
+            :func:`~sklearn_asd.explanation.clip_embeddings`.
+
+        ImportError
+            If matplotlib is not installed.
+        """
+        return cls.from_predictions(
+            clip_embeddings(detector, X),
+            y,
+            machines=machine_labels(X),
+            training_embedding=None
+            if X_train is None
+            else clip_embeddings(detector, X_train),
+            training_machines=None if X_train is None else machine_labels(X_train),
+            projection=projection,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        embedding,
+        y=None,
+        *,
+        machines=None,
+        training_embedding=None,
+        training_machines=None,
+        projection=None,
+        ax=None,
+    ):
+        """Project embeddings that are at hand, and draw the map.
+
+        Parameters
+        ----------
+        embedding : array-like of shape (n_clips, n_embedding)
+            Of new clips, such as `embed` gives it.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones.
+
+        machines : array-like of shape (n_clips,), str, or None, default=None
+            Machine of each new clip.
+
+        training_embedding : array-like of shape (n_training, n_embedding), default=None
+            Of training clips.
+
+        training_machines : array-like of shape (n_training,), str, or None, \
+                default=None
+            Machine of each training clip.
+
+        projection : transformer or None, default=None
+            As in :meth:`from_estimator`.
+
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            Drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        embedding = np.asarray(embedding, dtype=np.float64)
+        training = np.empty((0, embedding.shape[1]))
+        if training_embedding is not None:
+            training = np.asarray(training_embedding, dtype=np.float64)
+        points, labels = _project(
+            np.concatenate([training, embedding]), len(training), projection
+        )
+        display = cls(
+            points[len(training) :],
+            y=y,
+            machines=machines,
+            training_points=None
+            if training_embedding is None
+            else points[: len(training)],
+            training_machines=training_machines,
+            axis_labels=labels,
+        )
+        return display.plot(ax)
+
+    def plot(self, ax=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        Returns
+        -------
+        display : EmbeddingDisplay
+            Itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        ax = make_axes(ax, type(self).__name__, figsize=(7, 5))
+        styles = self._styles()
+        if self.training_points is not None:
+            self._scatter(
+                ax,
+                self.training_points,
+                self.training_machines,
+                styles,
+                s=14,
+                alpha=0.35,
+            )
+        self._scatter(ax, self.points, self.machines, styles, s=60, alpha=0.9)
+        self._draw_anomalous(ax)
+        ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
+        self._draw_legend(ax, styles)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _styles(self) -> dict[Any, dict[str, Any]]:
+        """Colour and marker of each machine; all alike where there are none."""
+        names = {
+            name
+            for machines in (self.machines, self.training_machines)
+            if machines is not None
+            for name in machines
+        }
+        return {
+            name: {
+                "color": COLORS[number % len(COLORS)],
+                "marker": _MARKERS[number // len(COLORS) % len(_MARKERS)],
+            }
+            for number, name in enumerate(sorted(names, key=str) or [None])
+        }
+
+    @staticmethod
+    def _scatter(
+        ax: Any, points: np.ndarray, machines: Any, styles: dict, **settings: Any
+    ) -> None:
+        of = np.full(len(points), None) if machines is None else np.asarray(machines)
+        default = {"color": COLORS[0], "marker": "o"}
+        for name in dict.fromkeys(of):
+            rows = np.array([one == name for one in of])
+            style = styles.get(name, default)
+            ax.scatter(*points[rows].T, **style, **settings)
+
+    def _kinds(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and look, in grey, of each kind of clip that there is."""
+        new = {"marker": "o", "markersize": 8, "color": "grey"}
+        kinds = []
+        if self.training_points is not None:
+            small = {"marker": "o", "markersize": 4, "color": "grey", "alpha": 0.5}
+            kinds.append(("normal, training", small))
+        if self.y is None:
+            return [*kinds, ("new", new)]
+        kinds.append(("normal, new", new))
+        return [
+            *kinds,
+            ("anomalous, new", {"marker": "x", "color": ink(), "markersize": 9}),
+        ]
+
+    def _draw_anomalous(self, ax: Any) -> None:
+        if self.y is not None:
+            anomalous = np.asarray(self.points)[~normal_rows(self.y, len(self.points))]
+            ax.scatter(*anomalous.T, color=ink(), marker="x", s=90, linewidth=1.5)
+
+    def _draw_legend(self, ax: Any, styles: dict) -> None:
+        handles = [
+            ax.plot([], [], linestyle="", label=name, **look)[0]
+            for name, look in self._kinds()
+        ]
+        named = [name for name in styles if name is not None]
+        handles += [
+            ax.plot([], [], linestyle="", label=name, **styles[name])[0]
+            for name in named[:_MOST_IN_LEGEND]
+        ]
+        if len(named) > _MOST_IN_LEGEND:
+            more = f"and {len(named) - _MOST_IN_LEGEND} more machines"
+            handles += ax.plot([], [], linestyle="", label=more)
+        ax.legend(
+            handles=handles,
+            frameon=False,
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+        )
+
+
+def _project(
+    embedding: np.ndarray, n_training: int, projection: Any
+) -> tuple[np.ndarray, tuple[str, str]]:
+    """Places in two dimensions, and what these are; NaN stays NaN."""
+    usable = ~np.isnan(embedding).any(axis=1)
+    learnt = usable & (np.arange(len(usable)) < (n_training or len(usable)))
+    projection = PCA(n_components=2) if projection is None else clone(projection)
+    points = np.full((len(embedding), 2), np.nan)
+    if hasattr(projection, "transform"):
+        projection.fit(embedding[learnt])
+        points[usable] = projection.transform(embedding[usable])
+    else:
+        points[usable] = projection.fit_transform(embedding[usable])
+    if not isinstance(projection, PCA):
+        name = type(projection).__name__
+        return points, (f"{name} 1", f"{name} 2")
+    first, second = projection.explained_variance_ratio_
+    what = "of the variance" if n_training == 0 else "of the training clips' variance"
+    return points, (f"PC 1 ({first:.0%} {what})", f"PC 2 ({second:.0%} {what})")

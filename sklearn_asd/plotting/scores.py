@@ -1,0 +1,380 @@
+"""ScoreDistributionDisplay: how the scores of normal and of new clips lie."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from scipy.special import gammainc
+
+from sklearn_asd._gamma import GammaScale
+from sklearn_asd._members import anomaly_scores, honest_training_scores
+from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.explanation.parts import clip_thresholds, open_until
+from sklearn_asd.plotting.style import (
+    ANOMALOUS,
+    NEW,
+    NORMAL,
+    TRAINING,
+    ink,
+    label_groups,
+    make_axes,
+)
+
+__all__ = ["ScoreDistributionDisplay"]
+
+# Ratio of high to low scores from which a linear axis would show nothing of the low.
+_WIDE = 100
+
+
+class ScoreDistributionDisplay:
+    """Histograms of anomaly scores, with Gamma distributions and the threshold.
+
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. Its axis is the anomaly
+    score, which is minus `score_samples`: the higher, the more anomalous.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_clips,)
+        Anomaly scores of new clips; NaN is left out.
+
+    y : array-like of shape (n_clips,) or None, default=None
+        +1 for normal ones, -1 for anomalous ones, if that is known.
+
+    training_scores : ndarray of shape (n_training,) or None, default=None
+        Anomaly scores of normal training clips.
+
+    thresholds : array-like of float, default=()
+        Above which clips are anomalous; several where machines have their own.
+
+    gammas : dict of str to GammaScale or None, default=None
+        Gamma distributions to draw, by name.
+
+    name : str or None, default=None
+        What scored, for the axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        What was drawn on.
+
+    figure_ : matplotlib Figure
+        Its figure.
+
+    See Also
+    --------
+    sklearn_asd.ThresholdTuner : Sets a threshold that keeps a promise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn_asd.plotting import ScoreDistributionDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> X_train, X = rng.normal(size=(200, 2)), rng.normal(size=(50, 2)) * 2
+    >>> detector = IsolationForest(random_state=0).fit(X_train)
+    >>> display = ScoreDistributionDisplay.from_estimator(
+    ...     detector, X, X_train=X_train)
+    >>> display.ax_.get_xlabel()
+    'anomaly score (higher: more anomalous)'
+    """
+
+    def __init__(
+        self,
+        scores,
+        *,
+        y=None,
+        training_scores=None,
+        thresholds=(),
+        gammas=None,
+        name=None,
+    ):
+        self.scores = scores
+        self.y = y
+        self.training_scores = training_scores
+        self.thresholds = thresholds
+        self.gammas = gammas
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls, detector, X, y=None, *, X_train=None, member=None, ax=None, **plot_settings
+    ):
+        """Score clips, and draw how the scores lie.
+
+        Parameters
+        ----------
+        detector : outlier detector or Pipeline
+            Fitted; of this library, of scikit-learn or of PyOD.
+
+        X : any
+            New clips, of the kind that was passed to its `fit`.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones.
+
+        X_train : any, default=None
+            The normal training clips, to be scored too. Detectors with
+            `training_score_samples_`, each clip as if left out of the fit, show
+            those if this is None.
+
+        member : str or None, default=None
+            Name of a member of an ensemble, whose own scores are shown with the Gamma
+            distributions that the ensemble scales them by.
+
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        **plot_settings : any
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : ScoreDistributionDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If there is no such member.
+
+        ImportError
+            If matplotlib is not installed.
+        """
+        if member is not None:
+            return cls._of_member(detector, X, y, X_train, member).plot(
+                ax, **plot_settings
+            )
+        scores = anomaly_scores(detector, X)
+        training = _training_scores(detector, X_train)
+        thresholds = []
+        if hasattr(detector, "decision_function"):
+            thresholds = clip_thresholds(detector, X, scores)
+        display = cls(
+            scores,
+            y=y,
+            training_scores=training,
+            thresholds=_distinct(thresholds),
+            gammas=_fit_gamma(scores, y, training),
+        )
+        return display.plot(ax, **plot_settings)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        scores,
+        y=None,
+        *,
+        training_scores=None,
+        offset=None,
+        ax=None,
+        **plot_settings,
+    ):
+        """Draw how scores lie that are at hand.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n_clips,)
+            What `score_samples` gave for new clips: the higher, the more normal.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones.
+
+        training_scores : array-like of shape (n_training,) or None, default=None
+            The same of normal training clips.
+
+        offset : float or None, default=None
+            The detector's `offset_`.
+
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        **plot_settings : any
+            Passed to :meth:`plot`.
+
+        Returns
+        -------
+        display : ScoreDistributionDisplay
+            Drawn.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        scores = -np.asarray(scores, dtype=np.float64)
+        training = training_scores
+        if training is not None:
+            training = -np.asarray(training, dtype=np.float64)
+        display = cls(
+            scores,
+            y=y,
+            training_scores=training,
+            thresholds=[] if offset is None else [-offset],
+            gammas=_fit_gamma(scores, y, training),
+        )
+        return display.plot(ax, **plot_settings)
+
+    @classmethod
+    def _of_member(cls, detector, X, y, X_train, member):
+        """Raw scores of a member, and the distributions that scale them."""
+        ensemble, X, X_train = open_until(
+            GammaProbabilityEnsemble, detector, X, X_train
+        )
+        members = {} if ensemble is None else ensemble.named_estimators_
+        if member not in members:
+            raise ValueError(
+                f"member {member!r} is unknown; the members of the ensemble are "
+                f"{', '.join(members) or 'none, as there is no ensemble'}"
+            )
+        place = list(members).index(member)
+        gammas = {
+            "Gamma distribution" + ("" if group is None else f" of {group}"): of[place]
+            for group, of in ensemble.scales_.items()
+            if of
+        }
+        training = _training_scores(members[member], X_train)
+        scores = anomaly_scores(members[member], X)
+        return cls(scores, y=y, training_scores=training, gammas=gammas, name=member)
+
+    def plot(self, ax=None, *, bins=30, log_scale="auto"):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            What to draw on; None makes a figure.
+
+        bins : int, default=30
+            Number of bins of the histograms.
+
+        log_scale : bool or "auto", default="auto"
+            Whether the axis of the scores is logarithmic. "auto" makes it so if all
+            are above 0 and spread over more than two decades.
+
+        Returns
+        -------
+        display : ScoreDistributionDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If no score is finite.
+
+        ImportError
+            If matplotlib is not installed.
+        """
+        ax = make_axes(ax, type(self).__name__, figsize=(7, 4))
+        groups = self._groups()
+        edges = self._edges(np.concatenate([s for *_, s in groups]), bins, log_scale)
+        for label, style, scores in groups:
+            share = np.full(len(scores), 1 / max(len(scores), 1))
+            ax.hist(scores, edges, weights=share, label=label, **style)
+        self._draw_gammas(ax, edges)
+        for number, threshold in enumerate(self.thresholds):
+            label = "threshold" if len(self.thresholds) == 1 else "machines' thresholds"
+            ax.axvline(
+                threshold,
+                color=ink(),
+                linestyle="--",
+                label=None if number else label,
+            )
+        if _is_log(edges):
+            ax.set_xscale("log")
+        whose = "" if self.name is None else f" of {self.name}"
+        ax.set_xlabel(f"anomaly score{whose} (higher: more anomalous)")
+        ax.set_ylabel("share of the clips in a bin")
+        # Above, where no bar is in its way.
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
+        """Label, style and finite scores of each histogram."""
+        styles = {
+            "new": {"edgecolor": NEW, "facecolor": NEW + "66", "linewidth": 1.8},
+            "normal": {"edgecolor": NORMAL, "linewidth": 2},
+            "anomalous": {"edgecolor": ANOMALOUS, "linewidth": 1.5, "hatch": "////"},
+        }
+        groups = []
+        if self.training_scores is not None:
+            scores = _finite(self.training_scores)
+            style = {"color": TRAINING, "alpha": 0.6}
+            groups.append((f"normal, training ({len(scores)})", style, scores))
+        for name, _, rows in label_groups(self.y, len(self.scores)):
+            scores = _finite(np.asarray(self.scores)[rows])
+            label = name if name == "new" else f"{name}, new"
+            style = {"histtype": "stepfilled" if name == "new" else "step"}
+            groups.append((f"{label} ({len(scores)})", style | styles[name], scores))
+        return groups
+
+    def _edges(self, scores: np.ndarray, bins: int, log_scale: Any) -> np.ndarray:
+        if len(scores) == 0:
+            raise ValueError("there is no finite score to draw: score clips first")
+        low, high = scores.min(), scores.max()
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        if log_scale == "auto":
+            few, many = np.quantile(scores, [0.05, 0.95])
+            log_scale = low > 0 and many > _WIDE * few
+        return (np.geomspace if log_scale else np.linspace)(low, high, bins + 1)
+
+    def _draw_gammas(self, ax: Any, edges: np.ndarray) -> None:
+        """Expected share of normal clips in a bin around each score."""
+        if _is_log(edges):
+            scores = np.geomspace(edges[0], edges[-1], 400)
+            half = np.sqrt(edges[1] / edges[0])
+            low, high = scores / half, scores * half
+        else:
+            scores = np.linspace(edges[0], edges[-1], 400)
+            half = (edges[1] - edges[0]) / 2
+            low, high = scores - half, scores + half
+        for (name, gamma), dash in zip(
+            (self.gammas or {}).items(), ["-", "-.", ":", "--"] * 99, strict=False
+        ):
+            share = _cdf(gamma, high) - _cdf(gamma, low)
+            ax.plot(scores, share, color=ink(), linestyle=dash, label=name)
+
+
+def _cdf(gamma: GammaScale, scores: np.ndarray) -> np.ndarray:
+    return gammainc(gamma.shape, np.maximum(scores + gamma.shift, 0) / gamma.scale)
+
+
+def _training_scores(detector: Any, X_train: Any) -> np.ndarray | None:
+    if X_train is not None:
+        return anomaly_scores(detector, X_train)
+    return honest_training_scores(detector)
+
+
+def _fit_gamma(
+    scores: np.ndarray, y: Any, training: np.ndarray | None
+) -> dict[str, GammaScale]:
+    """Fit to the normal clips: those of training, or else the new ones."""
+    if training is None and y is None:
+        return {}
+    normal = (
+        scores[label_groups(y, len(scores))[0][2]] if training is None else training
+    )
+    with suppress(ValueError):  # too few clips, or all alike
+        return {"Gamma fit, normal": GammaScale.fit(_finite(normal), "normal clips")}
+    return {}
+
+
+def _distinct(thresholds: Any) -> np.ndarray:
+    """Thresholds that differ by more than rounding, without infinite ones."""
+    values = np.unique(_finite(thresholds))
+    if len(values) == 0:
+        return values
+    apart = np.diff(values) > 1e-9 * np.abs(values).max()
+    return values[np.append(True, apart)]
+
+
+def _is_log(edges: np.ndarray) -> bool:
+    return not np.isclose(edges[1] - edges[0], edges[-1] - edges[-2], rtol=1e-3)
+
+
+def _finite(values: Any) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    return values[np.isfinite(values)]

@@ -1,0 +1,5 @@
+"""A page about scored clips, for people: verdicts, reasons, sounds."""
+
+from sklearn_asd.report.writing import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,138 @@
+"""Pictures and sounds as data URIs, which a page holds instead of naming files."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+
+__all__ = ["Image", "Sound", "draw", "encode_sounds"]
+
+# Stands for the colour of text until the page's reader prefers light or dark.
+_INK = "#1b1d21"
+_INK_STYLE = (
+    "<style>svg{--ink:#1b1d21}"
+    "@media (prefers-color-scheme:dark){svg{--ink:#e4e6ea}}</style>"
+)
+_LOUDEST = 0.9
+
+
+class Image(NamedTuple):
+    """A picture.
+
+    Attributes
+    ----------
+    uri : str
+        SVG as a data URI.
+
+    width, height : int
+        Size in pixels.
+
+    alt : str
+        What it shows, for those who do not see it.
+    """
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+
+
+class Sound(NamedTuple):
+    """A recording.
+
+    Attributes
+    ----------
+    uri : str
+        FLAC as a data URI.
+
+    remark : str
+        What was done to it.
+    """
+
+    uri: str
+    remark: str
+
+
+def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Image:
+    """Draw a picture that is legible on light and on dark pages.
+
+    Parameters
+    ----------
+    plot : callable
+        Draws on the matplotlib Axes that it is given.
+
+    size : (float, float)
+        Width and height in inches.
+
+    alt : str
+        What it shows.
+
+    Returns
+    -------
+    image : Image
+        The picture.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
+    colors = dict.fromkeys(names.split(), _INK)
+    with rc_context({**colors, "axes.facecolor": "none", "font.size": 9}):
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        plot(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None}, dpi=110)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "var(--ink)")
+    start = svg.index(">") + 1
+    svg = svg[:start] + _INK_STYLE + svg[start:]
+    width, height = (round(96 * inches) for inches in size)
+    return Image(_as_uri(svg.encode(), "image/svg+xml"), width, height, alt)
+
+
+def encode_sounds(
+    recordings: list[np.ndarray], sample_rate: float, max_duration: float
+) -> list[Sound]:
+    """Compress recordings without loss, all made louder by one factor.
+
+    Parameters
+    ----------
+    recordings : list of ndarray of shape (n_samples,)
+        Samples.
+
+    sample_rate : float
+        Their rate in Hz.
+
+    max_duration : float
+        How much of each is kept, from its beginning, in s.
+
+    Returns
+    -------
+    sounds : list of Sound
+        The sounds, of 16 bits.
+    """
+    peak = max(float(np.abs(samples).max()) for samples in recordings)
+    gain = _LOUDEST / peak if peak > 0 else 1.0
+    level = f"played {20 * np.log10(gain):+.0f} dB from the level of the recording"
+    sounds = []
+    for samples in recordings:
+        kept = samples[: round(max_duration * sample_rate)]
+        file = io.BytesIO()
+        soundfile.write(file, kept * gain, round(sample_rate), format="FLAC")
+        remark = level
+        if len(kept) < len(samples):
+            remark = (
+                f"the first {len(kept) / sample_rate:.3g} of "
+                f"{len(samples) / sample_rate:.3g} s, {level}"
+            )
+        sounds.append(Sound(_as_uri(file.getvalue(), "audio/flac"), remark))
+    return sounds
+
+
+def _as_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{b64encode(content).decode()}"

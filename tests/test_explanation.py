@@ -1,0 +1,380 @@
+import librosa
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from torch import nn
+
+from sklearn_asd import (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
+    ClipSpectrograms,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    OnlyMachineTypes,
+    PerMachine,
+    ThresholdTuner,
+)
+from sklearn_asd.explanation import (
+    band_scores,
+    clip_embeddings,
+    clip_spectrograms,
+    detector_parts,
+    segment_scores,
+)
+from sklearn_asd.explanation.localization import mel_edges
+
+N_MELS = 4
+
+
+class Level(OutlierMixin, BaseEstimator):
+    """The anomaly score is the mean level of a clip's first view."""
+
+    def fit(self, X, y=None):
+        self.offset_ = -3.0
+        return self
+
+    def score_samples(self, X):
+        return np.array([-X.log_mel(row).mean() for row in range(len(X))])
+
+    def decision_function(self, X):
+        return self.score_samples(X) - self.offset_
+
+
+class Spread(Level):
+    """The anomaly score is the standard deviation of a clip's levels."""
+
+    def score_samples(self, X):
+        return np.array([-X.log_mel(row).std() for row in range(len(X))])
+
+
+class FirstBands(nn.Module):
+    """The embedding is the first two mel bands of a segment's first frame."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__()
+        self.classify = nn.Linear(2, n_classes)
+
+    def forward(self, log_mel):
+        embedding = log_mel[:, :2, 0]
+        return self.classify(embedding), embedding
+
+
+def make(log_mels, segment_frames=2, segment_hop_frames=1, **columns):
+    return ClipSpectrograms.from_arrays(
+        log_mels,
+        segment_frames=segment_frames,
+        segment_hop_frames=segment_hop_frames,
+        **columns,
+    )
+
+
+@pytest.fixture
+def X(rng):
+    """Clips of 6 frames, of two fans and a pump."""
+    return make(
+        rng.gamma(2, size=(12, N_MELS, 6)),
+        machine_type=["fan"] * 8 + ["pump"] * 4,
+        machine_id=["00"] * 4 + ["01"] * 4 + ["00"] * 4,
+    )
+
+
+# -- segments ------------------------------------------------------------------
+
+
+def test_each_segment_is_scored_as_if_it_were_the_clip():
+    log_mel = np.tile([0.0, 2.0, 4.0, 6.0], (N_MELS, 1))
+    scores = segment_scores(Level().fit(None), make([np.zeros((4, 5)), log_mel]), 1)
+    assert scores["start"].tolist() == [0, 1, 2]  # frames, as the rate is not known
+    assert scores["stop"].tolist() == [2, 3, 4]
+    assert scores["anomaly_score"].tolist() == [1.0, 3.0, 5.0]
+
+
+def test_times_are_in_seconds_where_the_rate_is_known(rng):
+    audio = rng.normal(size=(2, 5 * 16000)) / 10
+    detector = make_pipeline(LogMelSegmenter(), Level()).fit(audio)
+    scores = segment_scores(detector, audio)
+    np.testing.assert_allclose(scores["start"], [0, 1.536], rtol=1e-12)
+    np.testing.assert_allclose(scores["stop"], [3.072, 4.608], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n_frames", "stops"), [(200, [96, 144, 192]), (60, [60])])
+def test_detectors_of_whole_clips_are_given_segments_too(rng, n_frames, stops):
+    X = make(rng.normal(size=(1, N_MELS, n_frames)), segment_frames=None)
+    heard = []
+
+    class Listening(Level):
+        def score_samples(self, X):
+            heard.append(X)
+            return super().score_samples(X)
+
+    scores = segment_scores(Listening().fit(X), X)
+    assert scores["stop"].tolist() == stops
+    assert heard[0].segment_frames is None
+
+
+def test_the_mean_over_segments_is_the_score_of_a_confidence_detector(X):
+    detector = IDConfidenceDetector(
+        network=FirstBands, max_epochs=1, random_state=0, precision="float32"
+    ).fit(X)
+    means = [segment_scores(detector, X, row)["anomaly_score"].mean() for row in (0, 9)]
+    np.testing.assert_allclose(means, detector.anomaly_score(X[[0, 9]]), rtol=1e-6)
+
+
+def test_views_are_heard_at_the_same_place_in_proportion():
+    frames = np.arange(18.0, dtype=np.float32)[:, None] * np.ones(N_MELS)
+    X = ClipSpectrograms(
+        frames,
+        starts=[[0, 6]],
+        stops=[[6, 18]],  # the second view is twice as slow
+        segment_frames=2,
+        segment_hop_frames=2,
+        view_names=["original", "slow"],
+    )
+    segments = X.split_segments()
+    assert segments.starts.tolist() == [[0, 6], [2, 11], [4, 16]]
+    assert segments.stops.tolist() == [[2, 8], [4, 13], [6, 18]]
+
+
+WRAPPERS = {
+    "Pipeline": lambda d: make_pipeline(FunctionTransformer(), "passthrough", d),
+    "FrozenEstimator": lambda d: make_pipeline(FrozenEstimator(d.fit(None))),
+    "ThresholdTuner": lambda d: ThresholdTuner(d, "gamma", random_state=0),
+    "OnlyMachineTypes": lambda d: OnlyMachineTypes(d, "fan"),
+    "PerMachine": PerMachine,
+    "all": lambda d: ThresholdTuner(
+        make_pipeline(FunctionTransformer(), PerMachine(make_pipeline(d))), "gamma"
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_what_is_inside_meta_estimators_is_heard(X, wrapper):
+    bare = Level().fit(X)
+    wrapped = WRAPPERS[wrapper](Level()).fit(X)
+    expected = segment_scores(bare, X, 5)
+    assert segment_scores(wrapped, X, 5).equals(expected)
+
+
+def test_an_ensemble_aggregates_its_members_segments(X):
+    members = [("level", Level()), ("spread", Spread())]
+    ensemble = GammaProbabilityEnsemble(members).fit(X)
+    scores = segment_scores(ensemble, X, 3)["anomaly_score"]
+    expected = -ensemble.score_samples(X[3].split_segments())
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_members_with_segmenters_of_their_own_are_heard_one_by_one(rng):
+    audio = rng.normal(size=(6, 5 * 16000)) / 10
+    members = [("level", Level()), ("spread", Spread())]
+    shared = make_pipeline(LogMelSegmenter(), GammaProbabilityEnsemble(members))
+    apart = GammaProbabilityEnsemble(
+        [(name, make_pipeline(LogMelSegmenter(), one)) for name, one in members],
+        group_by=None,
+    )
+    expected = segment_scores(shared.fit(audio), audio, 2)
+    assert segment_scores(apart.fit(audio), audio, 2).equals(expected)
+
+
+def test_members_with_different_segments_have_no_score_in_common(rng):
+    audio = rng.normal(size=(6, 5 * 16000)) / 10
+    ensemble = GammaProbabilityEnsemble(
+        [
+            ("long", make_pipeline(LogMelSegmenter(), Level())),
+            ("short", make_pipeline(LogMelSegmenter(segment_duration=1), Level())),
+        ]
+    ).fit(audio)
+    with pytest.raises(ValueError, match="hear different segments.*one LogMelSegmen"):
+        segment_scores(ensemble, audio)
+    assert len(segment_scores(ensemble.named_estimators_["short"], audio)) == 3
+
+
+def test_detectors_of_numbers_hear_no_segments(rng):
+    X = rng.normal(size=(20, 2))
+    forest = IsolationForest(random_state=0).fit(X)
+    with pytest.raises(TypeError, match="IsolationForest hears no spectrograms"):
+        segment_scores(forest, X)
+
+
+def test_clips_that_could_not_be_used_have_no_segments(rng):
+    audio = [rng.normal(size=4 * 16000) / 10, np.zeros(100)]
+    detector = make_pipeline(LogMelSegmenter(on_bad_clip="nan"), Level())
+    with (
+        pytest.warns(UserWarning, match="1 of 1 clips cannot be used"),
+        pytest.raises(ValueError, match="has no segments, as it could not be used"),
+    ):
+        segment_scores(detector.fit(audio[:1]), audio, 1)
+
+
+@pytest.mark.parametrize("segment_inside", [True, False])
+def test_clips_of_types_that_are_not_scored_have_no_segments(rng, segment_inside):
+    table = pd.DataFrame(
+        {
+            "audio": list(rng.normal(size=(4, 4 * 16000)) / 10),
+            "machine_type": ["fan", "fan", "fan", "pump"],
+        }
+    )
+    if segment_inside:
+        fans = OnlyMachineTypes(make_pipeline(LogMelSegmenter(), Level()), "fan")
+    else:
+        fans = make_pipeline(LogMelSegmenter(), OnlyMachineTypes(Level(), "fan"))
+    with pytest.raises(ValueError, match="gives the clip no score"):
+        segment_scores(fans.fit(table), table, 3)
+    assert len(segment_scores(fans, table, 2)) == 1
+
+
+def test_rows_that_are_not_there_are_refused(X):
+    with pytest.raises(IndexError, match="no clip 12 among 12"):
+        segment_scores(Level().fit(X), X, 12)
+
+
+# -- mel bands -----------------------------------------------------------------
+
+
+def test_an_occluded_band_is_that_of_a_normal_clip_at_the_clips_own_level():
+    normal = make([np.full((N_MELS, 6), 1.0)])
+    log_mel = np.full((N_MELS, 6), 6.0)  # 5 dB louder as a whole
+    log_mel[2] += 8
+    scores = band_scores(Level().fit(None), make([log_mel]), X_normal=normal, n_bands=4)
+    assert scores["anomaly_score"].tolist() == [8.0, 8.0, 6.0, 8.0]
+    assert scores["drop"].tolist() == [0.0, 0.0, 2.0, 0.0]
+    assert scores["low"].tolist() == [0, 1, 2, 3]  # bands, as the rate is not known
+    assert scores["high"].tolist() == [1, 2, 3, 4]
+
+
+def test_bands_of_several_mels_are_occluded_together():
+    log_mel = np.zeros((N_MELS, 6))
+    log_mel[3] += 8
+    normal = make([np.zeros((N_MELS, 6))])
+    scores = band_scores(Level().fit(None), make([log_mel]), X_normal=normal, n_bands=2)
+    assert scores["drop"].tolist() == [0.0, 2.0]
+
+
+def test_no_more_bands_are_occluded_than_there_are(X):
+    assert len(band_scores(Level().fit(X), X, X_normal=X)) == N_MELS
+
+
+def test_the_normal_clips_with_the_most_similar_spectra_lend_their_bands():
+    log_mel = np.array([[0.0], [0.0], [5.0], [0.0]]) * np.ones(6)
+    alike, other = np.zeros((N_MELS, 6)), np.zeros((N_MELS, 6))
+    other[0] = 40
+    normal = make([other, alike, other, alike, alike])
+    scores = band_scores(Level().fit(None), make([log_mel]), X_normal=normal)
+    assert scores["drop"].tolist() == [0.0, 0.0, 1.25, 0.0]
+
+
+def test_shorter_normal_clips_lend_their_bands_mirrored():
+    log_mel = np.zeros((N_MELS, 6))
+    normal = make([np.tile([0.0, 3.0], (N_MELS, 1))])
+    scores = band_scores(Level().fit(None), make([log_mel]), X_normal=normal)
+    # 0 3 3 0 0 3, less the level of 1.5
+    np.testing.assert_allclose(scores["drop"], 0, atol=1e-6)
+    spread = band_scores(Spread().fit(None), make([log_mel]), X_normal=normal)
+    np.testing.assert_allclose(spread["anomaly_score"], np.sqrt(1.5**2 / 4), rtol=1e-6)
+
+
+def test_only_normal_clips_of_the_same_machine_lend_their_bands(X):
+    own = band_scores(Level().fit(X), X, 9, X_normal=X[8:])
+    assert band_scores(Level().fit(X), X, 9, X_normal=X).equals(own)
+    with pytest.raises(ValueError, match="no clip of machine pump/00"):
+        band_scores(Level().fit(X), X, 9, X_normal=X[:8])
+
+
+def test_bands_are_occluded_in_all_views(rng):
+    audio = rng.normal(size=(8, 4 * 16000)).astype(np.float32) / 10
+    expand = AugmentationExpander(pitch_steps=(-1, 0), stretch_rates=(1.0,))
+    heard = []
+
+    class Listening(Level):
+        def score_samples(self, X):
+            heard.append(X)
+            return super().score_samples(X)
+
+    detector = make_pipeline(expand, LogMelSegmenter(), Listening()).fit(audio)
+    band_scores(detector, audio, 0, X_normal=audio[1:2], n_bands=128)
+    (X,) = heard
+    normal = detector[:-1].transform(audio[1:2])
+    for view in range(2):
+        occluded, lent = X.log_mel(128, view)[127], normal.log_mel(0, view)[127]
+        difference = occluded - lent
+        assert np.ptp(difference) < 1e-4
+        assert (X.log_mel(128, view)[:127] == X.log_mel(0, view)[:127]).all()
+
+
+def test_edges_of_bands_lie_between_the_centres_of_librosas_filters(rng):
+    audio = rng.normal(size=(2, 4 * 16000)) / 10
+    X = LogMelSegmenter(n_mels=64, fmin=50, fmax=4000).fit_transform(audio)
+    edges = mel_edges(X)
+    centres = librosa.mel_frequencies(66, fmin=50, fmax=4000)[1:-1]
+    assert len(edges) == 65
+    assert (edges[:-1] < centres).all()
+    assert (centres < edges[1:]).all()
+
+
+# -- parts ---------------------------------------------------------------------
+
+
+def test_a_detector_is_taken_apart_from_the_outside_in(X):
+    inner = GammaProbabilityEnsemble([("one", Level()), ("two", Spread())])
+    outer = GammaProbabilityEnsemble(
+        [("pair", inner), ("fans", OnlyMachineTypes(Level(), "fan"))]
+    )
+    detector = make_pipeline(FunctionTransformer(), outer).fit(X)
+    parts = list(detector_parts(detector, X, 10))
+    assert [(part.member, type(part.estimator).__name__) for part in parts] == [
+        ("", "Pipeline"),
+        ("", "GammaProbabilityEnsemble"),
+        ("pair", "GammaProbabilityEnsemble"),
+        ("pair/one", "Level"),
+        ("pair/two", "Spread"),
+        ("fans", "OnlyMachineTypes"),  # what is inside does not hear pumps
+    ]
+    assert all(len(part.X) == 1 for part in parts)
+
+
+def test_a_clip_is_given_as_it_is_heard(rng):
+    audio = rng.normal(size=(12, 4 * 16000)) / 10
+    detector = ThresholdTuner(make_pipeline(LogMelSegmenter(), Level()), "gamma")
+    heard = clip_spectrograms(detector.fit(audio), audio, 2)
+    expected = LogMelSegmenter().fit_transform(audio)[2]
+    np.testing.assert_array_equal(heard.log_mel(0), expected.log_mel(0))
+
+
+# -- embeddings ----------------------------------------------------------------
+
+
+@pytest.fixture
+def embedder():
+    return IDConfidenceDetector(
+        network=FirstBands, max_epochs=1, center_loss_weight=0, random_state=0
+    )
+
+
+def test_embeddings_are_those_of_the_network_inside(X, embedder):
+    near = EmbeddingNeighborDetector(embedder)
+    ensemble = GammaProbabilityEnsemble([("level", Level()), ("near", near)])
+    detector = make_pipeline(FunctionTransformer(), ThresholdTuner(ensemble, "gamma"))
+    expected = embedder.fit(X).embed(X)  # the first bands, whatever was learnt
+    np.testing.assert_allclose(clip_embeddings(detector.fit(X), X), expected)
+
+
+def test_clips_of_types_that_were_not_learnt_have_no_embedding(X, embedder):
+    embedding = clip_embeddings(OnlyMachineTypes(embedder, "fan").fit(X), X)
+    assert np.isnan(embedding[8:]).all()
+    np.testing.assert_allclose(embedding[:8], embedder.fit(X).embed(X)[:8])
+
+
+def test_embeddings_of_views_and_of_several_networks(X, rng):
+    audio = rng.normal(size=(4, 4 * 16000)) / 10
+    expand = AugmentationExpander(pitch_steps=(-1, 0), stretch_rates=(1.0,))
+    detect = AugmentConfidenceDetector(network=FirstBands, max_epochs=1)
+    pipe = make_pipeline(expand, LogMelSegmenter(), detect).fit(audio)
+    assert clip_embeddings(pipe, audio).shape == (4, 2)
+    with pytest.raises(TypeError, match="has no embedding of all clips"):
+        clip_embeddings(PerMachine(Level()).fit(X), X)

@@ -1,0 +1,641 @@
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from sklearn_asd import (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
+    ClipSpectrograms,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    PerMachine,
+    SpectrumStatistics,
+    ThresholdTuner,
+    load_clips,
+)
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.presets import make_paper_system
+from sklearn_asd.report import write_report
+
+RATE = 16000
+LIMIT = -25.0
+HOSTILE = "<script>alert('x')</script>&amp;\"onerror=.wav"
+
+
+class Level(OutlierMixin, BaseEstimator):
+    """The anomaly score is a clip's mean level in dB; above LIMIT it is anomalous."""
+
+    def fit(self, X, y=None):
+        self.offset_ = -LIMIT
+        return self
+
+    def score_samples(self, X):
+        usable = X.n_segments[:, 0] > 0
+        return np.array(
+            [-X.log_mel(row).mean() if usable[row] else np.nan for row in range(len(X))]
+        )
+
+    def decision_function(self, X):
+        return self.score_samples(X) - self.offset_
+
+
+class Bands(nn.Module):
+    """A small network on the mean spectrum."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__()
+        self.classify = nn.Linear(n_mels, n_classes)
+
+    def forward(self, log_mel):
+        embedding = log_mel.mean(dim=2) / 30
+        return self.classify(embedding), embedding
+
+
+class Page(HTMLParser):
+    """Elements, and the text without that of scripts and styles."""
+
+    VOID = frozenset({"meta", "link", "img"})
+
+    def __init__(self, path):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        assert self.open == []  # every element is closed
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.words.append(" " if tag in ("th", "td", "p", "li") else "")
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    def find(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture
+def audio(rng):
+    """Five clips of 4 s, the later the louder, in steps of 10 dB."""
+    quiet = rng.normal(size=4 * RATE) / 1000
+    return [quiet * 10 ** (step / 2) for step in range(5)]
+
+
+@pytest.fixture
+def level():
+    pipe = make_pipeline(LogMelSegmenter(on_bad_clip="nan"), Level())
+    return pipe.fit([np.zeros(4 * RATE)])
+
+
+def report(tmp_path, detector, X, **settings):
+    settings = {"max_details": 1, **settings}
+    return Page(write_report(detector, X, tmp_path / "page.html", **settings))
+
+
+def clips_in_order(page):
+    return re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<]*)', page.source)
+
+
+# -- what it says --------------------------------------------------------------
+
+
+def test_clips_are_listed_with_the_most_anomalous_first(tmp_path, level, audio):
+    scores = -level.score_samples(audio)
+    page = report(tmp_path, level, audio, title="Five clips")
+    assert page.source.startswith("<!DOCTYPE html>")
+    assert "<title>Five clips</title>" in page.source
+    n_anomalous = (scores > LIMIT).sum()
+    assert 0 < n_anomalous < 5
+    assert clips_in_order(page)[:5] == [f"clip {row}" for row in (4, 3, 2, 1, 0)]
+    assert f"{n_anomalous} anomalous {5 - n_anomalous} normal 0 not usable" in page.text
+    assert all(f"{score:.4g}" in page.text for score in scores)
+    assert "A clip with an anomaly score above -25 is called anomalous." in page.text
+
+
+def test_it_says_how_many_clips_are_not_told_of_in_detail(tmp_path, level, audio):
+    page = report(tmp_path, level, audio, max_details=1)
+    assert len(page.find("article")) == 1
+    assert "1 further anomalous clip" in page.text
+    assert "(max_details=1)" in page.text
+    page = report(tmp_path, level, audio, max_details=0)
+    assert page.find("article") == []
+
+
+def test_names_from_outside_are_text(tmp_path, level, audio):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    table = pd.DataFrame(
+        {
+            "path": [str(folder / f"{row}.wav") for row in range(5)],
+            "machine_type": "<b>fan",
+            "machine_id": ["<img src=x onerror=alert(1)>"] * 5,
+        }
+    )
+    # A slash is no part of a name.
+    table.loc[4, "path"] = str(folder / HOSTILE.replace("/", ""))
+    for path, samples in zip(table["path"], audio, strict=True):
+        soundfile.write(path, samples, RATE)
+    page = report(
+        tmp_path, level, table, X_normal=table, title="<script>alert(2)</script>"
+    )
+    assert page.find("script") == []
+    assert all(image["src"].startswith("data:image/svg") for image in page.find("img"))
+    assert not any("onerror" in attrs for _, attrs in page.elements)
+    assert HOSTILE.replace("/", "") in page.text
+    assert "<b>fan/<img src=x onerror=alert(1)>" in page.text
+    assert "<script>alert(2)</script>" in page.text
+
+
+def test_names_are_paths_below_the_common_folder(tmp_path, level, audio):
+    paths = [tmp_path / name / "a.wav" for name in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        soundfile.write(path, audio[4], RATE)
+    page = report(tmp_path, level, paths)
+    assert sorted(clips_in_order(page)[:2]) == ["one/a.wav", "two/a.wav"]
+
+
+def test_names_that_are_no_text_do_not_break_the_page(tmp_path, level, audio):
+    table = pd.DataFrame({"audio": audio, "machine_id": "\udcff1"})  # no UTF-8
+    assert "Machine ?1." in report(tmp_path, level, table).text
+
+
+def test_clips_that_could_not_be_used_are_listed_with_the_reason(
+    tmp_path, level, audio
+):
+    audio[1] = audio[1][:100]
+    audio[2] = np.array([np.nan])
+    with pytest.warns(UserWarning, match="2 of 5 clips cannot be used"):
+        page = report(tmp_path, level, audio)
+    assert "2 not usable" in page.text
+    assert "clip 1 is about" in page.text
+    assert "segments need 3.072 s" in page.text
+    assert "clip 2 holds nan at sample 0" in page.text
+
+
+def test_a_page_without_a_usable_clip_is_a_page(tmp_path, level):
+    with pytest.warns(UserWarning, match="1 of 1 clips"):
+        page = report(tmp_path, level, [np.zeros(10)])
+    assert "0 anomalous 0 normal 1 not usable" in page.text
+    assert "No clip is called anomalous." in page.text
+
+
+def test_a_tuned_threshold_says_what_it_promises(tmp_path, rng):
+    audio = rng.normal(size=(30, 4 * RATE)) / 100
+    tuner = ThresholdTuner(Level(), false_alarm_rate=0.3, random_state=0)
+    pipe = make_pipeline(LogMelSegmenter(), tuner).fit(audio)
+    page = report(tmp_path, pipe, audio[:8])
+    assert "At most 30 % of unseen normal clips are called anomalous" in page.text
+    low, high = tuner.false_alarm_interval(8)
+    assert f"between {100 * low:.3g} and {100 * high:.3g} %" in page.text
+
+
+def test_a_threshold_that_nothing_can_cross_is_told_in_words(tmp_path, audio):
+    tuner = ThresholdTuner(Level(), false_alarm_rate=0.1, random_state=0)
+    with pytest.warns(UserWarning, match="cannot promise"):
+        pipe = make_pipeline(LogMelSegmenter(), tuner).fit(audio)
+    page = report(tmp_path, pipe, audio)
+    assert "No clip is called anomalous, whatever its score." in page.text
+    assert "cannot promise 10 % of false alarms; it takes 9" in page.text
+    assert " inf" not in page.text
+    assert "-inf" not in page.text
+    names = [name for name in clips_in_order(page) if name.startswith("clip")]
+    assert names == [f"clip {row}" for row in (4, 3, 2, 1, 0)]  # by score
+
+
+def test_other_thresholds_say_that_they_promise_nothing(tmp_path, audio):
+    pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector())
+    page = report(tmp_path, pipe.fit(audio), audio)
+    assert "0.1 of its training clips score higher (contamination)" in page.text
+    assert "Nothing is promised about new clips: ThresholdTuner" in page.text
+
+
+def test_machines_with_thresholds_of_their_own_are_sorted_by_the_distance(
+    tmp_path, rng
+):
+    X = ClipSpectrograms.from_arrays(
+        rng.normal(size=(20, 8, 96)) * np.repeat([1, 30], 10)[:, None, None],
+        machine_id=np.repeat(["quiet", "loud"], 10),
+    )
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    page = report(tmp_path, detector.fit(X), X)
+    margins = -detector.decision_function(X)
+    expected = [f"clip {row}" for row in np.argsort(-margins)]
+    names = [name for name in clips_in_order(page) if name.startswith("clip")]
+    assert names == expected
+    assert "the threshold of its own machine" in page.text
+    assert "Clips of each machine" in page.text
+
+
+def test_what_has_no_threshold_is_refused(tmp_path, audio):
+    pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), KernelDensity())
+    with pytest.raises(TypeError, match="KernelDensity has no threshold.*ThresholdTun"):
+        report(tmp_path, pipe.fit(audio), audio)
+
+
+@pytest.mark.parametrize("name", ["max_details", "max_audio_duration"])
+def test_numbers_out_of_range_are_refused(tmp_path, level, audio, name):
+    with pytest.raises(ValueError, match=name):
+        report(tmp_path, level, audio, **{name: -1})
+
+
+def test_rows_of_numbers_have_verdicts_and_nothing_to_hear(tmp_path, rng):
+    X = rng.normal(size=(40, 2))
+    page = report(tmp_path, IsolationForest(random_state=0).fit(X), X, X_normal=X)
+    assert "40 clips in all" in page.text
+    assert "There is no sound" in page.text
+    assert "There is no picture: IsolationForest hears no spectrograms" in page.text
+    assert page.find("audio") == []
+
+
+def test_without_jinja_the_error_names_the_extra(tmp_path, level, audio, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=r"needs jinja2.*sklearn_asd\[report\]"):
+        report(tmp_path, level, audio)
+
+
+# -- sound and pictures --------------------------------------------------------
+
+
+def decode(sound):
+    kind, _, content = sound["src"].partition(",")
+    assert kind == "data:audio/flac;base64"
+    return soundfile.read(io.BytesIO(base64.b64decode(content)))
+
+
+def test_the_sound_is_that_of_the_clip_at_a_level_to_hear(tmp_path, level, audio):
+    page = report(tmp_path, level, audio)
+    samples, rate = decode(page.find("audio")[0])
+    assert rate == RATE
+    gain = 0.9 / np.abs(audio[4]).max()
+    np.testing.assert_allclose(samples, gain * audio[4], atol=2**-15)
+    assert f"played {20 * np.log10(gain):+.0f} dB from the level" in page.text
+
+
+def test_a_clip_and_its_nearest_normal_one_are_louder_by_the_same_factor(
+    tmp_path, level, audio
+):
+    page = report(tmp_path, level, audio, X_normal=[audio[0]])
+    clip, normal = (decode(sound)[0] for sound in page.find("audio"))
+    ratio = np.abs(clip).max() / np.abs(normal).max()
+    assert ratio == pytest.approx(100, rel=0.05)  # 40 dB, as recorded
+
+
+def test_long_clips_are_cut_and_the_page_says_so(tmp_path, level, audio):
+    page = report(tmp_path, level, audio, max_details=1, max_audio_duration=1.5)
+    samples, _ = decode(page.find("audio")[0])
+    assert len(samples) == 1.5 * RATE
+    assert "the first 1.5 of 4 s" in page.text
+    page = report(tmp_path, level, audio, max_audio_duration=0)
+    assert page.find("audio") == []
+    assert "There is no sound, as max_audio_duration is 0." in page.text
+
+
+def test_silence_is_encoded_too(tmp_path, level, audio):
+    level[-1].offset_ = 200.0  # all is anomalous
+    page = report(tmp_path, level, [np.zeros(4 * RATE)])
+    samples, _ = decode(page.find("audio")[0])
+    assert (samples == 0).all()
+
+
+def test_spectrograms_have_pictures_and_no_sound(tmp_path, level, audio):
+    X = level[:-1].transform(audio)
+    page = report(tmp_path, level[-1], X, X_normal=X)
+    assert page.find("audio") == []
+    assert len(page.find("img")) > 2
+    assert "the clips were given as spectrograms" in page.text
+
+
+def test_pictures_follow_the_readers_preference_for_dark(tmp_path, level, audio):
+    page = report(tmp_path, level, audio)
+    for image in page.find("img"):
+        svg = base64.b64decode(image["src"].partition(",")[2]).decode()
+        assert "prefers-color-scheme:dark" in svg
+        assert "var(--ink)" in svg
+        assert "#1b1d21" in svg.partition("</style>")[0]
+        assert "#1b1d21" not in svg.partition("</style>")[2]
+    assert "prefers-color-scheme: dark" in page.source
+
+
+# -- what parts say ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    clips = make_machine_sounds(
+        "fan",
+        n_machines=2,
+        n_train=8,
+        n_test_normal=2,
+        n_test_anomalous=3,
+        duration=4.0,
+        snr=10,
+        random_state=0,
+    )
+    return clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(sounds):
+    detect = IDConfidenceDetector(network=Bands, max_epochs=5, random_state=0)
+    members = [
+        ("recognised", detect),
+        ("near", EmbeddingNeighborDetector(detect)),
+        (
+            "spectrum",
+            PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector())),
+        ),
+    ]
+    tuner = ThresholdTuner(
+        GammaProbabilityEnsemble(members), false_alarm_rate=0.3, random_state=0
+    )
+    return make_pipeline(LogMelSegmenter(on_bad_clip="nan"), tuner).fit(sounds[0])
+
+
+def test_it_says_which_member_fired_and_which_clip_is_nearest(
+    tmp_path, ensemble, sounds
+):
+    train, test = sounds
+    page = report(tmp_path, ensemble, test, X_normal=train)
+    row = int(np.argmin(ensemble.score_samples(test)))
+    X = ensemble[:-1].transform(test)
+    inner = ensemble[-1].detector_
+    scaled = inner.member_scores(X[row])["scaled"].iloc[0]
+    table = page.source[page.source.index("What the members") :]
+    assert re.findall(r'<th scope="row">(\w+)', table)[:3] == list(
+        scaled.sort_values(ascending=False).index
+    )
+    machine = inner.named_estimators_["recognised"].predict_id(X[row])[0]
+    assert f"To member recognised it sounds most like machine {machine}." in page.text
+    embedding = inner.named_estimators_["recognised"].embed
+    normal = embedding(ensemble[:-1].transform(train))
+    point = embedding(X[row])[0]
+    cosine = 1 - normal @ point / np.linalg.norm(normal, axis=1) / np.linalg.norm(point)
+    cosine[(train["machine_id"] != test["machine_id"].iloc[row]).to_numpy()] = np.inf
+    assert f"clip {cosine.argmin()} of the normal clips, at a cosine" in page.text
+    assert "The most anomalous segment" not in page.text  # there is one only
+    assert "s drop if occluded" in page.text
+
+
+def test_a_detector_of_neighbours_names_a_training_clip(tmp_path, ensemble, sounds):
+    _, test = sounds
+    near = ensemble[-1].detector_.named_estimators_["near"]
+    X = ensemble[:-1].transform(test)
+    page = report(tmp_path, near, X)
+    row = int(np.argmin(near.score_samples(X)))
+    expected = near.nearest_training_clips(X[row])["row"].iloc[0]
+    assert f"row {expected} of the training clips, at a cosine distance" in page.text
+    assert "No normal clips were given to compare with (X_normal)" in page.text
+
+
+def test_it_says_which_view_a_clip_was_mistaken_for(tmp_path, sounds):
+    train, _ = sounds
+    one = train[train["machine_id"] == "00"]["audio"].tolist()[:3]
+    detector = make_pipeline(
+        AugmentationExpander(pitch_steps=(-2, 0), stretch_rates=(1.0,)),
+        LogMelSegmenter(),
+        AugmentConfidenceDetector(
+            network=Bands, max_epochs=1, random_state=0, contamination=0.5
+        ),
+    ).fit(one)
+    page = report(tmp_path, detector, one, max_details=8)
+    heard_as = detector[-1].view_scores(detector[:-1].transform(one))["heard_as"]
+    worst = np.argsort(detector.score_samples(one))
+    detailed = worst[: len(page.find("article"))]
+    n_mistaken = (heard_as.iloc[detailed] != list(heard_as.columns)).to_numpy().sum()
+    assert page.text.count("(mistaken)") == n_mistaken > 0
+
+
+def test_the_papers_ensembles_are_reported(tmp_path, sounds):
+    """Their members read the files themselves, and hear only some machine types."""
+    train, test = (table[::4] for table in sounds)
+    unknown = make_machine_sounds(
+        "ToyCar",
+        n_machines=1,
+        n_train=1,
+        n_test_normal=0,
+        n_test_anomalous=0,
+        duration=4.0,
+        random_state=0,
+    )
+    system = make_paper_system("fan", "ii", network=Bands, max_epochs=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # there are fans only
+        system.fit(train)
+    X = pd.concat([test, unknown])
+    page = report(tmp_path, system, X, X_normal=train)
+    assert "1 not usable" in page.text
+    assert "gets no score from the detector, as its machine type" in page.text
+    assert len(page.find("article")) == 1
+    assert "What its views were heard as by member augment" in page.text
+    assert "To member id it sounds most like machine fan/0" in page.text
+
+
+# -- as a page -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page_path(ensemble, sounds, tmp_path_factory):
+    """All that a page may hold, with a name that is long and hostile."""
+    folder = tmp_path_factory.mktemp("page")
+    train, test = sounds
+    table = test[["machine_type", "machine_id"]].copy()
+    name = (HOSTILE * 3).replace("/", "_")
+    table["path"] = [str(folder / f"{n} {name}") for n in range(len(table))]
+    for path, samples in zip(table["path"], test["audio"], strict=True):
+        soundfile.write(path, samples, RATE)
+    table.iloc[0, table.columns.get_loc("path")] = str(folder / "missing.wav")
+    with pytest.warns(UserWarning, match="missing.wav"):
+        return write_report(
+            ensemble, table, folder / "report.html", X_normal=train, max_details=2
+        )
+
+
+def test_the_page_asks_nothing_of_a_network(page_path):
+    page = Page(page_path)
+    for _, attrs in page.elements:
+        for name in ("src", "href"):
+            assert attrs.get(name, "#").startswith(("data:", "#"))
+    (policy,) = [
+        meta["content"]
+        for meta in page.find("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'")
+    assert "url(" not in page.source
+
+
+def test_the_page_is_accessible(page_path):
+    page = Page(page_path)
+    assert page.find("html") == [{"lang": "en"}]
+    levels = [int(t[1]) for t, _ in page.elements if re.fullmatch(r"h\d", t)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert max(np.diff(levels)) <= 1  # none is skipped on the way down
+    assert all(image["alt"] for image in page.find("img"))
+    assert all(sound["aria-label"] for sound in page.find("audio"))
+    assert all(cell.get("scope") in ("row", "col") for cell in page.find("th"))
+    assert len(page.find("caption")) == len(page.find("table")) > 3
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = [attrs["href"][1:] for attrs in page.find("a")]
+    assert set(links) <= set(ids)
+
+
+PROBE = """
+<script>
+window.addEventListener("load", async () => {
+  const sounds = [...document.querySelectorAll("audio")];
+  const durations = await Promise.all(sounds.map(sound => new Promise(done => {
+    const ask = () => done(sound.error ? null : sound.duration);
+    if (sound.readyState > 0 || sound.error) return ask();
+    sound.addEventListener("loadedmetadata", ask);
+    sound.addEventListener("error", ask);
+  })));
+  const found = {
+    width: innerWidth,
+    needed: document.documentElement.scrollWidth,
+    beyond: [...document.querySelectorAll("main *, header *")]
+      .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+      .map(e => e.outerHTML.slice(0, 80)),
+    images: [...document.images].map(image => image.naturalWidth),
+    durations: durations,
+  };
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = JSON.stringify(found);
+  document.body.append(out);
+});
+</script>
+"""
+
+
+def browse(browser, path, folder, *arguments):
+    """Open a page in a headless browser; what it prints, and its complaints."""
+    process = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            "--hide-scrollbars",
+            f"--user-data-dir={folder}",
+            *arguments,
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    complaints = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+    return process.stdout, complaints
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = [path for path in map(shutil.which, names) if path]
+    if not found:
+        pytest.skip("no headless browser: install chromium")
+    return found[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_all_fits_is_seen_and_can_be_played(
+    page_path, browser, width, tmp_path
+):
+    # Scripts are forbidden in the page itself, so a copy without that rule is measured.
+    source = page_path.read_text(encoding="utf-8")
+    source, n_policies = re.subn(r'<meta http-equiv="Content-Sec[^>]*>', "", source)
+    assert n_policies == 1
+    probed = tmp_path / "probed.html"
+    probed.write_text(source.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    # A window is no narrower than 500 pixels, so a frame of the width is opened in it.
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<!DOCTYPE html><iframe id="frame" width="{width}" height="2000" '
+        'style="border: 0" src="probed.html"></iframe><script>'
+        'const wait = setInterval(() => { const out = document.getElementById("frame")'
+        '.contentDocument?.getElementById("found"); if (out) { clearInterval(wait); '
+        "document.body.append(out); } }, 50)</script>"
+    )
+    dump, complaints = browse(
+        browser,
+        frame,
+        tmp_path / "profile",
+        "--window-size=1400,2000",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+    )
+    (found,) = re.findall(r'<pre id="found">(.*?)</pre>', dump)
+    found = json.loads(html.unescape(found))
+    assert found["width"] == width
+    assert found["needed"] <= width
+    assert found["beyond"] == []
+    assert min(found["images"]) > 0
+    assert len(found["durations"]) == 4  # two clips, and the normal one next to each
+    assert found["durations"] == pytest.approx([4.0] * 4, abs=0.01)
+    assert complaints == []
+
+
+def test_a_browser_does_not_complain_of_the_page_as_it_is(page_path, browser, tmp_path):
+    picture = tmp_path / "page.png"
+    _, complaints = browse(
+        browser,
+        page_path,
+        tmp_path / "profile",
+        "--window-size=1280,2000",
+        f"--screenshot={picture}",
+    )
+    assert complaints == []
+    assert picture.stat().st_size > 20_000
+
+
+# -- real recordings -----------------------------------------------------------
+
+
+def test_real_recordings_are_reported(recordings, tmp_path):
+    clips = load_clips(recordings("valve2023"))
+    train = clips[clips["split"] == "train"][:20]
+    test = clips[clips["split"] == "test"][:12]
+    detector = make_pipeline(
+        LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector()
+    ).fit(train)
+    page = report(tmp_path, detector, test, X_normal=train, max_details=2)
+    assert "12 clips in all" in page.text
+    assert len(page.find("audio")) == 2 * len(page.find("article"))
