@@ -219,6 +219,7 @@ _FITTED: dict[type, dict[str, Kind]] = {
         "detector_": _instance(IDConfidenceDetector, AugmentConfidenceDetector),
         "_machine": _array("int64", "clips"),
         "_neighbors": _array("float64", "clips", "embedding"),
+        "_training_rows": _array("int64", "clips"),
         "_whiten": _optional(_array("float64", "embedding", "embedding")),
     },
     FrozenEstimator: {},
