@@ -59,7 +59,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
 
 
 pauc_scorer = make_scorer(pauc_score, response_method="decision_function")
-"""Scorer for ``GridSearchCV(scoring=pauc_scorer)``: :func:`pauc_score` at 0.1."""
+"""Scorer for ``GridSearchCV(scoring=pauc_scorer)``: :func:`~sklearn_asd.metrics.pauc_score` at 0.1."""
 
 
 def auc_table(

@@ -22,7 +22,7 @@ __all__ = ["ClipSpectrograms", "Windows", "check_spectrograms", "select_original
 
 
 class Windows(NamedTuple):
-    """Windows into the frames of a :class:`ClipSpectrograms`.
+    """Windows into the frames of :class:`~sklearn_asd.ClipSpectrograms`.
 
     Attributes
     ----------
