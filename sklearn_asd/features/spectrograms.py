@@ -37,6 +37,15 @@ class Windows(NamedTuple):
 
     n_frames : ndarray of shape (n_windows,), int
         Length of each window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import ClipSpectrograms
+    >>> log_mels = [np.zeros((128, 96)), np.zeros((128, 144))]
+    >>> windows = ClipSpectrograms.from_arrays(log_mels).windows()
+    >>> windows.clip, windows.start
+    (array([0, 1, 1]), array([  0,  96, 144]))
     """
 
     clip: np.ndarray
