@@ -41,7 +41,7 @@ html_sidebars = {  # pages that stand alone need no list of sections
 } | {"benchmarks": [], "accuracy": []}
 html_theme_options = {
     "logo": {"text": "sklearn_asd"},
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 5,
     "navbar_align": "left",
     "navigation_with_keys": False,
     "show_toc_level": 2,
@@ -51,6 +51,9 @@ html_theme_options = {
 }
 
 myst_heading_anchors = 3
+
+default_role = "literal"  # a name in docstrings
+toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
 autodoc_typehints = "none"  # docstrings give types, with shapes and units
@@ -84,12 +87,10 @@ sphinx_gallery_conf = {
     "thumbnail_size": (400, 280),
 }
 
-API = {
-    name.removeprefix("sklearn_asd."): name
-    for name in re.findall(
-        r"^ +~?(sklearn_asd\.[\w.]+)$", (HERE / "api.rst").read_text(), re.MULTILINE
-    )
-}
+# The public names, as they are written in the running text: with their module or not.
+API = {}
+for full in re.findall(r"^ +~(sklearn_asd\..+)$", (HERE / "api.rst").read_text(), re.M):
+    API[full.removeprefix("sklearn_asd.")] = API[full.rpartition(".")[2]] = full
 
 
 def link_names(app, doctree):

@@ -49,8 +49,8 @@ for (machine, split), rows in sounds.groupby(["machine_id", "split"]):
         path = folder / f"slider_{machine}" / kind / f"{number:02d}{note}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, audio, 16000)
-damaged = folder / "slider_00" / "test" / "99_damaged.wav"
-damaged.write_bytes(path.read_bytes()[:40])
+with open(folder / "slider_00" / "test" / "99_damaged.wav", "wb") as damaged:
+    damaged.write(path.read_bytes()[:40])
 
 # %%
 # What the names say is read into a table; no audio is read yet. Look at it before
