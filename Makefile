@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow bench bench-accuracy bench-dcase2020 lint clean
+.PHONY: demo test test-slow bench bench-accuracy bench-dcase2020 docs lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -32,6 +32,11 @@ bench-accuracy: .venv/.bench
 bench-dcase2020: .venv/.demo
 	$(BIN)/python benchmarks/dcase2020.py --data "$(DATA)"
 
+## Build the pages of docs/ and run the examples: docs/_build/html/index.html. A broken
+## link or example is an error.
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+
 ## Check style, docstrings and types.
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -40,6 +45,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 clean:
+	rm -rf docs/_build docs/gallery docs/generated docs/sg_execution_times.rst
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/.python:
@@ -56,6 +62,10 @@ clean:
 
 .venv/.bench: .venv/.python $(SET_UP)
 	$(INSTALL) -e ".[bench]"
+	touch $@
+
+.venv/.docs: .venv/.python $(SET_UP)
+	$(INSTALL) -e ".[docs]"
 	touch $@
 
 .venv/.dev: .venv/.python $(SET_UP)

@@ -48,6 +48,16 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
     >>> from sklearn_asd.metrics import pauc_score
     >>> pauc_score([1, 1, -1, -1], [0.9, 0.4, 0.3, 0.1])
     1.0
+
+    The same for searches and cross-validation:
+
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn_asd.metrics import pauc_scorer
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> forest = IsolationForest(random_state=0).fit(X)
+    >>> pauc_scorer(forest, [[0, 0], [0.1, 0], [5, 5]], [1, 1, -1])
+    1.0
     """
     normal, scores = _check(y, scores, np.size(scores))
     if normal.all() or not normal.any():
@@ -59,7 +69,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
 
 
 pauc_scorer = make_scorer(pauc_score, response_method="decision_function")
-"""Scorer for ``GridSearchCV(scoring=pauc_scorer)``: :func:`pauc_score` at 0.1."""
+"""Scorer for searches: :func:`~sklearn_asd.metrics.pauc_score` at 0.1."""
 
 
 def auc_table(

@@ -68,7 +68,7 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     See Also
     --------
-    sklearn_asd.features.SpectrumStatistics : Makes rows of numbers of clips.
+    sklearn_asd.SpectrumStatistics : Makes rows of numbers of clips.
     sklearn_asd.metrics.auc_table : Compares scores within each machine.
 
     Notes

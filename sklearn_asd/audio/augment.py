@@ -82,6 +82,13 @@ class View:
     ----------
     name : str
         What people know it by.
+
+    Examples
+    --------
+    >>> from sklearn_asd import AugmentationExpander, Clips
+    >>> expand = AugmentationExpander(pitch_steps=(0, 1), stretch_rates=(1.0,))
+    >>> [view.name for view in expand.fit_transform(Clips(["monday.wav"])).views]
+    ['original', 'pitch +1']
     """
 
     name: str
@@ -128,6 +135,7 @@ class View:
 
 
 ORIGINAL = View("original")
+"""The view that is the clip as it is."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,31 @@ class BadClipError(ValueError):
 
     The message begins with the recording, "clip 17 (pump_03.wav)", and ends with
     the remedy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import BadClipError, LogMelSegmenter
+    >>> try:
+    ...     LogMelSegmenter().fit_transform([np.zeros(0)])
+    ... except BadClipError as error:
+    ...     print(error)
+    clip 0 holds no samples: leave it out
     """
 
 
 class MissingClipError(BadClipError, FileNotFoundError):
-    """A recording's file does not exist."""
+    """A recording's file does not exist.
+
+    Examples
+    --------
+    >>> from sklearn_asd import LogMelSegmenter, MissingClipError
+    >>> try:
+    ...     LogMelSegmenter().fit_transform(["monday.wav"])
+    ... except MissingClipError as error:
+    ...     print(error)
+    clip 0 (monday.wav) does not exist: check the path 'monday.wav'
+    """
 
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
@@ -64,6 +84,16 @@ def read_file(
         large values, lacks the channel, or has a sample rate below the wanted one.
         Messages lack the clip's name: they complete the sentence "clip 17
         (pump_03.wav) ...".
+
+    Examples
+    --------
+    >>> import io, numpy as np, soundfile
+    >>> from sklearn_asd.audio import read_file
+    >>> file = io.BytesIO()
+    >>> soundfile.write(file, np.zeros((32000, 2)), 32000, format="WAV")
+    >>> _ = file.seek(0)
+    >>> read_file(file, sample_rate=16000).shape  # 1 s in stereo, as mono
+    (16000,)
     """
     try:
         samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -100,6 +130,13 @@ def read_array(
     ------
     BadClipError
         As in :func:`read_file`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd.audio import read_array
+    >>> read_array(np.array([0, 16384, -32768], dtype=np.int16), None, 16000)
+    array([ 0. ,  0.5, -1. ], dtype=float32)
     """
     samples = np.asarray(samples)
     if samples.ndim != 1:

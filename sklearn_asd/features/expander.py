@@ -115,7 +115,7 @@ class AugmentationExpander(ClipTransformer):
         Parameters
         ----------
         X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
 
         y : ignored
             Present for scikit-learn's conventions.
@@ -134,7 +134,7 @@ class AugmentationExpander(ClipTransformer):
         Parameters
         ----------
         X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
 
         Returns
         -------

@@ -179,7 +179,7 @@ class LogMelSegmenter(ClipTransformer):
         Parameters
         ----------
         X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
 
         y : ignored
             Present for scikit-learn's conventions.
@@ -200,7 +200,7 @@ class LogMelSegmenter(ClipTransformer):
         Parameters
         ----------
         X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.audio.Clips.from_X`.
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
 
         Returns
         -------

@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Windows(NamedTuple):
-    """Windows into the frames of a :class:`ClipSpectrograms`.
+    """Windows into the frames of :class:`~sklearn_asd.ClipSpectrograms`.
 
     Attributes
     ----------
@@ -45,6 +45,15 @@ class Windows(NamedTuple):
 
     n_frames : ndarray of shape (n_windows,), int
         Length of each window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import ClipSpectrograms
+    >>> log_mels = [np.zeros((128, 96)), np.zeros((128, 144))]
+    >>> windows = ClipSpectrograms.from_arrays(log_mels).windows()
+    >>> windows.clip, windows.start
+    (array([0, 1, 1]), array([  0,  96, 144]))
     """
 
     clip: np.ndarray

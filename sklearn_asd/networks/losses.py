@@ -40,7 +40,7 @@ class CenterLoss(nn.Module):
         What the logits are divided by to get cosines; for `margin` only.
 
     margin : float >= 0, default=0.0
-        Angular margin in radians; see :func:`add_angular_margin`.
+        Angular margin in radians by which the own class is to win, as in ArcFace.
 
     Attributes
     ----------
