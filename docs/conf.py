@@ -69,6 +69,7 @@ GALLERY_ORDER = [
     "plot_pyod_member.py",
     "plot_grid_search.py",
     "plot_save_and_load.py",
+    "plot_explain_clip.py",
     "*",
 ]
 

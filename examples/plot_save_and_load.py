@@ -35,7 +35,8 @@ pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
 # %%
 # The whole pipeline is saved, not the network alone: with it go the settings of the
 # spectrogram, the names of the machines and the threshold, but no training data. Load
-# only files that you trust, as they can run code.
+# only files that you trust, as they can run code; for others there are `save_model` and
+# `load_model`, whose files hold none.
 
 folder = tempfile.TemporaryDirectory()
 model, new_clips, result = (

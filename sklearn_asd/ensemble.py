@@ -32,7 +32,7 @@ from sklearn_asd._shared_fits import SharedFits
 from sklearn_asd._validation import abbreviate, is_table_of_numbers, normal_rows
 from sklearn_asd.audio.clips import as_labels, machine_columns, machine_labels
 
-__all__ = ["ALMOST_1", "GammaProbabilityEnsemble"]
+__all__ = ["GammaProbabilityEnsemble"]
 
 # Largest raw score that is less than 1 in float64: a member that is not scaled says no
 # more, and minus infinity would be no threshold.

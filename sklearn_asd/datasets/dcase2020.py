@@ -166,9 +166,9 @@ def fetch_dcase2020_task2(
     dataset : Bunch
         With the attributes
 
-        - `data`: DataFrame with a row for each recording, as :func:`load_clips` makes
-          it, with the column `subset`, and the evaluation set's ground truth in
-          `label`;
+        - `data`: DataFrame with a row for each recording, as
+          :func:`~sklearn_asd.load_clips` makes it, with the column `subset`, and the
+          evaluation set's ground truth in `label`;
         - `target`: Series, its column `label`: +1 normal, -1 anomalous;
         - `DESCR`: str, what the data set is, its licence and whom to cite.
 

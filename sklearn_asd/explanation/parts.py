@@ -47,6 +47,16 @@ class Part(NamedTuple):
 
     X : any, of length 1
         The clip.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import MahalanobisDetector, ThresholdTuner
+    >>> from sklearn_asd.explanation import detector_parts
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> tuner = ThresholdTuner(MahalanobisDetector(), random_state=0).fit(X)
+    >>> [type(part.estimator).__name__ for part in detector_parts(tuner, X)]
+    ['ThresholdTuner', 'MahalanobisDetector']
     """
 
     member: str

@@ -99,7 +99,7 @@ def save_model(estimator, path):
 
 
 def load_model(path):
-    """Load a model that :func:`save_model` wrote.
+    """Load a model that :func:`~sklearn_asd.save_model` wrote.
 
     Parameters
     ----------
@@ -126,6 +126,19 @@ def load_model(path):
     See Also
     --------
     describe_model : Says what is in a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn_asd import MahalanobisDetector, load_model, save_model
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spectrum.asd"
+    ...     save_model(MahalanobisDetector().fit(X), path)
+    ...     load_model(path).predict([[0, 0, 0], [9, 9, 9]])  # +1 is normal
+    array([ 1, -1])
     """
     content, tensors = read_file(path)
     _check_form(path, content)
@@ -166,6 +179,19 @@ def describe_model(path):
     ------
     ValueError
         If it is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from sklearn_asd import MahalanobisDetector, describe_model, save_model
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "spectrum.asd"
+    ...     save_model(MahalanobisDetector().fit(X), path)
+    ...     describe_model(path)["model"]
+    'MahalanobisDetector'
     """
     content = read_content(path)
     _check_form(path, content)
