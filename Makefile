@@ -20,9 +20,10 @@ test: .venv/.test
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow tests
 
-## Time the views of clips against librosa, and measure their memory.
-bench: .venv/.demo
-	$(BIN)/python benchmarks/bench_views.py
+## Measure speed and memory against plain ways, and write docs/benchmarks.md. Takes 20
+## minutes of a machine that does nothing else, and 8 GB of disk for a while.
+bench: .venv/.bench
+	$(BIN)/python benchmarks/bench.py
 
 ## Compare all detectors on real recordings: DATA=<folder>, as CONTRIBUTING.md says.
 bench-accuracy: .venv/.bench

@@ -99,9 +99,10 @@ class CenterLoss(nn.Module):
 class Training:
     """Trains a network, an epoch at a time."""
 
-    def __init__(self, network, segments, n_classes, weight=0.1):
-        self.net, self.center_loss = network(n_classes), CenterLoss(n_classes)
-        self.weight = weight
+    def __init__(self, network, segments, n_classes, weight=0.1, device="cpu"):
+        self.net = network(n_classes).to(device)
+        self.center_loss = CenterLoss(n_classes).to(device)
+        self.weight, self.device = weight, device
         self.loader = DataLoader(segments, BATCH_SIZE, shuffle=True)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3)
         self.mover = torch.optim.SGD(self.center_loss.parameters(), lr=0.5)
@@ -109,6 +110,7 @@ class Training:
     def run_epoch(self):
         self.net.train()
         for log_mel, y in self.loader:
+            log_mel, y = log_mel.to(self.device), y.to(self.device)
             logits, embedding = self.net(log_mel)
             loss = nn.functional.cross_entropy(logits, y)
             loss = loss + self.weight * self.center_loss(embedding, y)

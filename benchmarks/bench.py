@@ -1,0 +1,58 @@
+"""Run all benchmarks of speed and memory, and write the page docs/benchmarks.md."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import measuring
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "benchmarks.md"
+PARTS = {
+    "frontend": "From files to log-mels",
+    "views": "Augmented views",
+    "training": "Training, with centre loss",
+    "scoring": "Scoring",
+    "growth": "As a collection grows",
+}
+
+INTRODUCTION = """# Speed and memory
+
+What `make bench` measured. Each figure is of one run in which the library and a
+reference took turns, the median of five times; of a busy or another machine only the
+ratios say much. The references are in `benchmarks/plain.py`: networks layer by layer as
+the paper prints them, float32, a loader that collates single segments, two optimisers;
+and librosa's loops as anyone would write them.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args()
+    for name in args.only:
+        print(f"\n{PARTS[name]}\n", flush=True)
+        subprocess.run([sys.executable, HERE / f"bench_{name}.py"], check=True)
+    results = {name: measuring.RESULTS / f"{name}.json" for name in PARTS}
+    results = {
+        name: json.loads(path.read_text())
+        for name, path in results.items()
+        if path.exists()
+    }
+    PAGE.write_text(write_page(results))
+
+
+def write_page(results):
+    text = INTRODUCTION
+    for name, result in results.items():
+        figures = [measuring.Figure(**figure) for figure in result["figures"]]
+        text += f"\n## {PARTS[name]}\n\nOn {result['machine']}.\n\n"
+        text += measuring.tabulate(figures) + "\n" if figures else ""
+        text += "\n".join(["", *result["notes"]]) + "\n" if result["notes"] else ""
+    return text
+
+
+if __name__ == "__main__":
+    main()

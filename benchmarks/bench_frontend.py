@@ -1,0 +1,70 @@
+"""From files to frames, against a loop of librosa."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import measuring
+import numpy as np
+import plain
+import soundfile
+
+from sklearn_asd import LogMelSegmenter
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="default: 5")
+    args = parser.parse_args()
+    measuring.keep("frontend", measure(args.repeats))
+
+
+def measure(repeats, n_files=32):
+    figures = []
+    for suffix in (".wav", ".flac"):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_files(Path(folder), suffix, n_files)
+            figures += time_files(paths, suffix[1:].upper(), repeats)
+    return figures
+
+
+def write_files(folder, suffix, n_files):
+    clips = measuring.make_clips(8)
+    paths = [folder / f"{number}{suffix}" for number in range(n_files)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, clips[number % len(clips)], measuring.RATE)
+    return paths
+
+
+def time_files(paths, kind, repeats):
+    one, two = (LogMelSegmenter(n_jobs=n_jobs) for n_jobs in (1, 2))
+    ways = {
+        "librosa": lambda: [plain.read_log_mel(path) for path in paths],
+        "one": lambda: one.transform(paths),
+        "two": lambda: two.transform(paths),
+    }
+    check(one.transform(paths[:1]).log_mel(0), plain.read_log_mel(paths[0]))
+    seconds = measuring.take_turns(ways, repeats)
+    what, bounds = f"{kind} files of 10 s to log-mels", {"one": None, "two": 2}
+    return [
+        measuring.compare(
+            f"{what}, {workers} worker(s)",
+            "librosa's loop",
+            seconds,
+            workers,
+            "librosa",
+            len(paths),
+            "clips/s",
+            bound,
+        )
+        for workers, bound in bounds.items()
+    ]
+
+
+def check(ours, theirs):
+    """Refuse to time what is not the same."""
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+if __name__ == "__main__":
+    main()
