@@ -244,6 +244,8 @@ def _digest(clip: Clips) -> bytes:
     """Digest one clip's content: the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
     if isinstance(source, str | os.PathLike):
+        if not os.path.isfile(source):  # to wait for a pipe would be to hang
+            return os.fsencode(source)
         try:
             with open(source, "rb") as file:
                 return hashlib.file_digest(file, hashlib.blake2b).digest()
