@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._fitting import all_or_nothing
 from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
@@ -155,10 +156,11 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine), label)
             for label, of_machine in rows.items()
         )
-        self.classes_ = np.array(list(rows))
-        self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
-        self._set_offsets([offset for _, offset in fitted])
-        self._set_training_scores(rows, len(X))
+        with all_or_nothing(self):
+            self.classes_ = np.array(list(rows))
+            self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
+            self._set_offsets([offset for _, offset in fitted])
+            self._set_training_scores(rows, len(X))
         return self
 
     def score_samples(self, X):

@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/user_guide.md"])
-def test_code_blocks_run_one_after_the_other(name, capsys):
+def test_code_blocks_run_one_after_the_other(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where folders are made
     blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / name).read_text(), re.S)
     assert blocks
     exec("\n".join(blocks), {})

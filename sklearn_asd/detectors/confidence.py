@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn_asd.audio.clips import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
+from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.training import NETWORKS, KeepBestEpoch, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -26,7 +28,7 @@ from sklearn_asd.networks.windows import (
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
-_UNRELATED_TO_TRAINING = ("confidence", "contamination", "verbose")
+_UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
 
 
 class ConfidenceDetector(BaseDetector):
@@ -54,6 +56,7 @@ class ConfidenceDetector(BaseDetector):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "checkpoint_dir": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -112,7 +115,11 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        history, centers = fit_net(net, dataset, seed, validation)
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
+            checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
+        history, centers = fit_net(net, dataset, seed, validation, checkpoint)
         return {
             "net_": net,
             "history_": history,

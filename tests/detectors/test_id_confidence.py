@@ -578,16 +578,3 @@ def test_verbose_prints_an_epoch_a_line(capsys):
     assert "train_loss" in capsys.readouterr().out
     make_detector(max_epochs=2).fit(make_clips())
     assert capsys.readouterr().out == ""
-
-
-def test_ctrl_c_leaves_a_detector_unfitted():
-    class Interrupted(PVMilk20):
-        def forward(self, log_mel):
-            if self.training:
-                raise KeyboardInterrupt
-            return super().forward(log_mel)
-
-    detector = make_detector(network=Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        detector.fit(make_clips())
-    assert not hasattr(detector, "net_")
