@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._fitting import all_or_nothing
 from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
@@ -135,11 +136,12 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         kinds = _known_types(X)
         self._check_types_present(kinds[normal])
         rows = np.flatnonzero(normal & self._are_ours(kinds))
-        self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
-        self._keep("offset_", _common_offset(self.estimator_))
-        anomaly = honest_training_scores(self.estimator_)
-        honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
-        self._keep("training_score_samples_", honest)
+        with all_or_nothing(self):
+            self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
+            self._keep("offset_", _common_offset(self.estimator_))
+            anomaly = honest_training_scores(self.estimator_)
+            honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
+            self._keep("training_score_samples_", honest)
         return self
 
     def score_samples(self, X):

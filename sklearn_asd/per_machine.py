@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._fitting import all_or_nothing
 from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import (
     anomaly_scores,
@@ -152,13 +153,14 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             )
         rows = dict(_group(labels, normal))
         fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine))
-            for of_machine in rows.values()
+            delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine), label)
+            for label, of_machine in rows.items()
         )
-        self.classes_ = np.array(list(rows))
-        self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
-        self._set_offsets([offset for _, offset in fitted])
-        self._set_training_scores(rows, len(X))
+        with all_or_nothing(self):
+            self.classes_ = np.array(list(rows))
+            self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
+            self._set_offsets([offset for _, offset in fitted])
+            self._set_training_scores(rows, len(X))
         return self
 
     def score_samples(self, X):
@@ -253,9 +255,15 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         return tags
 
 
-def _fit_machine(estimator: Any, X: Any) -> tuple[Any, float | None]:
+def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]:
     """Fit one detector and find its threshold, if it has any."""
-    estimator.fit(X)
+    try:
+        estimator.fit(X)
+    except ValueError as error:
+        raise ValueError(
+            f"the detector of machine {label!r} cannot be fitted to its {len(X)} "
+            f"normal clip(s): {error}"
+        ) from error
     has_threshold = hasattr(estimator, "decision_function")
     return estimator, own_offset(estimator, X) if has_threshold else None
 

@@ -23,6 +23,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from sklearn_asd._fitting import all_or_nothing
 from sklearn_asd._gamma import GammaScale
 from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._members import anomaly_scores, check_scores_clips, copy_features
@@ -233,16 +234,17 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         # Before the detector is fitted, which may take hours, and after: clips that
         # score NaN do not count.
         _refuse_without(self.policy, *_count_classes(normal[validation]))
-        self.detector_ = self._fit_detector(X, train)
-        copy_features(self, [self.detector_])
-        scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
-        usable = ~np.isnan(scores)
-        self._set_threshold(scores[usable], normal[validation][usable], len(scores))
-        self.training_score_samples_ = np.full(len(normal), np.nan)
-        self.training_score_samples_[validation] = scores
-        self.training_score_samples_[~normal] = np.nan
-        if self._rank == 0:
-            _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
+        with all_or_nothing(self):
+            self.detector_ = self._fit_detector(X, train)
+            copy_features(self, [self.detector_])
+            scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
+            usable = ~np.isnan(scores)
+            self._set_threshold(scores[usable], normal[validation][usable], len(scores))
+            self.training_score_samples_ = np.full(len(normal), np.nan)
+            self.training_score_samples_[validation] = scores
+            self.training_score_samples_[~normal] = np.nan
+            if self._rank == 0:
+                _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self
 
     def anomaly_score(self, X):

@@ -1,34 +1,8 @@
 import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
-from sklearn.utils.estimator_checks import (
-    estimator_checks_generator,
-    parametrize_with_checks,
-)
 
 from sklearn_asd import MahalanobisDetector
-
-HONEST = (
-    "the threshold is a percentile of the scores of rows left out, not of the rows "
-    "that the covariance was estimated from"
-)
-EXPECTED_FAILURES = {
-    "check_outliers_train": HONEST,
-    "check_outliers_fit_predict": HONEST,
-}
-
-
-# The checks' y are class labels, which only scikit-learn's detectors take in silence.
-@pytest.mark.filterwarnings("ignore:y is ignored:UserWarning")
-@parametrize_with_checks(
-    [MahalanobisDetector()], expected_failed_checks=lambda _: EXPECTED_FAILURES
-)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
-
-
-def test_the_checks_are_not_skipped_as_a_whole():
-    assert len(list(estimator_checks_generator(MahalanobisDetector()))) >= 40
 
 
 def test_scores_are_distances_worked_by_hand():

@@ -4,14 +4,12 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, OutlierMixin, clone, is_outlier_detector
 from sklearn.ensemble import IsolationForest
-from sklearn.exceptions import NotFittedError, SkipTestWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_asd import ClipSpectrograms, LogMelSegmenter, MahalanobisDetector
 from sklearn_asd.audio import Clips
@@ -206,32 +204,6 @@ def test_the_chain_of_methods():
     assert is_outlier_detector(detector)
 
 
-def test_a_clip_scores_the_same_alone_and_in_any_order():
-    X = make_clips()
-    detector = make_forests().fit(X)
-    scores = detector.score_samples(X)
-    order = np.random.default_rng(0).permutation(60)
-    np.testing.assert_allclose(
-        detector.score_samples(X[order]), scores[order], atol=1e-6
-    )
-    alone = [detector.score_samples(X[row])[0] for row in range(6)]
-    np.testing.assert_allclose(alone, scores[:6], atol=1e-6)
-
-
-def test_clips_marked_anomalous_are_never_trained_on():
-    X, y = make_clips(), np.ones(60, dtype=int)
-    y[::7] = -1
-    with_labels = make_forests().fit(X, y)
-    without_them = make_forests().fit(X[y == 1])
-    np.testing.assert_array_equal(
-        with_labels.score_samples(X), without_them.score_samples(X)
-    )
-    assert with_labels.offsets_ == without_them.offsets_
-    np.testing.assert_array_equal(
-        make_forests().fit_predict(X, y), with_labels.predict(X)
-    )
-
-
 def test_a_machine_with_anomalies_only_is_not_learnt():
     X = make_clips()
     detector = PerMachine(Level()).fit(X, np.where(X.machine_id == "b", -1, 1))
@@ -409,18 +381,3 @@ def test_an_estimator_without_threshold_scores_and_does_not_judge():
 def test_labels_that_cannot_be_used_are_refused(y):
     with pytest.raises(ValueError, match="y holds 0|y has shape|no usable normal clip"):
         PerMachine(Level()).fit(make_clips(), y)
-
-
-def test_an_unfitted_detector_says_so():
-    for method in ("score_samples", "decision_function", "predict"):
-        with pytest.raises(NotFittedError):
-            getattr(make_forests(), method)(make_clips())
-
-
-def test_scikit_learn_checks_that_take_no_table():
-    """The others give 2-D arrays without machines, so the tag excludes them."""
-    with pytest.warns(SkipTestWarning):
-        checks = list(estimator_checks_generator(make_forests()))
-    assert len(checks) == 1
-    for estimator, check in checks:
-        check(estimator)

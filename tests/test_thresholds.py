@@ -13,10 +13,6 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-from sklearn.utils.estimator_checks import (
-    estimator_checks_generator,
-    parametrize_with_checks,
-)
 
 from sklearn_asd import Clips, ClipSpectrograms
 from sklearn_asd._parameters import InvalidParameterError
@@ -396,22 +392,6 @@ def test_saved_and_loaded_it_judges_and_promises_the_same(X, tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), tuner.predict(X))
     assert loaded.promise_ == tuner.promise_
     assert loaded.false_alarm_interval(50) == tuner.false_alarm_interval(50)
-
-
-# The checks' data hold some 20 rows, too few for any rate of 5 %, and labels of
-# classifiers. Both warnings have tests of their own.
-TUNER = ThresholdTuner(IsolationForest(n_estimators=20, random_state=0))
-
-
-@pytest.mark.filterwarnings("ignore:.*cannot promise 5 % of false alarms:UserWarning")
-@pytest.mark.filterwarnings("ignore:y is ignored:UserWarning")
-@parametrize_with_checks([TUNER])
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
-
-
-def test_the_checks_are_not_skipped_as_a_whole():
-    assert len(list(estimator_checks_generator(TUNER))) >= 40
 
 
 # -- errors ----------------------------------------------------------------------

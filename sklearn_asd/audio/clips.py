@@ -480,10 +480,21 @@ def check_length(name: str, column: Sized | None, n_clips: int) -> None:
 def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
     if values is None:
         return None
-    return np.array([np.nan if pd.isna(rate) else rate for rate in values], float)
+    rates = [np.nan if pd.isna(rate) else rate for rate in values]
+    for row, rate in enumerate(rates):
+        if not isinstance(rate, numbers.Real):
+            raise ValueError(
+                f"the sample_rate of clip {row} is {rate!r}; it must be a number in "
+                "Hz, or missing"
+            )
+    return np.array(rates, float)
 
 
 def _as_label(value: Any) -> str | None:
+    if np.ndim(value):
+        raise ValueError(
+            f"a machine is named {value!r}; give each clip one string or number"
+        )
     if pd.isna(value):
         return None
     if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,14 @@ class MissingClipError(BadClipError, FileNotFoundError):
 # would overflow.
 _LOUDEST = 1e12
 
+# Hz. Recorders of ultrasound stop far below; resampling from a rate that a damaged
+# header states could take forever.
+_FASTEST = 1e8
+
+# Samples decoded at once. A damaged header may promise any number of them, for which
+# memory must not be set aside.
+_BLOCK = 2**20
+
 
 def read_file(
     path: str | os.PathLike[str],
@@ -80,8 +89,9 @@ def read_file(
         If there is no such file.
 
     BadClipError
-        If the file cannot be decoded, is empty, holds NaN, infinity or absurdly
-        large values, lacks the channel, or has a sample rate below the wanted one.
+        If the file may not be read, cannot be decoded, is empty or no file, holds NaN,
+        infinity or absurdly large values, lacks the channel, or has a sample rate below
+        the wanted one or beyond belief.
         Messages lack the clip's name: they complete the sentence "clip 17
         (pump_03.wav) ...".
 
@@ -95,13 +105,17 @@ def read_file(
     >>> read_file(file, sample_rate=16000).shape  # 1 s in stereo, as mono
     (16000,)
     """
+    _refuse_unless_a_file(path)
     try:
-        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _explain_unreadable(path, error) from error
-    return _resample(
-        _check_samples(_choose_channel(samples, channel)), file_rate, sample_rate
-    )
+        samples, file_rate = _decode(path, channel)
+    except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
+        # soundfile gives the error of a stop in mid-file no text of its own.
+        reason = str(getattr(error, "error_string", error) or "it cannot be read")
+        raise BadClipError(
+            f"cannot be decoded ({reason.strip().rstrip('.')}): convert it to WAV or "
+            "FLAC, or leave it out"
+        ) from error
+    return _resample(_check_samples(samples), file_rate, sample_rate)
 
 
 def read_array(
@@ -158,24 +172,45 @@ def read_array(
     return _resample(_check_samples(samples), array_rate, sample_rate)
 
 
-def _explain_unreadable(
-    path: str | os.PathLike[str], error: soundfile.LibsndfileError
-) -> BadClipError:
+def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
+    """Say what is wrong with a path before libsndfile does, in fewer words."""
     path = Path(path)
-    if not path.exists():
-        return MissingClipError(f"does not exist: check the path {os.fspath(path)!r}")
-    if path.is_dir():
-        return BadClipError("is a folder; pass its files, or load_clips(folder)")
-    if not os.access(path, os.R_OK):
-        return BadClipError(
-            "may not be read: give this user permission, or leave it out"
-        )
-    if path.stat().st_size == 0:
-        return BadClipError("is an empty file of 0 bytes: leave it out")
-    return BadClipError(
-        f"cannot be decoded ({error.error_string.strip().rstrip('.')}): convert it to "
-        "WAV or FLAC, or leave it out"
-    )
+    try:
+        status = path.stat()
+    except PermissionError as error:
+        raise BadClipError(_NOT_PERMITTED) from error
+    except (OSError, ValueError) as error:  # no such name, or one that cannot be
+        target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
+        raise MissingClipError(
+            f"does not exist: check the path {os.fspath(path)!r}{target}"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise BadClipError("is a folder; pass its files, or load_clips(folder)")
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe may wait forever
+        raise BadClipError("is a pipe or a device, not a file: leave it out")
+    if status.st_size == 0:
+        raise BadClipError("is an empty file of 0 bytes: leave it out")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadClipError(_NOT_PERMITTED) from error
+
+
+_NOT_PERMITTED = "may not be read: give this user permission, or leave it out"
+
+
+def _decode(
+    path: str | os.PathLike[str], channel: Literal["mix"] | int
+) -> tuple[np.ndarray, float]:
+    """Samples of one channel, or of their average, and their rate."""
+    # Names of files are bytes, and need not be text, except on Windows.
+    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    with soundfile.SoundFile(name) as file:
+        blocks = [np.empty(0, dtype=np.float32)]
+        size = max(1, _BLOCK // file.channels)
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            blocks.append(_choose_channel(block, channel))
+        return np.concatenate(blocks), file.samplerate
 
 
 def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.ndarray:
@@ -208,6 +243,11 @@ def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
     """Resample downwards; upwards would leave the upper bands silent."""
     if from_rate == to_rate:
         return samples
+    if not 0 < from_rate <= _FASTEST:
+        raise BadClipError(
+            f"is said to be sampled at {from_rate:g} Hz, which nothing is: correct its "
+            "sample rate, or leave it out"
+        )
     if from_rate < to_rate:
         raise BadClipError(
             f"is sampled at {from_rate:g} Hz, below sample_rate={to_rate:g}, so its "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn_asd._validation import abbreviate
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import select_original
+from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
@@ -22,6 +24,8 @@ from sklearn_asd.networks.training import fit_net, restore_net
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = ["AutoencoderDetector"]
+
+_UNRELATED_TO_TRAINING = ("contamination", "verbose")
 
 
 class AutoencoderDetector(BaseDetector):
@@ -63,6 +67,13 @@ class AutoencoderDetector(BaseDetector):
     device : str, default="auto"
         Where to compute: "cpu", "cuda", "cuda:1"... "auto" takes CUDA where there
         is one.
+
+    checkpoint_dir : str, path-like or None, default=None
+        Folder in which training is saved after each epoch. Should the process be
+        stopped or killed, the same fit run again goes on from there, and gives the
+        weights that it would have given. "Same" is by parameters and clips: a fit that
+        differs in any leaves the file alone and begins its own. It is removed when
+        training is done. Needs an integer `random_state`.
 
     random_state : int, RandomState or None, default=None
         Decides weights and batches. An int gives the same fit again on the same
@@ -139,6 +150,7 @@ class AutoencoderDetector(BaseDetector):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": [str],
+        "checkpoint_dir": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -154,6 +166,7 @@ class AutoencoderDetector(BaseDetector):
         max_epochs=100,
         contamination=0.1,
         device="auto",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
     ):
@@ -165,6 +178,7 @@ class AutoencoderDetector(BaseDetector):
         self.max_epochs = max_epochs
         self.contamination = contamination
         self.device = device
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
 
@@ -189,7 +203,11 @@ class AutoencoderDetector(BaseDetector):
             )
         net = self._make_net(X.n_mels, len(dataset), self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        self.history_, _ = fit_net(net, dataset, seed)
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            name = name_training(self, X, None, _UNRELATED_TO_TRAINING)
+            checkpoint = Checkpoint(self.checkpoint_dir, name)
+        self.history_, _ = fit_net(net, dataset, seed, checkpoint=checkpoint)
         self.net_ = net
 
     def _make_net(self, n_mels: int, n_windows: int, device: str) -> NeuralNet:

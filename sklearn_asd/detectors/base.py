@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._fitting import all_or_nothing
 from sklearn_asd._judging import JudgingMixin
 from sklearn_asd._parameters import validates_parameters
 from sklearn_asd._validation import normal_rows
@@ -57,12 +58,13 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         X = self._hear(X)
         learnt = usable_normal_rows(X, y)
         X_learnt = X[learnt]
-        self._fit(X_learnt)
-        self.n_features_in_ = X.n_mels
-        self._frames_fitted_on = _describe_frames(X)
-        scores = -self._score_training_clips(X_learnt)
-        self._keep_training_scores(scores, learnt)
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        with all_or_nothing(self):
+            self._fit(X_learnt)
+            self.n_features_in_ = X.n_mels
+            self._frames_fitted_on = _describe_frames(X)
+            scores = -self._score_training_clips(X_learnt)
+            self._keep_training_scores(scores, learnt)
+            self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
     def anomaly_score(self, X):

@@ -6,6 +6,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn_asd.audio.clips import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
+from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.training import (
     NETWORKS,
     AutocastNet,
@@ -35,7 +37,7 @@ from sklearn_asd.networks.windows import (
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
-_UNRELATED_TO_TRAINING = ("confidence", "contamination", "verbose")
+_UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
 
 # For any network, where only its weights matter.
 _ENOUGH_FRAMES = 96
@@ -66,6 +68,7 @@ class ConfidenceDetector(BaseDetector):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "checkpoint_dir": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -114,7 +117,11 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        history, centers = fit_net(net, dataset, seed, validation)
+        checkpoint = None
+        if self.checkpoint_dir is not None:
+            name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
+            checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
+        history, centers = fit_net(net, dataset, seed, validation, checkpoint)
         return {
             "net_": net,
             "history_": history,

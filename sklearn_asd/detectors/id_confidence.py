@@ -91,6 +91,13 @@ class IDConfidenceDetector(ConfidenceDetector):
         Arithmetic of training; scoring is in float32. "auto" is bfloat16 where the
         processor computes in it, which is about 1.5 times as fast.
 
+    checkpoint_dir : str, path-like or None, default=None
+        Folder in which training is saved after each epoch. Should the process be
+        stopped or killed, the same fit run again goes on from there, and gives the
+        weights that it would have given. "Same" is by parameters and clips: a fit that
+        differs in any leaves the file alone and begins its own. It is removed when
+        training is done. Needs an integer `random_state`.
+
     random_state : int, RandomState or None, default=None
         Decides weights, batches, dropout and the validation clips. An int gives the
         same fit again on the same machine.
@@ -190,6 +197,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         contamination=0.1,
         device="auto",
         precision="auto",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
     ):
@@ -209,6 +217,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.contamination = contamination
         self.device = device
         self.precision = precision
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
 

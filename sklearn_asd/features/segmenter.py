@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from numbers import Integral, Real
@@ -212,6 +215,12 @@ class LogMelSegmenter(ClipTransformer):
         BadClipError
             If a clip cannot be used and ``on_bad_clip="raise"``. It is a ValueError,
             and a FileNotFoundError too where the file is missing.
+
+        OSError
+            If `cache_dir` cannot be used: the disk is full, say.
+
+        RuntimeError
+            If a worker process was killed.
         """
         self._validate_params()
         self._check_bands()
@@ -276,7 +285,8 @@ class LogMelSegmenter(ClipTransformer):
         """Find each view's place in the store, after making those not yet in it."""
         singles = [clips[row] for row in range(len(clips))]
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            keys = store.keys(singles, parallel)
+            with self._explaining_killed_workers(clips, range(len(clips)), 0):
+                keys = store.keys(singles, parallel)
             unread = _find_unread(keys, store.places)
             rows = list(unread)
             with tqdm(
@@ -286,14 +296,36 @@ class LogMelSegmenter(ClipTransformer):
                 n_rows = max(1, _BLOCK // len(clips.views))
                 for start in range(0, len(rows), n_rows):
                     block = rows[start : start + n_rows]
-                    made = self._make_views(
-                        singles, {row: unread[row] for row in block}, recipe, parallel
-                    )
+                    with self._explaining_killed_workers(clips, block, start):
+                        made = self._make_views(
+                            singles,
+                            {row: unread[row] for row in block},
+                            recipe,
+                            parallel,
+                        )
                     store.add({keys[row][view]: f for (row, view), f in made.items()})
                     self._stop_if_bad(clips, {row: f for (row, _), f in made.items()})
                     del made  # before the next block is made
                     progress.update(len(block))
         return [[store.places[key] for key in of_clip] for of_clip in keys]
+
+    @contextmanager
+    def _explaining_killed_workers(
+        self, clips: Clips, block: Sequence[int], n_done: int
+    ) -> Iterator[None]:
+        """Say what is lost and what remains when a worker process dies."""
+        try:
+            yield
+        except BrokenExecutor as error:
+            kept = "lost, as there is no cache_dir"
+            if self.cache_dir is not None:
+                kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
+            raise RuntimeError(
+                f"a worker process was killed, as a system does that runs out of "
+                f"memory, while it read clips between {clips.name(block[0])} and "
+                f"{clips.name(block[-1])}. {n_done} clips were done before, and are "
+                f"{kept}: lower n_jobs, and run again"
+            ) from error
 
     def _make_views(
         self,

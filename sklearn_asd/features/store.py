@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import secrets
 import sqlite3
-from collections.abc import Hashable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ class FileStore:
     killed leaves at worst some bytes that nothing points to, which the next append
     overwrites.
 
+    The index names its file of frames, by a name that is never used again. Should one
+    of the two be deleted, or cut short, both begin anew. A process that had opened the
+    old ones cannot take other clips' frames for those it knows, and says so.
+
     Parameters
     ----------
     folder : str or path-like
@@ -127,28 +132,34 @@ class FileStore:
     places : dict of key to (start, stop) or BadClipError
         Where each view of a clip known to the store lies in :meth:`frames`, or why it
         has no frames.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be used, the disk is full, or another process has deleted
+        or replaced the files meanwhile; from every method.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], settings: str, n_mels: int, dtype: str
     ) -> None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
-        self._data = Path(folder) / f"log-mel-{name}.{dtype}"
-        self._index = Path(folder) / f"log-mel-{name}.sqlite"
+        self._folder = Path(folder)
+        digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
+        self._name = f"log-mel-{digest}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
-        self._data.touch()
-        with closing(self._connect()) as index, index:
-            index.execute("BEGIN IMMEDIATE")  # the file's length must not change now
-            index.execute(
-                "CREATE TABLE IF NOT EXISTS clips"
-                " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
-            )
-            index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
-            # Frames that the file lost, if it was cut short, are computed again.
-            index.execute("DELETE FROM clips WHERE stop > ?", (self._n_frames(),))
-            rows = index.execute("SELECT key, start, stop FROM clips")
-            self.places: dict[Hashable, Place] = _as_places(rows)
+        with self._explaining():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._locked_index() as index:
+                index.execute("CREATE TABLE IF NOT EXISTS data (name TEXT)")
+                index.execute(
+                    "CREATE TABLE IF NOT EXISTS clips"
+                    " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
+                )
+                index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
+                self._data = self._find_data(index)
+                self.places: dict[Hashable, Place] = _as_places(
+                    index.execute("SELECT key, start, stop FROM clips")
+                )
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
         """Name the views of the clips by the clips' content.
@@ -182,18 +193,22 @@ class FileStore:
         """
         bad = {k: v for k, v in clips.items() if isinstance(v, BadClipError)}
         good = {k: v for k, v in clips.items() if not isinstance(v, BadClipError)}
-        with closing(self._connect()) as index, index:
-            index.execute("BEGIN IMMEDIATE")
-            # Only what is asked for: there may be millions.
-            find = "SELECT key, start, stop FROM clips WHERE key = ?"
-            stored = _as_places(row for k in good for row in index.execute(find, (k,)))
-            new = {k: v for k, v in good.items() if k not in stored}
-            (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
-            added = self._append(new, stop or 0)
-            index.executemany(
-                "INSERT INTO clips VALUES (?, ?, ?)",
-                [(key, *bounds) for key, bounds in added.items()],
-            )
+        with self._explaining():
+            if not self._folder.exists():
+                raise FileNotFoundError(self._data)
+            with self._locked_index() as index:
+                self._check_data(index)
+                # Only what is asked for: there may be millions.
+                find = "SELECT key, start, stop FROM clips WHERE key = ?"
+                rows = (row for key in good for row in index.execute(find, (key,)))
+                stored = _as_places(rows)
+                new = {k: v for k, v in good.items() if k not in stored}
+                (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
+                added = self._append(new, stop or 0)
+                index.executemany(
+                    "INSERT INTO clips VALUES (?, ?, ?)",
+                    [(key, *bounds) for key, bounds in added.items()],
+                )
         self.places |= stored | added | bad
 
     def frames(self) -> np.ndarray:
@@ -204,10 +219,63 @@ class FileStore:
         frames : memmap of shape (n_frames, n_mels)
             Read-only.
         """
-        shape = (self._n_frames(), self._n_mels)
-        if shape[0] == 0:  # an empty file cannot be mapped
-            return np.empty(shape, dtype=self._dtype)
-        return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
+        with self._explaining():
+            shape = (self._n_frames(), self._n_mels)
+            places = [p for p in self.places.values() if isinstance(p, tuple)]
+            if shape[0] < max((stop for _, stop in places), default=0):
+                raise FileNotFoundError(self._data)
+            if shape[0] == 0:  # an empty file cannot be mapped
+                return np.empty(shape, dtype=self._dtype)
+            return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
+
+    def _find_data(self, index: sqlite3.Connection) -> Path:
+        """Find the file of frames, or begin anew where it has lost some."""
+        (last,) = index.execute("SELECT max(stop) FROM clips").fetchone()
+        row = index.execute("SELECT name FROM data").fetchone()
+        if row is not None:
+            data = self._folder / row[0]
+            if data.exists() and (last or 0) <= self._n_frames(data):
+                return data
+        data = self._folder / f"{self._name}-{secrets.token_hex(8)}.{self._dtype}"
+        data.touch()
+        index.execute("DELETE FROM clips")
+        index.execute("DELETE FROM data")
+        index.execute("INSERT INTO data VALUES (?)", (data.name,))
+        for old in self._folder.glob(f"{self._name}-*.{self._dtype}"):
+            if old != data:
+                with suppress(OSError):  # Windows keeps what a process has mapped
+                    old.unlink()
+        return data
+
+    def _check_data(self, index: sqlite3.Connection) -> None:
+        """Refuse to go on with an index that is not the one that was opened."""
+        table = index.execute("SELECT name FROM sqlite_master WHERE name = 'data'")
+        row = table.fetchone() and index.execute("SELECT name FROM data").fetchone()
+        if row is None or row[0] != self._data.name or not self._data.exists():
+            raise FileNotFoundError(self._data)
+
+    @contextmanager
+    def _locked_index(self) -> Iterator[sqlite3.Connection]:
+        """Open the index for one transaction, which other processes wait for."""
+        path = self._folder / f"{self._name}.sqlite"
+        with closing(sqlite3.connect(path, timeout=600)) as index, index:
+            index.execute("BEGIN IMMEDIATE")
+            yield index
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say of errors of the disk where they are, and what to do."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            gone = isinstance(error, FileNotFoundError)
+            reason = "it was deleted or replaced while in use" if gone else error
+            raise OSError(
+                f"cache_dir {os.fspath(self._folder)!r} cannot be used ({reason}). "
+                "Nothing is lost but the clips last computed: see that it is writable "
+                "and the disk not full, delete the folder if its files are damaged, "
+                "and run again; or set cache_dir=None"
+            ) from error
 
     def _append(
         self, clips: dict[Hashable, np.ndarray], start: int
@@ -228,11 +296,8 @@ class FileStore:
     def _bytes_per_frame(self) -> int:
         return self._n_mels * self._dtype.itemsize
 
-    def _n_frames(self) -> int:
-        return self._data.stat().st_size // self._bytes_per_frame
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._index, timeout=600)
+    def _n_frames(self, data: Path | None = None) -> int:
+        return (data or self._data).stat().st_size // self._bytes_per_frame
 
 
 @dataclass(frozen=True)
@@ -358,6 +423,8 @@ def _digest(clip: Clips) -> bytes:
     """Digest one clip's content: the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
     if isinstance(source, str | os.PathLike):
+        if not os.path.isfile(source):  # to wait for a pipe would be to hang
+            return os.fsencode(source)
         try:
             with open(source, "rb") as file:
                 return hashlib.file_digest(file, hashlib.blake2b).digest()

@@ -22,6 +22,7 @@ from torch.utils.data import Sampler
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.angular import ANGULAR_LOSSES, AngularHead
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
+from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.losses import CenterLoss
 from sklearn_asd.networks.memory import reuse_large_blocks
 from sklearn_asd.networks.windows import (
@@ -170,6 +171,34 @@ class KeepBestEpoch(Callback):
         own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
         return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
 
+    def get_state(self) -> dict[str, Any]:
+        """Say what is remembered, for a checkpoint.
+
+        Returns
+        -------
+        state : dict
+            Of tensors and numbers.
+        """
+        module_state, criterion_state = self.states_
+        return {
+            "best": list(self.best_),
+            "best_epoch": self.best_epoch_,
+            "module": module_state,
+            "criterion": criterion_state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Remember what a checkpoint says.
+
+        Parameters
+        ----------
+        state : dict
+            From :meth:`get_state`.
+        """
+        self.best_ = tuple(state["best"])
+        self.best_epoch_ = state["best_epoch"]
+        self.states_ = state["module"], state["criterion"]
+
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Restore the best network and its centres."""
         module_state, criterion_state = self.states_
@@ -312,6 +341,7 @@ def fit_net(
     dataset: WindowDataset,
     seed: int,
     validation: KeepBestEpoch | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     """Train a net, and strip it of what only training needs.
 
@@ -330,6 +360,10 @@ def fit_net(
     validation : KeepBestEpoch or None, default=None
         Chooses the epoch that is kept; None keeps the last.
 
+    checkpoint : Checkpoint or None, default=None
+        Saves every epoch. If it has saved some of the same training, they are not
+        trained again, and the result is as if they were. It is removed at the end.
+
     Returns
     -------
     history : DataFrame
@@ -344,15 +378,18 @@ def fit_net(
     ValueError
         If the loss became NaN or infinite.
     """
-    if validation is not None:
-        net.callbacks = [("keep_best_epoch", validation)]
+    callbacks = {"keep_best_epoch": validation, "checkpoint": checkpoint}
+    net.callbacks = [(name, c) for name, c in callbacks.items() if c is not None]
     dataset.move_to(net.device)
     with _seeded(seed), reuse_large_blocks():
         net.initialize()
         # net.fit would swallow Ctrl-C and leave a half-trained net looking fitted.
         net.notify("on_train_begin", X=dataset, y=None)
-        net.fit_loop(dataset)
+        n_done = 0 if checkpoint is None else checkpoint.restore(net)
+        net.fit_loop(dataset, epochs=net.max_epochs - n_done)
         net.notify("on_train_end", X=dataset, y=None)
+    if checkpoint is not None:
+        checkpoint.remove()
     history = _tabulate(net, validation)
     if not np.isfinite(history["train_loss"]).all():
         raise ValueError(

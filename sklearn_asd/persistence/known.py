@@ -285,7 +285,7 @@ ESTIMATORS: dict[str, type] = {one.__name__: one for one in _FITTED}
 NETWORKS: dict[str, type] = {one.__name__: one for one in (InoueT18, PVMilk20)}
 
 # Folders of the machine that a model was fitted on. What is in them may be unpickled.
-LEFT_OUT = ("cache_dir", "memory")
+LEFT_OUT = ("cache_dir", "checkpoint_dir", "memory")
 
 
 def check_fitted(estimator: BaseEstimator, fitted: dict[str, Any]) -> dict[str, Any]:

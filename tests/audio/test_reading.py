@@ -88,46 +88,6 @@ def test_a_file_below_the_sample_rate_is_refused_with_the_remedy(write, noise):
         read_file(write(noise, 8000), RATE)
 
 
-def empty_file(folder):
-    path = folder / "clip.wav"
-    path.touch()
-    return path
-
-
-def header_only(folder):
-    path = folder / "clip.wav"
-    soundfile.write(path, np.zeros(0), RATE)
-    return path
-
-
-def text_named_wav(folder):
-    path = folder / "clip.wav"
-    path.write_text("this is no sound")
-    return path
-
-
-def cut_header(folder):
-    path = header_only(folder)
-    path.write_bytes(path.read_bytes()[:20])
-    return path
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (empty_file, "is an empty file of 0 bytes: leave it out"),
-        (header_only, "holds no samples: leave it out"),
-        (text_named_wav, r"cannot be decoded \(.*\w\): convert it to WAV or FLAC"),
-        (cut_header, r"cannot be decoded \(.*\w\): convert it to WAV or FLAC"),
-        (lambda folder: folder, r"is a folder; pass its files, or load_clips\(folder"),
-    ],
-)
-def test_unusable_files_are_refused_with_the_remedy(tmp_path, make, message):
-    with pytest.raises(BadClipError, match=f"^{message}") as caught:
-        read_file(make(tmp_path), RATE)
-    assert not isinstance(caught.value, FileNotFoundError)
-
-
 def test_a_missing_file_is_an_error_of_both_kinds(tmp_path):
     with pytest.raises(MissingClipError, match=r"check the path '.*gone\.wav'") as e:
         read_file(tmp_path / "gone.wav", RATE)
@@ -204,10 +164,9 @@ def test_an_array_is_resampled_from_its_own_rate(noise):
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [8000, 0])
-def test_an_array_below_the_sample_rate_is_refused(noise, rate):
-    with pytest.raises(BadClipError, match=f"sampled at {rate} Hz, below"):
-        read_array(noise, rate, RATE)
+def test_an_array_below_the_sample_rate_is_refused(noise):
+    with pytest.raises(BadClipError, match="sampled at 8000 Hz, below"):
+        read_array(noise, 8000, RATE)
 
 
 @uses_librosa_load

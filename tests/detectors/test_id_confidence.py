@@ -154,33 +154,6 @@ def test_threshold_is_the_contamination_percentile_of_the_training_scores(traine
 # --- relations
 
 
-def test_the_chain_of_methods(trained):
-    X = make_anomalies()
-    decisions = trained.decision_function(X)
-    np.testing.assert_array_equal(decisions, trained.score_samples(X) - trained.offset_)
-    np.testing.assert_array_equal(trained.predict(X), np.where(decisions >= 0, 1, -1))
-    assert decisions.dtype == np.float64
-    assert trained.predict(X).dtype.kind == "i"
-
-
-def test_easy_anomalies_rank_below_all_normal_clips(trained):
-    normal = trained.score_samples(make_clips(seed=5))
-    assert trained.score_samples(make_anomalies()).max() < normal.min()
-    assert (trained.predict(make_anomalies()) == -1).all()
-    assert trained.score(make_clips(seed=5)) == 1.0
-
-
-def test_a_clip_scores_the_same_alone_in_any_order_and_in_any_batch(trained):
-    X = make_anomalies()
-    scores = trained.score_samples(X)
-    alone = np.concatenate([trained.score_samples(X[row]) for row in range(len(X))])
-    order = np.random.default_rng(0).permutation(len(X))
-    np.testing.assert_allclose(alone, scores, atol=1e-6)
-    np.testing.assert_allclose(
-        trained.score_samples(X[order]), scores[order], atol=1e-6
-    )
-
-
 @pytest.mark.parametrize("network", ["pvmilk20", "inouet18"])
 def test_whole_clips_of_mixed_lengths_score_as_if_alone(network):
     rng = np.random.default_rng(0)
@@ -192,25 +165,6 @@ def test_whole_clips_of_mixed_lengths_score_as_if_alone(network):
     scores = detector.score_samples(X)
     alone = np.concatenate([detector.score_samples(X[row]) for row in range(6)])
     np.testing.assert_allclose(alone, scores, atol=1e-6)
-
-
-def test_clips_marked_anomalous_are_never_trained_on():
-    X, y = make_clips(), np.ones(36, dtype=int)
-    y[::5] = -1
-    with_labels = make_detector(max_epochs=2).fit(X, y)
-    without_them = make_detector(max_epochs=2).fit(X[y == 1])
-    np.testing.assert_array_equal(
-        with_labels.score_samples(X), without_them.score_samples(X)
-    )
-    assert with_labels.offset_ == without_them.offset_
-
-
-def test_fit_predict_judges_all_clips_and_trains_on_normal_ones():
-    X, y = make_clips(), np.ones(36, dtype=int)
-    y[::5] = -1
-    detector = make_detector(max_epochs=2)
-    verdicts = detector.fit_predict(X, y)
-    np.testing.assert_array_equal(verdicts, clone(detector).fit(X, y).predict(X))
 
 
 def test_the_same_seed_gives_the_same_fit():
@@ -624,16 +578,3 @@ def test_verbose_prints_an_epoch_a_line(capsys):
     assert "train_loss" in capsys.readouterr().out
     make_detector(max_epochs=2).fit(make_clips())
     assert capsys.readouterr().out == ""
-
-
-def test_ctrl_c_leaves_a_detector_unfitted():
-    class Interrupted(PVMilk20):
-        def forward(self, log_mel):
-            if self.training:
-                raise KeyboardInterrupt
-            return super().forward(log_mel)
-
-    detector = make_detector(network=Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        detector.fit(make_clips())
-    assert not hasattr(detector, "net_")

@@ -264,19 +264,6 @@ def spoilt(tmp_path, waves):
     return [tmp_path / f"{name}.wav" for name in names]
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
-@pytest.mark.parametrize("row", BAD_ROWS)
-def test_a_bad_clip_is_named_with_fact_and_remedy(spoilt, row, backend):
-    X = [spoilt[0]] * row + [spoilt[row]]
-    error, message = BAD_ROWS[row]
-    with (
-        joblib.parallel_config(backend, n_jobs=2),
-        pytest.raises(error, match=message) as caught,
-    ):
-        Short().transform(X)
-    assert type(caught.value) is error
-
-
 @pytest.mark.parametrize("cached", [False, True])
 def test_bad_clips_are_listed_in_one_warning_and_get_no_frames(
     spoilt, tmp_path, cached

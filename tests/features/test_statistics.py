@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
-from sklearn.exceptions import NotFittedError, SkipTestWarning
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.features import SpectrumStatistics
@@ -137,12 +136,3 @@ def test_another_number_of_bands_than_fitted_is_refused(X):
 def test_names_need_the_number_of_bands():
     with pytest.raises(NotFittedError):
         SpectrumStatistics().get_feature_names_out()
-
-
-def test_scikit_learn_checks_that_take_no_table():
-    """The others give 2-D arrays, which are no clips, so the tag excludes them."""
-    with pytest.warns(SkipTestWarning):
-        checks = list(estimator_checks_generator(SpectrumStatistics()))
-    assert len(checks) == 1
-    for estimator, check in checks:
-        check(estimator)
