@@ -5,10 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_asd.features import segmenter as segmenter_module
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--precision",
+        choices=["auto", "float32"],
+        default="auto",
+        help="float32: what precision='auto' means on processors without bfloat16",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--precision") == "float32":
+        torch.cpu._is_avx512_bf16_supported = lambda: False
 
 
 @pytest.fixture

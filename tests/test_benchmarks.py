@@ -1,5 +1,6 @@
 """What is measured can be measured: the benchmarks run on a few clips."""
 
+import functools
 import importlib.util
 import json
 import time
@@ -18,6 +19,12 @@ from sklearn_asd.networks.training import NETWORKS
 from sklearn_asd.presets import make_paper_system
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch):
+    """They import each other, as scripts of one folder do."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
 
 
 def load(name):
@@ -255,3 +262,62 @@ def test_a_graph_is_measured_against_python(tmp_path):
     assert name == "pvmilk20"
     assert all(float(figure.split()[0]) > 0 for figure in figures)
     assert float(difference) < 1e-5
+
+
+def test_figures_say_how_many_times_as_fast_and_whether_bounds_hold(
+    tmp_path, monkeypatch, capsys
+):
+    measuring, bench = load("measuring"), load("bench")
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    seconds = {"ours": 0.5, "plain": 2.0}
+    pair = (seconds, "ours", "plain")
+    held = measuring.compare("epoch", "plain", *pair, 1500, "clips/s", 4)
+    missed = measuring.compare_latency("score", "plain", *pair, 4.1)
+    measuring.keep("training", [held, missed], ["A note."])
+    printed = capsys.readouterr().out
+    row = "| epoch | 3,000 clips/s | 750 clips/s (plain) | 4.0 | held (at least 4) |"
+    assert row in printed
+    row_missed = "| score | 500 ms | 2,000 ms (plain) | 4.0 | MISSED (at least 4.1) |"
+    assert row_missed in printed
+    result = json.loads((tmp_path / "training.json").read_text())
+    page = bench.write_page({"training": result})
+    assert row in page
+    assert page.endswith("A note.\n")
+
+
+def test_ways_take_turns():
+    calls = []
+    ways = {name: functools.partial(calls.append, name) for name in "ab"}
+    seconds = load("measuring").take_turns(ways, repeats=2)
+    assert calls == ["a", "b"] * 3  # once to warm up
+    assert all(0 <= median < 0.1 for median in seconds.values())
+
+
+@pytest.mark.parametrize("network", ["pvmilk20", "inouet18"])
+def test_training_and_scoring_are_measured_against_the_plain_way(network):
+    training, scoring = load("bench_training"), load("bench_scoring")
+    figures = training.measure(network, repeats=1, n_clips=6)
+    figures.append(scoring.score_segments(network, repeats=1, n_clips=6))
+    assert all(figure.ratio > 0 for figure in figures)
+    assert [figure.bound is None for figure in figures] == [False] * 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what librosa imports
+def test_files_are_measured_against_librosa_and_pyod(tmp_path):
+    files = load("bench_frontend")
+    paths = files.write_files(tmp_path, ".flac", 4)
+    figures = files.time_files(paths, "FLAC", repeats=1)
+    scoring = load("bench_scoring")
+    figures += scoring.score_a_file(paths, repeats=1)
+    figures += scoring.score_files_with_pyod(paths, repeats=1)
+    assert len(figures) == 6
+    assert all(figure.ratio > 0 for figure in figures)
+
+
+def test_growth_is_measured_with_the_cache_not_counted(tmp_path):
+    growth = load("bench_growth")
+    growth.write_files(tmp_path, 6)
+    result = growth.measure(6, tmp_path)
+    frames = 6 * 313 * 128 * np.dtype("float16").itemsize / 1e6
+    assert result["cache_MB"] == pytest.approx(frames, abs=0.1)
+    assert result["peak_MB"] > 50
