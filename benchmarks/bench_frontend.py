@@ -1,6 +1,7 @@
 """From files to frames, against a loop of librosa."""
 
 import argparse
+import functools
 import tempfile
 from pathlib import Path
 
@@ -37,15 +38,14 @@ def write_files(folder, suffix, n_files):
 
 
 def time_files(paths, kind, repeats):
-    one, two = (LogMelSegmenter(n_jobs=n_jobs) for n_jobs in (1, 2))
-    ways = {
-        "librosa": lambda: [plain.read_log_mel(path) for path in paths],
-        "one": lambda: one.transform(paths),
-        "two": lambda: two.transform(paths),
-    }
-    check(one.transform(paths[:1]).log_mel(0), plain.read_log_mel(paths[0]))
+    check(
+        LogMelSegmenter().transform(paths[:1]).log_mel(0), plain.read_log_mel(paths[0])
+    )
+    ways = {"librosa": functools.partial(make_librosas_loop, paths)}
+    for workers in (1, 2):
+        ways[workers] = functools.partial(make_segmenter, paths, workers)
     seconds = measuring.take_turns(ways, repeats)
-    what, bounds = f"{kind} files of 10 s to log-mels", {"one": None, "two": 2}
+    what, bounds = f"{kind} files of 10 s to log-mels", {1: None, 2: 2}
     return [
         measuring.compare(
             f"{what}, {workers} worker(s)",
@@ -59,6 +59,15 @@ def time_files(paths, kind, repeats):
         )
         for workers, bound in bounds.items()
     ]
+
+
+def make_librosas_loop(paths):
+    return lambda: [plain.read_log_mel(path) for path in paths]
+
+
+def make_segmenter(paths, workers):
+    segmenter = LogMelSegmenter(n_jobs=workers)
+    return lambda: segmenter.transform(paths)
 
 
 def check(ours, theirs):

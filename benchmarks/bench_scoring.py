@@ -1,6 +1,7 @@
 """Scoring of segments, and of a file, against the plain way and against PyOD."""
 
 import argparse
+import functools
 import tempfile
 from pathlib import Path
 
@@ -28,31 +29,28 @@ def main():
         paths = [Path(folder) / f"{number}.wav" for number in range(8)]
         for path, clip in zip(paths, measuring.make_clips(8), strict=True):
             soundfile.write(path, clip, measuring.RATE)
-        figures += score_a_file(paths, 10 * args.repeats)
+        figures += score_a_file(paths[0], 10 * args.repeats)
         figures += score_files_with_pyod(paths, args.repeats)
     measuring.keep("scoring", figures)
 
 
-def fit_both(network, log_mels, y):
-    """A detector and the plain network with the same weights."""
+def make_plain(network):
+    torch.manual_seed(0)
+    return plain.NETWORKS[network](bench_training.N_CLASSES)
+
+
+def make_fitted(network, n_clips):
+    """A detector, and log-mels that it can score."""
+    log_mels, y = bench_training.make_data(n_clips)
     X = ClipSpectrograms.from_arrays(log_mels, machine_id=y.astype(str))
     detector = IDConfidenceDetector(network=network, max_epochs=1, random_state=0)
-    detector.fit(X)
-    net = plain.NETWORKS[network](len(detector.classes_))
-    net.load_state_dict(detector.net_.module_.state_dict())
-    return X, detector, net
+    return detector.fit(X), X
 
 
 def score_segments(network, repeats, n_clips):
-    log_mels, y = bench_training.make_data(n_clips)
-    X, detector, net = fit_both(network, log_mels, y)
-    segments = plain.Segments(list(log_mels), y)
-    np.testing.assert_allclose(
-        detector.anomaly_score(X), plain.score(net, segments, y), atol=1e-5
-    )
     ways = {
-        "plain": lambda: plain.score(net, segments, y),
-        "ours": lambda: detector.score_samples(X),
+        "plain": functools.partial(make_plain_scoring, network, n_clips),
+        "ours": functools.partial(make_scoring, network, n_clips),
     }
     return measuring.compare(
         f"{network}, log-mels to scores",
@@ -60,56 +58,63 @@ def score_segments(network, repeats, n_clips):
         measuring.take_turns(ways, repeats),
         "ours",
         "plain",
-        len(segments),
+        5 * n_clips,
         "segments/s",
         BOUNDS[network],
     )
 
 
-def score_a_file(paths, repeats):
+def make_plain_scoring(network, n_clips):
+    log_mels, y = bench_training.make_data(n_clips)
+    net, segments = make_plain(network), plain.Segments(list(log_mels), y)
+    return lambda: plain.score(net, segments, y)
+
+
+def make_scoring(network, n_clips):
+    detector, X = make_fitted(network, n_clips)
+    return lambda: detector.score_samples(X)
+
+
+def score_a_file(path, repeats):
     """Latency of one file of 10 s, with one thread and with two."""
-    log_mels, y = bench_training.make_data(12)
-    _, detector, net = fit_both("pvmilk20", log_mels, y)
-    segmenter = LogMelSegmenter().fit(paths)
-    own = np.zeros(1, dtype=int)
-
-    def ours():
-        clip = Clips(paths[:1], machine_id=["0"])
-        return detector.score_samples(segmenter.transform(clip))
-
-    def theirs():
-        log_mel = plain.read_log_mel(paths[0])
-        return plain.score(net, plain.Segments([log_mel], own), own)
-
     figures = []
-    n_threads = torch.get_num_threads()
     for threads in (1, 2):
-        torch.set_num_threads(threads)
-        seconds = measuring.take_turns({"ours": ours, "plain": theirs}, repeats)
+        ways = {
+            "plain": functools.partial(make_plain_latency, path, threads),
+            "ours": functools.partial(make_latency, path, threads),
+        }
         what = f"pvmilk20, a file of 10 s to its score, {threads} thread(s)"
+        seconds = measuring.take_turns(ways, repeats)
         figures.append(
             measuring.compare_latency(what, "with librosa", seconds, "ours", "plain")
         )
-    torch.set_num_threads(n_threads)
     return figures
 
 
-def score_files_with_pyod(paths, repeats):
-    """Files to scores, with the networks that PyOD offers for sound."""
-    from pyod.models.audio_ae import AudioAE
-    from pyod.models.embedding import EmbeddingOD
+def make_plain_latency(path, threads):
+    torch.set_num_threads(threads)
+    net, own = make_plain("pvmilk20"), np.zeros(1, dtype=int)
 
-    ids = [str(number % 2) for number in range(len(paths))]
-    ours = make_pipeline(
-        LogMelSegmenter(), IDConfidenceDetector(max_epochs=1, random_state=0)
-    ).fit(Clips(paths, machine_id=ids))
-    names = [str(path) for path in paths]
-    autoencoder = AudioAE(n_mels=128, sr=measuring.RATE, epoch_num=1).fit(names)
-    embedding = EmbeddingOD.for_audio(quality="fast").fit(names)
+    def score():
+        log_mel = plain.read_log_mel(path)
+        return plain.score(net, plain.Segments([log_mel], own), own)
+
+    return score
+
+
+def make_latency(path, threads):
+    torch.set_num_threads(threads)
+    detector, _ = make_fitted("pvmilk20", 12)
+    segmenter, clip = LogMelSegmenter(), Clips([path], machine_id=["0"])
+    return lambda: detector.score_samples(segmenter.transform(clip))
+
+
+def score_files_with_pyod(paths, repeats):
+    """Files to scores, with the detectors that PyOD offers for sound."""
     ways = {
-        "ours": lambda: ours.score_samples(Clips(paths, machine_id=ids)),
-        "PyOD's AudioAE": lambda: autoencoder.decision_function(names),
-        "PyOD's EmbeddingOD (MFCC)": lambda: embedding.decision_function(names),
+        "ours": functools.partial(make_file_scoring, paths),
+        "PyOD's AudioAE": functools.partial(make_audio_ae, paths),
+        "PyOD's EmbeddingOD (MFCC)": functools.partial(make_embedding_od, paths),
     }
     seconds = measuring.take_turns(ways, repeats)
     return [
@@ -124,6 +129,29 @@ def score_files_with_pyod(paths, repeats):
         )
         for way in list(ways)[1:]
     ]
+
+
+def make_file_scoring(paths):
+    clips = Clips(paths, machine_id=[str(number % 2) for number in range(len(paths))])
+    detector = IDConfidenceDetector(max_epochs=1, random_state=0)
+    system = make_pipeline(LogMelSegmenter(), detector).fit(clips)
+    return lambda: system.score_samples(clips)
+
+
+def make_audio_ae(paths):
+    from pyod.models.audio_ae import AudioAE
+
+    names = [str(path) for path in paths]
+    detector = AudioAE(n_mels=128, sr=measuring.RATE, epoch_num=1).fit(names)
+    return lambda: detector.decision_function(names)
+
+
+def make_embedding_od(paths):
+    from pyod.models.embedding import EmbeddingOD
+
+    names = [str(path) for path in paths]
+    detector = EmbeddingOD.for_audio(quality="fast").fit(names)
+    return lambda: detector.decision_function(names)
 
 
 if __name__ == "__main__":

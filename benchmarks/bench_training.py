@@ -1,6 +1,7 @@
 """An epoch of training, against the plain way, and against a loop without skorch."""
 
 import argparse
+import functools
 
 import measuring
 import numpy as np
@@ -40,22 +41,15 @@ def make_data(n_clips):
 
 
 def measure(network, repeats, n_clips, device="cpu"):
-    log_mels, y = make_data(n_clips)
-    segments = plain.Segments(list(log_mels), y)
-    training = plain.Training(
-        plain.NETWORKS[network], segments, N_CLASSES, device=device
-    )
-    bfloat16, float32 = (
-        Epochs(network, log_mels, y, precision, device)
-        for precision in ("bfloat16", "float32")
-    )
+    make = functools.partial(make_epoch, network, n_clips, device)
     ways = {
-        "plain": training.run_epoch,
-        "bfloat16": bfloat16.run,
-        "bare": bfloat16.run_without_skorch,
-        "float32": float32.run,
+        "plain": functools.partial(make_plain_epoch, network, n_clips, device),
+        "bfloat16": functools.partial(make, "bfloat16"),
+        "bare": functools.partial(make, "bfloat16", with_skorch=False),
+        "float32": functools.partial(make, "float32"),
     }
     seconds = measuring.take_turns(ways, repeats)
+    n_segments = 5 * n_clips
 
     def figure(what, reference, ours, theirs, bound=None):
         return measuring.compare(
@@ -64,7 +58,7 @@ def measure(network, repeats, n_clips, device="cpu"):
             seconds,
             ours,
             theirs,
-            len(segments),
+            n_segments,
             "segments/s",
             bound,
         )
@@ -79,10 +73,23 @@ def measure(network, repeats, n_clips, device="cpu"):
     ]
 
 
+def make_plain_epoch(network, n_clips, device):
+    log_mels, y = make_data(n_clips)
+    segments = plain.Segments(list(log_mels), y)
+    net = plain.NETWORKS[network]
+    return plain.Training(net, segments, N_CLASSES, device=device).run_epoch
+
+
+def make_epoch(network, n_clips, device, precision, with_skorch=True):
+    epochs = Epochs(network, n_clips, precision, device)
+    return epochs.run if with_skorch else epochs.run_without_skorch
+
+
 class Epochs:
     """The library's training, an epoch at a time."""
 
-    def __init__(self, network, log_mels, y, precision, device):
+    def __init__(self, network, n_clips, precision, device):
+        log_mels, y = make_data(n_clips)
         X = ClipSpectrograms.from_arrays(log_mels)
         windows = X.windows()
         self.dataset = WindowDataset(X, windows, y[windows.clip], X.segment_frames)

@@ -6,6 +6,7 @@ a process of its own, whose peak is compared with the frames that result.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import subprocess
@@ -66,15 +67,11 @@ def librosas_views(y):
 
 def compare(clips, n_jobs, repeats):
     """Time all clips each way, in turn."""
-    views = AugmentationExpander().transform(clips)
-    segment = LogMelSegmenter(n_jobs=n_jobs)
-    # Processes, which librosa's loop is faster in than in threads.
-    with Parallel(n_jobs=n_jobs) as parallel:
-        ways = {
-            "librosa": lambda: parallel(delayed(librosas_views)(y) for y in clips),
-            "ours": lambda: segment.transform(views),
-        }
-        seconds = measuring.take_turns(ways, repeats)
+    ways = {
+        "librosa": functools.partial(make_librosas_loop, clips, n_jobs),
+        "ours": functools.partial(make_segmenter, clips, n_jobs),
+    }
+    seconds = measuring.take_turns(ways, repeats)
     return measuring.compare_latency(
         f"nine views and log-mels of a 10 s clip, {n_jobs} worker(s)",
         "librosa's loop on as many",
@@ -83,6 +80,18 @@ def compare(clips, n_jobs, repeats):
         "librosa",
         BOUND,
     )
+
+
+def make_librosas_loop(clips, n_jobs):
+    # Processes, in which it is faster than in threads.
+    parallel = Parallel(n_jobs=n_jobs).__enter__()
+    return lambda: parallel(delayed(librosas_views)(y) for y in clips)
+
+
+def make_segmenter(clips, n_jobs):
+    views = AugmentationExpander().transform(clips)
+    segmenter = LogMelSegmenter(n_jobs=n_jobs)
+    return lambda: segmenter.transform(views)
 
 
 def measure_memory(n_views, n_clips):

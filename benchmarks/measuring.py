@@ -1,6 +1,8 @@
 """What the benchmarks of speed share: taking turns, describing, and keeping results."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -37,16 +39,51 @@ class Figure(NamedTuple):
 
 
 def take_turns(ways, repeats):
-    """Median seconds of each way by name, run in turn after once to warm up."""
-    for way in ways.values():
-        way()
-    seconds = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
+    """Median seconds of each way by name, run in turn after once to warm up.
+
+    A way is a function that makes what is timed. Each is called in a process of its own,
+    as how memory is allocated is a matter of the process, and decides the speed.
+    """
+    with contextlib.ExitStack() as stack:
+        running = {
+            name: stack.enter_context(RunningApart(way)) for name, way in ways.items()
+        }
+        seconds = {name: [] for name in ways}
+        for _ in range(1 + repeats):
+            for name, process in running.items():
+                seconds[name].append(process.run_once())
+    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
+
+
+class RunningApart:
+    """Runs what a function makes in another process, whenever it is told to."""
+
+    def __init__(self, make):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other_end = context.Pipe()
+        self._process = context.Process(target=wait_and_run, args=(make, other_end))
+        self._process.start()
+        other_end.close()  # so that its death is noticed
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._pipe.close()
+        self._process.join()
+
+    def run_once(self):
+        self._pipe.send("run")
+        return self._pipe.recv()
+
+
+def wait_and_run(make, pipe):
+    way = make()
+    with contextlib.suppress(EOFError):
+        while pipe.recv():
             started = time.perf_counter()
             way()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+            pipe.send(time.perf_counter() - started)
 
 
 def compare(what, reference, seconds, ours, theirs, amount, unit, bound=None):

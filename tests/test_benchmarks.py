@@ -1,8 +1,10 @@
 """What is measured can be measured: the benchmarks run on a few clips."""
 
 import functools
+import importlib
 import importlib.util
 import json
+import os
 import time
 from pathlib import Path
 
@@ -285,17 +287,33 @@ def test_figures_say_how_many_times_as_fast_and_whether_bounds_hold(
     assert page.endswith("A note.\n")
 
 
-def test_ways_take_turns():
-    calls = []
-    ways = {name: functools.partial(calls.append, name) for name in "ab"}
-    seconds = load("measuring").take_turns(ways, repeats=2)
-    assert calls == ["a", "b"] * 3  # once to warm up
-    assert all(0 <= median < 0.1 for median in seconds.values())
+def make_way(path, name, seconds):
+    def way():
+        time.sleep(seconds)
+        with path.open("a") as log:
+            log.write(f"{name} {os.getpid()}\n")
+
+    return way
+
+
+def test_ways_take_turns_in_processes_of_their_own(tmp_path):
+    path = tmp_path / "log"
+    ways = {
+        name: functools.partial(make_way, path, name, seconds)
+        for name, seconds in {"quick": 0, "slow": 0.2}.items()
+    }
+    medians = importlib.import_module("measuring").take_turns(ways, repeats=2)
+    assert medians["quick"] < 0.1 < 0.2 <= medians["slow"]
+    names, processes = zip(*map(str.split, path.read_text().splitlines()), strict=True)
+    assert names == ("quick", "slow") * 3  # once to warm up
+    assert len({*processes, str(os.getpid())}) == 3
 
 
 @pytest.mark.parametrize("network", ["pvmilk20", "inouet18"])
 def test_training_and_scoring_are_measured_against_the_plain_way(network):
-    training, scoring = load("bench_training"), load("bench_scoring")
+    training, scoring = map(
+        importlib.import_module, ("bench_training", "bench_scoring")
+    )
     figures = training.measure(network, repeats=1, n_clips=6)
     figures.append(scoring.score_segments(network, repeats=1, n_clips=6))
     assert all(figure.ratio > 0 for figure in figures)
@@ -304,11 +322,11 @@ def test_training_and_scoring_are_measured_against_the_plain_way(network):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what librosa imports
 def test_files_are_measured_against_librosa_and_pyod(tmp_path):
-    files = load("bench_frontend")
+    files = importlib.import_module("bench_frontend")
     paths = files.write_files(tmp_path, ".flac", 4)
     figures = files.time_files(paths, "FLAC", repeats=1)
-    scoring = load("bench_scoring")
-    figures += scoring.score_a_file(paths, repeats=1)
+    scoring = importlib.import_module("bench_scoring")
+    figures += scoring.score_a_file(paths[0], repeats=1)
     figures += scoring.score_files_with_pyod(paths, repeats=1)
     assert len(figures) == 6
     assert all(figure.ratio > 0 for figure in figures)
