@@ -41,8 +41,8 @@ class Figure(NamedTuple):
 def take_turns(ways, repeats):
     """Median seconds of each way by name, run in turn after once to warm up.
 
-    A way is a function that makes what is timed. Each is called in a process of its own,
-    as how memory is allocated is a matter of the process, and decides the speed.
+    A way is a function that makes what is timed. Each is called in a process of its
+    own, as how memory is allocated is a matter of the process, and decides the speed.
     """
     with contextlib.ExitStack() as stack:
         running = {
