@@ -1,4 +1,4 @@
-"""Whether bfloat16 costs accuracy: AUC with precision="auto" and "float32", seed by seed.
+"""Whether bfloat16 costs accuracy: AUC with precision="auto" and with "float32".
 
     python benchmarks/precision.py FOLDER [--seeds 5] [--networks pvmilk20 inouet18]
 
@@ -27,15 +27,13 @@ def main():
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = read_log_mels(args.folder)
+    data, seeds = read_log_mels(args.folder), range(args.seeds)
     print("| network | auto | float32 | difference | standard error | |")
     print("|---|---|---|---|---|---|")
     for network in args.networks:
         auto, float32 = (
-            np.array(
-                [rate(data, network, p, s, args.epochs) for s in range(args.seeds)]
-            )
-            for p in ("auto", "float32")
+            np.array([rate(data, network, one, seed, args.epochs) for seed in seeds])
+            for one in ("auto", "float32")
         )
         print(compare(network, auto, float32), flush=True)
 
@@ -59,11 +57,9 @@ def compare(network, auto, float32):
     difference = auto - float32
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     verdict = "held" if difference.mean() >= -error else "MISSED"
-    return (
-        f"| {network} | {auto.mean():.3f} ± {auto.std(ddof=1):.3f} | "
-        f"{float32.mean():.3f} ± {float32.std(ddof=1):.3f} | {difference.mean():+.3f} | "
-        f"{error:.3f} | {verdict} |"
-    )
+    auto, float32 = (f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" for v in (auto, float32))
+    mean = difference.mean()
+    return f"| {network} | {auto} | {float32} | {mean:+.3f} | {error:.3f} | {verdict} |"
 
 
 if __name__ == "__main__":
