@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import sklearn_asd
-from sklearn_asd import __version__, load_clips
+from sklearn_asd import __version__, load_clips, load_model, save_model
 from sklearn_asd._cli import main
 from sklearn_asd.datasets import make_machine_sounds
 
@@ -147,6 +147,16 @@ def test_the_model_is_an_ordinary_detector(model, folder, run):
     _, output, _ = run("score", model, folder / "broken")
     printed = [float(line.split()[1]) for line in output.splitlines()]
     np.testing.assert_allclose(printed, margins, atol=5e-4)
+
+
+def test_the_model_can_be_kept_without_code(model, tmp_path, folder):
+    detector = joblib.load(model)
+    save_model(detector, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    clips = load_clips(folder / "broken")
+    scores = loaded.decision_function(clips)
+    np.testing.assert_array_equal(scores, detector.decision_function(clips))
+    assert not hasattr(loaded, "cli_")
 
 
 def test_any_saved_detector_can_judge(run, tmp_path, folder):

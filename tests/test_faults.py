@@ -52,12 +52,12 @@ def start():
 
 
 def finish(process):
-    process.join(timeout=120)
+    process.join(timeout=600)
     return process.exitcode
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)

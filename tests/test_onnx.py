@@ -340,9 +340,12 @@ def test_graphs_score_real_recordings_alike(recordings, tmp_path):
 # -- what is not exported ------------------------------------------------------------
 
 
+NOWHERE = "no_such_folder/never.onnx"  # so that a test that fails leaves no file
+
+
 def refuse(model, message):
     with pytest.raises(ValueError, match=message):
-        export_onnx(model, "never.onnx")
+        export_onnx(model, NOWHERE)
 
 
 def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
@@ -385,7 +388,7 @@ def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
     other = clone(SEGMENTER).set_params(segment_duration=1.0)
     refuse(Pipeline([("cut", other), ("hear", ensemble[-1])]), "segment_frames=31")
     with pytest.raises(NotFittedError):
-        export_onnx(make_pipeline(SEGMENTER, clone(DETECTOR)), "never.onnx")
+        export_onnx(make_pipeline(SEGMENTER, clone(DETECTOR)), NOWHERE)
 
 
 class AsksForNumbers(FirstBands):
@@ -404,4 +407,4 @@ def test_a_network_that_torch_cannot_export_is_named(clips):
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install sklearn_asd\[onnx\]"):
-        export_onnx(None, "never.onnx")
+        export_onnx(None, NOWHERE)

@@ -273,6 +273,12 @@ def test_what_cannot_be_saved_is_named_with_a_remedy(tmp_path, rng, log_mels):
     refuse_to_save(child, "is Child, which is none of", tmp_path)
 
 
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, rng):
+    model = make_pipeline(MahalanobisDetector()).fit(rng.normal(size=(20, 2)))
+    model.set_params(verbose=0)  # which Pipeline wants to be a bool
+    refuse_to_save(model, "The 'verbose' parameter of Pipeline must be", tmp_path)
+
+
 def test_views_of_the_users_own_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_asd.audio.augment.EXTRA_VIEWS", {})
 

@@ -558,7 +558,7 @@ def browse(browser, path, folder, *arguments):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     complaints = [line for line in process.stderr.splitlines() if "CONSOLE" in line]

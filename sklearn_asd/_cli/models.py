@@ -38,7 +38,7 @@ def save_model(model: Model, path: str) -> None:
     """
     for part in _walk(model.detector):
         if hasattr(part, "verbose"):
-            part.verbose = 0
+            part.verbose = False  # a Pipeline takes no number
     notes = model._asdict()
     model.detector.cli_ = {k: v for k, v in notes.items() if k != "detector"}
     joblib.dump(model.detector, path)

@@ -92,7 +92,9 @@ class Checkpoint(Callback):
         if self.validation is not None:
             self.validation.set_state(state["validation"])
         torch.set_rng_state(state["generator"])
-        torch.cuda.set_rng_state_all(state["cuda_generators"])
+        # The machine that goes on may have fewer GPUs.
+        n_devices = torch.cuda.device_count()
+        torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
 
     def load(self) -> dict[str, Any] | None:
         """Read what was saved; no code in it is run.
@@ -140,7 +142,8 @@ class Checkpoint(Callback):
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            with suppress(FileNotFoundError):  # the same fit, elsewhere, is done
+                os.replace(temporary, self.path)
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)

@@ -22,6 +22,7 @@ from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,
     NETWORKS,
+    NOTES,
     check_fitted,
     check_views,
 )
@@ -172,11 +173,15 @@ class Encoder:
             name: None if name in LEFT_OUT else param
             for name, param in value.get_params(deep=False).items()
         }
-        fitted = {k: v for k, v in vars(value).items() if k not in params}
+        known = {*params, *NOTES}
+        fitted = {k: v for k, v in vars(value).items() if k not in known}
         try:
+            if hasattr(value, "_parameter_constraints"):  # as when it is loaded
+                value._validate_params()
             fitted = check_fitted(value, fitted)
         except ValueError as error:
-            raise ValueError(f"{error}. To keep it, use joblib.dump") from error
+            reason = str(error).rstrip(".")
+            raise ValueError(f"{reason}. To keep it, use joblib.dump") from error
         encoded = {
             "type": kind,
             "params": self._attributes(params, where),

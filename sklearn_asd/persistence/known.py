@@ -43,6 +43,7 @@ __all__ = [
     "ESTIMATORS",
     "LEFT_OUT",
     "NETWORKS",
+    "NOTES",
     "SavedNet",
     "check_fitted",
     "check_views",
@@ -286,6 +287,9 @@ NETWORKS: dict[str, type] = {one.__name__: one for one in (InoueT18, PVMilk20)}
 
 # Folders of the machine that a model was fitted on. What is in them may be unpickled.
 LEFT_OUT = ("cache_dir", "checkpoint_dir", "memory")
+
+# What the command line keeps of recordings of that machine, with a model it fitted.
+NOTES = ("cli_",)
 
 
 def check_fitted(estimator: BaseEstimator, fitted: dict[str, Any]) -> dict[str, Any]:

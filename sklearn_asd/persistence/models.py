@@ -55,7 +55,7 @@ def save_model(estimator, path):
     ValueError
         If it holds what cannot be kept without code: another estimator, a network or a
         view of your own, a random generator. The message names it; ``joblib.dump``
-        keeps it.
+        keeps it. Or if a parameter was set after `fit` to what no fit would take.
 
     See Also
     --------
@@ -65,7 +65,8 @@ def save_model(estimator, path):
     Notes
     -----
     ``LogMelSegmenter(cache_dir=...)`` and ``Pipeline(memory=...)`` name folders of this
-    machine; they are saved as None. Equal models make equal files.
+    machine; they are saved as None. What ``sklearn-asd fit`` notes with a model, such
+    as its training recordings, is left out. Equal models make equal files.
 
     Examples
     --------

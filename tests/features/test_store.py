@@ -277,7 +277,7 @@ def test_two_processes_may_write_at_once(cached, paths):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=600)
         assert process.exitcode == 0
     X = cached.transform(paths)
     assert_right(X, paths)
@@ -306,7 +306,7 @@ def test_a_store_opened_while_another_grows_forgets_nothing(tmp_path):
     index.execute("INSERT INTO clips VALUES (?, 5, 10)", (b"second",))
     index.commit()
     index.close()
-    thread.join(timeout=60)
+    thread.join(timeout=600)
     assert opened[0].places[b"second"] == (5, 10)
 
 

@@ -240,6 +240,31 @@ def test_a_disk_that_is_full_keeps_the_checkpoint_before(tmp_path, monkeypatch):
     assert_equal(detector, uninterrupted("plain"))
 
 
+def test_a_fit_that_another_process_finishes_meanwhile_goes_on(tmp_path, monkeypatch):
+    save = torch.save
+
+    def save_and_finish(state, file):
+        save(state, file)
+        for path in tmp_path.iterdir():  # as Checkpoint.remove does
+            path.unlink()
+
+    monkeypatch.setattr(torch, "save", save_and_finish)
+    detector = DETECTORS["plain"](checkpoint_dir=tmp_path).fit(make_clips())
+    assert_equal(detector, uninterrupted("plain"))
+
+
+def test_a_training_goes_on_where_there_are_fewer_gpus(tmp_path, monkeypatch):
+    path = leave_one(tmp_path, monkeypatch)
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"cuda_generators": [torch.get_rng_state()] * 99}, path)
+    given = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    detector = DETECTORS["plain"](checkpoint_dir=tmp_path).fit(make_clips())
+    assert given == []
+    assert_equal(detector, uninterrupted("plain"))
+
+
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_without_an_integer_random_state_no_fit_is_the_same(tmp_path, random_state):
     detector = DETECTORS["plain"](checkpoint_dir=tmp_path, random_state=random_state)
