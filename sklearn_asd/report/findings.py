@@ -22,6 +22,8 @@ from sklearn_asd.explanation.parts import (
     open_until,
     take_clip,
 )
+from sklearn_asd.mahalanobis import MahalanobisDetector
+from sklearn_asd.per_machine import PerMachine
 from sklearn_asd.plotting import ClipScoreDisplay, ScoreDistributionDisplay
 from sklearn_asd.plotting.clip import lay_out
 from sklearn_asd.report.evidence import (
@@ -188,7 +190,7 @@ class Findings:
         Returns
         -------
         sentences : list of str
-            The promise of a ThresholdTuner, or that there is none.
+            That of a ThresholdTuner, of contamination by left-out clips, or none.
         """
         tuner, *_ = open_until(ThresholdTuner, self._detector, None)
         if tuner is not None:
@@ -203,16 +205,28 @@ class Findings:
                     "anomalous in 95 of 100 cases."
                 )
             return said
-        contamination = getattr(final_step(self._detector), "contamination", None)
+        return self._explain_contamination()
+
+    def _explain_contamination(self) -> list[str]:
+        last, each = final_step(self._detector), ""
+        if isinstance(last, PerMachine):
+            last, each = final_step(last.estimator), " of each machine"
+        share = getattr(last, "contamination", None)
+        if isinstance(last, MahalanobisDetector):  # its rows were left out in turn
+            return [
+                f"About {100 * share:.3g} % of normal clips{each} are called "
+                "anomalous, by training clips that were left out in turn "
+                "(contamination). Machines of few clips may have more."
+            ]
         said = [
             "Nothing is promised about new clips: ThresholdTuner sets a threshold by "
             "clips that were not trained on, and says what to expect of it."
         ]
-        if isinstance(contamination, Real):
+        if isinstance(share, Real):
             said.insert(
                 0,
-                f"The detector's own: {contamination:.3g} of its training clips score "
-                "higher (contamination).",
+                f"The detector's own: {share:.3g} of its training clips{each} are "
+                "called anomalous (contamination).",
             )
         return said
 
