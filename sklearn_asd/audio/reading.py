@@ -97,12 +97,11 @@ def read_file(
 
     Examples
     --------
-    >>> import io, numpy as np, soundfile
+    >>> import tempfile, numpy as np, soundfile
     >>> from sklearn_asd.audio import read_file
-    >>> file = io.BytesIO()
-    >>> soundfile.write(file, np.zeros((32000, 2)), 32000, format="WAV")
-    >>> _ = file.seek(0)
-    >>> read_file(file, sample_rate=16000).shape  # 1 s in stereo, as mono
+    >>> with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+    ...     soundfile.write(file.name, np.zeros((32000, 2)), 32000)
+    ...     read_file(file.name, sample_rate=16000).shape  # 1 s in stereo, as mono
     (16000,)
     """
     _refuse_unless_a_file(path)

@@ -258,7 +258,9 @@ class ClipSpectrograms:
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
         if maps_a_file(self.frames):
-            state["frames"] = FileFrames.of(self.frames, self._sample_rows())
+            n_frames = max(1, self.stops.max(initial=0))  # 0 cannot be mapped
+            rows = self._sample_rows()
+            state["frames"] = FileFrames.of(self.frames, int(n_frames), rows)
         else:
             used = find_used(len(self.frames), self.starts, self.stops)
             if not used.all():

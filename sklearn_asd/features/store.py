@@ -329,13 +329,17 @@ class FileFrames:
     digest: bytes
 
     @classmethod
-    def of(cls, frames: Any, rows: np.ndarray) -> FileFrames:
-        """Describe a memory map.
+    def of(cls, frames: Any, n_frames: int, rows: np.ndarray) -> FileFrames:
+        """Describe the beginning of a memory map.
 
         Parameters
         ----------
-        frames : memmap of shape (n_frames, n_mels)
+        frames : memmap of shape (total_frames, n_mels)
             One for which :func:`maps_a_file` holds.
+
+        n_frames : int
+            Number of frames that are needed. More may be appended to the file, which
+            change nothing.
 
         rows : ndarray of int
             Frames by which it is known again.
@@ -347,7 +351,8 @@ class FileFrames:
         """
         path = str(Path(str(frames.filename)).absolute())
         digest = _digest_rows(frames, rows)
-        return cls(path, frames.offset, frames.shape, frames.dtype.str, digest)
+        shape = (n_frames, frames.shape[1])
+        return cls(path, frames.offset, shape, frames.dtype.str, digest)
 
     def open(self, rows: np.ndarray) -> np.memmap:
         """Map the file into memory again.

@@ -368,6 +368,11 @@ def test_a_pickle_of_frames_in_a_file_says_where_they_are(mapped):
     assert isinstance(again.frames, np.memmap)
     np.testing.assert_array_equal(again.log_mel(0), mapped.log_mel(0))
     assert pickle.dumps(again) == data
+    with open(mapped.frames.filename, "ab") as file:  # as a cache grows
+        file.write(bytes(100 * N_MELS * 4))
+    grown = np.memmap(mapped.frames.filename, np.float32, "r", shape=(2100, N_MELS))
+    assert pickle.dumps(mapped._with(frames=grown)) == data
+    assert len(pickle.loads(pickle.dumps(mapped[:0]))) == 0
     part = ClipSpectrograms(mapped.frames[500:], np.array([0]), np.array([9]))
     again = pickle.loads(pickle.dumps(part))  # a part is not the file
     assert not isinstance(again.frames, np.memmap)
