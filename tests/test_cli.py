@@ -159,6 +159,12 @@ def test_the_model_can_be_kept_without_code(model, tmp_path, folder):
     assert not hasattr(loaded, "cli_")
 
 
+def test_a_model_file_without_code_judges_alike(run, model, tmp_path, new_folder):
+    sklearn_asd.save_model(joblib.load(model), tmp_path / "valves.asd")
+    verdicts = run("score", model, new_folder)[:2]
+    assert run("score", tmp_path / "valves.asd", new_folder)[:2] == verdicts
+
+
 def test_any_saved_detector_can_judge(run, tmp_path, folder):
     pipe = joblib.load(folder / "valves.joblib")
     del pipe.cli_

@@ -10,6 +10,7 @@ import joblib
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+import sklearn_asd
 from sklearn_asd._cli.conventions import Failure
 from sklearn_asd._cli.recordings import Machine
 
@@ -45,9 +46,9 @@ def save_model(model: Model, path: str) -> None:
 
 
 def load_model(path: str) -> Model:
-    """Load any detector that was saved with joblib."""
+    """Load any detector that was saved with joblib, or in a file without code."""
     try:
-        detector = joblib.load(path)
+        detector = _read(path)
     except FileNotFoundError:
         raise Failure(
             f"there is no model {path!r}: make one with sklearn-asd fit"
@@ -56,7 +57,7 @@ def load_model(path: str) -> Model:
     except (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
         raise Failure(
             f"{path!r} is no model ({error or type(error).__name__}): give a file that "
-            "sklearn-asd fit or joblib.dump has written"
+            "sklearn-asd fit, joblib.dump or save_model has written"
         ) from error
     if not hasattr(detector, "decision_function"):
         raise Failure(
@@ -64,6 +65,13 @@ def load_model(path: str) -> Model:
             "with a threshold: give a file that sklearn-asd fit has written"
         )
     return Model(detector, **getattr(detector, "cli_", {}))
+
+
+def _read(path: str) -> Any:
+    with open(path, "rb") as file:
+        start = file.read(9)
+    # A model file begins with the length of its JSON, in eight bytes.
+    return sklearn_asd.load_model(path) if start[8:] == b"{" else joblib.load(path)
 
 
 def _walk(part: Any) -> Iterator[BaseEstimator]:
