@@ -20,7 +20,7 @@ def main():
     measuring.keep("frontend", measure(args.repeats))
 
 
-def measure(repeats, n_files=32):
+def measure(repeats, n_files=128):
     figures = []
     for suffix in (".wav", ".flac"):
         with tempfile.TemporaryDirectory() as folder:

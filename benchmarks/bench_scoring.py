@@ -22,7 +22,7 @@ BOUNDS = {"pvmilk20": 6, "inouet18": 4}
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="default: 5")
-    parser.add_argument("--clips", type=int, default=154, help="default: 154")
+    parser.add_argument("--clips", type=int, default=76, help="default: 76")
     args = parser.parse_args()
     figures = [score_segments(name, args.repeats, args.clips) for name in BOUNDS]
     with tempfile.TemporaryDirectory() as folder:

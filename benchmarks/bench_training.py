@@ -21,7 +21,7 @@ BOUNDS = {"pvmilk20": (3, 1.5), "inouet18": (4, 1.5)}
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="default: 5")
-    parser.add_argument("--clips", type=int, default=154, help="default: 154")
+    parser.add_argument("--clips", type=int, default=76, help="default: 76")
     parser.add_argument("--device", default="cpu", help="default: cpu")
     args = parser.parse_args()
     figures = [

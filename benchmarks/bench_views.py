@@ -7,19 +7,17 @@ a process of its own, whose peak is compared with the frames that result.
 
 import argparse
 import functools
-import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import librosa
 import measuring
+import plain
 from joblib import Parallel, delayed
 
 from sklearn_asd import AugmentationExpander, LogMelSegmenter
 
-VIEWS = list(itertools.product((-0.1, 0, 0.1), (0.9, 1.0, 1.1)))
 BOUND = 3  # times as fast as librosa
 MEMORY_BOUND = 30  # MB that nine views may take more than one, beyond their frames
 
@@ -49,22 +47,6 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def librosas_views(y):
-    """Log-mels of nine views of one clip, as anyone would write it."""
-    log_mels = []
-    for steps, rate in VIEWS:
-        view = y
-        if steps != 0:
-            view = librosa.effects.pitch_shift(view, sr=measuring.RATE, n_steps=steps)
-        if rate != 1:
-            view = librosa.effects.time_stretch(view, rate=rate)
-        power = librosa.feature.melspectrogram(
-            y=view, sr=measuring.RATE, n_fft=1024, hop_length=512, n_mels=128
-        )
-        log_mels.append(librosa.power_to_db(power, top_db=None))
-    return log_mels
-
-
 def compare(clips, n_jobs, repeats):
     """Time all clips each way, in turn."""
     ways = {
@@ -85,7 +67,7 @@ def compare(clips, n_jobs, repeats):
 def make_librosas_loop(clips, n_jobs):
     # Processes, in which it is faster than in threads.
     parallel = Parallel(n_jobs=n_jobs).__enter__()
-    return lambda: parallel(delayed(librosas_views)(y) for y in clips)
+    return lambda: parallel(delayed(plain.log_mels_of_views)(y) for y in clips)
 
 
 def make_segmenter(clips, n_jobs):

@@ -5,6 +5,8 @@ DataLoader that collates single segments; the network's optimiser and the centre
 stepped once a batch; scoring in batches of the same loader.
 """
 
+import itertools
+
 import librosa
 import numpy as np
 import torch
@@ -142,3 +144,16 @@ def log_mel(y, sample_rate=16000):
 def read_log_mel(path):
     y, _ = librosa.load(path, sr=16000)
     return log_mel(y)
+
+
+def log_mels_of_views(y, sample_rate=16000):
+    """Log-mels of nine views of one clip, as anyone would write it."""
+    log_mels = []
+    for steps, rate in itertools.product((-0.1, 0, 0.1), (0.9, 1.0, 1.1)):
+        view = y
+        if steps != 0:
+            view = librosa.effects.pitch_shift(view, sr=sample_rate, n_steps=steps)
+        if rate != 1:
+            view = librosa.effects.time_stretch(view, rate=rate)
+        log_mels.append(log_mel(view, sample_rate))
+    return log_mels
