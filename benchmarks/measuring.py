@@ -157,7 +157,9 @@ def show(value):
 
 def keep(name, figures, notes=()):
     """Print the figures, and write them for the page of the documentation."""
-    print(f"{tabulate(figures)}\n" + "\n".join(notes), flush=True)
+    if figures:
+        print(tabulate(figures))
+    print(*notes, sep="\n", flush=True)
     RESULTS.mkdir(exist_ok=True)
     result = {
         "machine": describe_machine(),

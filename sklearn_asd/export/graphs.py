@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 import sklearn_asd
+from sklearn_asd._files import replacing
 from sklearn_asd._members import final_step
 from sklearn_asd.export.judges import find_machines, make_judge
 from sklearn_asd.export.sound import LogMelSegments
@@ -110,7 +110,8 @@ def export_onnx(estimator, path):
         "threshold": threshold if math.isfinite(threshold) else str(threshold),
     }
     model.metadata_props.add(key="sklearn_asd", value=json.dumps(about))
-    onnx.save_model(model, os.fspath(path))
+    with replacing(path) as file:
+        onnx.save_model(model, file)
     return machines
 
 

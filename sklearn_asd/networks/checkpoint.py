@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 import warnings
 from contextlib import suppress
 from numbers import Integral
@@ -18,6 +17,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sklearn_asd._files import replacing, unfinished
 from sklearn_asd.features import ClipSpectrograms
 
 __all__ = ["Checkpoint", "name_training"]
@@ -134,32 +134,21 @@ class Checkpoint(Callback):
             Of tensors, numbers and strings.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f"{self.path.stem}-", suffix=".tmp", dir=self.path.parent
-        )
         try:
-            with os.fdopen(handle, "wb") as file:
+            # The same fit, elsewhere, may be done, and have taken it away.
+            with suppress(FileNotFoundError), replacing(self.path) as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):  # the same fit, elsewhere, is done
-                os.replace(temporary, self.path)
-        except BaseException as error:
-            with suppress(OSError):
-                os.unlink(temporary)
-            if isinstance(error, OSError | RuntimeError):  # torch's, of a full disk
-                raise OSError(
-                    f"no checkpoint can be written to checkpoint_dir "
-                    f"{os.fspath(self.path.parent)!r} ({error}): free some space, or "
-                    "set checkpoint_dir=None. The one before is kept, and the same fit "
-                    "goes on from it"
-                ) from error
-            raise
-        _sync_folder(self.path.parent)
+        except (OSError, RuntimeError) as error:  # torch's, of a full disk
+            raise OSError(
+                f"no checkpoint can be written to checkpoint_dir "
+                f"{os.fspath(self.path.parent)!r} ({error}): free some space, or set "
+                "checkpoint_dir=None. The one before is kept, and the same fit goes on "
+                "from it"
+            ) from error
 
     def remove(self) -> None:
         """Forget the training, which is done, and what killed processes left of it."""
-        for path in [self.path, *self.path.parent.glob(f"{self.path.stem}-*.tmp")]:
+        for path in [self.path, *unfinished(self.path)]:
             path.unlink(missing_ok=True)
 
 
@@ -250,14 +239,3 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Python's own number, the only kind that loads without running code."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming last through a loss of power, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as dump_tensors
 
+from sklearn_asd._files import replacing
+
 __all__ = ["read_content", "read_file", "write_file"]
 
 # One entry of safetensors' metadata holds it all: their order in a file is random.
@@ -38,16 +40,8 @@ def write_file(
     """
     text = json.dumps(content, allow_nan=False, ensure_ascii=False)
     data = dump_tensors(tensors, metadata={_KEY: text})
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(data)
 
 
 def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -230,21 +230,6 @@ class Findings:
             )
         return said
 
-    def explain_bad(self, row: int) -> str:
-        """Tell why a clip could not be used.
-
-        Parameters
-        ----------
-        row : int
-            Row of the clip.
-
-        Returns
-        -------
-        reason : str
-            To complete "the clip ...".
-        """
-        return self.recordings.explain_bad(row)
-
     @staticmethod
     def format_share(share: float) -> str:
         """Write a share of all in per cent, without rounding it up to all.

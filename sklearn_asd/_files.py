@@ -1,0 +1,71 @@
+"""Files that are written as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["replacing", "unfinished"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file that takes the place of an older one once it is complete.
+
+    A process that is killed meanwhile leaves the older one as it was, and beside it
+    one that :func:`unfinished` finds.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, in a folder that exists.
+
+    Yields
+    ------
+    file : binary file
+        What to write to.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def unfinished(path: str | os.PathLike[str]) -> list[Path]:
+    """Find what processes that were killed have left of a file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file that :func:`replacing` was to write.
+
+    Returns
+    -------
+    parts : list of Path
+        Incomplete files beside it.
+    """
+    path = Path(path)
+    return list(path.parent.glob(f"{path.name}-*.tmp"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
