@@ -14,9 +14,9 @@ from sklearn_asd import LogMelSegmenter
 
 PROFILE = (
     "Of one worker's time for a WAV file, a third is the FFT in float64, which quiet "
-    "bands need and librosa computes as well, a quarter the windows and their power, and "
-    "a sixth the decoder, which librosa shares. Two workers, threads, wait for each other "
-    "where NumPy holds the interpreter's lock."
+    "bands need and librosa computes as well, a sixth the windows and their power, and "
+    "a seventh the decoder, which librosa shares. Two workers, threads, wait for each "
+    "other where the interpreter's lock is held."
 )
 
 
