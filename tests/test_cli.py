@@ -11,18 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from sklearn.pipeline import make_pipeline
 
 import sklearn_asd
-from sklearn_asd import (
-    LogMelSegmenter,
-    MahalanobisDetector,
-    SpectrumStatistics,
-    __version__,
-    load_clips,
-    load_model,
-    save_model,
-)
+from sklearn_asd import __version__, load_clips, load_model, save_model
 from sklearn_asd._cli import main
 from sklearn_asd.datasets import make_machine_sounds
 
@@ -428,23 +419,6 @@ def test_the_report_is_written_of_all_that_was_judged(
     with pytest.warns(UserWarning, match="1 of 3 clips cannot be used"):
         assert np.isfinite(detector.score_samples(X)).sum() == 2
     assert np.isfinite(detector.score_samples(X_normal)).all()
-
-
-def test_the_report_of_a_detector_without_machines_holds_all(
-    run, folder, tmp_path, reports
-):
-    detector = make_pipeline(
-        LogMelSegmenter(segment_duration=None),
-        SpectrumStatistics(),
-        MahalanobisDetector(),
-    ).fit(load_clips(folder / "recordings"))
-    joblib.dump(detector, tmp_path / "own.joblib")
-    (tmp_path / "new").mkdir()
-    for number, path in enumerate(sorted((folder / "new").rglob("*.wav"))[:2]):
-        shutil.copy(path, tmp_path / "new" / f"{number}.wav")
-    paths = sorted((tmp_path / "new").iterdir())
-    run("score", tmp_path / "own.joblib", *paths, "--report", tmp_path / "r.html")
-    assert len(reports[0][1]) == 2
 
 
 def test_training_recordings_that_are_gone_are_no_part_of_the_report(

@@ -61,7 +61,7 @@ def score(model, paths, machine_id, csv, report):
     Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
     why a recording is unusable.
 
-    Load only models that you trust: they can run code, but for files of save_model.
+    Load only models that you trust: they can run code.
 
     \b
     Examples:
@@ -87,8 +87,7 @@ def score(model, paths, machine_id, csv, report):
     if report and (judged["verdict"] == UNUSABLE).all():
         click.echo("No report, as nothing could be judged.", err=True)
     elif report:
-        # A detector that tells no machines apart scores recordings of none.
-        known = judged[judged["margin"].notna() | judged["machine_id"].notna()]
+        known = judged[judged["machine_id"].notna()]
         normal = _find_training(loaded)
         write_report(loaded.detector, known, report, X_normal=normal)
     counts = judged["verdict"].value_counts()
