@@ -61,7 +61,7 @@ def score(model, paths, machine_id, csv, report):
     Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
     why a recording is unusable.
 
-    Load only models that you trust: they can run code.
+    Load only models that you trust: they can run code, but for files of save_model.
 
     \b
     Examples:
