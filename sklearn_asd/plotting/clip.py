@@ -391,5 +391,5 @@ def lay_out(
         bands=bands,
         threshold=threshold,
         frame_duration=frame_duration(heard),
-        edges=None if heard.fmin is None else mel_edges(heard),
+        edges=None if None in (heard.fmin, heard.fmax) else mel_edges(heard),
     )
