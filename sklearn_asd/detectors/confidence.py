@@ -24,11 +24,11 @@ from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.training import (
     NETWORKS,
     AutocastNet,
-    KeepBestEpoch,
     fit_net,
     make_net,
     restore_net,
 )
+from sklearn_asd.networks.validation import KeepBestEpoch
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,

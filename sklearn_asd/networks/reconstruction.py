@@ -10,7 +10,8 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.networks.training import choose_batches, choose_device
+from sklearn_asd.networks.devices import choose_device
+from sklearn_asd.networks.training import choose_batches
 
 __all__ = ["DenseAutoencoder", "make_autoencoder_net", "reconstruction_errors"]
 

@@ -1,11 +1,9 @@
-"""Training a network on windows of spectrograms with skorch, and running it."""
+"""Training a network on windows of spectrograms with skorch."""
 
 from __future__ import annotations
 
-import copy
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,31 +11,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import log_softmax
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import Sampler
 
-from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.angular import ANGULAR_LOSSES, AngularHead
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
 from sklearn_asd.networks.checkpoint import Checkpoint
+from sklearn_asd.networks.devices import (
+    choose_device,
+    choose_device_or_cpu,
+    uses_bfloat16,
+)
 from sklearn_asd.networks.losses import CenterLoss
 from sklearn_asd.networks.memory import reuse_large_blocks
-from sklearn_asd.networks.windows import (
-    WindowDataset,
-    average_segments,
-    summarize_windows,
-)
+from sklearn_asd.networks.validation import KeepBestEpoch
+from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = [
     "NETWORKS",
     "AutocastNet",
     "EqualBatches",
-    "KeepBestEpoch",
     "choose_batches",
-    "choose_device",
     "fit_net",
     "make_net",
     "restore_net",
@@ -47,11 +42,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "pvmilk20": PVMilk20,
     "inouet18": InoueT18,
 }
-
-# torch 2.13 on a CPU with AMX: a bfloat16 convolution whose output has a width of 1
-# reads beyond its input, and gives anything from a wrong number to NaN. The last layer
-# of pvmilk20 comes to that below 18 frames.
-_MIN_FRAMES_BFLOAT16 = 32
 
 # torch's generator and the allocator's settings belong to the process, so that fits in
 # several threads would draw from each other's stream.
@@ -112,98 +102,6 @@ class EqualBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for batch in torch.randperm(self.n_windows).tensor_split(self.n_batches):
             yield batch.tolist()
-
-
-class KeepBestEpoch(Callback):
-    """Restore the epoch that classified held-out clips best; ties by lower loss.
-
-    Parameters
-    ----------
-    spectrograms : ClipSpectrograms
-        Held-out normal clips.
-
-    y : ndarray of shape (n_clips, n_views), int
-        The class of each view of them.
-    """
-
-    def __init__(self, spectrograms: ClipSpectrograms, y: np.ndarray) -> None:
-        self.spectrograms = spectrograms
-        self.y = y
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Forget earlier trainings."""
-        self.best_ = (-1.0, 0.0)  # accuracy, minus the loss
-        self.best_epoch_ = 0
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Rate the network, and remember it if it is the best so far."""
-        accuracy, loss = self.rate(net)
-        net.history.record("valid_loss", loss)
-        net.history.record("valid_accuracy", accuracy)
-        if (accuracy, -loss) > self.best_:
-            self.best_ = (accuracy, -loss)
-            self.best_epoch_ = len(net.history)
-            self.states_ = copy.deepcopy(
-                (net.module_.state_dict(), net.criterion_.state_dict())
-            )
-
-    def rate(self, net: NeuralNet) -> tuple[float, float]:
-        """Classify the held-out clips.
-
-        Parameters
-        ----------
-        net : skorch net
-            In training.
-
-        Returns
-        -------
-        accuracy : float in [0, 1]
-            Share of the clips' views recognised, by the mean probabilities of each.
-
-        loss : float
-            Mean cross-entropy of their segments.
-        """
-        windows = self.spectrograms.windows()
-        log_p = summarize_windows(
-            net, self.spectrograms, windows, lambda z, _, rows: log_softmax(z, axis=1)
-        )
-        p = average_segments(np.exp(log_p), windows, *self.y.shape)
-        own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
-        return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
-
-    def get_state(self) -> dict[str, Any]:
-        """Say what is remembered, for a checkpoint.
-
-        Returns
-        -------
-        state : dict
-            Of tensors and numbers.
-        """
-        module_state, criterion_state = self.states_
-        return {
-            "best": list(self.best_),
-            "best_epoch": self.best_epoch_,
-            "module": module_state,
-            "criterion": criterion_state,
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Remember what a checkpoint says.
-
-        Parameters
-        ----------
-        state : dict
-            From :meth:`get_state`.
-        """
-        self.best_ = tuple(state["best"])
-        self.best_epoch_ = state["best_epoch"]
-        self.states_ = state["module"], state["criterion"]
-
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Restore the best network and its centres."""
-        module_state, criterion_state = self.states_
-        net.module_.load_state_dict(module_state)
-        net.criterion_.load_state_dict(criterion_state)
 
 
 def make_net(
@@ -447,22 +345,10 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
             f"{given.get(name)}, and must be {expected.get(name)}"
         )
     net.module_.load_state_dict(weights, assign=True)
-    net.device = _choose_device_or_cpu(device)
+    net.device = choose_device_or_cpu(device)
     net.module_.to(net.device)
     net.trim_for_prediction()
     return net
-
-
-def _choose_device_or_cpu(device: str) -> str:
-    try:
-        return choose_device(device)
-    except ValueError as error:
-        warnings.warn(
-            f"{error}. The model is on the CPU; set its parameter device before you "
-            "fit it again",
-            stacklevel=2,
-        )
-        return "cpu"
 
 
 def check_network(
@@ -527,77 +413,6 @@ def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn
             f"network={factory!r} cannot be called with n_classes={n_classes}, "
             f"n_mels={n_mels}: {error}"
         ) from error
-
-
-def choose_device(device: str) -> str:
-    """Choose where to compute.
-
-    Parameters
-    ----------
-    device : str
-        "auto", or one of torch's names such as "cpu", "cuda" or "cuda:1".
-
-    Returns
-    -------
-    device : str
-        For "auto", "cuda" where there is one, otherwise "cpu".
-
-    Raises
-    ------
-    ValueError
-        If there is no such device.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(
-            f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
-        ) from error
-    return device
-
-
-def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
-    """Tell whether to train in bfloat16.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 where the processor computes in it, but for windows so
-        short that its convolutions are not to be trusted.
-
-    device : str
-        From :func:`choose_device`.
-
-    n_frames : int
-        Length of the training windows.
-
-    Returns
-    -------
-    bfloat16 : bool
-        Whether to.
-
-    Raises
-    ------
-    ValueError
-        If bfloat16 is asked for where it is not reliable.
-    """
-    on_cpu = torch.device(device).type == "cpu"
-    reliable = n_frames >= _MIN_FRAMES_BFLOAT16 or not on_cpu
-    if precision == "bfloat16" and not reliable:
-        raise ValueError(
-            f'precision="bfloat16" is not reliable on a CPU for segments of {n_frames} '
-            f"frames, below {_MIN_FRAMES_BFLOAT16}: use longer segments, or float32"
-        )
-    if precision != "auto":
-        return precision == "bfloat16"
-    if on_cpu:
-        return reliable and torch.cpu._is_avx512_bf16_supported()
-    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )
 
 
 def _uses_autocast(net: NeuralNet) -> bool:

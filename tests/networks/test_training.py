@@ -9,15 +9,14 @@ from torch import nn
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.features import Windows
 from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.training import (
     EqualBatches,
-    KeepBestEpoch,
     check_network,
-    choose_device,
     fit_net,
     make_net,
-    uses_bfloat16,
 )
+from sklearn_asd.networks.validation import KeepBestEpoch
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,

@@ -1,0 +1,114 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+__all__ = ["choose_device", "choose_device_or_cpu", "uses_bfloat16"]
+
+# torch 2.13 on a CPU with AMX: a bfloat16 convolution whose output has a width of 1
+# reads beyond its input, and gives anything from a wrong number to NaN. The last layer
+# of pvmilk20 comes to that below 18 frames.
+_MIN_FRAMES_BFLOAT16 = 32
+
+
+def choose_device(device: str) -> str:
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device : str
+        "auto", or one of torch's names such as "cpu", "cuda" or "cuda:1".
+
+    Returns
+    -------
+    device : str
+        For "auto", "cuda" where there is one, otherwise "cpu".
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
+        ) from error
+    return device
+
+
+def choose_device_or_cpu(device: str) -> str:
+    """Choose where to compute, for a model that was fitted elsewhere.
+
+    Parameters
+    ----------
+    device : str
+        As for :func:`choose_device`.
+
+    Returns
+    -------
+    device : str
+        "cpu" if there is no such device here.
+
+    Warns
+    -----
+    UserWarning
+        If there is none.
+    """
+    try:
+        return choose_device(device)
+    except ValueError as error:
+        warnings.warn(
+            f"{error}. The model is on the CPU; set its parameter device before you "
+            "fit it again",
+            stacklevel=2,
+        )
+        return "cpu"
+
+
+def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
+    """Tell whether to train in bfloat16.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        "auto" is bfloat16 where the processor computes in it, but for windows so
+        short that its convolutions are not to be trusted.
+
+    device : str
+        From :func:`choose_device`.
+
+    n_frames : int
+        Length of the training windows.
+
+    Returns
+    -------
+    bfloat16 : bool
+        Whether to.
+
+    Raises
+    ------
+    ValueError
+        If bfloat16 is asked for where it is not reliable.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    reliable = n_frames >= _MIN_FRAMES_BFLOAT16 or not on_cpu
+    if precision == "bfloat16" and not reliable:
+        raise ValueError(
+            f'precision="bfloat16" is not reliable on a CPU for segments of {n_frames} '
+            f"frames, below {_MIN_FRAMES_BFLOAT16}: use longer segments, or float32"
+        )
+    if precision != "auto":
+        return precision == "bfloat16"
+    if on_cpu:
+        return reliable and torch.cpu._is_avx512_bf16_supported()
+    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )

@@ -1,0 +1,108 @@
+"""Which epoch of a training is kept, by clips that were held out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.windows import average_segments, summarize_windows
+
+__all__ = ["KeepBestEpoch"]
+
+
+class KeepBestEpoch(Callback):
+    """Restore the epoch that classified held-out clips best; ties by lower loss.
+
+    Parameters
+    ----------
+    spectrograms : ClipSpectrograms
+        Held-out normal clips.
+
+    y : ndarray of shape (n_clips, n_views), int
+        The class of each view of them.
+    """
+
+    def __init__(self, spectrograms: ClipSpectrograms, y: np.ndarray) -> None:
+        self.spectrograms = spectrograms
+        self.y = y
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget earlier trainings."""
+        self.best_ = (-1.0, 0.0)  # accuracy, minus the loss
+        self.best_epoch_ = 0
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Rate the network, and remember it if it is the best so far."""
+        accuracy, loss = self.rate(net)
+        net.history.record("valid_loss", loss)
+        net.history.record("valid_accuracy", accuracy)
+        if (accuracy, -loss) > self.best_:
+            self.best_ = (accuracy, -loss)
+            self.best_epoch_ = len(net.history)
+            self.states_ = copy.deepcopy(
+                (net.module_.state_dict(), net.criterion_.state_dict())
+            )
+
+    def rate(self, net: NeuralNet) -> tuple[float, float]:
+        """Classify the held-out clips.
+
+        Parameters
+        ----------
+        net : skorch net
+            In training.
+
+        Returns
+        -------
+        accuracy : float in [0, 1]
+            Share of the clips' views recognised, by the mean probabilities of each.
+
+        loss : float
+            Mean cross-entropy of their segments.
+        """
+        windows = self.spectrograms.windows()
+        log_p = summarize_windows(
+            net, self.spectrograms, windows, lambda z, _, rows: log_softmax(z, axis=1)
+        )
+        p = average_segments(np.exp(log_p), windows, *self.y.shape)
+        own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
+        return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
+
+    def get_state(self) -> dict[str, Any]:
+        """Say what is remembered, for a checkpoint.
+
+        Returns
+        -------
+        state : dict
+            Of tensors and numbers.
+        """
+        module_state, criterion_state = self.states_
+        return {
+            "best": list(self.best_),
+            "best_epoch": self.best_epoch_,
+            "module": module_state,
+            "criterion": criterion_state,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Remember what a checkpoint says.
+
+        Parameters
+        ----------
+        state : dict
+            From :meth:`get_state`.
+        """
+        self.best_ = tuple(state["best"])
+        self.best_epoch_ = state["best_epoch"]
+        self.states_ = state["module"], state["criterion"]
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Restore the best network and its centres."""
+        module_state, criterion_state = self.states_
+        net.module_.load_state_dict(module_state)
+        net.criterion_.load_state_dict(criterion_state)
