@@ -182,6 +182,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         self.n_jobs = n_jobs
 
     @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Fit the members, and the Gamma distributions of their scores.
 
@@ -206,25 +207,22 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
             -1, X lacks what `group_by` asks for, no clip is scored by all members, or
             a member that is not scaled scores outside [0, 1].
         """
-        with all_or_nothing(self):
-            names, members = self._members()
-            X, normal = self._check_training_clips(X, y)
-            X = _safe_indexing(X, np.flatnonzero(normal))
-            groups = self._groups(X)
-            shared = SharedFits.active()  # an ensemble may be a member of another
-            with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-                self.estimators_ = parallel(
-                    delayed(shared.run)(_fit, member, X) for member in members
-                )
-                raw, left_out = self._calibrate(X, members, parallel, shared)
-            self.named_estimators_ = Bunch(
-                **dict(zip(names, self.estimators_, strict=True))
+        names, members = self._members()
+        X, normal = self._check_training_clips(X, y)
+        X = _safe_indexing(X, np.flatnonzero(normal))
+        groups = self._groups(X)
+        shared = SharedFits.active()  # an ensemble may be a member of another
+        with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
+            self.estimators_ = parallel(
+                delayed(shared.run)(_fit, member, X) for member in members
             )
-            copy_features(self, self.estimators_)
-            self.scales_ = (
-                {} if self.scaling is None else _fit_scales(names, raw, groups)
-            )
-            self._set_threshold(self._aggregate(raw, groups), normal, left_out)
+            raw, left_out = self._calibrate(X, members, parallel, shared)
+        self.named_estimators_ = Bunch(
+            **dict(zip(names, self.estimators_, strict=True))
+        )
+        copy_features(self, self.estimators_)
+        self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
+        self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
 
     def score_samples(self, X):

@@ -96,6 +96,7 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         self.contamination = contamination
 
     @validates_parameters(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Estimate mean and covariance.
 
@@ -113,22 +114,19 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         self : MahalanobisDetector
             Fitted.
         """
-        with all_or_nothing(self):
-            X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
-            normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
-            if len(normal) < 3:
-                raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
-            self.covariance_ = LedoitWolf().fit(X[normal])
-            self.training_score_samples_ = np.full(len(X), np.nan)
-            folds = KFold(min(self.n_folds, len(normal)), shuffle=True, random_state=0)
-            for others, rows in folds.split(normal):
-                distance = _distance(
-                    LedoitWolf().fit(X[normal[others]]), X[normal[rows]]
-                )
-                self.training_score_samples_[normal[rows]] = -distance
-            self.offset_ = float(
-                np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
-            )
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
+        normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
+        if len(normal) < 3:
+            raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
+        self.covariance_ = LedoitWolf().fit(X[normal])
+        self.training_score_samples_ = np.full(len(X), np.nan)
+        folds = KFold(min(self.n_folds, len(normal)), shuffle=True, random_state=0)
+        for others, rows in folds.split(normal):
+            distance = _distance(LedoitWolf().fit(X[normal[others]]), X[normal[rows]])
+            self.training_score_samples_[normal[rows]] = -distance
+        self.offset_ = float(
+            np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
+        )
         return self
 
     def score_samples(self, X):

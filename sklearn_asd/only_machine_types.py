@@ -100,6 +100,7 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     # The estimator validates its own parameters.
     @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Fit the estimator to the normal clips of the types.
 
@@ -136,12 +137,11 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         kinds = _known_types(X)
         self._check_types_present(kinds[normal])
         rows = np.flatnonzero(normal & self._are_ours(kinds))
-        with all_or_nothing(self):
-            self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
-            self._keep("offset_", _common_offset(self.estimator_))
-            anomaly = honest_training_scores(self.estimator_)
-            honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
-            self._keep("training_score_samples_", honest)
+        self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
+        self._keep("offset_", _common_offset(self.estimator_))
+        anomaly = honest_training_scores(self.estimator_)
+        honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
+        self._keep("training_score_samples_", honest)
         return self
 
     def score_samples(self, X):
@@ -218,7 +218,7 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
                 f"X holds no normal clip of {abbreviate(missing)}, on which "
                 f"{type(final_step(self.estimator)).__name__} was to be trained too: "
                 "add some, or leave them out of machine_types",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _ask(self, function: Callable[[Any], np.ndarray], X: Any) -> np.ndarray:

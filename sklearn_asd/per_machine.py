@@ -118,6 +118,7 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     # The estimator validates its own parameters.
     @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Fit a detector for each machine.
 
@@ -156,11 +157,10 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine), label)
             for label, of_machine in rows.items()
         )
-        with all_or_nothing(self):
-            self.classes_ = np.array(list(rows))
-            self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
-            self._set_offsets([offset for _, offset in fitted])
-            self._set_training_scores(rows, len(X))
+        self.classes_ = np.array(list(rows))
+        self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
+        self._set_offsets([offset for _, offset in fitted])
+        self._set_training_scores(rows, len(X))
         return self
 
     def score_samples(self, X):

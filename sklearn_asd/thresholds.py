@@ -202,6 +202,7 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     # The detector validates its own parameters.
     @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Fit the detector to some of the clips, and set the threshold by the others.
 
@@ -234,17 +235,16 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         # Before the detector is fitted, which may take hours, and after: clips that
         # score NaN do not count.
         _refuse_without(self.policy, *_count_classes(normal[validation]))
-        with all_or_nothing(self):
-            self.detector_ = self._fit_detector(X, train)
-            copy_features(self, [self.detector_])
-            scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
-            usable = ~np.isnan(scores)
-            self._set_threshold(scores[usable], normal[validation][usable], len(scores))
-            self.training_score_samples_ = np.full(len(normal), np.nan)
-            self.training_score_samples_[validation] = scores
-            self.training_score_samples_[~normal] = np.nan
-            if self._rank == 0:
-                _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
+        self.detector_ = self._fit_detector(X, train)
+        copy_features(self, [self.detector_])
+        scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
+        usable = ~np.isnan(scores)
+        self._set_threshold(scores[usable], normal[validation][usable], len(scores))
+        self.training_score_samples_ = np.full(len(normal), np.nan)
+        self.training_score_samples_[validation] = scores
+        self.training_score_samples_[~normal] = np.nan
+        if self._rank == 0:
+            _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self
 
     def anomaly_score(self, X):
@@ -528,7 +528,7 @@ def _warn_of_too_few(n_normal: int, rate: float) -> None:
         f"{_percent(rate)} of false alarms, so no clip will be called anomalous: it "
         f"takes {_n_needed(rate)}; add normal clips, or raise validation_fraction or "
         "false_alarm_rate",
-        stacklevel=4,  # above fit and what validates its parameters
+        stacklevel=5,  # above fit and its two decorators
     )
 
 

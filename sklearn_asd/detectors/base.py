@@ -29,6 +29,7 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     contamination: float
 
     @validates_parameters(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X, y=None):
         """Learn what is normal.
 
@@ -58,13 +59,12 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         X = self._hear(X)
         learnt = usable_normal_rows(X, y)
         X_learnt = X[learnt]
-        with all_or_nothing(self):
-            self._fit(X_learnt)
-            self.n_features_in_ = X.n_mels
-            self._frames_fitted_on = _describe_frames(X)
-            scores = -self._score_training_clips(X_learnt)
-            self._keep_training_scores(scores, learnt)
-            self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        self._fit(X_learnt)
+        self.n_features_in_ = X.n_mels
+        self._frames_fitted_on = _describe_frames(X)
+        scores = -self._score_training_clips(X_learnt)
+        self._keep_training_scores(scores, learnt)
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
     def anomaly_score(self, X):

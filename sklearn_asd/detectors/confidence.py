@@ -87,7 +87,7 @@ class ConfidenceDetector(BaseDetector):
             warnings.warn(
                 f'n_sub_centers={self.n_sub_centers} does nothing with loss="softmax": '
                 'set loss to "arcface" or "adacos"',
-                stacklevel=4,
+                stacklevel=5,
             )
         fitted = fit_once(self, X, self._train, unrelated=_UNRELATED_TO_TRAINING)
         vars(self).update(fitted)
