@@ -165,8 +165,8 @@ def test_a_model_file_without_code_judges_alike(run, model, tmp_path, new_folder
     assert run("score", tmp_path / "valves.asd", new_folder)[:2] == verdicts
 
 
-def test_any_saved_detector_can_judge(run, tmp_path, folder):
-    pipe = joblib.load(folder / "valves.joblib")
+def test_any_saved_detector_can_judge(run, model, tmp_path, folder):
+    pipe = joblib.load(model)
     del pipe.cli_
     joblib.dump(pipe, tmp_path / "own.joblib")
     paths = sorted((folder / "broken" / "valve_00").iterdir())
