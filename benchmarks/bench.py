@@ -15,6 +15,7 @@ PARTS = {
     "views": "Augmented views",
     "training": "Training, with centre loss",
     "scoring": "Scoring",
+    "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
 }
 

@@ -1,14 +1,14 @@
-"""Graphs of export_onnx: their size, and one 10 s file's time against Python's.
+"""Graphs of export_onnx: their size, and a file's time to its score against Python's.
 
-Both read the file, compute its log-mel and score it, on one thread, in turn. Of many
-times the shortest is given: what else the processor does makes others longer.
+Both read the file, compute its log-mel and score it, on one thread.
 """
 
 import argparse
+import functools
 import tempfile
-import time
 from pathlib import Path
 
+import measuring
 import numpy as np
 import onnxruntime
 import soundfile
@@ -20,20 +20,18 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     export_onnx,
+    load_model,
     save_model,
 )
 from sklearn_asd.audio import Clips, read_file
 from sklearn_asd.datasets import make_machine_sounds
 
-RATE = 16000
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=200, help="default: 200")
+    parser.add_argument("--repeats", type=int, default=20, help="default: 20")
     parser.add_argument("--epochs", type=int, default=20, help="default: 20")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     clips = make_machine_sounds(
         ["fan", "valve"],
         n_machines=2,
@@ -44,14 +42,14 @@ def main():
         random_state=0,
     )
     train, test = (clips[clips["split"] == split] for split in ("train", "test"))
-    print(
-        "| model | graph | model file | graph, one file | Python | largest difference |"
-    )
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, detector in make_detectors(args.epochs).items():
-            model = make_pipeline(LogMelSegmenter(), detector).fit(train)
-            print(compare(name, model, test, Path(folder), args.repeats), flush=True)
+    figures, notes = [], []
+    for name, detector in make_detectors(args.epochs).items():
+        model = make_pipeline(LogMelSegmenter(), detector).fit(train)
+        with tempfile.TemporaryDirectory() as folder:
+            figure, note = compare(name, model, test, Path(folder), args.repeats)
+        figures.append(figure)
+        notes.append(f"- {note}")
+    measuring.keep("onnx", figures, notes)
 
 
 def make_detectors(epochs):
@@ -71,48 +69,64 @@ def make_detectors(epochs):
 
 
 def compare(name, model, test, folder, repeats):
-    """A row of the table: sizes, shortest times, and how far scores differ."""
+    """Times of one file, and a note of the sizes and of how far scores differ."""
     machines = export_onnx(model, folder / "model.onnx")
     save_model(model, folder / "model.asd")
+    labels = list(test["machine_type"] + "/" + test["machine_id"])
+    files = []
+    for number, audio in enumerate(test["audio"]):
+        files.append((folder / f"{number}.wav", labels[number]))
+        soundfile.write(files[-1][0], audio, measuring.RATE)
+    ways = {
+        "graph": functools.partial(make_graph_scoring, folder, machines, files),
+        "python": functools.partial(make_python_scoring, folder, files),
+    }
+    seconds = {
+        way: total / len(files)
+        for way, total in measuring.take_turns(ways, repeats).items()
+    }
+    figure = measuring.compare_latency(
+        f"{name}, a file of 10 s to its score, 1 thread, the graph",
+        "Python",
+        seconds,
+        "graph",
+        "python",
+    )
+    difference = np.abs(np.subtract(*(make()() for make in ways.values()))).max()
+    graph, file = (
+        (folder / f"model.{kind}").stat().st_size / 1e3 for kind in ("onnx", "asd")
+    )
+    return figure, (
+        f"{name}: a graph of {graph:.0f} kB, where `save_model` takes {file:.0f} kB; "
+        f"scores differ by at most {difference:.0e}."
+    )
+
+
+def make_graph_scoring(folder, machines, files):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "model.onnx", options)
-    paths = []
-    for number, audio in enumerate(test["audio"]):
-        paths.append(folder / f"{number}.wav")
-        soundfile.write(paths[-1], audio, RATE)
 
-    def by_graph(path, machine):
+    def score(path, machine):
         inputs = {
-            "waveform": read_file(path, RATE),
+            "waveform": read_file(path, measuring.RATE),
             "machine": np.array(machines.index(machine)),
         }
         return session.run(["anomaly_score"], inputs)[0]
 
-    def by_python(path, machine):
+    return lambda: [score(*file) for file in files]
+
+
+def make_python_scoring(folder, files):
+    torch.set_num_threads(1)
+    model = load_model(folder / "model.asd")
+
+    def score(path, machine):
         kind, identity = machine.split("/")
         clip = Clips([path], machine_type=[kind], machine_id=[identity])
         return -model.score_samples(clip)[0]
 
-    labels = test["machine_type"] + "/" + test["machine_id"]
-    times = {by_graph: [], by_python: []}
-    worst = 0.0
-    for turn in range(repeats):
-        number = turn % len(paths)
-        scores = []
-        for score in times:
-            start = time.perf_counter()
-            scores.append(score(paths[number], labels.iloc[number]))
-            times[score].append(1e3 * (time.perf_counter() - start))
-        worst = max(worst, abs(scores[0] - scores[1]))
-    sizes = [
-        (folder / f"model.{kind}").stat().st_size / 1e3 for kind in ("onnx", "asd")
-    ]
-    graph, python = (min(taken) for taken in times.values())
-    return (
-        f"| {name} | {sizes[0]:.0f} kB | {sizes[1]:.0f} kB | {graph:.1f} ms | "
-        f"{python:.1f} ms | {worst:.0e} |"
-    )
+    return lambda: [score(*file) for file in files]
 
 
 if __name__ == "__main__":
