@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow bench bench-accuracy bench-dcase2020 docs lint clean
+.PHONY: demo test test-min test-slow bench bench-accuracy bench-dcase2020 docs lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -15,6 +15,10 @@ demo: .venv/.demo
 ## Run the tests, but for those that train for minutes.
 test: .venv/.test
 	$(BIN)/python -m pytest -m "not slow"
+
+## Run the same tests with the oldest version of each dependency that setup.cfg promises.
+test-min: .venv/min/.test
+	.venv/min/bin/python -m pytest -m "not slow"
 
 ## Run the tests that train for minutes on real recordings.
 test-slow: .venv/.test
@@ -59,6 +63,16 @@ clean:
 
 .venv/.test: .venv/.python $(SET_UP)
 	$(INSTALL) -e ".[test]"
+	touch $@
+
+# What users install stands in setup.cfg above the tools of the tests, which stay new.
+.venv/min/.test: $(SET_UP)
+	$(PYTHON) -m venv .venv/min
+	sed -n '/^install_requires/,/^test =/s/^ *\(.*\)>=\(.*\)/\1==\2/p' setup.cfg > .venv/min/oldest.txt
+	awk -F== 'NR == FNR { old[$$1] } NR == FNR || !(tolower($$1) in old)' \
+		.venv/min/oldest.txt constraints.txt > .venv/min/constraints.txt
+	.venv/min/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .venv/min/constraints.txt -e ".[test]"
 	touch $@
 
 .venv/.bench: .venv/.python $(SET_UP)
