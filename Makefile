@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
 .PHONY: demo test test-min test-slow bench bench-accuracy bench-dcase2020 docs lint clean
@@ -65,14 +66,9 @@ clean:
 	$(INSTALL) -e ".[test]"
 	touch $@
 
-# What users install stands in setup.cfg above the tools of the tests, which stay new.
-.venv/min/.test: $(SET_UP)
+.venv/min/.test: $(SET_UP) constraints-min.txt
 	$(PYTHON) -m venv .venv/min
-	sed -n '/^install_requires/,/^test =/s/^ *\(.*\)>=\(.*\)/\1==\2/p' setup.cfg > .venv/min/oldest.txt
-	awk -F== 'NR == FNR { old[$$1] } NR == FNR || !(tolower($$1) in old)' \
-		.venv/min/oldest.txt constraints.txt > .venv/min/constraints.txt
-	.venv/min/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c .venv/min/constraints.txt -e ".[test]"
+	.venv/min/bin/python $(PIP_INSTALL) -c constraints-min.txt -e ".[test]"
 	touch $@
 
 .venv/.bench: .venv/.python $(SET_UP)

@@ -15,6 +15,7 @@ import soundfile
 import sklearn_asd
 from sklearn_asd import __version__, load_clips, load_model, save_model
 from sklearn_asd._cli import main
+from sklearn_asd._members import final_step
 from sklearn_asd.datasets import make_machine_sounds
 
 RATE = 16000
@@ -508,6 +509,39 @@ def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
     code, output, _ = run("score", model, dcase / "2020")
     assert code in (0, 1)
     assert "valve/00" in output
+
+
+def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
+    sounds = make_machine_sounds(
+        "valve",
+        n_machines=2,
+        n_train=8,
+        n_test_normal=0,
+        n_test_anomalous=2,
+        duration=4.0,
+        random_state=0,
+    )
+    for number, clip in enumerate(sounds.itertuples()):
+        machine = f"valve_{clip.machine_id}"
+        write(tmp_path / clip.split / machine / f"{number}.wav", clip.audio)
+    model = tmp_path / "m.joblib"
+    options = ["--system", "ensemble", "--epochs", "1", "--batch-size", "16"]
+    code, output, errors = run("fit", tmp_path / "train", "-o", model, *options)
+    assert code == 0, errors
+    assert "Threshold: " in output
+    members = final_step(joblib.load(model)).detector_.named_estimators_
+    networks = [members[name].detector_ for name in ("near", "second", "third")]
+    assert [network.random_state for network in networks] == [0, 1, 2]
+    assert {network.loss for network in networks} == {"arcface"}
+    assert {network.max_epochs for network in networks} == {1}
+    assert set(members) == {"near", "second", "third", "spectrum"}
+    code, output, _ = run("score", model, tmp_path / "test")
+    assert code in (0, 1)
+    assert len(output.splitlines()) == 4
+    options = ["--machine-type", "valves"]
+    code, _, errors = run("fit", tmp_path / "train", "-o", model, *options)
+    assert code == 2
+    assert "no recordings of the machine type 'valves'" in errors
 
 
 def test_progress_is_for_whoever_looks_at_it(run, dcase, tmp_path, monkeypatch):

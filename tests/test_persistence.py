@@ -522,6 +522,35 @@ SPOILT = {
         set_value("fitted", "centers_", {"array": ["../x", "C"]}),
         "is no value",
     ),
+    "an order that no array has": (
+        set_value("fitted", "centers_", {"array": ["centers_", "K"]}),
+        "order 'K' is unknown",
+    ),
+    "texts that are none": (
+        set_value("fitted", "classes_", {"strings": [["00", 1], "str"]}),
+        "not all are texts",
+    ),
+    "one key for two values": (
+        set_value("fitted", "_frames_fitted_on", {"dict": [["a", 1], ["a", 2]]}),
+        "a key stands twice",
+    ),
+    "a dictionary that is none": (
+        set_value("fitted", "_frames_fitted_on", {"dict": [{"a": 1}]}),
+        "no list",
+    ),
+    "a Gamma distribution without a shape": (
+        set_value("fitted", "offset_", {"gamma": [0.0, 1.0, 0.0]}),
+        "no Gamma distribution has such parameters",
+    ),
+    "a table of single values": (
+        set_value("fitted", "centers_", {"table": [["a", 1]]}),
+        "its columns are no arrays",
+    ),
+    "settings that no function has": (
+        set_value("params", "network", {"network": ["PVMilk20", [1]]}),
+        "its settings are none",
+    ),
+    "parameters that are none": (set_value(None, "params", [1]), "no table of values"),
     "weights of a wrong shape": (
         replace_array(WEIGHTS, lambda a: a[:, 1:]),
         "the weights 'embed.weight' of PVMilk20 are",
