@@ -469,11 +469,12 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        members = [member for _, member in self.estimators if member != "drop"]
         # fit will say what is wrong with the members
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags.sparse = all(
-                get_tags(member).input_tags.sparse for member in members
+                get_tags(member).input_tags.sparse
+                for _, member in self.estimators
+                if member != "drop"
             )
         return tags
 

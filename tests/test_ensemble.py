@@ -13,6 +13,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
+from sklearn.utils import get_tags
 
 from sklearn_asd import (
     AugmentationExpander,
@@ -135,6 +136,35 @@ def test_the_ways_to_the_tail_meet(normal, aggregation):
     np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
 
+def test_the_mean_of_small_probabilities_keeps_its_digits():
+    F = np.array([[1e-14, 3e-14], [0.5, 0.5]])
+    ensemble = columns_of(2, scaling=None, aggregation="mean").fit(F)
+    np.testing.assert_allclose(ensemble.score_samples(F)[0], -2e-14, rtol=1e-9)
+
+
+def test_the_product_keeps_its_digits_near_0_and_near_1():
+    """log(1 - f) for f next to 1, and to 0."""
+    doubt = np.array([[1e-12, 2e-12], [1 - 1e-8, 1 - 1e-8]])
+    ensemble = columns_of(2, scaling=None, aggregation="product").fit(1 - doubt)
+    np.testing.assert_allclose(
+        ensemble.score_samples(1 - doubt), [np.log(3e-12), -1e-16], rtol=1e-4
+    )
+
+
+def test_clips_far_out_do_not_change_what_others_score(normal):
+    for aggregation in ("probability", "mean", "product"):
+        ensemble = columns_of(2, aggregation=aggregation).fit(normal)
+        together = ensemble.score_samples(np.array([[2000.0, 2000.0], [1.0, 0.2]]))
+        assert together[1] == ensemble.score_samples(np.array([[1.0, 0.2]]))[0]
+
+
+def test_members_are_named_in_their_scores(normal):
+    scores = columns_of(2).fit(normal).member_scores(normal)
+    names = [(kind, name) for kind in ("raw", "scaled") for name in ("m0", "m1")]
+    assert list(scores.columns) == names
+    assert len(scores) == 200
+
+
 def test_groups_have_distributions_of_their_own():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
@@ -181,6 +211,26 @@ def test_machines_of_two_types_that_share_an_id_are_two_groups():
         ensemble.score_samples(table.assign(machine_id=[0, None, 0, 0]))
 
 
+def test_groups_are_found_in_clips_and_spectrograms_too():
+    X = make_clips()
+    types = np.repeat(["fan", "pump"], 5)
+    X = ClipSpectrograms.from_arrays(
+        [X.log_mel(row) for row in range(10)],
+        machine_type=types,
+        machine_id=["00"] * 10,
+        segment_frames=X.segment_frames,
+    )
+    level = [("level", make_pipeline(SpectrumStatistics(), Column()))]
+    for group_by, names in (
+        ("machine_type", {"fan", "pump"}),
+        ("machine_id", {"fan/00", "pump/00"}),
+    ):
+        ensemble = GammaProbabilityEnsemble(level, group_by=group_by).fit(X)
+        assert set(ensemble.scales_) == names
+    with pytest.raises(ValueError, match=r"no 'car' for every clip.*set group_by=None"):
+        GammaProbabilityEnsemble(level, group_by="car").fit(X)
+
+
 def test_a_group_that_a_member_does_not_score_scores_nan():
     """As where a member was trained on one machine type of several."""
     table = pd.DataFrame(
@@ -191,8 +241,10 @@ def test_a_group_that_a_member_does_not_score_scores_nan():
             "score_1": [1, 2, 3, np.nan, np.nan, np.nan],
         }
     )
-    ensemble = columns_of(2, group_by="machine_type").fit(table)
-    assert np.isnan(ensemble.score_samples(table)).tolist() == [False] * 3 + [True] * 3
+    for rows in (table, table[::-1]):
+        ensemble = columns_of(2, group_by="machine_type").fit(rows)
+        unknown = np.isnan(ensemble.score_samples(table))
+        assert unknown.tolist() == [False] * 3 + [True] * 3
     with pytest.raises(ValueError, match="no clip is scored by all members"):
         columns_of(2).fit(table.assign(score_0=[np.nan] * 3 + [4, 5, 6.0]))
 
@@ -252,6 +304,26 @@ def test_with_folds_the_distributions_are_of_clips_left_out(normal, cv):
     )
     too_sure = GammaProbabilityEnsemble([("m", Memory())]).fit(normal)
     assert too_sure.scales_[None][0].scale < 0.03
+
+
+def test_folds_are_the_same_each_time(normal):
+    """Shuffled, as recordings of one day lie beside each other."""
+    members = [("m", Means())]
+    ensemble = GammaProbabilityEnsemble(members, calibration_cv=4)
+    folds = KFold(4, shuffle=True, random_state=0)
+    expected = clone(ensemble).set_params(calibration_cv=folds)
+    assert ensemble.fit(normal).scales_ == expected.fit(normal).scales_
+    table = pd.DataFrame({"score_0": normal[:, 0], "machine_id": np.arange(200) % 2})
+    folds = StratifiedKFold(4, shuffle=True, random_state=0)
+    expected = clone(ensemble).set_params(calibration_cv=folds)
+    assert ensemble.fit(table).scales_ == expected.fit(table).scales_
+
+
+class Means(Column):
+    """How far a clip lies above half the mean of those fitted to."""
+
+    def score_samples(self, X):
+        return -np.abs(self._scores(X) - self.rows_.mean() / 2)
 
 
 def test_a_frozen_member_is_neither_fitted_nor_cloned(normal):
@@ -395,6 +467,41 @@ def test_scores_beyond_0_to_1_need_scaling(normal):
         ValueError, match=r"member scores .*\[0, 1\].*scaling=\"gamma\""
     ):
         columns_of(2, scaling=None).fit(normal)
+
+
+def test_raw_scores_are_taken_up_to_1_and_no_further():
+    F = np.array([[0.2], [0.7], [1.0]])
+    ensemble = columns_of(1, scaling=None).fit(F)
+    assert np.isfinite(ensemble.score_samples(F)).all()
+    for beyond in (1.001, 1.5, -0.001):
+        with pytest.raises(ValueError, match=f"scores {beyond}, .*set scaling="):
+            ensemble.score_samples(np.array([[0.5], [beyond]]))
+
+
+def test_whether_sparse_rows_are_taken_is_for_the_members_to_say():
+    def takes_sparse(*members):
+        named = [(str(j), member) for j, member in enumerate(members)]
+        return get_tags(GammaProbabilityEnsemble(named)).input_tags.sparse
+
+    forest, column = IsolationForest(), Column()
+    assert takes_sparse(forest)
+    assert takes_sparse(forest, "drop")
+    assert not takes_sparse(forest, column)
+    assert not get_tags(GammaProbabilityEnsemble([("a", int)])).input_tags.sparse
+    assert not get_tags(GammaProbabilityEnsemble([5])).input_tags.sparse
+
+
+def test_a_clip_on_the_threshold_is_normal(normal):
+    ensemble = columns_of(2).fit(normal)
+    ensemble.offset_ = ensemble.score_samples(normal[:1])[0]
+    assert ensemble.predict(normal[:1]) == 1
+    assert ensemble.anomaly_score(normal[:1]) == -ensemble.offset_
+
+
+def test_fit_predict_learns_from_normal_clips_and_judges_all(normal):
+    y = np.where(np.arange(200) < 190, 1, -1)
+    verdicts = columns_of(2).fit_predict(normal, y)
+    assert verdicts.tolist() == columns_of(2).fit(normal[:190]).predict(normal).tolist()
 
 
 def test_labels_of_a_table_of_numbers_other_than_plus_and_minus_one_are_warned_of(

@@ -97,6 +97,8 @@ def make_detector(kind, max_epochs):
 
 def fit_until_interrupted(kind, before, started, out):
     """Fit for ever; store what Ctrl-C leaves of an estimator, fitted before or not."""
+    # A shell has what runs in its background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     detector = make_detector(kind, 1)
     X, y = make_clips(), np.array([1] * 22 + [-1] * 2)
     if before == "fitted":

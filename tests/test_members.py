@@ -1,5 +1,8 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
@@ -12,6 +15,7 @@ from sklearn.svm import OneClassSVM
 from sklearn_asd._members import (
     anomaly_scores,
     check_scores_clips,
+    copy_features,
     decisions,
     final_step,
     honest_training_scores,
@@ -58,6 +62,34 @@ def test_pyods_scores_keep_their_sign(X):
     np.testing.assert_array_equal(anomaly_scores(detector, X), X[:, 0])
     detector.threshold_ = 0.5
     np.testing.assert_array_equal(decisions(detector, X), 0.5 - X[:, 0])
+    assert own_offset(detector, X[:1]) == -0.5
+
+
+def test_decisions_are_scores_where_there_are_no_others(X):
+    class Decides(OutlierMixin, BaseEstimator):
+        def decision_function(self, X):
+            return np.float32(X[:, 0])
+
+    detector = Decides()
+    scores = anomaly_scores(detector, X)
+    np.testing.assert_array_equal(scores, -np.float32(X[:, 0]))
+    assert scores.dtype == decisions(detector, X).dtype == np.float64
+    assert own_offset(detector, X[:1]) == 0
+
+
+def test_the_offset_that_a_detector_states_is_taken_without_a_score(X):
+    forest = IsolationForest(random_state=0).fit(X)
+    assert own_offset(forest, X[:0]) == forest.offset_
+
+
+def test_columns_are_those_of_the_first_member_that_knows_them():
+    ensemble, without, with_names = (SimpleNamespace() for _ in range(3))
+    with_names.n_features_in_ = 2
+    with_names.feature_names_in_ = ["level", "pitch"]
+    copy_features(ensemble, [without, with_names])
+    assert vars(ensemble) == vars(with_names)
+    copy_features(ensemble, [without])  # as another fit, of other columns
+    assert vars(ensemble) == {}
 
 
 def test_what_cannot_score_is_refused_with_the_remedy(X):

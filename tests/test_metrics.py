@@ -46,6 +46,16 @@ def test_table_is_the_challenge_s_own_computation(scored):
     average = table.loc[("average", ""), ["auc", "pauc"]].astype(float)
     np.testing.assert_allclose(average, np.mean(of_types, axis=0))
     assert len(table) == 7
+    assert table.index.names == ["machine_type", "machine_id"]
+    assert list(table.columns) == ["n_normal", "n_anomalous", "auc", "pauc"]
+    assert table.dtypes.tolist() == [int, int, float, float]
+    wider = auc_table(clips, y, scores, max_fpr=0.5)
+    fan = clips["machine_type"] == "fan"
+    rows = fan & (clips["machine_id"] == "00")
+    expected = roc_auc_score(y[rows] == -1, -scores[rows], max_fpr=0.5)
+    assert wider.loc[("fan", "00"), "pauc"] == pytest.approx(expected)
+    of_fans = auc_table(clips[fan], y[fan], scores[fan])
+    pd.testing.assert_frame_equal(of_fans, table.loc[["fan"]])
 
 
 def test_machines_count_the_same_whatever_their_number_of_clips():
@@ -58,7 +68,8 @@ def test_machines_count_the_same_whatever_their_number_of_clips():
 def test_a_machine_without_anomalies_is_nan_and_does_not_enter_averages():
     clips = pd.DataFrame({"machine_id": ["a", "a", "b"]})
     table = auc_table(clips, [1, -1, 1], [1, 0, 1])
-    assert np.isnan(table.loc[("", "b"), "auc"])
+    assert list(table.columns) == ["n_normal", "n_anomalous", "auc", "pauc"]
+    assert np.isnan(table.loc[("", "b"), ["auc", "pauc"]].astype(float)).all()
     assert table.loc[("", "average"), "auc"] == 1.0
     assert table.loc[("", "average"), "n_normal"] == 2
 
@@ -71,6 +82,19 @@ def test_tables_are_made_of_spectrograms_and_of_clips_without_machines_too():
     assert auc_table(X, y, scores)["auc"].tolist() == [1.0, 0.0, 0.5]
     nameless = auc_table(pd.DataFrame({"path": list("abcd")}), y, scores)
     assert nameless["auc"].tolist() == [0.5, 0.5]
+
+
+def test_clips_of_no_known_machine_count_as_one():
+    clips = pd.DataFrame({"machine_id": ["a", "a", None, None]})
+    table = auc_table(clips, [1, -1, 1, -1], [1, 0, 0, 1])
+    assert table.index.tolist() == [("", ""), ("", "a"), ("", "average")]
+    assert table["auc"].tolist() == [0.0, 1.0, 0.5]
+
+
+def test_scores_of_any_kind_of_number_are_taken():
+    clips = pd.DataFrame({"machine_id": ["a", "a"]})
+    for scores in (["1.5", "0"], np.array([2, 1], object), [np.float16(1), 0]):
+        assert auc_table(clips, [1, -1], scores)["auc"].tolist() == [1.0, 1.0]
 
 
 def test_order_and_index_of_the_rows_do_not_matter(scored, rng):
@@ -148,5 +172,5 @@ def test_bad_labels_and_scores_are_explained(y, scores, message):
 
 
 def test_pauc_needs_both_kinds_of_clips():
-    with pytest.raises(ValueError, match="both normal and anomalous"):
+    with pytest.raises(ValueError, match="2 normal and 0 anomalous clips.*both normal"):
         pauc_score([1, 1], [0.0, 1.0])
