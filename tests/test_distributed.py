@@ -23,6 +23,9 @@ from sklearn_asd.datasets import make_machine_sounds
 
 distributed = pytest.importorskip("distributed")
 
+# joblib 1.5's own backend for dask has methods of an old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`apply_async` is deprecated")
+
 
 @pytest.fixture(scope="module")
 def cluster():

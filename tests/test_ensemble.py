@@ -483,10 +483,10 @@ def test_whether_sparse_rows_are_taken_is_for_the_members_to_say():
         named = [(str(j), member) for j, member in enumerate(members)]
         return get_tags(GammaProbabilityEnsemble(named)).input_tags.sparse
 
-    forest, column = IsolationForest(), Column()
-    assert takes_sparse(forest)
-    assert takes_sparse(forest, "drop")
-    assert not takes_sparse(forest, column)
+    svm, column = OneClassSVM(), Column()
+    assert takes_sparse(svm)
+    assert takes_sparse(svm, "drop")
+    assert not takes_sparse(svm, column)
     assert not get_tags(GammaProbabilityEnsemble([("a", int)])).input_tags.sparse
     assert not get_tags(GammaProbabilityEnsemble([5])).input_tags.sparse
 

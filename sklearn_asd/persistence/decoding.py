@@ -46,6 +46,7 @@ class Decoder:
     def __init__(self, tensors: dict[str, np.ndarray]) -> None:
         self.objects: list[BaseEstimator] = []
         self._tensors = tensors
+        self._tables: dict[str, pd.DataFrame] = {}
         self._arrays: dict[tuple[str, str], np.ndarray] = {}
         self._nets: dict[str, NeuralNet] = {}
         self._used: set[str] = set()
@@ -176,7 +177,8 @@ class Decoder:
         columns = {name: self.decode(column) for name, column in content}
         if not all(isinstance(c, np.ndarray) and c.ndim == 1 for c in columns.values()):
             raise ValueError("its columns are no arrays")
-        return pd.DataFrame(columns)
+        # Estimators that shared one share it again, as they do arrays.
+        return self._tables.setdefault(repr(content), pd.DataFrame(columns))
 
     def _network(self, content: list[Any]) -> Any:
         name, settings = content

@@ -318,4 +318,4 @@ def test_as_an_array_it_is_waveforms_or_its_sources():
     assert np.asarray(Clips(["a.wav", "b.wav"])).tolist() == ["a.wav", "b.wav"]
     assert np.asarray(Clips([waves[0], waves[1, :2]])).shape == (2,)
     with pytest.raises(ValueError, match="always a copy"):
-        np.array(Clips(["a.wav"]), copy=False)
+        Clips(["a.wav"]).__array__(copy=False)

@@ -279,7 +279,7 @@ def test_the_array_is_a_copy_of_the_wanted_type():
     assert dense.dtype == np.float64
     assert not np.shares_memory(np.asarray(X[0]), X.frames)
     with pytest.raises(ValueError, match="always a copy"):
-        np.array(X, copy=False)
+        X.__array__(copy=False)
 
 
 def test_views_are_an_axis_of_the_array(two_views):
