@@ -103,7 +103,8 @@ def test_an_ensembles_members_are_fitted_by_the_workers(on_cluster, clips):
         system = make_pipeline(LogMelSegmenter(), ensemble)
         return system.fit(clips).score_samples(clips)
 
-    np.testing.assert_array_equal(score(), run_locally(score))
+    # A forest adds up the depths of its trees as its threads come to an end.
+    np.testing.assert_allclose(score(), run_locally(score), rtol=1e-12)
 
 
 def test_a_search_is_spread_over_the_workers(on_cluster, clips, tmp_path):

@@ -269,7 +269,9 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(
         if process.exitcode is not None:
             break
         process.kill()
-        assert finish(process) == -signal.SIGKILL
+        if finish(process) == 0:  # just before
+            break
+        assert process.exitcode == -signal.SIGKILL
         n_kills += 1
     assert process.exitcode == 0
     assert n_kills
