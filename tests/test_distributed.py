@@ -28,8 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:`apply_async` is deprecated")
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(pytestconfig):
     """Two worker processes, which joblib's backend "dask" finds by itself."""
+
+    def lack_bfloat16():
+        torch.cpu._is_avx512_bf16_supported = lambda: False
+
     with warnings.catch_warnings():
         # A port that is taken, and what distributed itself does by old names.
         warnings.simplefilter("ignore")
@@ -39,6 +43,8 @@ def cluster():
             distributed.Client(cluster) as client,
         ):
             client.run(torch.set_num_threads, 1)
+            if pytestconfig.getoption("--precision") == "float32":
+                client.run(lack_bfloat16)
             yield client
 
 
