@@ -6,7 +6,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-min test-slow bench bench-accuracy bench-dcase2020 docs lint clean
+.PHONY: demo test test-min test-slow coverage bench bench-accuracy bench-dcase2020 docs lint clean
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
@@ -24,6 +24,12 @@ test-min: .venv/min/.test
 ## Run the tests that train for minutes on real recordings.
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow tests
+
+## Run the tests and tell which lines and branches of the package they leave out.
+coverage: .venv/.test
+	$(BIN)/python -m coverage run -m pytest -m "not slow"
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 ## Measure speed and memory against plain ways, and write docs/benchmarks.md. Takes 20
 ## minutes of a machine that does nothing else, and 8 GB of disk for a while.
