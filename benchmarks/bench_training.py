@@ -9,7 +9,7 @@ import plain
 import torch
 
 from sklearn_asd import ClipSpectrograms
-from sklearn_asd.networks.memory import reuse_large_blocks
+from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.training import EqualBatches, make_net
 from sklearn_asd.networks.windows import WindowDataset
 

@@ -1,5 +1,6 @@
 """Anomalous sounds of machines, found with normal recordings alone."""
 
+from sklearn_asd._version import __version__
 from sklearn_asd.audio import (
     BadClipError,
     Clips,
@@ -12,8 +13,8 @@ from sklearn_asd.detectors import (
     AutoencoderDetector,
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
+    MahalanobisDetector,
 )
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.export import export_onnx
 from sklearn_asd.features import (
     AugmentationExpander,
@@ -21,13 +22,13 @@ from sklearn_asd.features import (
     LogMelSegmenter,
     SpectrumStatistics,
 )
-from sklearn_asd.mahalanobis import MahalanobisDetector
-from sklearn_asd.only_machine_types import OnlyMachineTypes
-from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.meta import (
+    GammaProbabilityEnsemble,
+    OnlyMachineTypes,
+    PerMachine,
+    ThresholdTuner,
+)
 from sklearn_asd.persistence import describe_model, load_model, save_model
-from sklearn_asd.thresholds import ThresholdTuner
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AugmentConfidenceDetector",
@@ -46,6 +47,7 @@ __all__ = [
     "PerMachine",
     "SpectrumStatistics",
     "ThresholdTuner",
+    "__version__",
     "describe_model",
     "export_onnx",
     "load_clips",

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer, roc_auc_score
 
-from sklearn_asd._validation import abbreviate, normal_rows
-from sklearn_asd.audio.clips import machine_columns
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import machine_columns
 
 __all__ = ["auc_table", "pauc_score", "pauc_scorer"]
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_asd._validation import check_choice, did_you_mean
+from sklearn_asd._utils.messages import check_choice, did_you_mean
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
     IDConfidenceDetector,
 )
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
-from sklearn_asd.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 
 __all__ = ["make_paper_system", "training_types"]
 
@@ -79,7 +79,7 @@ def make_paper_system(machine_type, system="i", **overrides):
 
         "iii", "iv" and "baseline" are a Pipeline with the steps "segment" and
         "detect" ("iv": "expand" before) in an
-        :class:`~sklearn_asd.only_machine_types.OnlyMachineTypes`; "i" and "ii" are
+        :class:`~sklearn_asd.OnlyMachineTypes`; "i" and "ii" are
         an ensemble of two such members, "id" and "augment".
 
     Raises

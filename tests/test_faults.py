@@ -30,7 +30,7 @@ from sklearn_asd import (
     ThresholdTuner,
 )
 from sklearn_asd.features import segmenter as segmenter_module
-from sklearn_asd.features.store import FileStore
+from sklearn_asd.features.cache import FileStore
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 

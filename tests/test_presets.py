@@ -10,9 +10,9 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
     LogMelSegmenter,
+    OnlyMachineTypes,
 )
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.only_machine_types import OnlyMachineTypes
 from sklearn_asd.presets import make_paper_system, training_types
 
 MIMII = ("fan", "pump", "slider", "valve")

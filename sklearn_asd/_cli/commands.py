@@ -9,12 +9,12 @@ import warnings
 
 import click
 
-import sklearn_asd
 from sklearn_asd._cli.conventions import CONTEXT
 from sklearn_asd._cli.demo import demo
 from sklearn_asd._cli.evaluate import evaluate
 from sklearn_asd._cli.fit import fit
 from sklearn_asd._cli.score import score
+from sklearn_asd._version import __version__
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def _run(arguments: list[str] | None) -> int | None:
 
 
 @click.group(context_settings=CONTEXT)
-@click.version_option(sklearn_asd.__version__, prog_name="sklearn-asd")
+@click.version_option(__version__, prog_name="sklearn-asd")
 def cli():
     """Find anomalous sounds of machines, learning from normal recordings alone.
 

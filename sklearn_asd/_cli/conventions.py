@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["CONTEXT", "Failure", "check_writable", "count", "is_terminal"]
+__all__ = ["CONTEXT", "Failure", "check_writable", "is_terminal"]
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
@@ -30,11 +30,6 @@ def check_writable(path: str | None) -> None:
         raise Failure(f"{path!r} is a folder: name a file in it")
     if not os.access(folder, os.W_OK):
         raise Failure(f"{path!r} cannot be written: {str(folder)!r} is not writable")
-
-
-def count(n: int, noun: str) -> str:
-    """Such as "1 recording" or "2 recordings"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def is_terminal() -> bool:

@@ -9,7 +9,7 @@ import time
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
+from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
 from sklearn_asd._cli.models import Model, save_model
 from sklearn_asd._cli.recordings import (
     choose_machine_id,
@@ -25,8 +25,9 @@ from sklearn_asd._cli.systems import (
     explain_threshold,
     make_system,
 )
+from sklearn_asd._utils.messages import count
 from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.machines import machine_labels
 
 __all__ = ["fit"]
 

@@ -11,8 +11,8 @@ import click
 import pandas as pd
 import soundfile
 
-from sklearn_asd._cli.conventions import Failure, count
-from sklearn_asd._validation import abbreviate, did_you_mean
+from sklearn_asd._cli.conventions import Failure
+from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.folders import describe_recordings, read_name
 

@@ -10,10 +10,11 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable, count
+from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
 from sklearn_asd._cli.models import Model, load_model
 from sklearn_asd._cli.recordings import read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+from sklearn_asd._utils.messages import count
 
 __all__ = ["score"]
 

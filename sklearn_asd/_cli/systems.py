@@ -9,14 +9,14 @@ import pandas as pd
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd._cli.conventions import Failure, is_terminal
-from sklearn_asd._validation import abbreviate, did_you_mean
+from sklearn_asd._utils.messages import abbreviate, did_you_mean
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
-from sklearn_asd.mahalanobis import MahalanobisDetector
-from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.thresholds import ThresholdTuner
 from sklearn_asd.presets import make_paper_system, training_types
-from sklearn_asd.thresholds import ThresholdTuner
 
 __all__ = ["SYSTEMS", "Settings", "choose_types", "explain_threshold", "make_system"]
 

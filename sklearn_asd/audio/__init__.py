@@ -1,6 +1,5 @@
 """Recordings: where they are, which machine made them, and how they are read."""
 
-from sklearn_asd.audio.augment import ORIGINAL, View, register_view
 from sklearn_asd.audio.clips import Clips
 from sklearn_asd.audio.folders import load_clips
 from sklearn_asd.audio.reading import (
@@ -9,6 +8,7 @@ from sklearn_asd.audio.reading import (
     read_array,
     read_file,
 )
+from sklearn_asd.audio.views import ORIGINAL, View, register_view
 from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [

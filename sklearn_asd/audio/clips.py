@@ -12,18 +12,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_asd._validation import abbreviate
-from sklearn_asd.audio.augment import ORIGINAL, View
+from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd.audio.machines import as_labels, machine_labels, object_array
 from sklearn_asd.audio.reading import read_array, read_file
+from sklearn_asd.audio.views import ORIGINAL, View
 
-__all__ = [
-    "Clips",
-    "as_row_index",
-    "known_labels",
-    "machine_columns",
-    "machine_labels",
-    "refuse_unseen",
-]
+__all__ = ["Clips", "as_row_index", "check_length", "count_clips", "take"]
 
 
 class Clips:
@@ -67,7 +61,7 @@ class Clips:
         machine_id: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = _object_array(sources)
+        self.sources = object_array(sources)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
@@ -230,147 +224,6 @@ class Clips:
         return read_array(source, None if np.isnan(rate) else rate, sample_rate)
 
 
-def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Machine type and machine ID of each row.
-
-    Parameters
-    ----------
-    X : DataFrame, Clips, ClipSpectrograms, or anything without machines
-        The clips.
-
-    Returns
-    -------
-    machine_type, machine_id : ndarray of shape (n_clips,) of str or None
-        None in place of an array that X does not have, and in place of values that
-        are missing.
-    """
-    if isinstance(X, pd.DataFrame):
-        return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
-    return getattr(X, "machine_type", None), getattr(X, "machine_id", None)
-
-
-def machine_labels(X: Any) -> np.ndarray | None:
-    """Name the machine of each row in one word.
-
-    Parameters
-    ----------
-    X : DataFrame, Clips or ClipSpectrograms
-        The clips.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_clips,) of str or None
-        "type/id", or "id" where there is no type; None where there is no ID. None in
-        place of the array if X has no IDs at all.
-    """
-    machine_type, machine_id = machine_columns(X)
-    if machine_id is None or machine_type is None:
-        return machine_id
-    return _object_array(
-        identity if identity is None or kind is None else f"{kind}/{identity}"
-        for kind, identity in zip(machine_type, machine_id, strict=True)
-    )
-
-
-def known_labels(X: Any, purpose: str) -> np.ndarray:
-    """Name each clip's machine, or say which clips lack an ID.
-
-    Parameters
-    ----------
-    X : DataFrame, Clips or ClipSpectrograms of n_clips
-        The clips.
-
-    purpose : str
-        What the IDs are needed for, to complete "IDs, which are needed ...".
-
-    Returns
-    -------
-    labels : ndarray of shape (n_clips,), str
-        "type/id", or "id" where there is no type.
-
-    Raises
-    ------
-    ValueError
-        If X has no IDs, or not for all clips.
-    """
-    labels = machine_labels(X)
-    if labels is None:
-        raise ValueError(
-            f"X has no machine IDs, which are needed {purpose}: give X as a table "
-            "with the column machine_id, or pass machine_id= to from_arrays"
-        )
-    missing = [str(row) for row, label in enumerate(labels) if label is None]
-    if missing:
-        raise ValueError(
-            f"machine_id is missing for clips {abbreviate(missing)} of those used, and "
-            f"is needed {purpose}: fill it in or leave them out"
-        )
-    return labels
-
-
-def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> None:
-    """Refuse clips of machines that nothing was learnt about.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_clips,), str
-        The machine of each clip, from :func:`known_labels`.
-
-    known : iterable of str
-        The machines learnt about.
-
-    hint : str, default=""
-        A further remedy, to complete "fit again ...".
-
-    Raises
-    ------
-    ValueError
-        If there are such clips.
-    """
-    known = sorted(known)
-    unseen = sorted(set(labels) - set(known))
-    if unseen:
-        raise ValueError(
-            f"X holds machines that were not among those fitted: "
-            f"{abbreviate(unseen)}; known are {abbreviate(known)}. Give "
-            "machine_type and machine_id as in fit, or fit again with the new "
-            f"machines' normal recordings{hint}"
-        )
-
-
-def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
-    """Turn a column of labels into strings, with None for what is missing.
-
-    Whole numbers lose their ".0", so that a column that pandas read as float
-    because a value was missing still matches its integers.
-
-    Parameters
-    ----------
-    values : iterable or None
-        The column, if there is one.
-
-    Returns
-    -------
-    labels : ndarray of object, or None
-        None if there is no column or if all its values are missing.
-
-    Raises
-    ------
-    ValueError
-        If the column is a string.
-    """
-    if values is None:
-        return None
-    if isinstance(values, str):
-        raise ValueError(
-            f"the machines are given as one string, {values!r}; give a sequence with "
-            "one value for each clip"
-        )
-    labels = _object_array(map(_as_label, values))
-    missing = len(labels) > 0 and all(label is None for label in labels)
-    return None if missing else labels
-
-
 def as_row_index(index: Any, n_rows: int) -> Any:
     """Turn what containers are indexed with into a slice or an array of rows.
 
@@ -447,11 +300,11 @@ def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
     text : str
         Such as "2 clips, 1 machine".
     """
-    text = f"{n_clips} clip" + "s" * (n_clips != 1)
+    text = count(n_clips, "clip")
     if labels is None:
         return text
     n_machines = len({label for label in labels if label is not None})
-    return f"{text}, {n_machines} machine" + "s" * (n_machines != 1)
+    return f"{text}, {count(n_machines, 'machine')}"
 
 
 def check_length(name: str, column: Sized | None, n_clips: int) -> None:
@@ -488,30 +341,6 @@ def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
                 "Hz, or missing"
             )
     return np.array(rates, float)
-
-
-def _as_label(value: Any) -> str | None:
-    if np.ndim(value):
-        raise ValueError(
-            f"a machine is named {value!r}; give each clip one string or number"
-        )
-    if pd.isna(value):
-        return None
-    if (
-        isinstance(value, int | float | np.integer | np.floating)
-        and float(value).is_integer()
-    ):
-        return str(int(value))
-    return str(value)
-
-
-def _object_array(values: Iterable[Any]) -> np.ndarray:
-    """Make a 1-D array of objects, even where the objects are arrays of one length."""
-    values = list(values)
-    array = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value
-    return array
 
 
 def _holds_clips_one_by_one(X: Any) -> bool:

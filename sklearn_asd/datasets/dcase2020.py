@@ -14,9 +14,9 @@ import pooch
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
-from sklearn_asd._validation import abbreviate, check_choice
+from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.datasets._unpacking import unpack
 
 __all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2"]

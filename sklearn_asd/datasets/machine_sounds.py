@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
-from sklearn_asd._validation import check_choice
+from sklearn_asd._utils.messages import check_choice
 from sklearn_asd.datasets._machine_kinds import MACHINE_KINDS
 from sklearn_asd.datasets._synthesis import (
     Synthesizer,

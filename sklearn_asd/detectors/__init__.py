@@ -3,6 +3,7 @@
 from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
 from sklearn_asd.detectors.autoencoder import AutoencoderDetector
 from sklearn_asd.detectors.id_confidence import IDConfidenceDetector
+from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.detectors.neighbors import EmbeddingNeighborDetector
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "AutoencoderDetector",
     "EmbeddingNeighborDetector",
     "IDConfidenceDetector",
+    "MahalanobisDetector",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.audio.clips import known_labels, machine_labels
+from sklearn_asd.audio.machines import known_labels, machine_labels
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from sklearn_asd._parameters import Interval
-from sklearn_asd._validation import abbreviate
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import select_original

@@ -9,10 +9,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._fitting import all_or_nothing
-from sklearn_asd._judging import JudgingMixin
-from sklearn_asd._parameters import validates_parameters
-from sklearn_asd._validation import normal_rows
+from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._utils.parameters import validates_parameters
+from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import check_spectrograms
 

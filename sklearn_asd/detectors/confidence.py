@@ -14,12 +14,13 @@ import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
-from sklearn_asd._parameters import Interval, StrOptions
 from sklearn_asd._shared_fits import fit_once
-from sklearn_asd.audio.clips import refuse_unseen
+from sklearn_asd._utils.parameters import Interval, StrOptions
+from sklearn_asd.audio.machines import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
+from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.training import (
     NETWORKS,
@@ -28,7 +29,6 @@ from sklearn_asd.networks.training import (
     make_net,
     restore_net,
 )
-from sklearn_asd.networks.validation import KeepBestEpoch
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,

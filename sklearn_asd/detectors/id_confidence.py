@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd._parameters import StrOptions
-from sklearn_asd.audio.clips import known_labels
+from sklearn_asd._utils.parameters import StrOptions
+from sklearn_asd.audio.machines import known_labels
 from sklearn_asd.detectors.confidence import ConfidenceDetector, log_doubt
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import select_original

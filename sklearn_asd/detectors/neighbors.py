@@ -11,8 +11,8 @@ import pandas as pd
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.covariance import LedoitWolf
 
-from sklearn_asd._parameters import HasMethods, Interval, StrOptions
-from sklearn_asd._validation import abbreviate
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
 

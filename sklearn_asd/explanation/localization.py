@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.utils import _safe_indexing, check_scalar
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import original_or_first

@@ -11,14 +11,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd._members import anomaly_scores, decisions, final_step
-from sklearn_asd.audio.clips import known_labels, machine_columns
+from sklearn_asd.audio.machines import known_labels, machine_columns
 from sklearn_asd.detectors import EmbeddingNeighborDetector
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.only_machine_types import OnlyMachineTypes
-from sklearn_asd.per_machine import PerMachine
-from sklearn_asd.thresholds import ThresholdTuner
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.scoring import anomaly_scores, decisions, final_step
+from sklearn_asd.meta.thresholds import ThresholdTuner
 
 __all__ = [
     "Part",

@@ -7,7 +7,7 @@ import torch
 from scipy.special import gammaln
 from torch import nn
 
-from sklearn_asd._gamma import GammaScale
+from sklearn_asd.meta.gamma import GammaScale
 
 __all__ = ["GammaTables"]
 

@@ -14,11 +14,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-import sklearn_asd
-from sklearn_asd._files import replacing
-from sklearn_asd._members import final_step
+from sklearn_asd._utils.files import replacing
+from sklearn_asd._version import __version__
 from sklearn_asd.export.judges import find_machines, make_judge
 from sklearn_asd.export.sound import LogMelSegments
+from sklearn_asd.meta.scoring import final_step
 
 __all__ = ["export_onnx"]
 
@@ -104,7 +104,7 @@ def export_onnx(estimator, path):
     graph = (_Graph if _asks_for_machine(judge) else _GraphForAll)(judge, threshold)
     model = _trace(graph.eval(), max(sound.n_samples(3) for sound in sounds))
     about = {
-        "version": sklearn_asd.__version__,
+        "version": __version__,
         "sample_rate": sample_rate,
         "machines": machines,
         "threshold": threshold if math.isfinite(threshold) else str(threshold),

@@ -14,12 +14,12 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from sklearn_asd.detectors import IDConfidenceDetector
-from sklearn_asd.ensemble import ALMOST_1, GammaProbabilityEnsemble
 from sklearn_asd.export.gamma import GammaTables
 from sklearn_asd.export.sound import LogMelSegments
 from sklearn_asd.features import LogMelSegmenter
-from sklearn_asd.only_machine_types import OnlyMachineTypes
-from sklearn_asd.thresholds import ThresholdTuner
+from sklearn_asd.meta.ensemble import ALMOST_1, GammaProbabilityEnsemble
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.thresholds import ThresholdTuner
 
 __all__ = ["find_machines", "make_judge"]
 
@@ -254,7 +254,7 @@ def _aggregate_product(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Ten
     return torch.where(log_rest.max() < -30, log_rest.logsumexp(dim=0), near)
 
 
-# As in sklearn_asd.ensemble, of one clip.
+# As in sklearn_asd.meta.ensemble, of one clip.
 _AGGREGATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "probability": _aggregate_probability,
     "mean": _aggregate_mean,

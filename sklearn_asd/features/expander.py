@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd._parameters import validates_parameters
-from sklearn_asd._validation import abbreviate, did_you_mean
+from sklearn_asd._utils.messages import abbreviate, did_you_mean
+from sklearn_asd._utils.parameters import validates_parameters
 from sklearn_asd.audio import Clips
-from sklearn_asd.audio.augment import (
+from sklearn_asd.audio.views import (
     EXTRA_VIEWS,
     ORIGINAL,
     PitchStretchView,
     View,
     VocodedView,
 )
-from sklearn_asd.features.transformer import ClipTransformer
+from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
 

@@ -17,13 +17,13 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from tqdm.auto import tqdm
 
-from sklearn_asd._parameters import Interval, StrOptions, validates_parameters
+from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd.audio import BadClipError, Clips, View
-from sklearn_asd.audio.augment import Sound
+from sklearn_asd.audio.views import Sound
+from sklearn_asd.features.base import ClipTransformer
+from sklearn_asd.features.cache import FileStore, MemoryStore, Place
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
-from sklearn_asd.features.store import FileStore, MemoryStore, Place
-from sklearn_asd.features.transformer import ClipTransformer
 
 __all__ = ["LogMelSegmenter"]
 

@@ -7,17 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_asd._validation import abbreviate
-from sklearn_asd.audio.augment import ORIGINAL
-from sklearn_asd.audio.clips import (
-    as_labels,
-    as_row_index,
-    check_length,
-    count_clips,
-    machine_labels,
-    take,
-)
-from sklearn_asd.features.store import FileFrames, maps_a_file
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd.audio.clips import as_row_index, check_length, count_clips, take
+from sklearn_asd.audio.machines import as_labels, machine_labels
+from sklearn_asd.audio.views import ORIGINAL
+from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
 __all__ = [
     "ClipSpectrograms",

@@ -6,8 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._doc_links import DocLinkMixin
-from sklearn_asd._versions import VersionedMixin
+from sklearn_asd._base import EstimatorMixin
 from sklearn_asd.features.spectrograms import (
     ClipSpectrograms,
     check_spectrograms,
@@ -17,7 +16,7 @@ from sklearn_asd.features.spectrograms import (
 __all__ = ["SpectrumStatistics"]
 
 
-class SpectrumStatistics(VersionedMixin, DocLinkMixin, TransformerMixin, BaseEstimator):
+class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     """Mean and standard deviation of every mel band over a clip's time.
 
     Makes one row of numbers of each clip, whatever its length, so that any detector
@@ -41,7 +40,7 @@ class SpectrumStatistics(VersionedMixin, DocLinkMixin, TransformerMixin, BaseEst
     Of clips of several views it takes the original one.
 
     Clips that could not be used become rows of NaN, which most detectors refuse:
-    leave them out, or put :class:`~sklearn_asd.per_machine.PerMachine` round the
+    leave them out, or put :class:`~sklearn_asd.PerMachine` round the
     detector, which does.
 
     Examples

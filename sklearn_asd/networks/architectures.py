@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sklearn_asd.networks.pooling import FastDropout, convolve_norm_pool
+from sklearn_asd.networks.fast_layers import FastDropout, convolve_norm_pool
 
 __all__ = ["InoueT18", "PVMilk20"]
 

@@ -17,7 +17,8 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from sklearn_asd._files import replacing, unfinished
+from sklearn_asd._utils.files import replacing, unfinished
+from sklearn_asd._version import __version__
 from sklearn_asd.features import ClipSpectrograms
 
 __all__ = ["Checkpoint", "name_training"]
@@ -182,8 +183,6 @@ def name_training(
         If two fits cannot be known to be the same: `random_state` is no integer, or a
         parameter has no name.
     """
-    from sklearn_asd import __version__  # the package is complete by now
-
     if not isinstance(detector.random_state, Integral):
         raise ValueError(
             f"checkpoint_dir needs an integer random_state, got "

@@ -15,8 +15,10 @@ from skorch import NeuralNet
 from torch import nn
 from torch.utils.data import Sampler
 
+from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.angular import ANGULAR_LOSSES, AngularHead
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
+from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import (
     choose_device,
@@ -24,8 +26,6 @@ from sklearn_asd.networks.devices import (
     uses_bfloat16,
 )
 from sklearn_asd.networks.losses import CenterLoss
-from sklearn_asd.networks.memory import reuse_large_blocks
-from sklearn_asd.networks.validation import KeepBestEpoch
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = [

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 
-from sklearn_asd._gamma import GammaScale
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,

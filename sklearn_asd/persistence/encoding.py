@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
-from sklearn_asd._gamma import GammaScale
+from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as dump_tensors
 
-from sklearn_asd._files import replacing
+from sklearn_asd._utils.files import replacing
 
 __all__ = ["read_content", "read_file", "write_file"]
 

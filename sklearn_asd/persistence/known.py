@@ -19,25 +19,25 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet
 
-from sklearn_asd._gamma import GammaScale
-from sklearn_asd.audio.augment import BUILT_IN_VIEWS
+from sklearn_asd.audio.views import BUILT_IN_VIEWS
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
 )
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import (
     AugmentationExpander,
     LogMelSegmenter,
     SpectrumStatistics,
 )
-from sklearn_asd.mahalanobis import MahalanobisDetector
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.thresholds import ThresholdTuner
 from sklearn_asd.networks import InoueT18, PVMilk20
-from sklearn_asd.only_machine_types import OnlyMachineTypes
-from sklearn_asd.per_machine import PerMachine
-from sklearn_asd.thresholds import ThresholdTuner
 
 __all__ = [
     "ESTIMATORS",

@@ -10,7 +10,7 @@ import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-import sklearn_asd
+from sklearn_asd._version import __version__
 from sklearn_asd.persistence.decoding import Decoder
 from sklearn_asd.persistence.encoding import Encoder
 from sklearn_asd.persistence.files import read_content, read_file, write_file
@@ -88,7 +88,7 @@ def save_model(estimator, path):
     content = {
         "format_version": _FORMAT,
         "versions": {
-            "sklearn_asd": sklearn_asd.__version__,
+            "sklearn_asd": __version__,
             "scikit-learn": sklearn.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
@@ -209,7 +209,7 @@ def _check_form(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     if version > _FORMAT:
         raise ValueError(
             f"{os.fspath(path)} has format version {version}, and sklearn_asd "
-            f"{sklearn_asd.__version__} reads {_FORMAT}: install a later sklearn_asd"
+            f"{__version__} reads {_FORMAT}: install a later sklearn_asd"
         )
     if set(content) != _KEYS or not isinstance(content["objects"], list):
         raise _refusal(path, f"holds {sorted(content)!r:.80}")

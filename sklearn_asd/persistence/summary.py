@@ -8,8 +8,8 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_asd._members import final_step
 from sklearn_asd.features import LogMelSegmenter
+from sklearn_asd.meta.scoring import final_step
 
 __all__ = ["summarize"]
 

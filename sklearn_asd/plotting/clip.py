@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd._members import anomaly_scores
 from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scores
 from sklearn_asd.explanation.localization import frame_duration, mel_edges
 from sklearn_asd.explanation.parts import clip_thresholds, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import original_or_first
+from sklearn_asd.meta.scoring import anomaly_scores
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
 __all__ = ["ClipScoreDisplay", "lay_out"]

@@ -8,8 +8,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 
-from sklearn_asd._validation import normal_rows
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation import clip_embeddings
 from sklearn_asd.plotting.style import COLORS, ink, make_axes
 

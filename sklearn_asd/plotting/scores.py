@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import gammainc
 
-from sklearn_asd._gamma import GammaScale
-from sklearn_asd._members import anomaly_scores, honest_training_scores
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.explanation.parts import clip_thresholds, open_until
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.meta.scoring import anomaly_scores, honest_training_scores
 from sklearn_asd.plotting.style import (
     ANOMALOUS,
     NEW,

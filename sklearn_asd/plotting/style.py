@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sklearn_asd._validation import normal_rows
+from sklearn_asd._utils.validation import normal_rows
 
 __all__ = [
     "ANOMALOUS",

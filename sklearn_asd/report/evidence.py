@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
-from sklearn_asd.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.explanation import Part, clip_embeddings, clip_spectrograms
 from sklearn_asd.explanation.parts import take_clip
 from sklearn_asd.features.spectrograms import original_or_first
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 
 __all__ = [
     "MemberVerdict",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_asd._members import anomaly_scores, final_step, honest_training_scores
-from sklearn_asd.audio.clips import machine_labels
+from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.explanation import (
     band_scores,
     clip_spectrograms,
@@ -22,8 +22,9 @@ from sklearn_asd.explanation.parts import (
     open_until,
     take_clip,
 )
-from sklearn_asd.mahalanobis import MahalanobisDetector
-from sklearn_asd.per_machine import PerMachine
+from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.scoring import anomaly_scores, final_step, honest_training_scores
+from sklearn_asd.meta.thresholds import ThresholdTuner
 from sklearn_asd.plotting import ClipScoreDisplay, ScoreDistributionDisplay
 from sklearn_asd.plotting.clip import lay_out
 from sklearn_asd.report.evidence import (
@@ -36,7 +37,6 @@ from sklearn_asd.report.evidence import (
 )
 from sklearn_asd.report.media import Image, Sound, draw, encode_sounds
 from sklearn_asd.report.recordings import Recordings
-from sklearn_asd.thresholds import ThresholdTuner
 
 __all__ = ["Explanation", "Findings"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
-import sklearn_asd
+from sklearn_asd._version import __version__
 from sklearn_asd.report.findings import Findings
 
 __all__ = ["write_report"]
@@ -139,7 +139,7 @@ def write_report(
         X_normal_given=X_normal is not None,
         max_audio_duration=max_audio_duration,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        version=sklearn_asd.__version__,
+        version=__version__,
         infinite=math.inf,
     )
     path = Path(path)

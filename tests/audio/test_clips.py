@@ -9,7 +9,7 @@ from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing
 
 from sklearn_asd import BadClipError, Clips
-from sklearn_asd.audio.clips import machine_columns, machine_labels
+from sklearn_asd.audio.machines import machine_columns, machine_labels
 
 RATE = 16000
 PATHS = ["a.wav", "b.wav", "c.wav"]

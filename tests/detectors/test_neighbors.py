@@ -9,7 +9,7 @@ from sklearn_asd import (
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
 )
-from sklearn_asd._parameters import InvalidParameterError
+from sklearn_asd._utils.parameters import InvalidParameterError
 
 
 class FirstBands(nn.Module):

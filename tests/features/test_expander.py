@@ -17,8 +17,8 @@ from sklearn_asd import (
     LogMelSegmenter,
     register_view,
 )
-from sklearn_asd._parameters import InvalidParameterError
-from sklearn_asd.audio.augment import EXTRA_VIEWS, VocodedView
+from sklearn_asd._utils.parameters import InvalidParameterError
+from sklearn_asd.audio.views import EXTRA_VIEWS, VocodedView
 
 NINE = [
     "pitch -0.1, stretch 0.9",

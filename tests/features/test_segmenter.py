@@ -17,9 +17,9 @@ from sklearn_asd import (
     load_clips,
     register_view,
 )
-from sklearn_asd._parameters import InvalidParameterError
+from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.audio import PhaseVocoder, read_file
-from sklearn_asd.audio.augment import EXTRA_VIEWS
+from sklearn_asd.audio.views import EXTRA_VIEWS
 from sklearn_asd.features import log_mel_spectrogram
 
 RATE = 16000

@@ -9,6 +9,7 @@ from torch import nn
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.features import Windows
 from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.training import (
     EqualBatches,
@@ -16,7 +17,6 @@ from sklearn_asd.networks.training import (
     fit_net,
     make_net,
 )
-from sklearn_asd.networks.validation import KeepBestEpoch
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,

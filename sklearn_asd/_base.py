@@ -1,0 +1,175 @@
+"""What every estimator of the library is: versioned, documented, fitted as a whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from sklearn.base import OutlierMixin
+
+from sklearn_asd._version import __version__
+
+__all__ = ["EstimatorMixin", "JudgingMixin", "all_or_nothing", "documentation_address"]
+
+
+class EstimatorMixin:
+    """What detectors and transformers have in common.
+
+    A pickle of another version of the library warns when it is loaded, and the HTML
+    picture of an estimator links to its page where the documentation is published.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        version = __version__
+        return {**super().__getstate__(), "_sklearn_asd_version": version}  # type: ignore[dict-item]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        version = state.pop("_sklearn_asd_version", "an earlier one")
+        if version != __version__:
+            warnings.warn(
+                f"this {type(self).__name__} was pickled with another version of "
+                f"sklearn_asd ({version}; here is {__version__}) and may "
+                "give other scores or fail: install that version, fit the model "
+                "again, or keep models with save_model, whose files later versions "
+                "read",
+                stacklevel=2,
+            )
+        super().__setstate__(state)  # type: ignore[misc]
+
+    @property
+    def _doc_link_module(self) -> str:
+        # Of any other module than the estimator's own, scikit-learn makes no link.
+        return "sklearn_asd" if documentation_address() else ""
+
+    @property
+    def _doc_link_template(self) -> str:
+        address = (documentation_address() or "").rstrip("/")
+        return address + "/generated/sklearn_asd.{name}.html"
+
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
+        return {"name": type(self).__name__}
+
+
+class JudgingMixin(EstimatorMixin, OutlierMixin):
+    """What follows from `fit`, `score_samples` and `offset_`."""
+
+    offset_: float
+
+    def anomaly_score(self, X):
+        """Score clips: the higher, the more anomalous.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The negative of :meth:`score_samples`; NaN for clips that could not be used.
+        """
+        return -self.score_samples(X)
+
+    def decision_function(self, X):
+        """Score clips relative to the threshold.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            ``score_samples(X) - offset_``: negative for anomalous clips.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X):
+        """Judge clips.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous. A clip that scores NaN, as it could not be
+            used, is anomalous too: nothing speaks for it.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def fit_predict(self, X, y=None):
+        """Fit, then judge the same clips.
+
+        Parameters
+        ----------
+        X : any
+            Clips.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            As in `fit`: clips marked -1 are judged, and not trained on.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous.
+        """
+        # scikit-learn's own takes y for a third party's convention, and drops it.
+        return self.fit(X, y).predict(X)
+
+
+def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `fit` leave its estimator as it was, should it not come to its end.
+
+    Otherwise one that was stopped by an error, or by Ctrl-C, would judge with a new
+    network and an old threshold.
+
+    Parameters
+    ----------
+    fit : callable
+        The method `fit` of an estimator.
+
+    Returns
+    -------
+    fit : callable
+        The same, as a whole or not at all.
+    """
+
+    @wraps(fit)
+    def _fit_or_restore(self, *args, **kwargs):
+        before = dict(vars(self))
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            vars(self).update(before)
+            for name in vars(self).keys() - before.keys():
+                delattr(self, name)
+            raise
+
+    return _fit_or_restore
+
+
+@cache
+def documentation_address() -> str | None:
+    """Look up where the documentation is published.
+
+    Returns
+    -------
+    address : str or None
+        The package's project URL "Documentation" (`project_urls` of setup.cfg); None
+        while there is none.
+    """
+    try:
+        entries = metadata.metadata("sklearn_asd").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:  # run from its source
+        return None
+    addresses = dict(entry.split(", ", 1) for entry in entries)
+    return addresses.get("Documentation")

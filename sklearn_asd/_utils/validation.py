@@ -1,0 +1,99 @@
+"""Checks of X and y that several estimators share."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from sklearn_asd._utils.messages import abbreviate
+
+__all__ = ["is_table_of_numbers", "normal_rows"]
+
+
+def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:
+    """Tell which clips are normal.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_clips,) or None
+        +1 for normal clips, -1 for anomalous ones; None takes all as normal.
+
+    n_clips : int
+        Number of clips.
+
+    lenient : bool, default=False
+        Whether to warn about other values and take all clips as normal, as
+        scikit-learn's own detectors take any y.
+
+    Returns
+    -------
+    normal : ndarray of shape (n_clips,), bool
+        Where y is +1.
+
+    Raises
+    ------
+    ValueError
+        If y has another length, or values other than +1 and -1.
+    """
+    if y is None:
+        return np.ones(n_clips, dtype=bool)
+    labels = np.asarray(y, dtype=object)
+    if labels.shape != (n_clips,):
+        raise ValueError(
+            f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
+            "each clip, +1 normal or -1 anomalous, or None if all are normal"
+        )
+    signs = [_sign(label) for label in labels]
+    if None in signs:
+        if lenient:
+            warnings.warn(
+                "y is ignored, as it does not consist of +1 (normal) and -1 "
+                "(anomalous): all rows are taken as normal",
+                stacklevel=6,
+            )
+            return np.ones(n_clips, dtype=bool)
+        strange = [
+            str(x) for x, sign in zip(labels, signs, strict=True) if sign is None
+        ]
+        raise ValueError(
+            f"y holds {abbreviate(sorted(set(strange)))}; labels are +1 normal and -1 "
+            "anomalous, or y is None if all clips are normal: recode y (scikit-learn's "
+            "cross_val_predict turns -1 into 0 for some methods). Machine IDs travel "
+            "in X, as the column machine_id"
+        )
+    return np.array(signs) == 1
+
+
+def is_table_of_numbers(X: Any) -> bool:
+    """Tell what scikit-learn's own detectors take from clips.
+
+    Parameters
+    ----------
+    X : any
+        What is passed to a meta-estimator.
+
+    Returns
+    -------
+    numbers : bool
+        False for this library's containers, tables with a column `path` or `audio`,
+        and lists of paths or arrays.
+    """
+    if isinstance(X, pd.DataFrame):
+        return not {"path", "audio"} & set(X.columns)
+    if isinstance(X, list):
+        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
+    if isinstance(X, np.ndarray) and X.ndim == 1:
+        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
+    return not hasattr(X, "machine_id")
+
+
+def _sign(label: Any) -> int | None:
+    """+1 or -1 as a number of any type; None for anything else, also True."""
+    if isinstance(label, int | float | np.number) and not isinstance(label, bool):
+        return {1: 1, -1: -1}.get(label)
+    return None

@@ -1,0 +1,150 @@
+"""MahalanobisDetector: anomalous is what lies far from the mean, for its direction."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import KFold
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._utils.parameters import Interval, validates_parameters
+from sklearn_asd._utils.validation import normal_rows
+
+__all__ = ["MahalanobisDetector"]
+
+
+class MahalanobisDetector(JudgingMixin, BaseEstimator):
+    """Anomalous is a row far from the mean, measured by the rows' own covariance.
+
+    The Mahalanobis distance with a covariance that is shrunk as Ledoit and Wolf do,
+    so that it can have more columns than rows: mean spectra of a few hundred clips.
+
+    Parameters
+    ----------
+    n_folds : int >= 2, default=5
+        Folds of the rows that are scored by the others, for the threshold and for
+        `training_score_samples_`; at most as many as there are rows.
+
+    contamination : float in (0, 0.5], default=0.1
+        Share of the training rows that the threshold calls anomalous, each judged by
+        rows of other folds.
+
+    Attributes
+    ----------
+    covariance_ : LedoitWolf
+        Mean and covariance of the training rows.
+
+    training_score_samples_ : ndarray of shape (n_samples,)
+        Score of each row passed to `fit` by a covariance of other folds; NaN for
+        rows not learnt from. :class:`~sklearn_asd.GammaProbabilityEnsemble`
+        calibrates on it.
+
+    offset_ : float
+        Threshold: ``decision_function = score_samples - offset_``.
+
+    n_features_in_ : int
+        Number of columns.
+
+    feature_names_in_ : ndarray of str
+        Their names, where X has any.
+
+    See Also
+    --------
+    sklearn_asd.SpectrumStatistics : Makes rows of clips.
+    sklearn_asd.PerMachine : Fits one for each machine.
+    sklearn.covariance.EllipticEnvelope : Robust to outliers among many rows.
+
+    Notes
+    -----
+    Rows that a covariance was estimated from lie much closer than new ones: with 256
+    columns and 200 rows, a threshold set by them would call nearly all new rows
+    anomalous. That is why they are left out in folds, and why more than a share of
+    `contamination` of the training rows is on the normal side of the threshold.
+
+    Columns are not brought to one scale first: bands that hardly vary would count as
+    much as those in which machines differ.
+
+    Cost: n_folds + 1 covariances, each of n_samples times n_features squared.
+
+    References
+    ----------
+    Ledoit and Wolf, "A Well-Conditioned Estimator for Large-Dimensional Covariance
+    Matrices", Journal of Multivariate Analysis 88, 2004.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd import MahalanobisDetector
+    >>> X = np.random.default_rng(0).normal(size=(100, 3)) * [10, 1, 1]
+    >>> detector = MahalanobisDetector().fit(X)
+    >>> detector.predict([[10, 0, 0], [0, 10, 0]])  # +1 is normal
+    array([ 1, -1])
+    """
+
+    _parameter_constraints: dict = {
+        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    }
+
+    def __init__(self, *, n_folds=5, contamination=0.1):
+        self.n_folds = n_folds
+        self.contamination = contamination
+
+    @validates_parameters(prefer_skip_nested_validation=True)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Estimate mean and covariance.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of clips, of which at least three are normal.
+
+        y : array-like of shape (n_samples,) or None, default=None
+            +1 for normal rows, -1 for anomalous ones, which are never learnt from. None
+            takes all as normal, and so does any other y, with a warning.
+
+        Returns
+        -------
+        self : MahalanobisDetector
+            Fitted.
+        """
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
+        normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
+        if len(normal) < 3:
+            raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
+        self.covariance_ = LedoitWolf().fit(X[normal])
+        self.training_score_samples_ = np.full(len(X), np.nan)
+        folds = KFold(min(self.n_folds, len(normal)), shuffle=True, random_state=0)
+        for others, rows in folds.split(normal):
+            distance = _distance(LedoitWolf().fit(X[normal[others]]), X[normal[rows]])
+            self.training_score_samples_[normal[rows]] = -distance
+        self.offset_ = float(
+            np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
+        )
+        return self
+
+    def score_samples(self, X):
+        """Score rows: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            Minus the Mahalanobis distance to the mean.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return -_distance(self.covariance_, X)
+
+
+def _distance(covariance: LedoitWolf, X: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(covariance.mahalanobis(X), 0))

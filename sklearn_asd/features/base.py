@@ -1,0 +1,52 @@
+"""What the two transformers of recordings tell scikit-learn."""
+
+from __future__ import annotations
+
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from sklearn_asd._base import EstimatorMixin
+
+__all__ = ["ClipTransformer"]
+
+
+class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
+    """Stateless transformer of recordings, which may be named by their paths."""
+
+    def __init_subclass__(cls, **kwargs):
+        # The result has no columns to name, so nothing is wrapped for set_output.
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def set_output(self, *, transform=None):
+        """Refuse tables: the result is a container of clips, which has no columns.
+
+        Parameters
+        ----------
+        transform : {"default"} or None, default=None
+            Either leaves the result as it is.
+
+        Returns
+        -------
+        self : object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If `transform` asks for a table, such as "pandas".
+        """
+        if transform not in (None, "default"):
+            raise ValueError(
+                f"transform={transform!r} is not possible, as {type(self).__name__} "
+                "gives a container of clips, which has no columns: call set_output on "
+                "the steps after it that make rows of numbers, such as "
+                "SpectrumStatistics, or set it for all that have columns with "
+                f"sklearn.set_config(transform_output={transform!r})"
+            )
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.string = True  # paths
+        tags.transformer_tags.preserves_dtype = []
+        return tags

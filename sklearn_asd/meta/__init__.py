@@ -1,0 +1,13 @@
+"""Detectors made of others: ensembles, thresholds, one detector for each machine."""
+
+from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.thresholds import ThresholdTuner
+
+__all__ = [
+    "GammaProbabilityEnsemble",
+    "OnlyMachineTypes",
+    "PerMachine",
+    "ThresholdTuner",
+]

@@ -1,0 +1,542 @@
+"""GammaProbabilityEnsemble: several detectors' scores as one probability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import product
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._shared_fits import SharedFits
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
+from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.meta.scoring import (
+    anomaly_scores,
+    check_scores_clips,
+    copy_features,
+    honest_training_scores,
+)
+
+__all__ = ["GammaProbabilityEnsemble"]
+
+# Largest raw score that is less than 1 in float64: a member that is not scaled says no
+# more, and minus infinity would be no threshold.
+ALMOST_1 = 1 - np.finfo(np.float64).epsneg
+
+
+class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseComposition):
+    """Combine the scores of several outlier detectors into one probability.
+
+    A Gamma distribution is fitted to each member's anomaly scores of normal clips. It
+    turns the scores of a clip into probabilities f_i that a normal clip scores less,
+    which are comparable however differently the members score, and these are
+    aggregated (section 3.3).
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator)
+        Members by name: outlier detectors of this library, of scikit-learn or of
+        PyOD, or Pipelines that end in one. ``"drop"`` leaves one out;
+        ``FrozenEstimator(fitted)`` takes one as it is.
+
+    scaling : {"gamma"} or None, default="gamma"
+        "gamma" is the paper's system (ii); None takes anomaly scores in [0, 1] as they
+        are, such as those of confidence detectors: system (i).
+
+    aggregation : {"probability", "mean", "product"}, default="probability"
+        "probability" is ``f = 1 - prod(1 - f_i)``, Eq. (6): one member that is sure
+        is enough. "mean" is the arithmetic mean, and "product" is ``prod(f_i)``: all
+        members must agree.
+
+    group_by : str or None, default=None
+        What the Gamma distributions are fitted apart for: "machine_type" (the paper's
+        MD), "machine_id" (each pair of type and ID), or another column of a table.
+        None fits one for all clips (MI), which the paper found better.
+
+    calibration_cv : int, splitter, iterable of (train, test) or None, default=None
+        What the Gamma distributions are fitted to. None takes the scores of the
+        clips that the members were trained on, as in the paper, although a network is
+        too sure of those. An int takes scores of clips that were left out, from that
+        many folds that each hold every machine, and costs as many further fits of
+        each member. A splitter is given the normal clips, with their machines for
+        classes. Members that offer `training_score_samples_`, each clip
+        judged by the others, are calibrated on those either way.
+
+    contamination : float in (0, 0.5], default=0.1
+        Share of the calibration clips that the threshold calls anomalous.
+
+    n_jobs : int or None, default=None
+        Members fitted in parallel, on joblib's threads or the backend in force.
+
+    Attributes
+    ----------
+    estimators_ : list of estimator
+        The fitted members, without those dropped.
+
+    named_estimators_ : Bunch
+        The same by name.
+
+    scales_ : dict of str or None to list of GammaScale
+        The Gamma distributions of the members for each value of `group_by`, or for
+        None. An empty list where a member scored no clip of that value, so that its
+        clips score NaN. Empty if `scaling` is None.
+
+    training_score_samples_ : ndarray of shape (n_clips,)
+        Score of each clip that was passed to `fit`, with itself left out; NaN for
+        clips not trained on. Present if all members were calibrated on such scores.
+
+    offset_ : float
+        Threshold: ``decision_function = score_samples - offset_``.
+
+    n_features_in_ : int
+        Number of columns of X, if a member says it.
+
+    feature_names_in_ : ndarray of str
+        Their names, if a member says them.
+
+    See Also
+    --------
+    sklearn_asd.presets.make_paper_system : The paper's systems, ready to fit.
+
+    Notes
+    -----
+    Only clips with y = +1 are learnt from. A table of numbers, such as scikit-learn's
+    own detectors take, may come with any y: one that does not consist of +1 and -1 is
+    ignored with a warning, as those detectors do it silently.
+
+    Members whose networks would be the same, with the same parameters, an integer
+    `random_state` and the same clips, train one network between them; worker processes
+    share nothing.
+
+    Gamma distributions begin at 0. The scores of a member that has scored a
+    calibration clip at 0 or below, as OneClassSVM does, are shifted: to one standard
+    deviation above 0 for the lowest.
+
+    Everything is computed from logarithms of f_i and of 1 - f_i, so that not even clips
+    far out in the tail, where f_i rounds to 1, are tied.
+
+    References
+    ----------
+    Inoue et al., "Detection of Anomalous Sounds for Machine Condition Monitoring
+    using Classification Confidence", DCASE 2020 Workshop, section 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.neighbors import LocalOutlierFactor
+    >>> from sklearn_asd import GammaProbabilityEnsemble
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> ensemble = GammaProbabilityEnsemble([
+    ...     ("forest", IsolationForest(random_state=0)),
+    ...     ("neighbors", LocalOutlierFactor(novelty=True))]).fit(X)
+    >>> ensemble.predict([[0, 0], [5, 5]])  # +1 is normal
+    array([ 1, -1])
+    >>> ensemble.anomaly_probability([[0, 0], [5, 5]]).round(1)
+    array([0.5, 1. ])
+    """
+
+    _parameter_constraints: dict = {
+        "estimators": [list],
+        "scaling": [StrOptions({"gamma"}), None],
+        "aggregation": [StrOptions({"probability", "mean", "product"})],
+        "group_by": [str, None],
+        "calibration_cv": ["cv_object"],  # an int, a splitter, an iterable or None
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        estimators,
+        *,
+        scaling="gamma",
+        aggregation="probability",
+        group_by=None,
+        calibration_cv=None,
+        contamination=0.1,
+        n_jobs=None,
+    ):
+        self.estimators = estimators
+        self.scaling = scaling
+        self.aggregation = aggregation
+        self.group_by = group_by
+        self.calibration_cv = calibration_cv
+        self.contamination = contamination
+        self.n_jobs = n_jobs
+
+    @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Fit the members, and the Gamma distributions of their scores.
+
+        Parameters
+        ----------
+        X : any
+            Clips, as the members take them.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are never trained on.
+            None takes all clips as normal.
+
+        Returns
+        -------
+        self : GammaProbabilityEnsemble
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are no members or two of one name, y holds anything but +1 and
+            -1, X lacks what `group_by` asks for, no clip is scored by all members, or
+            a member that is not scaled scores outside [0, 1].
+        """
+        names, members = self._members()
+        X, normal = self._check_training_clips(X, y)
+        X = _safe_indexing(X, np.flatnonzero(normal))
+        groups = self._groups(X)
+        shared = SharedFits.active()  # an ensemble may be a member of another
+        with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
+            self.estimators_ = parallel(
+                delayed(shared.run)(_fit, member, X) for member in members
+            )
+            raw, left_out = self._calibrate(X, members, parallel, shared)
+        self.named_estimators_ = Bunch(
+            **dict(zip(names, self.estimators_, strict=True))
+        )
+        copy_features(self, self.estimators_)
+        self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
+        self._set_threshold(self._aggregate(raw, groups), normal, left_out)
+        return self
+
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : any
+            Clips, as the members take them.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            ``log(1 - f)`` of the aggregated probability f, at most 0; NaN for clips
+            that a member scores NaN.
+        """
+        check_is_fitted(self)
+        return self._aggregate(self._raw_scores(X), self._groups(X))
+
+    def anomaly_probability(self, X):
+        """Give the aggregated probability, the paper's f_e.
+
+        Parameters
+        ----------
+        X : any
+            Clips, as the members take them.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_clips,), float64
+            In [0, 1]: the higher, the more anomalous. It is not how probable a fault
+            is, but how rare such scores are among normal clips.
+        """
+        return -np.expm1(self.score_samples(X))
+
+    def member_scores(self, X):
+        """Tell what each member says: why a clip scores so.
+
+        Parameters
+        ----------
+        X : any
+            Clips, as the members take them.
+
+        Returns
+        -------
+        scores : DataFrame of n_clips rows
+            ``scores["raw"]`` has a column for each member: its own anomaly score, the
+            higher the more anomalous. ``scores["scaled"]`` has the probability f_i
+            that it becomes, in [0, 1]; the same if `scaling` is None.
+        """
+        check_is_fitted(self)
+        raw = self._raw_scores(X)
+        log_f, _ = self._scale(raw, self._groups(X))
+        names = list(self.named_estimators_)
+        return pd.concat(
+            {
+                "raw": pd.DataFrame(raw, columns=names),
+                "scaled": pd.DataFrame(np.exp(log_f), columns=names),
+            },
+            axis=1,
+        )
+
+    def get_params(self, deep=True):
+        """Get the parameters, with those of the members as ``name__parameter``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to reach into the members.
+
+        Returns
+        -------
+        parameters : dict
+            Values by name.
+        """
+        return self._get_params("estimators", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters, with those of the members as ``name__parameter``.
+
+        Parameters
+        ----------
+        **params : any
+            Values by name.
+
+        Returns
+        -------
+        self : GammaProbabilityEnsemble
+            Itself.
+        """
+        return self._set_params("estimators", **params)
+
+    def _members(self) -> tuple[list[str], list[Any]]:
+        """Names and members that are not dropped."""
+        if not self.estimators or not all(
+            isinstance(pair, tuple) and len(pair) == 2 for pair in self.estimators
+        ):
+            raise ValueError(
+                f"estimators is {self.estimators!r}; it must be a list of (name, "
+                "detector) with at least one"
+            )
+        self._validate_names([name for name, _ in self.estimators])
+        kept = [(name, one) for name, one in self.estimators if one != "drop"]
+        if not kept:
+            raise ValueError('all members are "drop"; at least one is needed')
+        for _, member in kept:
+            check_scores_clips(member)
+        return [name for name, _ in kept], [member for _, member in kept]
+
+    @staticmethod
+    def _check_training_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
+        """X with rows that can be taken, and which of them are normal."""
+        (X,) = indexable(X)
+        n_clips = _num_samples(X)
+        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
+        if normal.sum() < 2:
+            raise ValueError(
+                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
+                "two are needed"
+            )
+        return X, normal
+
+    def _set_threshold(
+        self, scores: np.ndarray, normal: np.ndarray, left_out: bool
+    ) -> None:
+        """Set `offset_`, and offer the scores if all are of clips left out."""
+        if np.isnan(scores).all():
+            raise ValueError(
+                "no clip is scored by all members, so they cannot be combined: give "
+                "members that score the same clips"
+            )
+        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        vars(self).pop("training_score_samples_", None)  # of an earlier fit
+        if left_out:
+            self.training_score_samples_ = np.full(len(normal), np.nan)
+            self.training_score_samples_[normal] = scores
+
+    def _groups(self, X: Any) -> np.ndarray:
+        """What `group_by` says of each clip, or None for all."""
+        n_clips = _num_samples(X)
+        if self.group_by is None or self.scaling is None:
+            return np.full(n_clips, None)
+        if self.group_by == "machine_id":
+            groups = machine_labels(X)
+        elif isinstance(X, pd.DataFrame):
+            groups = as_labels(X.get(self.group_by))
+        else:
+            groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
+        if groups is None or None in groups:
+            raise ValueError(
+                f"X has no {self.group_by!r} for every clip, and group_by needs it: "
+                "fill it in, or set group_by=None"
+            )
+        return groups
+
+    def _calibrate(
+        self, X: Any, members: list[Any], parallel: Parallel, shared: SharedFits
+    ) -> tuple[np.ndarray, bool]:
+        """Anomaly scores that the Gamma distributions are fitted to.
+
+        And whether all are of clips that the members were not trained on.
+        """
+        columns = [honest_training_scores(fitted) for fitted in self.estimators_]
+        asked = [j for j, scores in enumerate(columns) if scores is None]
+        frozen = {j for j in asked if isinstance(members[j], FrozenEstimator)}
+        folds = self._folds(X)
+        for j in asked:
+            columns[j] = (
+                anomaly_scores(self.estimators_[j], X)
+                if j in frozen or folds is None
+                else np.full(_num_samples(X), np.nan)
+            )
+        tasks = [
+            (j, fold) for fold, j in product(folds or [], asked) if j not in frozen
+        ]
+        scored = parallel(
+            delayed(shared.run)(_fit_and_score, members[j], X, *fold)
+            for j, fold in tasks
+        )
+        for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
+            columns[j][rows] = scores
+        left_out = folds is not None or frozen.issuperset(asked)
+        return np.column_stack(columns), left_out
+
+    def _folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Rows to fit to and rows to score, in folds that each hold every machine."""
+        cv = self.calibration_cv
+        if cv is None:
+            return None
+        labels = machine_labels(X)
+        rows = np.zeros(_num_samples(X))
+        machine = rows if labels is None else labels.astype(str)
+        if not isinstance(cv, Integral):
+            return list(check_cv(cv).split(rows, machine))
+        if labels is None:
+            return list(KFold(cv, shuffle=True, random_state=0).split(rows))
+        machines, counts = np.unique(machine, return_counts=True)
+        if counts.min() < cv:
+            few = machines[counts < cv]
+            raise ValueError(
+                f"calibration_cv={cv} needs {cv} normal clips of each machine; there "
+                f"are {counts.min()} of {abbreviate(few)}: lower it, or add clips"
+            )
+        folds = StratifiedKFold(cv, shuffle=True, random_state=0)
+        return list(folds.split(rows, machine))
+
+    def _raw_scores(self, X: Any) -> np.ndarray:
+        """Anomaly score of each clip by each member, (n_clips, n_members)."""
+        return np.column_stack(
+            [anomaly_scores(member, X) for member in self.estimators_]
+        )
+
+    def _scale(
+        self, raw: np.ndarray, groups: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithms of f_i and of 1 - f_i, each (n_clips, n_members)."""
+        if self.scaling is None:
+            outside = (raw < 0) | (raw > 1)
+            if outside.any():
+                raise ValueError(
+                    f"a member scores {raw[outside][0]:.6g}, and scaling=None needs "
+                    'anomaly scores in [0, 1]: set scaling="gamma"'
+                )
+            f = np.minimum(raw, ALMOST_1)
+            with np.errstate(divide="ignore"):
+                return np.log(f), np.log1p(-f)
+        unknown = set(groups) - set(self.scales_)
+        if unknown:
+            raise ValueError(
+                f"{self.group_by} {abbreviate(sorted(unknown))} was not among the "
+                f"fitted ones, {abbreviate(sorted(self.scales_))}: fit with clips of "
+                "it, or set group_by=None"
+            )
+        log_f, log_rest = (np.full_like(raw, np.nan) for _ in range(2))
+        for group, scales in self.scales_.items():
+            rows = groups == group if group is not None else slice(None)
+            for j, scale in enumerate(scales):
+                log_f[rows, j], log_rest[rows, j] = scale.log_cdf_sf(raw[rows, j])
+        return log_f, log_rest
+
+    def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """Logarithm of 1 - f for the aggregated f."""
+        return _AGGREGATIONS[self.aggregation](*self._scale(raw, groups))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # fit will say what is wrong with the members
+        with suppress(TypeError, ValueError, AttributeError):
+            tags.input_tags.sparse = all(
+                get_tags(member).input_tags.sparse
+                for _, member in self.estimators
+                if member != "drop"
+            )
+        return tags
+
+
+def _fit(member: Any, X: Any) -> Any:
+    if isinstance(member, FrozenEstimator):
+        return member
+    return clone(member).fit(X)
+
+
+def _fit_and_score(
+    member: Any, X: Any, train: np.ndarray, test: np.ndarray
+) -> np.ndarray:
+    fitted = _fit(member, _safe_indexing(X, train))
+    return anomaly_scores(fitted, _safe_indexing(X, test))
+
+
+def _fit_scales(
+    names: list[str], raw: np.ndarray, groups: np.ndarray
+) -> dict[str | None, list[GammaScale]]:
+    scales: dict[str | None, list[GammaScale]] = {}
+    for group in dict.fromkeys(groups):
+        rows = np.array([value == group for value in groups])
+        where = "" if group is None else f" of {group}"
+        if np.isnan(raw[rows]).all(axis=0).any() and group is not None:
+            scales[group] = []
+            continue
+        scales[group] = [
+            GammaScale.fit(scores, f"member {name!r}{where}")
+            for name, scores in zip(names, raw[rows].T, strict=True)
+        ]
+    return scales
+
+
+def _aggregate_probability(log_f: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
+    """1 - f = prod(1 - f_i)."""
+    return log_rest.sum(axis=1)
+
+
+def _aggregate_mean(log_f: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
+    """1 - f = mean(1 - f_i), accurate also where all f_i are small."""
+    mean = np.exp(log_f).mean(axis=1)
+    far = logsumexp(log_rest, axis=1) - np.log(log_rest.shape[1])
+    return np.where(mean < 0.5, np.log1p(-np.minimum(mean, 0.5)), far)
+
+
+def _aggregate_product(log_f: np.ndarray, log_rest: np.ndarray) -> np.ndarray:
+    """1 - f = 1 - prod(f_i), which in the far tail is sum(1 - f_i)."""
+    far = log_rest.max(axis=1) < -30
+    return np.where(far, logsumexp(log_rest, axis=1), _log_rest(log_f.sum(axis=1)))
+
+
+def _log_rest(log_f: np.ndarray) -> np.ndarray:
+    """log(1 - f), by the formula that keeps more digits."""
+    with np.errstate(divide="ignore"):
+        return np.where(
+            log_f > -np.log(2), np.log(-np.expm1(log_f)), np.log1p(-np.exp(log_f))
+        )
+
+
+_AGGREGATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "probability": _aggregate_probability,
+    "mean": _aggregate_mean,
+    "product": _aggregate_product,
+}

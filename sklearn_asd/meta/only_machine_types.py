@@ -1,0 +1,272 @@
+"""OnlyMachineTypes: a detector that learns from, and scores, some machine types."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.parameters import HasMethods, validates_parameters
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import machine_columns
+from sklearn_asd.meta.scoring import (
+    anomaly_scores,
+    check_scores_clips,
+    decisions,
+    final_step,
+    honest_training_scores,
+)
+
+__all__ = ["OnlyMachineTypes"]
+
+
+def _has_threshold(self: OnlyMachineTypes) -> bool:
+    return hasattr(self.estimator, "decision_function")
+
+
+class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
+    """Fit an outlier detector to clips of some machine types, and score only those.
+
+    For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that learn from
+    different types, where X holds the clips of all: one network may tell all fans,
+    pumps and valves apart, and another the views of fans.
+
+    Parameters
+    ----------
+    estimator : outlier detector or Pipeline
+        Of this library, of scikit-learn or of PyOD; it is cloned.
+
+    machine_types : str or sequence of str
+        The type or types, as in the column `machine_type` of X, to the letter.
+
+    Attributes
+    ----------
+    estimator_ : outlier detector or Pipeline
+        The fitted one.
+
+    offset_ : float
+        Its threshold, if it has one for all clips.
+
+    training_score_samples_ : ndarray of shape (n_clips,), float64
+        Score of each clip passed to `fit` as if it had been left out of it; NaN for
+        clips not trained on. Present if the estimator has such scores, as
+        :class:`~sklearn_asd.EmbeddingNeighborDetector` has.
+
+    See Also
+    --------
+    sklearn_asd.PerMachine : Fits a detector of its own to each machine.
+    sklearn_asd.presets.make_paper_system : Where it is used.
+
+    Notes
+    -----
+    The other clips are not read, so they cost nothing. They score NaN, which an
+    ensemble leaves out of its Gamma distributions and of its threshold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import AutoencoderDetector, LogMelSegmenter
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd import OnlyMachineTypes
+    >>> clips = make_machine_sounds(
+    ...     ["fan", "pump"], n_machines=1, n_train=2, n_test_normal=1,
+    ...     n_test_anomalous=0, duration=1.0, random_state=0)
+    >>> train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    >>> detect = AutoencoderDetector(max_epochs=1, batch_size=32, random_state=0)
+    >>> fans = OnlyMachineTypes(
+    ...     make_pipeline(LogMelSegmenter(segment_duration=None), detect), "fan")
+    >>> scores = fans.fit(train).score_samples(test)  # higher is more normal
+    >>> np.isnan(scores)  # of a fan, and of a pump
+    array([False,  True])
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"])],
+        "machine_types": [str, "array-like"],
+    }
+
+    def __init__(self, estimator, machine_types):
+        self.estimator = estimator
+        self.machine_types = machine_types
+
+    # The estimator validates its own parameters.
+    @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Fit the estimator to the normal clips of the types.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Training clips of any types, of the kind that the estimator takes.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are never trained on.
+            None takes all clips as normal.
+
+        Returns
+        -------
+        self : OnlyMachineTypes
+            Fitted.
+
+        Raises
+        ------
+        TypeError
+            If the estimator cannot score clips.
+
+        ValueError
+            If the machine type is missing for a clip, X holds no normal clip of the
+            types, or y holds anything but +1 and -1.
+
+        Warns
+        -----
+        UserWarning
+            If X holds normal clips of some of the types only.
+        """
+        check_scores_clips(self.estimator)
+        normal = normal_rows(y, len(X))
+        kinds = _known_types(X)
+        self._check_types_present(kinds[normal])
+        rows = np.flatnonzero(normal & self._are_ours(kinds))
+        self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
+        self._keep("offset_", _common_offset(self.estimator_))
+        anomaly = honest_training_scores(self.estimator_)
+        honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
+        self._keep("training_score_samples_", honest)
+        return self
+
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of any types.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The estimator's own; NaN for clips of other types.
+
+        Raises
+        ------
+        ValueError
+            If the machine type is missing for a clip.
+        """
+        return self._ask(lambda clips: -anomaly_scores(self.estimator_, clips), X)
+
+    @available_if(_has_threshold)
+    def decision_function(self, X):
+        """Score clips relative to the estimator's threshold.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of any types.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            Negative for anomalous clips; NaN for clips of other types.
+        """
+        return self._ask(lambda clips: decisions(self.estimator_, clips), X)
+
+    @available_if(_has_threshold)
+    def predict(self, X):
+        """Judge clips by the estimator's threshold.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of any types.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous. A clip of another type is anomalous too:
+            nothing speaks for it.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _wanted(self) -> list[str]:
+        kinds = self.machine_types
+        return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
+
+    def _are_ours(self, kinds: np.ndarray) -> np.ndarray:
+        return np.isin(kinds.astype(str), self._wanted())
+
+    def _check_types_present(self, kinds: np.ndarray) -> None:
+        """Refuse clips of none of the types, and warn where some types lack any."""
+        present = sorted(set(kinds))
+        missing = [kind for kind in self._wanted() if kind not in present]
+        if len(missing) == len(self._wanted()):
+            raise ValueError(
+                f"X holds no normal clip of machine_types {abbreviate(missing)}; it "
+                f"holds {abbreviate(present)}: give clips of the types, spelt alike"
+            )
+        if missing:
+            warnings.warn(
+                f"X holds no normal clip of {abbreviate(missing)}, on which "
+                f"{type(final_step(self.estimator)).__name__} was to be trained too: "
+                "add some, or leave them out of machine_types",
+                stacklevel=5,
+            )
+
+    def _ask(self, function: Callable[[Any], np.ndarray], X: Any) -> np.ndarray:
+        """Value of each clip of the types, and NaN for the others."""
+        check_is_fitted(self)
+        rows = np.flatnonzero(self._are_ours(_known_types(X)))
+        values = function(_safe_indexing(X, rows)) if len(rows) else []
+        return _spread(values, rows, len(X))
+
+    def _keep(self, name: str, value: Any) -> None:
+        if value is not None:
+            setattr(self, name, value)
+        else:
+            vars(self).pop(name, None)  # of an earlier fit
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # clips, whose types are known
+        return tags
+
+
+def _known_types(X: Any) -> np.ndarray:
+    """Machine type of each clip."""
+    kinds, _ = machine_columns(X)
+    if kinds is None:
+        raise ValueError(
+            "X has no machine types, which OnlyMachineTypes chooses clips by: give X "
+            "as a table with the column machine_type, as load_clips(folder) does"
+        )
+    missing = [row for row, kind in enumerate(kinds) if kind is None]
+    if missing:
+        raise ValueError(
+            f"machine_type is missing for clips {abbreviate(missing)}, and "
+            "OnlyMachineTypes chooses clips by it: fill it in or leave them out"
+        )
+    return kinds
+
+
+def _common_offset(estimator: Any) -> float | None:
+    """Threshold on the scale of `score_samples`, if there is one for all clips."""
+    offset = getattr(final_step(estimator), "offset_", None)
+    if offset is None or not hasattr(estimator, "score_samples"):
+        return None
+    return float(np.squeeze(offset))
+
+
+def _spread(values: Any, rows: np.ndarray, n_clips: int) -> np.ndarray:
+    """Put values in their rows, and NaN in the others."""
+    spread = np.full(n_clips, np.nan)
+    spread[rows] = values
+    return spread

@@ -1,0 +1,284 @@
+"""PerMachine: a detector of its own for every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._utils.parameters import HasMethods, validates_parameters
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import known_labels, refuse_unseen
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.meta.scoring import (
+    anomaly_scores,
+    check_scores_clips,
+    honest_training_scores,
+    own_offset,
+)
+
+__all__ = ["PerMachine"]
+
+
+def _has_threshold(self: PerMachine) -> bool:
+    return hasattr(self.estimator, "decision_function")
+
+
+class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
+    """Fit a clone of an outlier detector for every machine, and score by its own.
+
+    For detectors that learn what one machine sounds like and would take another
+    machine's sound for normal: those on rows of numbers, and the autoencoder.
+
+    Parameters
+    ----------
+    estimator : outlier detector or Pipeline
+        Of this library, of scikit-learn or of PyOD; cloned for each machine.
+
+    n_jobs : int or None, default=None
+        Machines fitted or scored in parallel, on joblib's threads or the backend in
+        force (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is
+        all cores.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_machines,), str
+        Names of the machines, sorted: "type/id", or "id" where there is no type.
+
+    estimators_ : dict of str to estimator
+        For each machine the detector fitted on its normal clips.
+
+    offsets_ : dict of str to float
+        Each machine's threshold, which is its own detector's: ``decision_function =
+        score_samples - offsets_[machine]``. There is no common `offset_`. Absent if
+        the estimator has no `decision_function`.
+
+    training_score_samples_ : ndarray of shape (n_clips,), float64
+        Score of each clip passed to `fit` as if it had been left out of it; NaN for
+        clips not trained on. Present if the estimator has such scores, as
+        :class:`MahalanobisDetector` has.
+
+    See Also
+    --------
+    sklearn_asd.SpectrumStatistics : Makes rows of numbers of clips.
+    sklearn_asd.metrics.auc_table : Compares scores within each machine.
+
+    Notes
+    -----
+    Scores of different machines need not be comparable, as each comes from a detector
+    of its own: sort clips by them within a machine, or compare decisions.
+
+    Clips that could not be used (:class:`~sklearn_asd.ClipSpectrograms` without
+    segments) are neither trained on nor passed on; they score NaN and are judged
+    anomalous. So put :class:`~sklearn_asd.LogMelSegmenter` before this, not into the
+    estimator; recordings are then read once, too.
+
+    With a fixed `random_state` in the estimator the result does not depend on
+    `n_jobs`. Fits of networks wait for each other in threads, which use all cores for
+    each.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import LogMelSegmenter
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd.features import SpectrumStatistics
+    >>> from sklearn_asd import PerMachine
+    >>> clips = make_machine_sounds(
+    ...     "fan", n_machines=2, n_train=8, n_test_normal=1, n_test_anomalous=1,
+    ...     duration=4.0, random_state=0)
+    >>> train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    >>> detect = PerMachine(
+    ...     make_pipeline(SpectrumStatistics(), IsolationForest(random_state=0)))
+    >>> pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
+    >>> pipe.score_samples(test).shape  # higher is more normal
+    (4,)
+    >>> detect.classes_
+    array(['fan/00', 'fan/01'], dtype='<U6')
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"])],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(self, estimator, *, n_jobs=None):
+        self.estimator = estimator
+        self.n_jobs = n_jobs
+
+    # The estimator validates its own parameters.
+    @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Fit a detector for each machine.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Training clips with machine IDs, of the kind that the estimator takes.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are never trained on.
+            None takes all clips as normal.
+
+        Returns
+        -------
+        self : PerMachine
+            Fitted.
+
+        Raises
+        ------
+        TypeError
+            If the estimator cannot score clips.
+
+        ValueError
+            If X lacks machine IDs or has no usable normal clip, or y holds anything
+            but +1 and -1.
+        """
+        check_scores_clips(self.estimator)
+        labels = known_labels(X, "to fit a detector for each machine")
+        normal = normal_rows(y, len(X)) & _usable_rows(X)
+        if not normal.any():
+            raise ValueError(
+                "X holds no usable normal clip: y is -1 for all, or none could be read"
+            )
+        rows = dict(_group(labels, normal))
+        fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine), label)
+            for label, of_machine in rows.items()
+        )
+        self.classes_ = np.array(list(rows))
+        self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
+        self._set_offsets([offset for _, offset in fitted])
+        self._set_training_scores(rows, len(X))
+        return self
+
+    def score_samples(self, X):
+        """Score clips by their own machine's detector: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of the machines fitted.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            On each detector's own scale; NaN for clips that could not be used.
+
+        Raises
+        ------
+        ValueError
+            If a clip's machine is missing, or was not fitted.
+        """
+        return self._score(X)[0]
+
+    @available_if(_has_threshold)
+    def decision_function(self, X):
+        """Score clips relative to their own machine's threshold.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of the machines fitted.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            ``score_samples(X)`` minus the machine's value in `offsets_`: negative for
+            anomalous clips.
+        """
+        scores, labels = self._score(X)
+        return scores - np.array([self.offsets_[label] for label in labels])
+
+    @available_if(_has_threshold)
+    def predict(self, X):
+        """Judge clips by their own machine's threshold.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of the machines fitted.
+
+        Returns
+        -------
+        verdicts : ndarray of shape (n_clips,), int
+            +1 for normal, -1 for anomalous. A clip that could not be used is
+            anomalous too: nothing speaks for it.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _score(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Score of each clip, and its machine."""
+        check_is_fitted(self)
+        labels = known_labels(X, "to choose the detector that scores a clip")
+        refuse_unseen(labels, self.classes_)
+        rows = dict(_group(labels, _usable_rows(X)))
+        by_machine = Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(anomaly_scores)(self.estimators_[label], _take(X, of_machine))
+            for label, of_machine in rows.items()
+        )
+        scores = np.full(len(X), np.nan)
+        for of_machine, anomaly in zip(rows.values(), by_machine, strict=True):
+            scores[of_machine] = -anomaly
+        return scores, labels
+
+    def _set_offsets(self, offsets: list[float | None]) -> None:
+        if None not in offsets:
+            self.offsets_ = dict(zip(self.estimators_, offsets, strict=True))
+        else:
+            vars(self).pop("offsets_", None)  # of an earlier fit
+
+    def _set_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
+        by_machine = [honest_training_scores(e) for e in self.estimators_.values()]
+        scores = np.full(n_clips, np.nan)
+        for of_machine, anomaly in zip(rows.values(), by_machine, strict=True):
+            if anomaly is None:
+                vars(self).pop("training_score_samples_", None)  # of an earlier fit
+                return
+            scores[of_machine] = -anomaly
+        self.training_score_samples_ = scores
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # clips, whose machines are known
+        return tags
+
+
+def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]:
+    """Fit one detector and find its threshold, if it has any."""
+    try:
+        estimator.fit(X)
+    except ValueError as error:
+        raise ValueError(
+            f"the detector of machine {label!r} cannot be fitted to its {len(X)} "
+            f"normal clip(s): {error}"
+        ) from error
+    has_threshold = hasattr(estimator, "decision_function")
+    return estimator, own_offset(estimator, X) if has_threshold else None
+
+
+def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Wanted rows of each machine that has any, in the order of the names."""
+    for label in np.unique(labels[wanted].astype(str)):
+        yield str(label), np.flatnonzero(wanted & (labels == label))
+
+
+def _take(X: Any, rows: np.ndarray) -> Any:
+    return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
+
+
+def _usable_rows(X: Any) -> np.ndarray:
+    """Clips that have something to hear, as far as X tells before it is read."""
+    if isinstance(X, ClipSpectrograms):
+        return X.n_segments.all(axis=1)
+    return np.ones(len(X), dtype=bool)

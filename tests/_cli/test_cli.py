@@ -1,0 +1,672 @@
+"""``sklearn-asd``, on real files."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+import sklearn_asd
+from sklearn_asd import __version__, load_clips, load_model, save_model
+from sklearn_asd._cli import main
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.meta.scoring import final_step
+
+RATE = 16000
+
+
+def write(path, samples):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, RATE)
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    """Normal and anomalous valves, which a mean spectrum tells apart well."""
+    return make_machine_sounds(
+        "valve",
+        n_machines=2,
+        n_train=20,
+        n_test_normal=3,
+        n_test_anomalous=3,
+        duration=2.0,
+        random_state=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, sounds):
+    """A folder for each machine, and in new/ a day later."""
+    root = tmp_path_factory.mktemp("works")
+    hum = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
+    for number, clip in enumerate(sounds.itertuples()):
+        machine = f"valve_{clip.machine_id}"
+        if clip.split == "train":
+            write(root / "recordings" / machine / f"{number:03d}.wav", clip.audio)
+        elif clip.label == 1:
+            write(root / "new" / machine / "tuesday" / f"{number:03d}.wav", clip.audio)
+        else:  # plain for anyone
+            samples = clip.audio + 0.05 * hum
+            write(root / "broken" / machine / f"{number:03d}.flac", samples)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    path = folder / "valves.joblib"
+    code = exit_code("fit", folder / "recordings", "-o", path)
+    assert code == 0
+    return path
+
+
+def exit_code(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return end.value.code or 0
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; its exit code, and what it printed where."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = exit_code(*arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def new_folder(tmp_path, folder):
+    """A folder to break things in, with two normal recordings in it."""
+    for number, path in enumerate(sorted((folder / "new").rglob("*.wav"))[:2]):
+        target = tmp_path / "new" / path.parts[-3] / f"{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    return tmp_path / "new"
+
+
+def in_a_process(*arguments, **options):
+    # Wherever it starts, it is this package that runs.
+    package = {"PYTHONPATH": str(Path(sklearn_asd.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, "-m", "sklearn_asd", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | package,
+        **options,
+    )
+
+
+# -- the two commands of a newcomer --------------------------------------------------
+
+
+def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
+    fit = in_a_process("fit", "recordings", "-o", tmp_path / "m.joblib", cwd=folder)
+    assert fit.returncode == 0, fit.stderr
+    assert "40 normal recordings of 2 machines:\n  valve_00  20\n" in fit.stderr
+    assert "about 5 % of the normal recordings of each machine" in fit.stdout
+    score = in_a_process("score", tmp_path / "m.joblib", "broken", "new", cwd=folder)
+    assert score.returncode == 1, score.stderr
+    lines = score.stdout.splitlines()
+    assert len(lines) == 12
+    verdict, margin, machine, path = lines[0].split()
+    assert (verdict, machine) == ("anomalous", "valve_00")
+    assert float(margin) < 0
+    assert path.startswith("broken/valve_00/")
+    assert all(line.startswith("anomalous") for line in lines[:6])
+    assert "12 recordings: " in score.stderr
+    assert " 0 unusable" in score.stderr
+
+
+def test_the_exit_code_says_whether_there_are_anomalies(run, model, folder):
+    verdicts = {}
+    for path in sorted((folder / "new").rglob("*.wav")):
+        code, output, _ = run("score", model, path)
+        verdicts[path] = output.split()[0]
+        assert code == {"normal": 0, "anomalous": 1}[verdicts[path]]
+    assert "normal" in verdicts.values()
+    code, output, _ = run("score", model, folder / "broken")
+    assert code == 1
+    assert "normal" not in output.split()
+
+
+def test_the_model_is_an_ordinary_detector(model, folder, run):
+    detector = joblib.load(model)
+    clips = load_clips(folder / "broken")
+    clips["machine_id"] = [path.split(os.sep)[-2] for path in clips["path"]]
+    margins = detector.decision_function(clips)
+    assert (detector.predict(clips) == -1).all()
+    _, output, _ = run("score", model, folder / "broken")
+    printed = [float(line.split()[1]) for line in output.splitlines()]
+    np.testing.assert_allclose(printed, margins, atol=5e-4)
+
+
+def test_the_model_can_be_kept_without_code(model, tmp_path, folder):
+    detector = joblib.load(model)
+    save_model(detector, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    clips = load_clips(folder / "broken")
+    scores = loaded.decision_function(clips)
+    np.testing.assert_array_equal(scores, detector.decision_function(clips))
+    assert not hasattr(loaded, "cli_")
+
+
+def test_a_model_file_without_code_judges_alike(run, model, tmp_path, new_folder):
+    sklearn_asd.save_model(joblib.load(model), tmp_path / "valves.asd")
+    verdicts = run("score", model, new_folder)[:2]
+    assert run("score", tmp_path / "valves.asd", new_folder)[:2] == verdicts
+
+
+def test_any_saved_detector_can_judge(run, model, tmp_path, folder):
+    pipe = joblib.load(model)
+    del pipe.cli_
+    joblib.dump(pipe, tmp_path / "own.joblib")
+    paths = sorted((folder / "broken" / "valve_00").iterdir())
+    code, output, _ = run("score", tmp_path / "own.joblib", *paths)
+    assert code == 1
+    assert output.count("anomalous") == 3
+
+
+# -- which machine a recording is of ---------------------------------------------------
+
+
+def test_folders_between_a_machine_and_its_recording_do_not_matter(run, model, folder):
+    code, output, _ = run("score", model, folder / "new")
+    assert code in (0, 1)
+    machines = [line.split()[2] for line in output.splitlines()]
+    assert machines == ["valve_00"] * 3 + ["valve_01"] * 3
+
+
+def test_a_recording_of_an_unknown_machine_is_named_with_the_remedy(
+    run, model, new_folder
+):
+    (new_folder / "valve_00").rename(new_folder / "valve_07")
+    code, output, errors = run("score", model, new_folder)
+    assert code == 2
+    bad, *others = output.splitlines()[::-1]
+    assert bad.startswith("unusable")
+    assert (
+        "0.wav: is of machine 'valve_07', which the model does not know: name it with "
+        "--machine-id, one of valve_00, valve_01, or fit again"
+    ) in output
+    assert len(others) + 1 == len(output.splitlines())
+    assert "unusable" in errors
+
+
+def test_machine_id_names_the_machine_of_all_recordings(run, model, tmp_path, folder):
+    path = next((folder / "broken" / "valve_01").iterdir())
+    stray = tmp_path / "stray.flac"
+    stray.write_bytes(path.read_bytes())
+    code, output, _ = run("score", model, stray)
+    assert code == 2
+    code, output, _ = run("score", model, stray, "--machine-id", "valve_01")
+    assert code == 1
+    assert output.split()[2] == "valve_01"
+
+
+def test_an_unknown_machine_id_is_refused_with_the_nearest(run, model, folder):
+    code, _, errors = run("score", model, folder / "new", "--machine-id", "valve_00x")
+    assert code == 2
+    assert "--machine-id 'valve_00x' is no machine that the model knows:" in errors
+    assert "did you mean 'valve_00'?" in errors
+
+
+def test_a_model_of_one_machine_takes_recordings_for_its_own_and_says_so(
+    run, folder, tmp_path
+):
+    one = tmp_path / "one.joblib"
+    assert run("fit", folder / "recordings" / "valve_00", "-o", one)[0] == 0
+    stray = tmp_path / "stray.flac"
+    stray.write_bytes(next((folder / "broken" / "valve_00").iterdir()).read_bytes())
+    code, output, errors = run("score", one, stray)
+    assert code == 1
+    assert output.split()[2] == "valve_00"
+    assert "1 recording taken to be of valve_00, the only machine" in errors
+
+
+@pytest.fixture(scope="module")
+def dcase(tmp_path_factory, sounds):
+    """Valves under names of 2020 and 2023, and by type and machine."""
+    root = tmp_path_factory.mktemp("dcase")
+    for number, clip in enumerate(sounds.itertuples()):
+        label = "normal" if clip.label == 1 else "anomaly"
+        names = {
+            "2020": f"valve/{clip.split}/{label}_id_{clip.machine_id}_{number:08d}.wav",
+            "2023": f"valve/{clip.split}/section_00_source_{clip.split}_{label}_"
+            f"{number:04d}_pat_{clip.machine_id}.wav",
+            "plain": f"valve/{clip.machine_id}/{clip.split}/{label}/{number:03d}.wav",
+        }
+        for layout, name in names.items():
+            write(root / layout / name, clip.audio)
+    return root
+
+
+def test_names_of_dcase_tell_the_machine_wherever_the_folder_is_read(
+    run, dcase, tmp_path
+):
+    code, _, errors = run("fit", dcase / "2020", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "Not learnt from: 12 recordings outside of folders called train" in errors
+    assert "  valve/00  20\n  valve/01  20\n" in errors
+    for path in (dcase / "2020" / "valve", dcase / "2020" / "valve" / "test"):
+        code, output, _ = run("score", tmp_path / "m.joblib", path)
+        assert code in (0, 1)
+        assert {line.split()[2] for line in output.splitlines()} == {
+            "valve/00",
+            "valve/01",
+        }
+
+
+def test_a_name_of_dcase_is_not_overruled_by_the_only_machine(run, dcase, tmp_path):
+    normal = dcase / "plain" / "valve" / "00"
+    run("fit", normal, "-o", tmp_path / "m.joblib")
+    other = next((dcase / "2020" / "valve" / "test").glob("*id_01*"))
+    code, output, _ = run("score", tmp_path / "m.joblib", other)
+    assert code == 2
+    assert "is of machine 'valve/01'" in output
+
+
+def test_type_and_machine_are_found_in_the_folders_of_a_single_file(
+    run, dcase, tmp_path
+):
+    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
+    path = next((dcase / "plain" / "valve" / "01" / "test" / "normal").iterdir())
+    _, output, _ = run("score", tmp_path / "m.joblib", path)
+    assert output.split()[2] == "valve/01"
+    _, output, _ = run("score", tmp_path / "m.joblib", path, "--machine-id", "00")
+    assert output.split()[2] == "valve/00"
+
+
+def test_an_attribute_can_tell_machines_apart(run, dcase, tmp_path):
+    model = tmp_path / "m.joblib"
+    code, _, errors = run("fit", dcase / "2023", "-o", model, "--id-column", "pat")
+    assert code == 0
+    assert "  valve/00  20\n  valve/01  20\n" in errors
+    code, output, _ = run("score", model, dcase / "2023")
+    assert code in (0, 1)
+    assert "valve/01" in output
+    nameless = tmp_path / "valve" / "section_00_source_test_normal_0000.wav"
+    write(nameless, np.zeros(2 * RATE))
+    code, output, _ = run("score", model, nameless)
+    assert code == 2
+    assert "does not say its 'pat' in its name" in output
+
+
+def test_an_unknown_attribute_is_refused_with_the_nearest(run, dcase, tmp_path):
+    code, _, errors = run(
+        "fit", dcase / "2023", "-o", tmp_path / "m", "--id-column", "path_"
+    )
+    assert code == 2
+    assert "have no 'path_': did you mean 'pat'? --id-column is one of" in errors
+
+
+# -- recordings that cannot be used ----------------------------------------------------
+
+
+def test_one_bad_file_does_not_stop_the_rest(run, model, new_folder):
+    (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
+    (new_folder / "valve_00" / "a.wav").touch()
+    code, output, errors = run("score", model, new_folder, new_folder / "gone.wav")
+    assert code == 2
+    lines = {line.split(".wav")[0].split("/")[-1]: line for line in output.splitlines()}
+    assert len(lines) == 5
+    assert "valve_00" in lines["9"]
+    assert "9.wav: cannot be decoded" in lines["9"]
+    assert "a.wav: is an empty file of 0 bytes" in lines["a"]
+    assert lines["gone"].startswith("unusable")
+    assert lines["0"].split()[0] in ("normal", "anomalous")
+    assert ", 3 unusable" in errors
+    alone = run("score", model, new_folder / "valve_00" / "0.wav")[1]
+    assert alone.strip() == lines["0"].strip()
+
+
+def test_a_bad_training_file_is_named_and_left_out(run, folder, tmp_path):
+    for path in (folder / "recordings" / "valve_00").iterdir():
+        target = tmp_path / "recordings" / "valve_00" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (tmp_path / "recordings" / "valve_00" / "bad.wav").write_bytes(b"noise")
+    code, _, errors = run("fit", tmp_path / "recordings", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "Warning: 1 of 21 clips cannot be used" in errors
+    assert "(bad.wav) cannot be decoded" in errors
+
+
+def test_recordings_of_a_low_sample_rate_are_analysed_at_theirs(run, rng, tmp_path):
+    for number in range(4):
+        path = tmp_path / "r" / "pump" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, rng.normal(scale=0.1, size=16000), 8000)
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "Sample rate: 8000 Hz" in errors
+    assert "cannot be used" not in errors
+    assert run("score", tmp_path / "m.joblib", tmp_path / "r")[0] in (0, 1)
+
+
+def test_one_recording_of_a_low_sample_rate_is_named(run, folder, tmp_path):
+    for number, path in enumerate((folder / "recordings" / "valve_00").iterdir()):
+        target = tmp_path / "r" / "valve_00" / f"{number}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    soundfile.write(target.with_name("a.wav"), np.zeros(16000), 8000)
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    assert code == 0
+    assert "(a.wav) is sampled at 8000 Hz" in errors
+
+
+def test_a_folder_without_recordings_is_named(run, model, tmp_path, new_folder):
+    (tmp_path / "empty").mkdir()
+    code, output, _ = run("score", model, tmp_path / "empty", new_folder)
+    assert code == 2
+    assert "empty: holds no recordings" in output
+    assert len(output.splitlines()) == 3
+
+
+# -- what is written -------------------------------------------------------------------
+
+
+def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_path):
+    (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
+    run("score", model, new_folder, "--csv", tmp_path / "v.csv")
+    table = pd.read_csv(tmp_path / "v.csv")
+    assert list(table.columns) == [
+        "path",
+        "machine_type",
+        "machine_id",
+        "verdict",
+        "margin",
+        "reason",
+    ]
+    assert table["machine_id"].tolist() == ["valve_00"] * 3
+    assert table["verdict"].tolist()[-1] == "unusable"
+    assert table["margin"].notna().tolist() == [True, True, False]
+    assert table["reason"].isna().tolist() == [True, True, False]
+    normal = table["verdict"] == "normal"
+    assert (table["margin"] >= 0).tolist() == normal.tolist()
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """What is passed to the report's writer."""
+    seen = []
+    report = type(sys)("sklearn_asd.report")
+    report.write_report = lambda *arguments, X_normal: seen.append(
+        (*arguments, X_normal)
+    )
+    monkeypatch.setitem(sys.modules, "sklearn_asd.report", report)
+    return seen
+
+
+def test_the_report_is_written_of_all_that_was_judged(
+    run, model, new_folder, tmp_path, reports
+):
+    (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
+    code, _, _ = run("score", model, new_folder, "--report", tmp_path / "r.html")
+    assert code == 2
+    ((detector, X, path, X_normal),) = reports
+    assert path == str(tmp_path / "r.html")
+    assert len(X) == 3
+    assert len(X_normal) == 40
+    with pytest.warns(UserWarning, match="1 of 3 clips cannot be used"):
+        assert np.isfinite(detector.score_samples(X)).sum() == 2
+    assert np.isfinite(detector.score_samples(X_normal)).all()
+
+
+def test_training_recordings_that_are_gone_are_no_part_of_the_report(
+    run, folder, tmp_path, reports
+):
+    gone = tmp_path / "gone"
+    shutil.copytree(folder / "recordings", gone)
+    run("fit", gone, "-o", tmp_path / "m.joblib")
+    shutil.rmtree(gone)
+    run("score", tmp_path / "m.joblib", folder / "new", "--report", tmp_path / "r.html")
+    assert reports[0][-1] is None
+
+
+def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
+    bad = tmp_path / "valve_00" / "bad.wav"
+    bad.parent.mkdir()
+    bad.touch()
+    code, _, errors = run("score", model, bad, "--report", tmp_path / "r.html")
+    assert code == 2
+    assert "No report" in errors
+    assert reports == []
+
+
+def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
+    run, model, new_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, output, errors = run(
+        "score", model, new_folder, "--report", tmp_path / "r.html"
+    )
+    assert (code, output) == (2, "")
+    assert "pip install 'sklearn_asd[report]'" in errors
+
+
+@pytest.mark.parametrize("option", ["--csv", "--report"])
+def test_what_cannot_be_written_is_refused_before_anything_is_done(
+    run, model, folder, tmp_path, option
+):
+    target = tmp_path / "nowhere" / "out"
+    code, output, errors = run("score", model, folder / "new", option, target)
+    assert code == 2
+    assert output == ""
+    assert "cannot be written: there is no folder" in errors
+
+
+# -- evaluate --------------------------------------------------------------------------
+
+
+def test_evaluate_tells_auc_false_alarms_and_misses(run, dcase, tmp_path):
+    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
+    code, output, _ = run("evaluate", tmp_path / "m.joblib", dcase / "plain")
+    assert code == 0
+    assert output.splitlines()[0].split() == ["n_normal", "n_anomalous", "auc", "pauc"]
+    assert "average" in output
+    assert " of 6 (" in output.split("False alarms:")[1].splitlines()[0]
+    assert " of 6 (" in output.split("Missed:")[1]
+
+
+def test_evaluate_names_what_it_cannot_judge(run, dcase, tmp_path):
+    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
+    bad = tmp_path / "more" / "valve" / "00" / "normal" / "bad.wav"
+    bad.parent.mkdir(parents=True)
+    bad.write_bytes(b"noise")
+    code, _, errors = run("evaluate", tmp_path / "m.joblib", tmp_path / "more")
+    assert code == 2
+    assert "bad.wav: cannot be decoded" in errors
+    assert "none of the recordings could be judged" in errors
+
+
+def test_evaluate_needs_labels(run, model, folder):
+    code, _, errors = run("evaluate", model, folder / "new")
+    assert code == 2
+    assert "no labelled recordings" in errors
+
+
+# -- systems ---------------------------------------------------------------------------
+
+
+def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
+    model = tmp_path / "m.joblib"
+    options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
+    code, output, errors = run("fit", dcase / "2020", "-o", model, *options)
+    assert code == 0, errors
+    assert "Threshold: " in output
+    assert "train_loss" in errors  # progress is not part of the output
+    assert "train_loss" not in output
+    code, output, _ = run("score", model, dcase / "2020")
+    assert code in (0, 1)
+    assert "valve/00" in output
+
+
+def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
+    sounds = make_machine_sounds(
+        "valve",
+        n_machines=2,
+        n_train=8,
+        n_test_normal=0,
+        n_test_anomalous=2,
+        duration=4.0,
+        random_state=0,
+    )
+    for number, clip in enumerate(sounds.itertuples()):
+        machine = f"valve_{clip.machine_id}"
+        write(tmp_path / clip.split / machine / f"{number}.wav", clip.audio)
+    model = tmp_path / "m.joblib"
+    options = ["--system", "ensemble", "--epochs", "1", "--batch-size", "16"]
+    code, output, errors = run("fit", tmp_path / "train", "-o", model, *options)
+    assert code == 0, errors
+    assert "Threshold: " in output
+    members = final_step(joblib.load(model)).detector_.named_estimators_
+    networks = [members[name].detector_ for name in ("near", "second", "third")]
+    assert [network.random_state for network in networks] == [0, 1, 2]
+    assert {network.loss for network in networks} == {"arcface"}
+    assert {network.max_epochs for network in networks} == {1}
+    assert set(members) == {"near", "second", "third", "spectrum"}
+    code, output, _ = run("score", model, tmp_path / "test")
+    assert code in (0, 1)
+    assert len(output.splitlines()) == 4
+    options = ["--machine-type", "valves"]
+    code, _, errors = run("fit", tmp_path / "train", "-o", model, *options)
+    assert code == 2
+    assert "no recordings of the machine type 'valves'" in errors
+
+
+def test_progress_is_for_whoever_looks_at_it(run, dcase, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    model = tmp_path / "m.joblib"
+    options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
+    for more in ([], options):
+        assert "log-mel: 100%" in run("fit", dcase / "2020", "-o", model, *more)[2]
+        _, output, errors = run("score", model, dcase / "2020")
+        assert "%" not in output
+        assert "log-mel" not in errors
+
+
+def test_the_threshold_is_set_by_enough_recordings_or_else_by_a_distribution(
+    run, dcase, tmp_path
+):
+    options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
+    for rate, promise in (("0.2", "at most 20 %"), ("0.05", "Gamma distribution")):
+        _, output, _ = run(
+            "fit",
+            dcase / "2020",
+            "-o",
+            tmp_path / "m",
+            *options,
+            "--false-alarm-rate",
+            rate,
+        )
+        assert promise in output
+
+
+def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
+    shutil.copytree(dcase / "2020" / "valve" / "test", tmp_path / "valve" / "test")
+    code, _, errors = run("fit", tmp_path, "-o", tmp_path / "m")
+    assert code == 2
+    assert "nothing to learn from, but 12 recordings to test: give a folder" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--system", "spectrumm"], "'spectrumm' is not one of 'spectrum'"),
+        (["--machine-typ", "fan"], "Did you mean '--machine-type'"),
+        (["--machine-type", "valv"], "type 'valv': did you mean 'valve'?"),
+        (["--false-alarm-rate", "0.9"], "0.9 is not in the range 0<x<=0.5"),
+    ],
+)
+def test_mistyped_options_of_fit_are_refused(run, dcase, tmp_path, options, message):
+    code, _, errors = run("fit", dcase / "2020", "-o", tmp_path / "m", *options)
+    assert code == 2
+    assert message in errors
+
+
+def test_a_paper_system_needs_one_of_its_types(run, folder, tmp_path):
+    code, _, errors = run(
+        "fit", folder / "recordings", "-o", tmp_path / "m", "--system", "ii"
+    )
+    assert code == 2
+    assert "choose --system spectrum or ensemble" in errors
+
+
+def test_what_cannot_be_learnt_is_refused_before_anything_is_read(run, tmp_path):
+    for name in ["a/1.wav", "a/2.wav", "b/1.wav", "b/2.wav", "b/3.wav"]:
+        path = tmp_path / "r" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m")
+    assert code == 2
+    assert "machine 'a' has 2 normal recordings, and three are needed" in errors
+    code, _, errors = run(
+        "fit", tmp_path / "r" / "b", "-o", tmp_path / "m", "--system", "ensemble"
+    )
+    assert code == 2
+    assert "all recordings are of 'b': choose --system spectrum" in errors
+
+
+# -- errors and conventions ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x80\x05N."])
+def test_what_is_no_model_is_refused(run, tmp_path, folder, content):
+    path = tmp_path / "m.joblib"
+    path.write_bytes(content)
+    code, _, errors = run("score", path, folder / "new")
+    assert code == 2
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+
+
+def test_a_missing_model_is_named(run, tmp_path):
+    code, _, errors = run("score", tmp_path / "m.joblib", tmp_path)
+    assert code == 2
+    assert "there is no model" in errors
+
+
+def test_an_unforeseen_error_is_not_taken_for_anomalies(run, monkeypatch, model):
+    def fail(*arguments):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("sklearn_asd._cli.score.load_model", fail)
+    code, _, errors = run("score", model, "x.wav")
+    assert code == 2
+    assert "RuntimeError: unforeseen" in errors
+
+
+def test_a_mistyped_command_is_refused_with_the_nearest(run):
+    code, _, errors = run("scroe", "m.joblib", "x.wav")
+    assert code == 2
+    assert "Did you mean 'score'" in errors
+
+
+@pytest.mark.parametrize("command", ["fit", "score", "evaluate", "demo"])
+def test_help_gives_examples(run, command):
+    code, output, _ = run(command, "--help")
+    assert code == 0
+    assert "Example" in output
+    assert f"\n    sklearn-asd {command} " in output
+    assert max(map(len, output.splitlines())) <= 88
+
+
+def test_help_gives_commands_and_exit_codes(run):
+    code, output, _ = run("--help")
+    assert code == 0
+    for word in ("fit", "score", "evaluate", "demo", "Exit codes:", "1  score found"):
+        assert word in output
+
+
+def test_the_version_is_the_library_s(run):
+    assert run("--version") == (0, f"sklearn-asd, version {__version__}\n", "")

@@ -1,0 +1,115 @@
+"""Models of each kind, and what wrote the files in the folder `models`.
+
+That was run once, and is run again only for a new format, whose files get other names:
+later versions must read those that are there, and give the scores recorded with them.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_asd import (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
+    AutoencoderDetector,
+    Clips,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    OnlyMachineTypes,
+    PerMachine,
+    SpectrumStatistics,
+    ThresholdTuner,
+    save_model,
+)
+from sklearn_asd.networks import PVMilk20
+
+FOLDER = Path(__file__).parents[1] / "persistence" / "models"
+
+SEGMENTER = LogMelSegmenter(
+    sample_rate=8000,
+    n_fft=512,
+    hop_length=256,
+    n_mels=16,
+    segment_duration=0.64,
+    segment_hop=0.32,
+)
+DETECTOR = IDConfidenceDetector(
+    network=partial(PVMilk20, n_embedding=8),
+    batch_size=16,
+    max_epochs=2,
+    precision="float32",
+    random_state=0,
+)
+
+
+def make_clips(seed, n_clips=6):
+    """Make noise of two fans, of which one is duller, from a generator that lasts."""
+    rng = np.random.RandomState(seed)
+    waveforms = rng.normal(scale=0.1, size=(2 * n_clips, 16000))
+    waveforms[n_clips:] = (waveforms[n_clips:] + np.roll(waveforms[n_clips:], 1, 1)) / 2
+    ids = ["00"] * n_clips + ["01"] * n_clips
+    return Clips(list(waveforms), machine_type=["fan"] * len(ids), machine_id=ids)
+
+
+def make_models():
+    """Make a model of each kind, unfitted."""
+    spectrum = make_pipeline(
+        SpectrumStatistics(), StandardScaler(), MahalanobisDetector(n_folds=3)
+    )
+    members = [
+        ("id", DETECTOR),
+        ("msp", clone(DETECTOR).set_params(confidence="msp")),  # trains no second one
+        ("spectrum", PerMachine(spectrum)),
+        ("dropped", "drop"),
+    ]
+    augment = AugmentConfidenceDetector(
+        network=DETECTOR.network,
+        loss="arcface",
+        n_sub_centers=2,
+        batch_size=16,
+        max_epochs=1,
+        validation_fraction=0.3,
+        precision="float32",
+        random_state=0,
+    )
+    views = AugmentationExpander(
+        pitch_steps=(0,), stretch_rates=(1,), extra=["flip_time"]
+    )
+    near = EmbeddingNeighborDetector(DETECTOR, metric="mahalanobis")
+    encoder = AutoencoderDetector(
+        n_hidden=8, n_bottleneck=2, batch_size=64, max_epochs=1, random_state=0
+    )
+    return {
+        "ensemble": make_pipeline(
+            SEGMENTER, GammaProbabilityEnsemble(members, group_by="machine_id")
+        ),
+        "augment": Pipeline(
+            [("expand", views), ("segment", SEGMENTER), ("detect", augment)]
+        ),
+        "neighbors": OnlyMachineTypes(make_pipeline(SEGMENTER, near), ("fan",)),
+        "threshold": ThresholdTuner(
+            make_pipeline(SEGMENTER, encoder), false_alarm_rate=0.4, random_state=0
+        ),
+    }
+
+
+def main():
+    """Fit the models, save them, and record their scores."""
+    recorded = {}
+    for name, model in make_models().items():
+        model.fit(make_clips(0))
+        save_model(model, FOLDER / f"{name}_format1.asd")
+        recorded[name] = model.score_samples(make_clips(1, 2)).tolist()
+    (FOLDER / "scores_format1.json").write_text(json.dumps(recorded, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+import subprocess
+import sys
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from sklearn_asd import (
+    ClipSpectrograms,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    PerMachine,
+    SpectrumStatistics,
+    ThresholdTuner,
+)
+from sklearn_asd.explanation import band_scores, segment_scores
+from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.plotting import (
+    ClipScoreDisplay,
+    EmbeddingDisplay,
+    ScoreDistributionDisplay,
+)
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+class Level(OutlierMixin, BaseEstimator):
+    """The anomaly score is the mean level of a clip; above 3 it is anomalous."""
+
+    def fit(self, X, y=None):
+        self.offset_ = -3.0
+        return self
+
+    def score_samples(self, X):
+        return np.array([-X.log_mel(row).mean() for row in range(len(X))])
+
+    def decision_function(self, X):
+        return self.score_samples(X) - self.offset_
+
+
+class FirstBands(nn.Module):
+    """The embedding is the first three mel bands of a segment's first frame."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__()
+        self.classify = nn.Linear(3, n_classes)
+
+    def forward(self, log_mel):
+        embedding = log_mel[:, :3, 0]
+        return self.classify(embedding), embedding
+
+
+def make(log_mels, **columns):
+    return ClipSpectrograms.from_arrays(
+        log_mels, segment_frames=2, segment_hop_frames=1, **columns
+    )
+
+
+@pytest.fixture
+def X(rng):
+    return make(rng.gamma(2, size=(12, 4, 6)), machine_id=["00", "01", "02"] * 4)
+
+
+def legend_of(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# -- scores --------------------------------------------------------------------
+
+
+def test_scores_are_drawn_as_anomaly_scores_with_the_threshold():
+    display = ScoreDistributionDisplay.from_predictions(
+        [-1.0, -2.0, -2.5, -8.0],
+        [1, 1, 1, -1],
+        training_scores=[-1.0, -1.5, -2.0],
+        offset=-5.0,
+    )
+    assert legend_of(display.ax_) == [
+        "normal, training (3)",
+        "normal, new (3)",
+        "anomalous, new (1)",
+        "Gamma fit, normal",
+        "threshold",
+    ]
+    (threshold,) = [
+        line for line in display.ax_.lines if line.get_label() == "threshold"
+    ]
+    assert threshold.get_xdata() == [5.0, 5.0]
+    low, high = display.ax_.get_xlim()
+    assert low < 1
+    assert 8 < high
+    assert "higher: more anomalous" in display.ax_.get_xlabel()
+    assert display.ax_.get_ylabel()
+    assert display.figure_ is display.ax_.figure
+
+
+def test_clips_of_which_nothing_is_known_are_new():
+    display = ScoreDistributionDisplay.from_predictions([-1.0, -2.0, np.nan])
+    assert legend_of(display.ax_) == ["new (2)"]  # without the one that has no score
+    (outline,) = display.ax_.patches
+    assert outline.get_xy()[:, 1].max() == 0.5  # each of the two in a bin of its own
+
+
+def test_the_gamma_curve_is_the_expected_share_of_a_bin(rng):
+    normal = rng.gamma(3, 2, size=500)
+    display = ScoreDistributionDisplay.from_predictions(
+        -normal, training_scores=-normal
+    )
+    (curve,) = [line for line in display.ax_.lines if "Gamma" in line.get_label()]
+    x, y = curve.get_data()
+    width = np.ptp(normal) / 30
+    shape, _, scale = stats.gamma.fit(normal, floc=0)
+    expected = stats.gamma.pdf(x, shape, scale=scale) * width
+    np.testing.assert_allclose(y[20:-20], expected[20:-20], rtol=0.05)
+
+
+def test_scores_over_many_decades_have_a_logarithmic_axis(rng):
+    wide, narrow = -(10.0 ** rng.uniform(-6, 0, 50)), -rng.uniform(1, 2, 50)
+    scales = [
+        ScoreDistributionDisplay.from_predictions(scores, **settings).ax_.get_xscale()
+        for scores, settings in [
+            (wide, {}),
+            (narrow, {}),
+            (wide, {"log_scale": False}),
+            (narrow, {"log_scale": True}),
+        ]
+    ]
+    assert scales == ["log", "linear", "linear", "log"]
+
+
+def test_an_estimators_own_scores_are_drawn(X):
+    detector = Level().fit(X)
+    display = ScoreDistributionDisplay.from_estimator(detector, X[:6], X_train=X[6:])
+    np.testing.assert_allclose(display.scores, -detector.score_samples(X[:6]))
+    np.testing.assert_allclose(display.training_scores, -detector.score_samples(X[6:]))
+    np.testing.assert_allclose(display.thresholds, [3.0])
+
+
+def test_training_scores_are_honest_ones_where_there_are_any(X):
+    detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X)
+    display = ScoreDistributionDisplay.from_estimator(detector, X)
+    honest = -detector[-1].training_score_samples_
+    np.testing.assert_array_equal(display.training_scores, honest)
+    assert (honest > display.scores).mean() > 0.9
+
+
+def test_machines_may_have_thresholds_of_their_own(X):
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    display = ScoreDistributionDisplay.from_estimator(detector.fit(X), X)
+    expected = sorted(-offset for offset in detector.offsets_.values())
+    np.testing.assert_allclose(display.thresholds, expected)
+    assert legend_of(display.ax_).count("machines' thresholds") == 1
+
+
+def test_a_threshold_that_nothing_can_cross_is_not_drawn(X):
+    with pytest.warns(UserWarning, match="cannot promise"):
+        tuner = ThresholdTuner(Level(), random_state=0).fit(X)
+    display = ScoreDistributionDisplay.from_estimator(tuner, X)
+    assert "threshold" not in legend_of(display.ax_)
+
+
+def test_a_members_scores_are_drawn_with_the_distribution_that_scales_them(X):
+    ensemble = GammaProbabilityEnsemble([("one", Level()), ("two", Level())])
+    tuner = ThresholdTuner(make_pipeline("passthrough", ensemble), "gamma").fit(X)
+    display = ScoreDistributionDisplay.from_estimator(tuner, X, member="two")
+    fitted = tuner.detector_[-1]
+    assert display.gammas == {"Gamma distribution": fitted.scales_[None][1]}
+    np.testing.assert_allclose(display.scores, fitted.member_scores(X)["raw"]["two"])
+    assert display.ax_.get_xlabel().startswith("anomaly score of two")
+    with pytest.raises(ValueError, match="member 'three' is unknown.* one, two"):
+        ScoreDistributionDisplay.from_estimator(tuner, X, member="three")
+    with pytest.raises(ValueError, match="there is no ensemble"):
+        ScoreDistributionDisplay.from_estimator(Level().fit(X), X, member="one")
+
+
+def test_each_group_has_its_gamma_distribution(X):
+    gammas = {"Gamma of a": GammaScale(2, 1, 0), "Gamma of b": GammaScale(3, 1, 0)}
+    display = ScoreDistributionDisplay([1.0, 5.0], gammas=gammas).plot()
+    styles = [line.get_linestyle() for line in display.ax_.lines]
+    assert legend_of(display.ax_)[1:] == list(gammas)
+    assert len(set(styles)) == 2
+
+
+def test_without_a_finite_score_there_is_nothing_to_draw():
+    with pytest.raises(ValueError, match="no finite score"):
+        ScoreDistributionDisplay.from_predictions([np.nan, -np.inf])
+
+
+# -- one clip ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """Detector of sounds, and 6 clips of 6 s, the last of which has a loud band."""
+    rng = np.random.default_rng(0)
+    audio = rng.normal(size=(6, 6 * 16000)) / 100
+    detector = make_pipeline(LogMelSegmenter(), Level()).fit(audio)
+    time = np.arange(3 * 16000) / 16000
+    audio[5, -3 * 16000 :] += np.sin(2 * np.pi * 1000 * time)  # from 3 s on
+    return detector, audio
+
+
+def test_a_clip_is_drawn_in_seconds_and_hertz(pipe):
+    detector, audio = pipe
+    display = ClipScoreDisplay.from_estimator(detector, audio, 5, X_normal=audio[:5])
+    (image,) = display.ax_.images
+    expected = detector[0].transform(audio)[5].log_mel(0)
+    np.testing.assert_array_equal(image.get_array(), expected)
+    assert image.get_extent() == pytest.approx([0, 188 * 0.032, 0, 128])
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["0", "250", "500", "1000", "2000", "4000", "8000"]
+    assert display.ax_.get_ylabel() == "frequency (Hz, mel scale)"
+    assert display.segments_ax_.get_xlabel() == "time (s)"
+    assert "power (dB)" in [ax.get_ylabel() for ax in display.figure_.axes]
+    # the tone lies where the axis says 1000 Hz
+    height = display.ax_.get_yticks()[labels.index("1000")]
+    assert expected[:, -50:].mean(axis=1).argmax() == pytest.approx(height, abs=1)
+
+
+def test_segments_and_bands_are_drawn_where_they_are(pipe):
+    detector, audio = pipe
+    display = ClipScoreDisplay.from_estimator(detector, audio, 5, X_normal=audio[:5])
+    drawn = [
+        line.get_xydata().ravel()[[0, 2, 1]]
+        for line in display.segments_ax_.lines
+        if len(line.get_xdata()) == 2 and "threshold" not in line.get_label()
+    ]
+    expected = segment_scores(detector, audio, 5).to_numpy()
+    np.testing.assert_allclose(drawn, expected)
+    drops = [bar.get_width() for bar in display.bands_ax_.patches]
+    bands = band_scores(detector, audio, 5, X_normal=audio[:5])
+    np.testing.assert_allclose(drops, bands["drop"])
+    worst = display.bands_ax_.patches[int(np.argmax(drops))]
+    low, high = (
+        display.bands["low"][np.argmax(drops)],
+        display.bands["high"][np.argmax(drops)],
+    )
+    assert low < 1000 < high
+    ticks = dict(
+        zip(
+            [label.get_text() for label in display.ax_.get_yticklabels()],
+            display.ax_.get_yticks(),
+            strict=True,
+        )
+    )
+    assert worst.get_y() < ticks["1000"] < worst.get_y() + worst.get_height()
+
+
+def test_segments_above_the_threshold_look_different_in_grey_too(pipe):
+    detector, audio = pipe
+    segments = segment_scores(detector, audio, 5)
+    display = ClipScoreDisplay.from_predictions(
+        np.zeros((4, 100)), segments, threshold=segments["anomaly_score"].mean()
+    )
+    below, above = (
+        display.segments_ax_.lines[0],
+        display.segments_ax_.lines[len(segments) - 1],
+    )
+    assert below.get_linewidth() < above.get_linewidth()
+    assert below.get_color() != above.get_color()
+    assert legend_of(display.segments_ax_) == ["segment above", "below", "threshold"]
+
+
+def test_without_normal_clips_no_band_is_occluded(pipe):
+    detector, audio = pipe
+    display = ClipScoreDisplay.from_estimator(detector, audio)
+    assert display.bands_ax_ is None
+
+
+def test_without_a_rate_frames_and_bands_are_counted(X):
+    display = ClipScoreDisplay.from_estimator(Level().fit(X), X, X_normal=X, n_bands=2)
+    assert display.ax_.get_ylabel() == "mel band"
+    assert display.segments_ax_.get_xlabel() == "frame"
+    assert [bar.get_y() for bar in display.bands_ax_.patches] == [0, 2]
+
+
+def test_a_log_mel_may_be_drawn_alone():
+    display = ClipScoreDisplay.from_predictions(np.zeros((4, 10)), None)
+    assert display.segments_ax_ is None
+    assert display.ax_.get_xlabel() == "frame"
+
+
+# -- embedding -----------------------------------------------------------------
+
+
+@pytest.fixture
+def embedder(X):
+    return IDConfidenceDetector(
+        network=FirstBands, max_epochs=1, center_loss_weight=0, random_state=0
+    ).fit(X)
+
+
+def test_the_map_is_the_pca_of_the_training_clips(X, embedder):
+    display = EmbeddingDisplay.from_estimator(embedder, X[:4], X_train=X[4:])
+    pca = PCA(n_components=2).fit(embedder.embed(X[4:]))
+    np.testing.assert_allclose(display.points, pca.transform(embedder.embed(X[:4])))
+    share = pca.explained_variance_ratio_[0]
+    assert display.ax_.get_xlabel().startswith(f"PC 1 ({share:.0%}")
+
+
+def test_the_legend_names_machines_and_kinds_of_clips(X, embedder):
+    display = EmbeddingDisplay.from_estimator(
+        embedder, X[:6], [1, 1, 1, 1, -1, -1], X_train=X[6:]
+    )
+    assert legend_of(display.ax_) == [
+        "normal, training",
+        "normal, new",
+        "anomalous, new",
+        "00",
+        "01",
+        "02",
+    ]
+    crossed = display.ax_.collections[-1].get_offsets()
+    np.testing.assert_allclose(crossed, display.points[4:])
+
+
+def test_many_machines_differ_in_colour_or_marker(rng):
+    names = [f"{number:02d}" for number in range(20)]
+    display = EmbeddingDisplay.from_predictions(
+        rng.normal(size=(20, 5)), machines=names
+    )
+    styles = display._styles()
+    assert len({(s["color"], s["marker"]) for s in styles.values()}) == 20
+    assert legend_of(display.ax_)[-1] == "and 4 more machines"
+
+
+def test_other_projections_and_clips_without_embedding(rng):
+    embedding = rng.normal(size=(20, 5))
+    embedding[3] = np.nan
+    tsne = TSNE(perplexity=5, random_state=0, init="random")
+    display = EmbeddingDisplay.from_predictions(embedding, projection=tsne)
+    assert np.flatnonzero(np.isnan(display.points).any(axis=1)).tolist() == [3]
+    assert display.ax_.get_xlabel() == "TSNE 1"
+    assert legend_of(display.ax_) == ["new"]
+
+
+# -- all displays --------------------------------------------------------------
+
+
+def displays():
+    return [
+        ScoreDistributionDisplay([1.0, 2.0]),
+        ClipScoreDisplay(np.zeros((4, 10)), None),
+        EmbeddingDisplay(np.zeros((3, 2))),
+    ]
+
+
+@pytest.mark.parametrize("display", displays(), ids=lambda d: type(d).__name__)
+def test_axes_that_are_given_are_drawn_on(display):
+    figure, axes = plt.subplots(1, 2)
+    display.plot(ax=axes[1])
+    assert display.figure_ is figure
+    box = axes[1].get_subplotspec().get_position(figure)
+    assert box.x0 - 1e-9 <= display.ax_.get_position().x0 <= box.x1
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("display", displays(), ids=lambda d: type(d).__name__)
+def test_without_matplotlib_the_error_names_the_extra(display, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    name = type(display).__name__
+    with pytest.raises(ImportError, match=rf'{name} draws with.*sklearn_asd\[plot\]"'):
+        display.plot()
+
+
+def test_the_library_is_imported_without_matplotlib():
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; sys.modules['jinja2'] = None; "
+        "import sklearn_asd.plotting, sklearn_asd.report"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

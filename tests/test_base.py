@@ -1,0 +1,60 @@
+from importlib import metadata
+
+import pytest
+from sklearn.utils import estimator_html_repr
+
+import sklearn_asd
+from sklearn_asd import (
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    PerMachine,
+    SpectrumStatistics,
+)
+from sklearn_asd._base import documentation_address
+
+ESTIMATORS = [
+    IDConfidenceDetector(),
+    LogMelSegmenter(),
+    SpectrumStatistics(),
+    PerMachine(IDConfidenceDetector()),
+]
+by_name = pytest.mark.parametrize(
+    "estimator", ESTIMATORS, ids=lambda e: type(e).__name__
+)
+
+
+@pytest.fixture
+def project_urls(monkeypatch):
+    """What the installed package says of itself."""
+
+    def say(*entries):
+        documentation_address.cache_clear()
+        monkeypatch.setattr(metadata, "metadata", lambda name: _Metadata(entries))
+
+    yield say
+    documentation_address.cache_clear()
+
+
+class _Metadata:
+    def __init__(self, entries):
+        self.entries = entries
+
+    def get_all(self, name):
+        return list(self.entries) or None if name == "Project-URL" else None
+
+
+@by_name
+def test_the_picture_of_an_estimator_links_to_its_page(estimator, project_urls):
+    project_urls("Source, https://code.test", "Documentation, https://docs.test/asd/")
+    name = type(estimator).__name__
+    assert hasattr(sklearn_asd, name)  # which is what the page is called by
+    link = f"https://docs.test/asd/generated/sklearn_asd.{name}.html"
+    assert link in estimator_html_repr(estimator)
+
+
+@by_name
+def test_without_a_published_documentation_there_is_no_link(estimator, project_urls):
+    project_urls()
+    page = estimator_html_repr(estimator)
+    assert f"sklearn_asd.{type(estimator).__name__}.html" not in page
+    assert type(estimator).__name__ in page
