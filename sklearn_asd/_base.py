@@ -101,8 +101,8 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
         Returns
         -------
         verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip that scores NaN, as it could not be
-            used, is anomalous too: nothing speaks for it.
+            +1 for normal, -1 for anomalous. A clip that could not be used scores NaN
+            and counts as anomalous.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
@@ -127,10 +127,11 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
 
 
 def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `fit` leave its estimator as it was, should it not come to its end.
+    """Make `fit` start from a clean slate, and restore the estimator if it fails.
 
-    Otherwise one that was stopped by an error, or by Ctrl-C, would judge with a new
-    network and an old threshold.
+    Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, would
+    judge with a new network and an old threshold; and what an earlier fit set, and
+    this one does not, would stay.
 
     Parameters
     ----------
@@ -146,12 +147,13 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fit)
     def _fit_or_restore(self, *args, **kwargs):
         before = dict(vars(self))
+        for name in before.keys() - self.get_params(deep=False).keys():
+            delattr(self, name)
         try:
             return fit(self, *args, **kwargs)
         except BaseException:
+            vars(self).clear()
             vars(self).update(before)
-            for name in vars(self).keys() - before.keys():
-                delattr(self, name)
             raise
 
     return _fit_or_restore

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_columns
 from sklearn_asd.meta.scoring import (
-    anomaly_scores,
     check_scores_clips,
     decisions,
     final_step,
     honest_training_scores,
 )
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["OnlyMachineTypes"]
 
@@ -32,7 +31,7 @@ def _has_threshold(self: OnlyMachineTypes) -> bool:
     return hasattr(self.estimator, "decision_function")
 
 
-class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
+class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector to clips of some machine types, and score only those.
 
     For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that learn from
@@ -136,33 +135,25 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         normal = normal_rows(y, len(X))
         kinds = _known_types(X)
         self._check_types_present(kinds[normal])
-        rows = np.flatnonzero(normal & self._are_ours(kinds))
+        rows = self._find_rows(kinds)
+        rows = rows[normal[rows]]
         self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
-        self._keep("offset_", _common_offset(self.estimator_))
-        anomaly = honest_training_scores(self.estimator_)
-        honest = None if anomaly is None else _spread(-anomaly, rows, len(X))
-        self._keep("training_score_samples_", honest)
+        offset = _find_common_offset(self.estimator_)
+        if offset is not None:
+            self.offset_ = offset
+        scores = honest_training_scores(self.estimator_)
+        if scores is not None:
+            self.training_score_samples_ = -scatter([(rows, scores)], len(X))
         return self
 
-    def score_samples(self, X):
-        """Score clips: the higher, the more normal.
+    def inner_detectors(self, X):
+        """List the estimator; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        rows = self._find_rows(_known_types(X))
+        return [Inner(self.estimator_, rows)] if len(rows) else []
 
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The estimator's own; NaN for clips of other types.
-
-        Raises
-        ------
-        ValueError
-            If the machine type is missing for a clip.
-        """
-        return self._ask(lambda clips: -anomaly_scores(self.estimator_, clips), X)
+    def combine_scores(self, scores, rows, X):
+        """Put them in place; see :meth:`MetaDetectorMixin.combine_scores`."""
+        return -scatter(list(zip(rows, scores, strict=True)), len(X))
 
     @available_if(_has_threshold)
     def decision_function(self, X):
@@ -178,7 +169,12 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         decisions : ndarray of shape (n_clips,), float64
             Negative for anomalous clips; NaN for clips of other types.
         """
-        return self._ask(lambda clips: decisions(self.estimator_, clips), X)
+        check_is_fitted(self)
+        values = [
+            (one.rows, decisions(one.estimator, take_rows(X, one.rows)))
+            for one in self.inner_detectors(X)
+        ]
+        return scatter(values, len(X))
 
     @available_if(_has_threshold)
     def predict(self, X):
@@ -192,23 +188,24 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         Returns
         -------
         verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip of another type is anomalous too:
-            nothing speaks for it.
+            +1 for normal, -1 for anomalous. A clip of another type scores NaN and
+            counts as anomalous.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        return super().predict(X)
 
-    def _wanted(self) -> list[str]:
+    def _list_types(self) -> list[str]:
         kinds = self.machine_types
         return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
 
-    def _are_ours(self, kinds: np.ndarray) -> np.ndarray:
-        return np.isin(kinds.astype(str), self._wanted())
+    def _find_rows(self, kinds: np.ndarray) -> np.ndarray:
+        """Rows of the clips that are of the wanted types."""
+        return np.flatnonzero(np.isin(kinds.astype(str), self._list_types()))
 
     def _check_types_present(self, kinds: np.ndarray) -> None:
         """Refuse clips of none of the types, and warn where some types lack any."""
         present = sorted(set(kinds))
-        missing = [kind for kind in self._wanted() if kind not in present]
-        if len(missing) == len(self._wanted()):
+        missing = [kind for kind in self._list_types() if kind not in present]
+        if len(missing) == len(self._list_types()):
             raise ValueError(
                 f"X holds no normal clip of machine_types {abbreviate(missing)}; it "
                 f"holds {abbreviate(present)}: give clips of the types, spelt alike"
@@ -220,19 +217,6 @@ class OnlyMachineTypes(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
                 "add some, or leave them out of machine_types",
                 stacklevel=5,
             )
-
-    def _ask(self, function: Callable[[Any], np.ndarray], X: Any) -> np.ndarray:
-        """Value of each clip of the types, and NaN for the others."""
-        check_is_fitted(self)
-        rows = np.flatnonzero(self._are_ours(_known_types(X)))
-        values = function(_safe_indexing(X, rows)) if len(rows) else []
-        return _spread(values, rows, len(X))
-
-    def _keep(self, name: str, value: Any) -> None:
-        if value is not None:
-            setattr(self, name, value)
-        else:
-            vars(self).pop(name, None)  # of an earlier fit
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -257,16 +241,9 @@ def _known_types(X: Any) -> np.ndarray:
     return kinds
 
 
-def _common_offset(estimator: Any) -> float | None:
+def _find_common_offset(estimator: Any) -> float | None:
     """Threshold on the scale of `score_samples`, if there is one for all clips."""
     offset = getattr(final_step(estimator), "offset_", None)
     if offset is None or not hasattr(estimator, "score_samples"):
         return None
     return float(np.squeeze(offset))
-
-
-def _spread(values: Any, rows: np.ndarray, n_clips: int) -> np.ndarray:
-    """Put values in their rows, and NaN in the others."""
-    spread = np.full(n_clips, np.nan)
-    spread[rows] = values
-    return spread

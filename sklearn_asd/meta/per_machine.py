@@ -7,23 +7,22 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import known_labels, refuse_unseen
-from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.meta.scoring import (
     anomaly_scores,
     check_scores_clips,
     honest_training_scores,
     own_offset,
 )
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["PerMachine"]
 
@@ -32,7 +31,7 @@ def _has_threshold(self: PerMachine) -> bool:
     return hasattr(self.estimator, "decision_function")
 
 
-class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
+class PerMachine(MetaDetectorMixin, BaseEstimator):
     """Fit a clone of an outlier detector for every machine, and score by its own.
 
     For detectors that learn what one machine sounds like and would take another
@@ -146,41 +145,37 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         """
         check_scores_clips(self.estimator)
         labels = known_labels(X, "to fit a detector for each machine")
-        normal = normal_rows(y, len(X)) & _usable_rows(X)
+        normal = normal_rows(y, len(X)) & _find_usable(X)
         if not normal.any():
             raise ValueError(
                 "X holds no usable normal clip: y is -1 for all, or none could be read"
             )
         rows = dict(_group(labels, normal))
         fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_fit_machine)(clone(self.estimator), _take(X, of_machine), label)
-            for label, of_machine in rows.items()
+            delayed(_fit_machine)(clone(self.estimator), take_rows(X, some), label)
+            for label, some in rows.items()
         )
         self.classes_ = np.array(list(rows))
         self.estimators_ = dict(zip(rows, (one for one, _ in fitted), strict=True))
-        self._set_offsets([offset for _, offset in fitted])
-        self._set_training_scores(rows, len(X))
+        offsets = [offset for _, offset in fitted]
+        if None not in offsets:
+            self.offsets_ = dict(zip(rows, offsets, strict=True))
+        self._keep_training_scores(rows, len(X))
         return self
 
-    def score_samples(self, X):
-        """Score clips by their own machine's detector: the higher, the more normal.
+    def inner_detectors(self, X):
+        """List each machine's; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        check_is_fitted(self)
+        labels = known_labels(X, "to choose the detector that scores a clip")
+        refuse_unseen(labels, self.classes_)
+        return [
+            Inner(self.estimators_[label], rows)
+            for label, rows in _group(labels, _find_usable(X))
+        ]
 
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of the machines fitted.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            On each detector's own scale; NaN for clips that could not be used.
-
-        Raises
-        ------
-        ValueError
-            If a clip's machine is missing, or was not fitted.
-        """
-        return self._score(X)[0]
+    def combine_scores(self, scores, rows, X):
+        """Put them in place; see :meth:`MetaDetectorMixin.combine_scores`."""
+        return -scatter(list(zip(rows, scores, strict=True)), len(X))
 
     @available_if(_has_threshold)
     def decision_function(self, X):
@@ -197,7 +192,8 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             ``score_samples(X)`` minus the machine's value in `offsets_`: negative for
             anomalous clips.
         """
-        scores, labels = self._score(X)
+        scores = self.score_samples(X)
+        labels = machine_labels(X)
         return scores - np.array([self.offsets_[label] for label in labels])
 
     @available_if(_has_threshold)
@@ -212,41 +208,23 @@ class PerMachine(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         Returns
         -------
         verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip that could not be used is
-            anomalous too: nothing speaks for it.
+            +1 for normal, -1 for anomalous. A clip that could not be used scores NaN
+            and counts as anomalous.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        return super().predict(X)
 
-    def _score(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Score of each clip, and its machine."""
-        check_is_fitted(self)
-        labels = known_labels(X, "to choose the detector that scores a clip")
-        refuse_unseen(labels, self.classes_)
-        rows = dict(_group(labels, _usable_rows(X)))
-        by_machine = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(anomaly_scores)(self.estimators_[label], _take(X, of_machine))
-            for label, of_machine in rows.items()
+    def _score_inner(self, inner, X):
+        return Parallel(n_jobs=self.n_jobs, prefer="threads")(
+            delayed(anomaly_scores)(one.estimator, take_rows(X, one.rows))
+            for one in inner
         )
-        scores = np.full(len(X), np.nan)
-        for of_machine, anomaly in zip(rows.values(), by_machine, strict=True):
-            scores[of_machine] = -anomaly
-        return scores, labels
 
-    def _set_offsets(self, offsets: list[float | None]) -> None:
-        if None not in offsets:
-            self.offsets_ = dict(zip(self.estimators_, offsets, strict=True))
-        else:
-            vars(self).pop("offsets_", None)  # of an earlier fit
-
-    def _set_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
-        by_machine = [honest_training_scores(e) for e in self.estimators_.values()]
-        scores = np.full(n_clips, np.nan)
-        for of_machine, anomaly in zip(rows.values(), by_machine, strict=True):
-            if anomaly is None:
-                vars(self).pop("training_score_samples_", None)  # of an earlier fit
-                return
-            scores[of_machine] = -anomaly
-        self.training_score_samples_ = scores
+    def _keep_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
+        """Offer the training scores, if the detector of each machine has some."""
+        scores = [honest_training_scores(e) for e in self.estimators_.values()]
+        if all(one is not None for one in scores):
+            by_row = scatter(list(zip(rows.values(), scores, strict=True)), n_clips)
+            self.training_score_samples_ = -by_row
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -273,12 +251,6 @@ def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.nda
         yield str(label), np.flatnonzero(wanted & (labels == label))
 
 
-def _take(X: Any, rows: np.ndarray) -> Any:
-    return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
-
-
-def _usable_rows(X: Any) -> np.ndarray:
-    """Clips that have something to hear, as far as X tells before it is read."""
-    if isinstance(X, ClipSpectrograms):
-        return X.n_segments.all(axis=1)
-    return np.ones(len(X), dtype=bool)
+def _find_usable(X: Any) -> np.ndarray:
+    """Clips that can be scored, as far as X shows before it is read."""
+    return getattr(X, "usable", np.ones(len(X), dtype=bool))

@@ -168,18 +168,17 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
 
 
 def copy_features(estimator: Any, members: list[Any]) -> None:
-    """Say of a meta-estimator's columns what the first member says that knows.
+    """Copy n_features_in_ and feature_names_in_ from the first member that has them.
 
     Parameters
     ----------
     estimator : object
-        Gets `n_features_in_` and `feature_names_in_`, or loses those of an earlier fit.
+        Gets the two attributes.
 
     members : list of object
         Its fitted members.
     """
     for name in ("n_features_in_", "feature_names_in_"):
-        vars(estimator).pop(name, None)
         known = [getattr(member, name) for member in members if hasattr(member, name)]
         if known:
             setattr(estimator, name, known[0])

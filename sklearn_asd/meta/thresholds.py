@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.special import gammainccinv
 from scipy.stats import betabinom
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import (
     _safe_indexing,
@@ -23,7 +20,7 @@ from sklearn.utils import (
 )
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -33,16 +30,14 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.meta.policies import POLICIES, Policy, format_percent, smallest_sample
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
 
 __all__ = ["ThresholdTuner"]
 
-# 0.29 * 100 is 28.999999999999996; what is meant is 29.
-_ROUNDING = 1e-9
 
-
-class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
+class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector, and set its threshold by clips it was not trained on.
 
     A detector's own threshold is a percentile of the scores of its training clips,
@@ -56,7 +51,7 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         ``FrozenEstimator(fitted)`` nothing is fitted, and all clips passed to `fit` set
         the threshold: pass none that it was trained on.
 
-    policy : {"false_alarm_rate", "gamma", "f1", "escapes"}, default="false_alarm_rate"
+    policy : str or callable, default="false_alarm_rate"
         How the threshold is chosen.
 
         - "false_alarm_rate": so that at most a share `false_alarm_rate` of unseen
@@ -68,6 +63,9 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         - "f1": the largest F1 of the anomalous class. Needs both classes.
         - "escapes": the fewest false alarms with at most a share `max_escape_rate` of
           the anomalous clips missed. Needs anomalous clips.
+        - A callable ``policy(normal, anomalous, tuner)`` is given the scores of both
+          classes, of which `anomalous` may be empty, and the tuner, and returns a
+          :class:`~sklearn_asd.meta.policies.Threshold`.
 
     false_alarm_rate : float in (0, 1), default=0.05
         Wanted share of normal clips that are called anomalous.
@@ -176,7 +174,7 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "detector": [HasMethods(["fit"])],
-        "policy": [StrOptions({"false_alarm_rate", "gamma", "f1", "escapes"})],
+        "policy": [StrOptions(set(POLICIES)), callable],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "max_escape_rate": [Interval(Real, 0, 1, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -235,7 +233,8 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         # Before the detector is fitted, which may take hours, and after: clips that
         # score NaN do not count.
         _refuse_without(self.policy, *_count_classes(normal[validation]))
-        self.detector_ = self._fit_detector(X, train)
+        # A FrozenEstimator stays as it is.
+        self.detector_ = clone(self.detector).fit(_safe_indexing(X, train))
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
         usable = ~np.isnan(scores)
@@ -247,37 +246,13 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self
 
-    def anomaly_score(self, X):
-        """Score clips: the higher, the more anomalous.
+    def inner_detectors(self, X):
+        """List the detector; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        return [Inner(self.detector_)]
 
-        Parameters
-        ----------
-        X : any
-            Clips, as the detector takes them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The negative of :meth:`score_samples`.
-        """
-        check_is_fitted(self)
-        return anomaly_scores(self.detector_, X)
-
-    def score_samples(self, X):
-        """Score clips: the higher, the more normal.
-
-        Parameters
-        ----------
-        X : any
-            Clips, as the detector takes them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The detector's `score_samples`, or its `decision_function` where it has no
-            such method (with PyOD's sign turned). NaN for clips that could not be used.
-        """
-        return -self.anomaly_score(X)
+    def combine_scores(self, scores, rows, X):
+        """Take the detector's scores; see :meth:`MetaDetectorMixin.combine_scores`."""
+        return -scores[0]
 
     def false_alarm_interval(self, n_clips, level=0.95):
         """Tell which rates of false alarms to expect among unseen normal clips.
@@ -330,7 +305,8 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         """X with rows that can be taken, and which of them are normal."""
         (X,) = indexable(X)
         # Without y no policy can find anomalies, so there it must not be ignored.
-        lenient = self.policy not in _NEEDED and is_table_of_numbers(X)
+        _, needed = _look_up(self.policy)
+        lenient = "anomalous" not in needed and is_table_of_numbers(X)
         return X, normal_rows(y, _num_samples(X), lenient=lenient)
 
     def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -354,11 +330,6 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             train[rows[min(n_validation, len(rows) - 1) :]] = True
         return np.flatnonzero(train), np.flatnonzero(~train)
 
-    def _fit_detector(self, X: Any, train: np.ndarray) -> Any:
-        if isinstance(self.detector, FrozenEstimator):
-            return self.detector
-        return clone(self.detector).fit(_safe_indexing(X, train))
-
     def _set_threshold(
         self, scores: np.ndarray, normal: np.ndarray, n_validation: int
     ) -> None:
@@ -366,7 +337,8 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         n_normal, n_anomalous = _count_classes(normal)
         n_unusable = n_validation - len(scores)
         _refuse_without(self.policy, n_normal, n_anomalous, n_unusable)
-        threshold = _POLICIES[self.policy](self, scores[normal], scores[~normal])
+        decide, _ = _look_up(self.policy)
+        threshold = decide(scores[normal], scores[~normal], self)
         self.offset_ = float(threshold.offset)
         self._rank = threshold.rank
         self.n_validation_normal_ = n_normal
@@ -384,126 +356,17 @@ class ThresholdTuner(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         return tags
 
 
-class _Threshold(NamedTuple):
-    """What a policy decides.
-
-    Attributes
-    ----------
-    offset : float
-        Scores below it are anomalous.
-
-    promise : str
-        What that means, and by how many clips.
-
-    rank : int or None, default=None
-        Which of the normal scores it is, from 1 for the smallest, if it is one of them;
-        0 if there are too few.
-    """
-
-    offset: float
-    promise: str
-    rank: int | None = None
-
-
-def _keep_false_alarm_rate(
-    tuner: ThresholdTuner, normal: np.ndarray, anomalous: np.ndarray
-) -> _Threshold:
-    rate = tuner.false_alarm_rate
-    rank = math.floor(rate * (len(normal) + 1) + _ROUNDING)
-    clips = count(len(normal), "normal clip")
-    if rank == 0:
-        promise = (
-            f"no clip is called anomalous, as {clips} cannot promise {_percent(rate)} "
-            f"of false alarms; it takes {_n_needed(rate)}"
-        )
-        return _Threshold(-np.inf, promise, rank)
-    promise = (
-        f"at most {_percent(rate)} of unseen normal clips are called anomalous, by "
-        f"{clips}"
-    )
-    return _Threshold(np.sort(normal)[rank - 1], promise, rank)
-
-
-def _cut_gamma_tail(
-    tuner: ThresholdTuner, normal: np.ndarray, anomalous: np.ndarray
-) -> _Threshold:
-    if len(np.unique(normal)) < 2 or not np.isfinite(normal).all():
-        raise ValueError(
-            f"the scores of {count(len(normal), 'normal validation clip')} lie in "
-            f"[{normal.min():.6g}, {normal.max():.6g}], and a Gamma distribution needs "
-            "finite ones of which two differ: add normal clips, or set "
-            'policy="false_alarm_rate"'
-        )
-    gamma = GammaScale.fit(-normal, "the normal validation clips")
-    quantile = gammainccinv(gamma.shape, tuner.false_alarm_rate) * gamma.scale
-    promise = (
-        f"{_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
-        "anomalous if their scores follow the Gamma distribution of "
-        f"{count(len(normal), 'normal clip')}"
-    )
-    return _Threshold(gamma.shift - quantile, promise)
-
-
-def _maximize_f1(
-    tuner: ThresholdTuner, normal: np.ndarray, anomalous: np.ndarray
-) -> _Threshold:
-    levels = np.unique(np.append(normal, anomalous))
-    # For each level, with all clips up to it called anomalous.
-    n_found = np.searchsorted(np.sort(anomalous), levels, side="right")
-    n_alarms = np.searchsorted(np.sort(normal), levels, side="right")
-    f1 = 2 * n_found / (n_found + n_alarms + len(anomalous))
-    best = int(f1.argmax())
-    promise = (
-        f"F1 is {f1[best]:.3g} on {count(len(normal), 'normal clip')} and "
-        f"{len(anomalous)} anomalous; nothing is promised about unseen clips"
-    )
-    return _Threshold(_next_gap(levels, best), promise)
-
-
-def _limit_escapes(
-    tuner: ThresholdTuner, normal: np.ndarray, anomalous: np.ndarray
-) -> _Threshold:
-    n_missed = math.floor(tuner.max_escape_rate * len(anomalous) + _ROUNDING)
-    highest_found = np.sort(anomalous)[len(anomalous) - n_missed - 1]
-    levels = np.unique(np.append(normal, anomalous))
-    offset = _next_gap(levels, int(np.searchsorted(levels, highest_found)))
-    promise = (
-        f"{(anomalous >= offset).sum()} of {count(len(anomalous), 'anomalous clip')} "
-        f"are missed, with {(normal < offset).sum()} of "
-        f"{count(len(normal), 'normal clip')} called anomalous; nothing is promised "
-        "about unseen clips"
-    )
-    return _Threshold(offset, promise)
-
-
-_POLICIES: dict[str, Callable[[ThresholdTuner, np.ndarray, np.ndarray], _Threshold]] = {
-    "false_alarm_rate": _keep_false_alarm_rate,
-    "gamma": _cut_gamma_tail,
-    "f1": _maximize_f1,
-    "escapes": _limit_escapes,
-}
-
-# Classes among the validation clips, where they are not the normal one alone.
-_NEEDED = {"f1": ("normal", "anomalous"), "escapes": ("anomalous",)}
-
-
-def _next_gap(levels: np.ndarray, last: int) -> float:
-    """Half way from a level to the next one; a hair above it if it is the highest."""
-    low = levels[last]
-    if last + 1 == len(levels):
-        return float(np.nextafter(low, np.inf))
-    high = levels[last + 1]
-    middle = low / 2 + high / 2
-    # Between neighbouring floats, or from minus infinity, there is no middle.
-    return float(middle if low < middle < high else high)
+def _look_up(policy: str | Policy) -> tuple[Policy, tuple[str, ...]]:
+    """Function of a policy, and the classes that it needs."""
+    return POLICIES[policy] if isinstance(policy, str) else (policy, ("normal",))
 
 
 def _refuse_without(
-    policy: str, n_normal: int, n_anomalous: int, n_unusable: int = 0
+    policy: str | Policy, n_normal: int, n_anomalous: int, n_unusable: int = 0
 ) -> None:
     """Refuse validation clips that lack a class that the policy needs."""
     counts = {"normal": n_normal, "anomalous": n_anomalous}
-    needed = _NEEDED.get(policy, ("normal",))
+    _, needed = _look_up(policy)
     if all(counts[kind] for kind in needed):
         return
     if n_unusable:
@@ -518,28 +381,19 @@ def _refuse_without(
     unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
     raise ValueError(
         f"of the validation clips, {n_normal} are normal and {n_anomalous} anomalous"
-        f'{unusable}; policy="{policy}" needs {" and ".join(needed)} ones: {remedy}'
+        f"{unusable}; policy={policy!r} needs {' and '.join(needed)} ones: {remedy}"
     )
 
 
 def _warn_of_too_few(n_normal: int, rate: float) -> None:
     warnings.warn(
         f"{count(n_normal, 'normal validation clip')} cannot promise "
-        f"{_percent(rate)} of false alarms, so no clip will be called anomalous: it "
-        f"takes {_n_needed(rate)}; add normal clips, or raise validation_fraction or "
-        "false_alarm_rate",
+        f"{format_percent(rate)} of false alarms, so no clip will be called anomalous: "
+        f"it takes {smallest_sample(rate)}; add normal clips, or raise "
+        "validation_fraction or false_alarm_rate",
         stacklevel=5,  # above fit and its two decorators
     )
 
 
-def _n_needed(rate: float) -> int:
-    """Smallest n for which ``rate * (n + 1)`` is at least 1."""
-    return math.ceil(1 / rate - _ROUNDING) - 1
-
-
 def _count_classes(normal: np.ndarray) -> tuple[int, int]:
     return int(normal.sum()), int((~normal).sum())
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.6g} %"

@@ -1,0 +1,323 @@
+"""What is inside a detector, and which clips it hands on to what is inside.
+
+A detector made of others inherits from :class:`MetaDetectorMixin` and says two things:
+what is inside it (`inner_detectors`) and how their scores become its own
+(`combine_scores`). Everything else follows: its scores, its explanations, its report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from sklearn_asd._base import JudgingMixin
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.meta.scoring import anomaly_scores, own_offset
+
+__all__ = ["Inner", "MetaDetectorMixin", "Opened", "scatter", "take_rows", "walk"]
+
+
+class Inner(NamedTuple):
+    """A fitted detector inside another one.
+
+    Attributes
+    ----------
+    estimator : outlier detector or Pipeline
+        The inner detector.
+
+    rows : ndarray of int or None, default=None
+        Rows of X that it scores, in ascending order; None is all of them.
+
+    name : str, default=""
+        Its name, for members of an ensemble.
+    """
+
+    estimator: Any
+    rows: np.ndarray | None = None
+    name: str = ""
+
+
+class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
+    """An outlier detector made of others."""
+
+    def inner_detectors(self, X):
+        """List the fitted detectors that score some of the clips.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        inner : list of Inner
+            The detectors with the rows of X that each scores; detectors that score
+            none of them are left out.
+        """
+        raise NotImplementedError
+
+    def combine_scores(self, scores, rows, X):
+        """Combine the scores of the inner detectors.
+
+        Parameters
+        ----------
+        scores : list of ndarray of shape (n_rows,)
+            Anomaly scores, one array for each of ``inner_detectors(X)``.
+
+        rows : list of ndarray of int or None
+            Rows of X that they belong to, as in :class:`Inner`.
+
+        X : any
+            The same clips.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            The higher, the more normal.
+        """
+        raise NotImplementedError
+
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            NaN for clips that could not be used.
+        """
+        check_is_fitted(self)
+        inner = self.inner_detectors(X)
+        scores = self._score_inner(inner, X)
+        return self.combine_scores(scores, [one.rows for one in inner], X)
+
+    def _score_inner(self, inner, X):
+        return [anomaly_scores(one.estimator, take_rows(X, one.rows)) for one in inner]
+
+
+class Opened:
+    """A fitted detector with the clips that it scores, and what is inside it likewise.
+
+    The inside is looked up when it is first needed. Each transformer of a Pipeline runs
+    once, so that each file is read once for all questions about the clips.
+
+    Parameters
+    ----------
+    estimator : outlier detector or Pipeline
+        Fitted.
+
+    X : any
+        Clips, as it takes them.
+
+    rows : ndarray of int or None, default=None
+        Rows of the outer detector's clips that these are; None is all of them.
+
+    name : str, default=""
+        Name of the member of an ensemble that it belongs to, or of the member's member
+        as "outer/inner"; "" outside ensembles.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        rows: np.ndarray | None = None,
+        name: str = "",
+    ) -> None:
+        self.estimator = estimator
+        self.X = X
+        self.rows = rows
+        self.name = name
+
+    @cached_property
+    def inner(self) -> list[Opened]:
+        """Detectors directly inside, each with its clips."""
+        if isinstance(self.estimator, Pipeline):
+            return [Opened(*_run_first_step(self.estimator, self.X), name=self.name)]
+        if isinstance(self.estimator, FrozenEstimator):
+            return [Opened(self.estimator.estimator, self.X, name=self.name)]
+        if not hasattr(self.estimator, "inner_detectors"):
+            return []
+        return [
+            Opened(
+                inner.estimator,
+                take_rows(self.X, inner.rows),
+                inner.rows,
+                f"{self.name}/{inner.name}".strip("/"),
+            )
+            for inner in self.estimator.inner_detectors(self.X)
+        ]
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Anomaly score of each clip, (n_clips,)."""
+        if not self.inner:
+            return anomaly_scores(self.estimator, self.X)
+        scores = [one.scores for one in self.inner]
+        if hasattr(self.estimator, "combine_scores"):
+            rows = [one.rows for one in self.inner]
+            return -self.estimator.combine_scores(scores, rows, self.X)
+        return scores[0]  # of a Pipeline's or FrozenEstimator's only inner detector
+
+    @cached_property
+    def thresholds(self) -> np.ndarray:
+        """What each clip's anomaly score is compared with, (n_clips,).
+
+        NaN for clips that no inner detector scores, where these have the thresholds.
+        """
+        n_clips = _num_samples(self.X)
+        if self.inner and not hasattr(self.estimator, "offset_"):
+            return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
+        if n_clips == 0:
+            return np.empty(0)
+        return np.full(n_clips, -own_offset(self.estimator, self.X))
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """Why clips could not be used, by row; see :class:`ClipSpectrograms`."""
+        if isinstance(self.X, ClipSpectrograms):
+            return dict(self.X.problems)
+        return {
+            row if one.rows is None else int(one.rows[row]): reason
+            for one in reversed(self.inner)
+            for row, reason in one.problems.items()
+        }
+
+    def __iter__(self) -> Iterator[Opened]:
+        """Go through the detector and all that is inside it, from the outside in."""
+        yield self
+        for one in self.inner:
+            yield from one
+
+    def take(self, rows: Any) -> Opened:
+        """Choose some of the clips, without transforming them again.
+
+        Parameters
+        ----------
+        rows : array-like of int
+            Rows of the clips.
+
+        Returns
+        -------
+        opened : Opened
+            The same detector with these clips.
+        """
+        rows = np.asarray(rows, dtype=int)
+        some = Opened(self.estimator, _safe_indexing(self.X, rows), name=self.name)
+        if "inner" in vars(self):
+            some.inner = [
+                taken for one in self.inner if (taken := one._take_outer(rows))
+            ]
+        return some
+
+    def _take_outer(self, rows: np.ndarray) -> Opened | None:
+        """Choose clips by their rows in the outer detector's clips."""
+        if self.rows is None:
+            return self.take(rows)
+        ours = np.flatnonzero(np.isin(rows, self.rows))
+        if len(ours) == 0:
+            return None
+        taken = self.take(np.searchsorted(self.rows, rows[ours]))
+        taken.rows = ours
+        return taken
+
+
+def walk(estimator: Any) -> Iterator[Any]:
+    """Go through an estimator and all transformers and detectors inside it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Yields
+    ------
+    estimator : estimator
+        From the outside in; the fitted one where there is an unfitted one beside it.
+    """
+    yield estimator
+    for one in _list_inside(estimator):
+        yield from walk(one)
+
+
+def take_rows(X: Any, rows: np.ndarray | None) -> Any:
+    """Choose clips by their rows.
+
+    Parameters
+    ----------
+    X : any
+        Clips.
+
+    rows : ndarray of int or None
+        Rows; None is all of them.
+
+    Returns
+    -------
+    X : any
+        Those clips.
+    """
+    return X if rows is None else _safe_indexing(X, rows)
+
+
+def scatter(
+    parts: list[tuple[np.ndarray | None, np.ndarray]], n_clips: int
+) -> np.ndarray:
+    """Put values into their rows.
+
+    Parameters
+    ----------
+    parts : list of (rows, values)
+        Rows are an ndarray of int, or None for all of them.
+
+    n_clips : int
+        Number of clips.
+
+    Returns
+    -------
+    scattered : ndarray of shape (n_clips, ...), float64
+        NaN in rows that have no value.
+    """
+    shape = parts[0][1].shape[1:] if parts else ()
+    scattered = np.full((n_clips, *shape), np.nan)
+    for rows, values in parts:
+        scattered[slice(None) if rows is None else rows] = values
+    return scattered
+
+
+def _run_first_step(pipeline: Pipeline, X: Any) -> tuple[Any, Any]:
+    """Rest of a Pipeline after its first step, and the clips as that takes them."""
+    first = pipeline.steps[0][1]
+    if len(pipeline) == 1:
+        return first, X
+    if first is not None and first != "passthrough":
+        X = first.transform(X)
+    rest = pipeline[1:]
+    return (rest.steps[0][1] if len(rest) == 1 else rest), X
+
+
+def _list_inside(estimator: Any) -> list[Any]:
+    held = vars(estimator)
+    fitted = {name: value for name, value in held.items() if name.endswith("_")}
+    return list(_find_estimators(fitted)) or list(_find_estimators(held))
+
+
+def _find_estimators(value: Any) -> Iterator[Any]:
+    """Transformers and detectors in a value, or in lists and dicts of them."""
+    if isinstance(value, BaseEstimator):
+        if hasattr(value, "transform") or hasattr(value, "score_samples"):
+            yield value
+    elif type(value) in (list, tuple, dict):
+        for one in value.values() if type(value) is dict else value:
+            yield from _find_estimators(one)
