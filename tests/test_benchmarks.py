@@ -218,13 +218,6 @@ def test_systems_are_compared_and_an_interrupted_comparison_goes_on(
         run("--epochs", "2")
 
 
-def test_a_network_that_was_trained_before_counts_with_its_seconds():
-    fits = load("real_clips").TimedFits()
-    for _ in range(3):
-        fits.get("key", lambda: time.sleep(0.05) or {})
-    assert fits.saved == pytest.approx(0.1, abs=0.03)
-
-
 # -- speed -----------------------------------------------------------------------
 
 

@@ -14,7 +14,6 @@ import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
-from sklearn_asd._shared_fits import fit_once
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio.machines import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
@@ -89,11 +88,6 @@ class ConfidenceDetector(BaseDetector):
                 'set loss to "arcface" or "adacos"',
                 stacklevel=5,
             )
-        fitted = fit_once(self, X, self._train, unrelated=_UNRELATED_TO_TRAINING)
-        vars(self).update(fitted)
-
-    def _train(self, X: ClipSpectrograms) -> dict[str, Any]:
-        """Train a network, and give the fitted attributes that come of it."""
         labels = self._machines_to_learn(X)
         if labels is None:
             machines, machine = None, np.zeros(len(X), dtype=int)
@@ -121,14 +115,12 @@ class ConfidenceDetector(BaseDetector):
         if self.checkpoint_dir is not None:
             name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
             checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
-        history, centers = fit_net(net, dataset, seed, validation, checkpoint)
-        return {
-            "net_": net,
-            "history_": history,
-            "centers_": centers,
-            "classes_": classes,
-            "_machines": machines,
-        }
+        self.history_, self.centers_ = fit_net(
+            net, dataset, seed, validation, checkpoint
+        )
+        self.net_ = net
+        self.classes_ = classes
+        self._machines = machines
 
     def _make_net(self, **sizes_and_device: Any) -> AutocastNet:
         """Build an untrained network by the parameters."""

@@ -109,7 +109,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, BaseDetector):
 
     def _fit(self, X: ClipSpectrograms) -> None:
         self._check_neighbors(self.detector._machines_to_learn(X), len(X))
-        self.detector_ = clone(self.detector).fit(X)
+        self.detector_ = clone(self.detector).fit(X, None)  # FrozenEstimator needs y
         self._machine = self.detector_._find_machines(X)
         embedding = self.detector_.embed(X)
         if self.metric == "mahalanobis":

@@ -20,7 +20,6 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
-from sklearn_asd._shared_fits import SharedFits
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
@@ -120,10 +119,6 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
     own detectors take, may come with any y: one that does not consist of +1 and -1 is
     ignored with a warning, as those detectors do it silently.
 
-    Members whose networks would be the same, with the same parameters, an integer
-    `random_state` and the same clips, train one network between them; worker processes
-    share nothing.
-
     Gamma distributions begin at 0. The scores of a member that has scored a
     calibration clip at 0 or below, as OneClassSVM does, are shifted: to one standard
     deviation above 0 for the lowest.
@@ -211,12 +206,9 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         X, normal = self._check_training_clips(X, y)
         X = _safe_indexing(X, np.flatnonzero(normal))
         groups = self._groups(X)
-        shared = SharedFits.active()  # an ensemble may be a member of another
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            self.estimators_ = parallel(
-                delayed(shared.run)(_fit, member, X) for member in members
-            )
-            raw, left_out = self._calibrate(X, members, parallel, shared)
+            self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
+            raw, left_out = self._calibrate(X, members, parallel)
         self.named_estimators_ = Bunch(
             **dict(zip(names, self.estimators_, strict=True))
         )
@@ -379,7 +371,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         return groups
 
     def _calibrate(
-        self, X: Any, members: list[Any], parallel: Parallel, shared: SharedFits
+        self, X: Any, members: list[Any], parallel: Parallel
     ) -> tuple[np.ndarray, bool]:
         """Anomaly scores that the Gamma distributions are fitted to.
 
@@ -399,8 +391,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
             (j, fold) for fold, j in product(folds or [], asked) if j not in frozen
         ]
         scored = parallel(
-            delayed(shared.run)(_fit_and_score, members[j], X, *fold)
-            for j, fold in tasks
+            delayed(_fit_and_score)(members[j], X, *fold) for j, fold in tasks
         )
         for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
             columns[j][rows] = scores

@@ -27,7 +27,6 @@ from sklearn_asd import (
     SpectrumStatistics,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
-from sklearn_asd.detectors import confidence as confidence_module
 
 
 class Column(OutlierMixin, BaseEstimator):
@@ -577,54 +576,21 @@ def make_clips(n=10, seed=0):
     )
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """Number of clips that each network is trained on."""
-    counts = []
-    fit = confidence_module.fit_net
-
-    def count(net, dataset, *arguments):
-        counts.append(len(dataset))
-        return fit(net, dataset, *arguments)
-
-    monkeypatch.setattr(confidence_module, "fit_net", count)
-    return counts
-
-
 def make_id(**parameters):
     settings = {"max_epochs": 3, "batch_size": 16, "random_state": 0}
     return IDConfidenceDetector(**settings | parameters)
 
 
-@pytest.mark.parametrize("n_jobs", [None, 2])
-def test_members_with_the_same_network_train_it_once(trained, n_jobs):
+def test_members_take_the_same_network_from_a_frozen_detector():
     X = make_clips()
-    members = [
-        ("id", make_id()),
-        ("msp", make_id(confidence="msp", contamination=0.2)),
-        ("cosine", EmbeddingNeighborDetector(make_id())),
-        ("mahalanobis", EmbeddingNeighborDetector(make_id(), metric="mahalanobis")),
-        ("other", make_id(center_loss_weight=0.2)),
-    ]
-    ensemble = GammaProbabilityEnsemble(members, n_jobs=n_jobs).fit(X)
-    assert len(trained) == 2
+    trained = FrozenEstimator(make_id().fit(X))
+    members = [("id", trained), ("near", EmbeddingNeighborDetector(trained))]
+    ensemble = GammaProbabilityEnsemble(members).fit(X)
     fitted = ensemble.named_estimators_
-    assert fitted["id"].net_ is fitted["cosine"].detector_.net_
-    alone = clone(members[0][1]).fit(X)
-    np.testing.assert_array_equal(fitted["id"].score_samples(X), alone.score_samples(X))
-    ensemble.set_params(cosine__detector__lr=0.002).fit(X)
-    assert len(trained) == 2 + 1 + 3  # the fit alone, and one network more
-
-
-def test_networks_of_other_clips_or_of_no_seed_are_not_shared(trained):
-    X = make_clips()
-    members = [(name, make_id(random_state=None)) for name in "ab"]
-    GammaProbabilityEnsemble(members).fit(X)
-    assert len(trained) == 2
-    trained.clear()
-    members = [(name, make_id(confidence=name)) for name in ("id", "msp")]
-    GammaProbabilityEnsemble(members, calibration_cv=2).fit(X)
-    assert len(trained) == 1 + 2  # all clips, and each half of them
+    assert fitted["near"].detector_.net_ is fitted["id"].net_
+    again = [("id", make_id()), ("near", EmbeddingNeighborDetector(make_id()))]
+    apart = GammaProbabilityEnsemble(again).fit(X)
+    np.testing.assert_array_equal(ensemble.score_samples(X), apart.score_samples(X))
 
 
 def test_folds_hold_every_machine():

@@ -131,6 +131,7 @@ def test_members_that_share_a_network_share_it_again(log_mels, tmp_path):
         ("msp", clone(DETECTOR).set_params(confidence="msp")),
     ]
     model = GammaProbabilityEnsemble(members).fit(log_mels)
+    model.estimators_[1].net_ = model.estimators_[0].net_
     save_model(model, tmp_path / "two.asd")
     one = IDConfidenceDetector(**DETECTOR.get_params()).fit(log_mels)
     save_model(one, tmp_path / "one.asd")
