@@ -280,5 +280,5 @@ def _take(X: Any, rows: np.ndarray) -> Any:
 def _usable_rows(X: Any) -> np.ndarray:
     """Clips that have something to hear, as far as X tells before it is read."""
     if isinstance(X, ClipSpectrograms):
-        return X.n_segments.all(axis=1)
+        return X.usable
     return np.ones(len(X), dtype=bool)
