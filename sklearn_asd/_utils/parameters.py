@@ -1,4 +1,4 @@
-"""scikit-learn's parameter validation, imported in this one place.
+"""Parameter validation of scikit-learn, imported in this one place.
 
 The names with an underscore are private to scikit-learn, yet third-party packages
 rely on them; should they move, only this file changes.

@@ -159,7 +159,7 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
     ValueError
         If there are none, or y is not of that form.
     """
-    usable = normal_rows(y, len(X)) & X.n_segments.all(axis=1)
+    usable = normal_rows(y, len(X)) & X.usable
     if not usable.any():
         raise ValueError(
             "X holds no usable normal clip: y is -1 for all, or none could be read"

@@ -439,7 +439,7 @@ def _judges(estimator: Any, X: Any) -> bool:
 
 
 def _usable(X: ClipSpectrograms) -> ClipSpectrograms:
-    if not X.n_segments.all():
+    if not X.usable.all():
         raise ValueError(
             "the clip has no segments, as it could not be used: choose another"
         )
@@ -449,8 +449,7 @@ def _usable(X: ClipSpectrograms) -> ClipSpectrograms:
 def _where_usable(X: ClipSpectrograms | None) -> ClipSpectrograms | None:
     if X is None:
         return None
-    usable = X.n_segments.all(axis=1)
-    return X[usable] if usable.any() else None
+    return X[X.usable] if X.usable.any() else None
 
 
 def _gives_no_score(estimator: Any) -> ValueError:

@@ -77,8 +77,9 @@ class LogMelSegmenter(ClipTransformer):
     on_bad_clip : {"raise", "nan"}, default="raise"
         What to do about a clip that is missing, damaged, empty, too short, sampled
         at too low a rate, or holds NaN. "raise" stops with an error that names it;
-        "nan" gives it no frames, so that it scores NaN and is not trained on, and
-        lists all such clips in one warning.
+        "nan" gives it no frames, so that it scores NaN and is not trained on, lists
+        all such clips in one warning, and keeps the reasons in the result's
+        `problems`.
 
     dtype : {"float32", "float16"}, default="float32"
         Type of the frames. float16 halves memory and disk; around 60 dB it resolves
@@ -229,7 +230,7 @@ class LogMelSegmenter(ClipTransformer):
         recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
         store = self._open_store(recipe)
         places = self._read_clips(clips, recipe, store)
-        bounds = self._settle_bounds(clips, places, segment_frames)
+        bounds, problems = self._settle_bounds(clips, places, segment_frames)
         return ClipSpectrograms(
             store.frames(),
             bounds[..., 0],
@@ -243,6 +244,7 @@ class LogMelSegmenter(ClipTransformer):
             hop_length=self.hop_length,
             fmin=self.fmin,
             fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
+            problems=problems,
         )
 
     def _check_bands(self) -> None:
@@ -354,26 +356,26 @@ class LogMelSegmenter(ClipTransformer):
 
     def _settle_bounds(
         self, clips: Clips, places: list[list[Place]], segment_frames: int | None
-    ) -> np.ndarray:
-        """Apply the policy for bad clips; (start, stop) of each view, (0, 0) if bad.
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Apply the policy for bad clips: bounds of each view, problems of each row.
 
-        A clip is bad if one of its views is.
+        The bounds are (start, stop), or (0, 0) of a bad clip: one with a bad view.
         """
         checked = [
             self._check_lengths(clips, views, segment_frames) for views in places
         ]
         bad = {row: place for row, place in enumerate(checked) if _is_bad(place)}
         self._stop_if_bad(clips, bad)
-        if bad:
+        problems = {row: str(error) for row, error in bad.items()}
+        if problems:
             warnings.warn(
                 f"{len(bad)} of {len(clips)} clips cannot be used and score NaN:\n  "
-                + "\n  ".join(
-                    f"{clips.name(row)} {error}" for row, error in bad.items()
-                ),
+                + "\n  ".join(f"{clips.name(row)} {problems[row]}" for row in problems),
                 stacklevel=3,
             )
         nowhere = [(0, 0)] * len(clips.views)
-        return np.array([nowhere if _is_bad(views) else views for views in checked])
+        bounds = [nowhere if _is_bad(views) else views for views in checked]
+        return np.array(bounds), problems
 
     def _check_lengths(
         self, clips: Clips, places: list[Place], segment_frames: int | None

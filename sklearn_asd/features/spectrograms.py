@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +94,9 @@ class ClipSpectrograms:
     fmin, fmax : float or None, default=None
         Edges of the mel bands in Hz, for axes of plots; None where they are not known.
 
+    problems : mapping of int to str or None, default=None
+        Why clips cannot be used, by row: each text completes "clip 3 (x.wav) ...".
+
     Attributes
     ----------
     n_mels : int
@@ -101,6 +104,13 @@ class ClipSpectrograms:
 
     n_segments : ndarray of shape (n_clips, n_views)
         Number of segments of each clip and view; 0 where the clip is unusable.
+
+    usable : ndarray of shape (n_clips,), bool
+        Which clips have a segment in every view.
+
+    problems : dict of int to str
+        As given: why clips cannot be used, by row. :class:`LogMelSegmenter` fills it
+        with ``on_bad_clip="nan"``; it is empty where nothing is known.
 
     shape : tuple of int
         ``(n_clips,)``.
@@ -142,6 +152,7 @@ class ClipSpectrograms:
         hop_length: int | None = None,
         fmin: float | None = None,
         fmax: float | None = None,
+        problems: Mapping[int, str] | None = None,
     ) -> None:
         self.frames = frames
         self.starts = _as_clips_by_views(starts)
@@ -162,6 +173,7 @@ class ClipSpectrograms:
         self.hop_length = hop_length
         self.fmin = fmin
         self.fmax = fmax
+        self.problems = dict(problems or {})
 
     @classmethod
     def from_arrays(
@@ -237,6 +249,11 @@ class ClipSpectrograms:
         n_segments = 1 + (n_frames - self.segment_frames) // self.segment_hop_frames
         return np.maximum(n_segments, 0)
 
+    @property
+    def usable(self) -> np.ndarray:
+        """Which clips have a segment in every view, shape (n_clips,)."""
+        return np.all(self.n_segments, axis=1)
+
     def __len__(self) -> int:
         return len(self.starts)
 
@@ -247,7 +264,17 @@ class ClipSpectrograms:
             stops=self.stops[rows],
             machine_type=take(self.machine_type, rows),
             machine_id=take(self.machine_id, rows),
+            problems=self._renumber_problems(rows),
         )
+
+    def _renumber_problems(self, rows: Any) -> dict[int, str]:
+        """Find what is wrong with the chosen clips, by their new rows."""
+        old_rows = np.arange(len(self))[rows].tolist()
+        return {
+            new: self.problems[old]
+            for new, old in enumerate(old_rows)
+            if old in self.problems
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -265,6 +292,7 @@ class ClipSpectrograms:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        vars(self).setdefault("problems", {})  # missing from older pickles
         if isinstance(self.frames, FileFrames):
             self.frames = self.frames.open(self._sample_rows())
 
@@ -423,12 +451,7 @@ class ClipSpectrograms:
             passed = windows.start[of_timed] - starts[:, timed]
             share = passed / np.maximum(spare[:, timed], 1)
             starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
-        return self._with(
-            starts=starts,
-            stops=starts + n_frames,
-            machine_type=take(self.machine_type, clip),
-            machine_id=take(self.machine_id, clip),
-        )
+        return self[clip]._with(starts=starts, stops=starts + n_frames)
 
     def with_frames(
         self, frames: np.ndarray, starts: np.ndarray, stops: np.ndarray
@@ -454,7 +477,7 @@ class ClipSpectrograms:
         """Share the frames, with some of the rest changed."""
         names = (
             "frames starts stops machine_type machine_id segment_frames "
-            "segment_hop_frames view_names sample_rate hop_length fmin fmax"
+            "segment_hop_frames view_names sample_rate hop_length fmin fmax problems"
         )
         values = {name: getattr(self, name) for name in names.split()} | changes
         return ClipSpectrograms(**values)

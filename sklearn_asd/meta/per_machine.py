@@ -16,6 +16,7 @@ from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
+from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.scoring import (
     anomaly_scores,
     check_scores_clips,
@@ -253,4 +254,6 @@ def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.nda
 
 def _find_usable(X: Any) -> np.ndarray:
     """Clips that can be scored, as far as X shows before it is read."""
-    return getattr(X, "usable", np.ones(len(X), dtype=bool))
+    if isinstance(X, ClipSpectrograms):
+        return X.usable
+    return np.ones(len(X), dtype=bool)

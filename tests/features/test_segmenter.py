@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn_asd import (
     AugmentationExpander,
     BadClipError,
+    Clips,
     LogMelSegmenter,
     MissingClipError,
     load_clips,
@@ -293,7 +294,7 @@ def test_a_clip_is_too_short_if_a_view_of_it_is(waves):
         Short().transform(clips)
     with pytest.warns(UserWarning, match="2 of 5 clips"):
         X = Short(on_bad_clip="nan").transform(clips)
-    assert X.n_segments.all(axis=1).tolist() == [False, True, True, True, False]
+    assert X.usable.tolist() == [False, True, True, True, False]
     assert not X.n_segments[0].any()  # the view that is long enough goes too
 
 
@@ -317,13 +318,24 @@ def test_a_clip_that_cannot_be_read_has_no_views(spoilt):
         Short().transform(expand(spoilt))
     with pytest.warns(UserWarning, match="5 of 7 clips"):
         X = Short(on_bad_clip="nan").transform(expand(spoilt, pitch_steps=(0,)))
-    assert X.n_segments.all(axis=1).tolist() == [True] + [False] * 5 + [True]
+    assert X.usable.tolist() == [True] + [False] * 5 + [True]
+
+
+def test_the_reasons_for_unusable_clips_are_kept_by_row(spoilt):
+    """Each completes "clip 3 (x.wav) ...", as in the warning that lists them."""
+    with pytest.warns(UserWarning, match="5 of 7 clips") as caught:
+        X = Short(on_bad_clip="nan").transform(spoilt)
+    assert list(X.problems) == list(BAD_ROWS)
+    clips = Clips.from_X(spoilt)
+    lines = [f"  {clips.name(row)} {reason}" for row, reason in X.problems.items()]
+    assert str(caught[0].message).splitlines()[1:] == lines
 
 
 def test_good_clips_raise_no_warning(waves):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Short(on_bad_clip="nan").transform(waves)
+        X = Short(on_bad_clip="nan").transform(waves)
+    assert X.problems == {}
 
 
 def test_clips_that_are_all_bad_get_no_frames(tmp_path):

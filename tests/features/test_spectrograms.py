@@ -263,6 +263,78 @@ def test_a_clip_that_does_not_exist_has_no_log_mel():
         make(5, 9, 3).log_mel(3)
 
 
+# -- clips that cannot be used ---------------------------------------------------
+
+
+@pytest.fixture
+def with_problems():
+    """Clips 0 and 2 could not be used; clip 3 has one view that is too short."""
+    return ClipSpectrograms(
+        np.zeros((30, N_MELS), dtype=np.float32),
+        starts=[[0, 0], [0, 5], [0, 0], [10, 15]],
+        stops=[[0, 0], [5, 10], [0, 0], [15, 17]],
+        machine_id=list("wxyz"),
+        segment_frames=3,
+        segment_hop_frames=2,
+        view_names=["original", "fast"],
+        problems={0: "does not exist", 2: "holds no samples"},
+    )
+
+
+def test_usable_clips_have_a_segment_in_every_view(with_problems):
+    assert with_problems.usable.tolist() == [False, True, False, False]
+    assert with_problems.select_view("original").usable.tolist() == [0, 1, 0, 1]
+    assert with_problems.resegment(6, 1).usable.tolist() == [False] * 4
+    assert make(5, 9)[:0].usable.shape == (0,)
+
+
+def test_log_mels_have_no_problems():
+    assert make(5, 9).problems == {}
+
+
+@pytest.mark.parametrize(
+    ("index", "problems"),
+    [
+        (slice(None), {0: "does not exist", 2: "holds no samples"}),
+        (slice(1, None), {1: "holds no samples"}),
+        (-2, {0: "holds no samples"}),
+        ([2, 1, 2], {0: "holds no samples", 2: "holds no samples"}),
+        ([True, True, False, False], {0: "does not exist"}),
+        ([1, 3], {}),
+    ],
+)
+def test_problems_follow_their_clips(with_problems, index, problems):
+    assert with_problems[index].problems == problems
+
+
+def test_problems_survive_what_keeps_the_rows(with_problems):
+    for again in (
+        with_problems.select_view("fast"),
+        with_problems.resegment(None, 1),
+        with_problems.with_frames(
+            with_problems.frames, with_problems.starts, with_problems.stops
+        ),
+        pickle.loads(pickle.dumps(with_problems)),
+    ):
+        assert again.problems == with_problems.problems
+        assert again.problems is not with_problems.problems
+
+
+def test_segments_are_clips_without_problems(with_problems):
+    segments = with_problems.split_segments()
+    assert segments.problems == {}
+    assert segments.machine_id.tolist() == ["x", "x", "z", "z"]
+
+
+def test_a_pickle_from_before_problems_were_kept_has_none(with_problems):
+    state = with_problems.__getstate__()
+    del state["problems"]
+    again = ClipSpectrograms.__new__(ClipSpectrograms)
+    again.__setstate__(state)
+    assert again.problems == {}
+    assert again[1:].problems == {}
+
+
 # -- as one array --------------------------------------------------------------
 
 
