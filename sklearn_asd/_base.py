@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import metadata
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import OutlierMixin
@@ -22,6 +22,9 @@ class EstimatorMixin:
     A pickle of another version of the library warns when it is loaded, and the HTML
     picture of an estimator links to its page where the documentation is published.
     """
+
+    # What `fit` sets, with the types that a model file may hold; see persistence.
+    _fitted_attributes: ClassVar[dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         version = __version__
@@ -147,12 +150,14 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fit)
     def _fit_or_restore(self, *args, **kwargs):
         before = dict(vars(self))
-        for name in before.keys() - self.get_params(deep=False).keys():
-            delattr(self, name)
+        for name in before:
+            if name.endswith("_") or name in self._fitted_attributes:
+                delattr(self, name)
         try:
             return fit(self, *args, **kwargs)
         except BaseException:
-            vars(self).clear()
+            for name in vars(self).keys() - before.keys():
+                delattr(self, name)
             vars(self).update(before)
             raise
 

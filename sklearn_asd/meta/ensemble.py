@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
-from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
@@ -19,7 +19,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
@@ -31,6 +31,7 @@ from sklearn_asd.meta.scoring import (
     copy_features,
     honest_training_scores,
 )
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -39,7 +40,7 @@ __all__ = ["GammaProbabilityEnsemble"]
 ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
-class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseComposition):
+class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     """Combine the scores of several outlier detectors into one probability.
 
     A Gamma distribution is fitted to each member's anomaly scores of normal clips. It
@@ -202,10 +203,10 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
             -1, X lacks what `group_by` asks for, no clip is scored by all members, or
             a member that is not scaled scores outside [0, 1].
         """
-        names, members = self._members()
+        names, members = self._list_members()
         X, normal = self._check_training_clips(X, y)
         X = _safe_indexing(X, np.flatnonzero(normal))
-        groups = self._groups(X)
+        groups = self._find_groups(X)
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
             raw, left_out = self._calibrate(X, members, parallel)
@@ -217,22 +218,14 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
 
-    def score_samples(self, X):
-        """Score clips: the higher, the more normal.
+    def inner_detectors(self, X):
+        """List the members; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        members = self.named_estimators_.items()
+        return [Inner(member, name=name) for name, member in members]
 
-        Parameters
-        ----------
-        X : any
-            Clips, as the members take them.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            ``log(1 - f)`` of the aggregated probability f, at most 0; NaN for clips
-            that a member scores NaN.
-        """
-        check_is_fitted(self)
-        return self._aggregate(self._raw_scores(X), self._groups(X))
+    def combine_scores(self, scores, rows, X):
+        """Aggregate them; see :meth:`MetaDetectorMixin.combine_scores`."""
+        return self._aggregate(np.column_stack(scores), self._find_groups(X))
 
     def anomaly_probability(self, X):
         """Give the aggregated probability, the paper's f_e.
@@ -250,13 +243,16 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         """
         return -np.expm1(self.score_samples(X))
 
-    def member_scores(self, X):
-        """Tell what each member says: why a clip scores so.
+    def member_scores(self, X, scores=None):
+        """Give the score of each member, raw and scaled.
 
         Parameters
         ----------
         X : any
             Clips, as the members take them.
+
+        scores : list of ndarray of shape (n_clips,) or None, default=None
+            The members' anomaly scores, where they are known already.
 
         Returns
         -------
@@ -266,8 +262,10 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
             that it becomes, in [0, 1]; the same if `scaling` is None.
         """
         check_is_fitted(self)
-        raw = self._raw_scores(X)
-        log_f, _ = self._scale(raw, self._groups(X))
+        if scores is None:
+            scores = self._score_inner(self.inner_detectors(X), X)
+        raw = np.column_stack(scores)
+        log_f, _ = self._scale(raw, self._find_groups(X))
         names = list(self.named_estimators_)
         return pd.concat(
             {
@@ -307,22 +305,21 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
         """
         return self._set_params("estimators", **params)
 
-    def _members(self) -> tuple[list[str], list[Any]]:
+    def _list_members(self) -> tuple[list[str], list[Any]]:
         """Names and members that are not dropped."""
-        if not self.estimators or not all(
-            isinstance(pair, tuple) and len(pair) == 2 for pair in self.estimators
-        ):
+        pairs = self.estimators
+        if not pairs or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
             raise ValueError(
                 f"estimators is {self.estimators!r}; it must be a list of (name, "
                 "detector) with at least one"
             )
-        self._validate_names([name for name, _ in self.estimators])
-        kept = [(name, one) for name, one in self.estimators if one != "drop"]
+        self._validate_names([name for name, _ in pairs])
+        kept = {name: member for name, member in pairs if member != "drop"}
         if not kept:
             raise ValueError('all members are "drop"; at least one is needed')
-        for _, member in kept:
+        for member in kept.values():
             check_scores_clips(member)
-        return [name for name, _ in kept], [member for _, member in kept]
+        return list(kept), list(kept.values())
 
     @staticmethod
     def _check_training_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
@@ -347,12 +344,11 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
                 "members that score the same clips"
             )
         self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
-        vars(self).pop("training_score_samples_", None)  # of an earlier fit
         if left_out:
             self.training_score_samples_ = np.full(len(normal), np.nan)
             self.training_score_samples_[normal] = scores
 
-    def _groups(self, X: Any) -> np.ndarray:
+    def _find_groups(self, X: Any) -> np.ndarray:
         """What `group_by` says of each clip, or None for all."""
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
@@ -375,30 +371,23 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
     ) -> tuple[np.ndarray, bool]:
         """Anomaly scores that the Gamma distributions are fitted to.
 
-        And whether all are of clips that the members were not trained on.
+        And whether all are scores of clips that the members were not trained on.
         """
+        folds = self._make_folds(X)
         columns = [honest_training_scores(fitted) for fitted in self.estimators_]
-        asked = [j for j, scores in enumerate(columns) if scores is None]
-        frozen = {j for j in asked if isinstance(members[j], FrozenEstimator)}
-        folds = self._folds(X)
-        for j in asked:
-            columns[j] = (
-                anomaly_scores(self.estimators_[j], X)
-                if j in frozen or folds is None
-                else np.full(_num_samples(X), np.nan)
-            )
-        tasks = [
-            (j, fold) for fold, j in product(folds or [], asked) if j not in frozen
-        ]
-        scored = parallel(
-            delayed(_fit_and_score)(members[j], X, *fold) for j, fold in tasks
-        )
-        for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
-            columns[j][rows] = scores
-        left_out = folds is not None or frozen.issuperset(asked)
+        unknown = [j for j, column in enumerate(columns) if column is None]
+        unseen = {j for j in unknown if isinstance(members[j], FrozenEstimator)}
+        if folds is not None:
+            refit = {j: members[j] for j in unknown if j not in unseen}
+            for j, column in _score_left_out(refit, X, folds, parallel).items():
+                columns[j] = column
+        for j in unknown:
+            if columns[j] is None:
+                columns[j] = anomaly_scores(self.estimators_[j], X)
+        left_out = folds is not None or unseen.issuperset(unknown)
         return np.column_stack(columns), left_out
 
-    def _folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit to and rows to score, in folds that each hold every machine."""
         cv = self.calibration_cv
         if cv is None:
@@ -419,12 +408,6 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
             )
         folds = StratifiedKFold(cv, shuffle=True, random_state=0)
         return list(folds.split(rows, machine))
-
-    def _raw_scores(self, X: Any) -> np.ndarray:
-        """Anomaly score of each clip by each member, (n_clips, n_members)."""
-        return np.column_stack(
-            [anomaly_scores(member, X) for member in self.estimators_]
-        )
 
     def _scale(
         self, raw: np.ndarray, groups: np.ndarray
@@ -471,9 +454,7 @@ class GammaProbabilityEnsemble(MetaEstimatorMixin, JudgingMixin, _BaseCompositio
 
 
 def _fit(member: Any, X: Any) -> Any:
-    if isinstance(member, FrozenEstimator):
-        return member
-    return clone(member).fit(X)
+    return clone(member).fit(X, None)  # a FrozenEstimator stays as it is
 
 
 def _fit_and_score(
@@ -481,6 +462,23 @@ def _fit_and_score(
 ) -> np.ndarray:
     fitted = _fit(member, _safe_indexing(X, train))
     return anomaly_scores(fitted, _safe_indexing(X, test))
+
+
+def _score_left_out(
+    members: dict[int, Any],
+    X: Any,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    parallel: Parallel,
+) -> dict[int, np.ndarray]:
+    """Anomaly scores of each clip by clones of the members fitted without it."""
+    columns = {j: np.full(_num_samples(X), np.nan) for j in members}
+    tasks = list(product(members, folds))
+    scored = parallel(
+        delayed(_fit_and_score)(members[j], X, *fold) for j, fold in tasks
+    )
+    for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
+        columns[j][rows] = scores
+    return columns
 
 
 def _fit_scales(

@@ -234,7 +234,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # score NaN do not count.
         _refuse_without(self.policy, *_count_classes(normal[validation]))
         # A FrozenEstimator stays as it is.
-        self.detector_ = clone(self.detector).fit(_safe_indexing(X, train))
+        self.detector_ = clone(self.detector).fit(_safe_indexing(X, train), None)
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
         usable = ~np.isnan(scores)

@@ -88,8 +88,6 @@ def test_columns_are_those_of_the_first_member_that_knows_them():
     with_names.feature_names_in_ = ["level", "pitch"]
     copy_features(ensemble, [without, with_names])
     assert vars(ensemble) == vars(with_names)
-    copy_features(ensemble, [without])  # as another fit, of other columns
-    assert vars(ensemble) == {}
 
 
 def test_what_cannot_score_is_refused_with_the_remedy(X):
