@@ -25,7 +25,11 @@ from sklearn_asd.features.cache import FileStore, MemoryStore, Place
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["LogMelSegmenter"]
+__all__ = ["SEGMENT_DURATION", "SEGMENT_HOP", "LogMelSegmenter"]
+
+# Segments of the paper's systems (section 4.1.1) in s: 96 and 48 frames by default.
+SEGMENT_DURATION = 3.072
+SEGMENT_HOP = 1.536
 
 # Views made before their frames are stored: enough to keep all workers busy, few
 # enough that what a killed process loses is little.
@@ -152,8 +156,8 @@ class LogMelSegmenter(ClipTransformer):
         n_mels=128,
         fmin=0.0,
         fmax=None,
-        segment_duration=3.072,
-        segment_hop=1.536,
+        segment_duration=SEGMENT_DURATION,
+        segment_hop=SEGMENT_HOP,
         channel="mix",
         on_bad_clip="raise",
         dtype="float32",

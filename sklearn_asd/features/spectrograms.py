@@ -14,6 +14,8 @@ from sklearn_asd.audio.views import ORIGINAL
 from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
 __all__ = [
+    "SEGMENT_FRAMES",
+    "SEGMENT_HOP_FRAMES",
     "ClipSpectrograms",
     "Windows",
     "check_spectrograms",
@@ -21,6 +23,10 @@ __all__ = [
     "original_or_first",
     "select_original",
 ]
+
+# Segments of the paper's systems in frames; LogMelSegmenter states them in seconds.
+SEGMENT_FRAMES = 96
+SEGMENT_HOP_FRAMES = 48
 
 
 class Windows(NamedTuple):
@@ -145,8 +151,8 @@ class ClipSpectrograms:
         *,
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
-        segment_frames: int | None = 96,
-        segment_hop_frames: int = 48,
+        segment_frames: int | None = SEGMENT_FRAMES,
+        segment_hop_frames: int = SEGMENT_HOP_FRAMES,
         view_names: Sequence[str] = ("original",),
         sample_rate: float | None = None,
         hop_length: int | None = None,
@@ -181,8 +187,8 @@ class ClipSpectrograms:
         log_mels: Iterable[np.ndarray],
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
-        segment_frames: int | None = 96,
-        segment_hop_frames: int = 48,
+        segment_frames: int | None = SEGMENT_FRAMES,
+        segment_hop_frames: int = SEGMENT_HOP_FRAMES,
     ) -> ClipSpectrograms:
         """Build from precomputed log-mels.
 

@@ -13,6 +13,7 @@ from sklearn_asd import (
     AugmentationExpander,
     BadClipError,
     Clips,
+    ClipSpectrograms,
     LogMelSegmenter,
     MissingClipError,
     load_clips,
@@ -22,6 +23,7 @@ from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.audio import PhaseVocoder, read_file
 from sklearn_asd.audio.views import EXTRA_VIEWS
 from sklearn_asd.features import log_mel_spectrogram
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 
 RATE = 16000
 
@@ -87,6 +89,14 @@ def test_machines_and_settings_travel_along(table):
     assert list(X.machine_id) == ["0", "0", "2", "2", None]
     assert (X.sample_rate, X.hop_length) == (RATE, 512)
     assert (X.segment_frames, X.segment_hop_frames) == (8, 4)
+
+
+def test_default_segments_are_the_same_in_seconds_and_in_frames():
+    X = LogMelSegmenter().transform([np.zeros(60_000)])
+    assert (X.segment_frames, X.segment_hop_frames) == (96, 48)
+    assert (SEGMENT_FRAMES, SEGMENT_HOP_FRAMES) == (96, 48)
+    made = ClipSpectrograms.from_arrays([X.log_mel(0)])
+    assert made.n_segments.tolist() == X.n_segments.tolist()
 
 
 @pytest.mark.parametrize(("seconds", "n_segments"), [(10, 5), (11, 6), (3.072, 1)])
