@@ -29,7 +29,7 @@ class LogMelSegments(nn.Module):
         super().__init__()
         self.sample_rate = float(segmenter.sample_rate)
         self.n_fft, self.hop_length = segmenter.n_fft, segmenter.hop_length
-        self.segment_frames, self.segment_hop_frames = segmenter._segment_frames()
+        self.segment_frames, self.segment_hop_frames = segmenter.segment_frames()
         self.half = segmenter.dtype == "float16"
         filters = mel_filters(
             segmenter.sample_rate,

@@ -199,7 +199,7 @@ class LogMelSegmenter(ClipTransformer):
         """
         Clips.from_X(X)
         self._check_bands()
-        self._segment_frames()
+        self.segment_frames()
         return self
 
     def transform(self, X):
@@ -229,7 +229,7 @@ class LogMelSegmenter(ClipTransformer):
         """
         self._validate_params()
         self._check_bands()
-        segment_frames, segment_hop_frames = self._segment_frames()
+        segment_frames, segment_hop_frames = self.segment_frames()
         clips = Clips.from_X(X)
         recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
         store = self._open_store(recipe)
@@ -262,8 +262,22 @@ class LogMelSegmenter(ClipTransformer):
                 "fmin < fmax within it"
             )
 
-    def _segment_frames(self) -> tuple[int | None, int]:
-        """Length and hop of the segments in frames."""
+    def segment_frames(self):
+        """Convert the segments' length and hop to frames.
+
+        Returns
+        -------
+        length : int or None
+            Frames of a segment; None where the whole clip is one.
+
+        hop : int
+            Frames between the starts of successive segments.
+
+        Raises
+        ------
+        ValueError
+            If one of them is less than a frame.
+        """
         frames_per_second = self.sample_rate / self.hop_length
         hop = round(self.segment_hop * frames_per_second)
         length = (

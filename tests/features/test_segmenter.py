@@ -95,6 +95,8 @@ def test_default_segments_are_the_same_in_seconds_and_in_frames():
     X = LogMelSegmenter().transform([np.zeros(60_000)])
     assert (X.segment_frames, X.segment_hop_frames) == (96, 48)
     assert (SEGMENT_FRAMES, SEGMENT_HOP_FRAMES) == (96, 48)
+    assert LogMelSegmenter().segment_frames() == (96, 48)
+    assert LogMelSegmenter(segment_duration=None).segment_frames() == (None, 48)
     made = ClipSpectrograms.from_arrays([X.log_mel(0)])
     assert made.n_segments.tolist() == X.n_segments.tolist()
 
