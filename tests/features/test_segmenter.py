@@ -15,13 +15,13 @@ from sklearn_asd import (
     Clips,
     ClipSpectrograms,
     LogMelSegmenter,
+    LogMelView,
     MissingClipError,
+    WaveformView,
     load_clips,
-    register_view,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.audio import PhaseVocoder, read_file
-from sklearn_asd.audio.views import EXTRA_VIEWS
 from sklearn_asd.features import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 
@@ -311,18 +311,16 @@ def test_a_clip_is_too_short_if_a_view_of_it_is(waves):
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
-def test_a_view_that_is_too_large_for_the_frames_is_named(waves, monkeypatch):
-    monkeypatch.setitem(EXTRA_VIEWS, "huge", None)
-    for function, on, dtype in [
-        (lambda samples, rate: samples * 1e25, "waveform", "float32"),
-        (lambda log_mel: log_mel * 1e4, "log_mel", "float16"),
+def test_a_view_that_is_too_large_for_the_frames_is_named(waves):
+    for view, dtype in [
+        (WaveformView(lambda samples, rate: samples * 1e25, name="huge"), "float32"),
+        (LogMelView(lambda log_mel: log_mel * 1e4, name="huge"), "float16"),
     ]:
-        register_view(function, on=on, name="huge")
         message = (
             f"clip 0 has a view 'huge' whose log-mel is NaN or infinite in {dtype}"
         )
         with pytest.raises(BadClipError, match=message):
-            Short(dtype=dtype).transform(expand(waves, extra=["huge"]))
+            Short(dtype=dtype).transform(expand(waves, extra=[view]))
 
 
 def test_a_clip_that_cannot_be_read_has_no_views(spoilt):
