@@ -15,11 +15,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import (
-    SEGMENT_FRAMES,
-    SEGMENT_HOP_FRAMES,
-    original_or_first,
-)
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 
 __all__ = ["band_scores", "frame_duration", "mel_edges", "segment_scores"]
 
@@ -232,7 +228,7 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
 def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
     """Segments of one clip as clips, and when each starts and stops."""
     segmented = X
-    view = original_or_first(X)
+    view = X.main_view
     if X.segment_frames is None:
         shortest = int((X.stops - X.starts).min())
         # Whole-clip detectors score the segments of the paper's other systems.
