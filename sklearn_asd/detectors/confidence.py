@@ -18,6 +18,7 @@ from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio.machines import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
 from sklearn_asd.networks.angular import ANGULAR_LOSSES
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint, name_training
@@ -37,9 +38,6 @@ from sklearn_asd.networks.windows import (
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
 _UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
-
-# For any network, where only its weights matter.
-_ENOUGH_FRAMES = 96
 
 
 class ConfidenceDetector(BaseDetector):
@@ -144,7 +142,7 @@ class ConfidenceDetector(BaseDetector):
             net = self._make_net(
                 n_classes=len(self.classes_),
                 n_mels=self.n_features_in_,
-                n_frames=_ENOUGH_FRAMES,
+                n_frames=SEGMENT_FRAMES,  # any number makes the same weights
                 n_windows=1,
                 device="meta",
                 precision="float32",

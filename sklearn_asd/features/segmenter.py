@@ -25,7 +25,11 @@ from sklearn_asd.features.cache import FileStore, MemoryStore, Place
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["LogMelSegmenter"]
+__all__ = ["SEGMENT_DURATION", "SEGMENT_HOP", "LogMelSegmenter"]
+
+# Segments of the paper's systems (section 4.1.1) in s: 96 and 48 frames by default.
+SEGMENT_DURATION = 3.072
+SEGMENT_HOP = 1.536
 
 # Views made before their frames are stored: enough to keep all workers busy, few
 # enough that what a killed process loses is little.
@@ -152,8 +156,8 @@ class LogMelSegmenter(ClipTransformer):
         n_mels=128,
         fmin=0.0,
         fmax=None,
-        segment_duration=3.072,
-        segment_hop=1.536,
+        segment_duration=SEGMENT_DURATION,
+        segment_hop=SEGMENT_HOP,
         channel="mix",
         on_bad_clip="raise",
         dtype="float32",
@@ -195,7 +199,7 @@ class LogMelSegmenter(ClipTransformer):
         """
         Clips.from_X(X)
         self._check_bands()
-        self._segment_frames()
+        self.segment_frames()
         return self
 
     def transform(self, X):
@@ -225,7 +229,7 @@ class LogMelSegmenter(ClipTransformer):
         """
         self._validate_params()
         self._check_bands()
-        segment_frames, segment_hop_frames = self._segment_frames()
+        segment_frames, segment_hop_frames = self.segment_frames()
         clips = Clips.from_X(X)
         recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
         store = self._open_store(recipe)
@@ -258,8 +262,22 @@ class LogMelSegmenter(ClipTransformer):
                 "fmin < fmax within it"
             )
 
-    def _segment_frames(self) -> tuple[int | None, int]:
-        """Length and hop of the segments in frames."""
+    def segment_frames(self):
+        """Convert the segments' length and hop to frames.
+
+        Returns
+        -------
+        length : int or None
+            Frames of a segment; None where the whole clip is one.
+
+        hop : int
+            Frames between the starts of successive segments.
+
+        Raises
+        ------
+        ValueError
+            If one of them is less than a frame.
+        """
         frames_per_second = self.sample_rate / self.hop_length
         hop = round(self.segment_hop * frames_per_second)
         length = (

@@ -11,7 +11,6 @@ from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scor
 from sklearn_asd.explanation.localization import frame_duration, mel_edges
 from sklearn_asd.explanation.parts import clip_thresholds, take_clip
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.meta.scoring import anomaly_scores
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
@@ -386,7 +385,7 @@ def lay_out(
         Not yet drawn.
     """
     return ClipScoreDisplay(
-        heard.log_mel(0, original_or_first(heard)),
+        heard.log_mel(0, heard.main_view),
         segments,
         bands=bands,
         threshold=threshold,

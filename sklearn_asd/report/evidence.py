@@ -11,7 +11,6 @@ from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.explanation import Part, clip_embeddings, clip_spectrograms
 from sklearn_asd.explanation.parts import take_clip
-from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 
 __all__ = [
@@ -252,7 +251,7 @@ def _mean_spectra(detector: Any, X: Any) -> np.ndarray:
         except ValueError:
             spectra.append(None)
             continue
-        log_mel = heard.log_mel(0, original_or_first(heard))
+        log_mel = heard.log_mel(0, heard.main_view)
         spectra.append(log_mel.astype(np.float64).mean(axis=1))
     n_mels = next((len(one) for one in spectra if one is not None), 1)
     unusable = np.full(n_mels, np.nan)
