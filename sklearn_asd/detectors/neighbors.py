@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.covariance import LedoitWolf
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
@@ -175,6 +176,23 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, BaseDetector):
             nearest.loc[rows[usable], "row"] = self._training_rows[neighbors[first]]
             nearest.loc[rows, "distance"] = distances.min(axis=1)
         return nearest
+
+    def training_points(self):
+        """Give the training clips as the points that distances are measured to.
+
+        Returns
+        -------
+        points : ndarray of shape (n_training, n_embedding), float64
+            Their embeddings, scaled to length 1 (cosine) or whitened (mahalanobis).
+
+        machine : ndarray of shape (n_training,), int
+            Which machine each is of, by its place among the sorted names.
+
+        whitening : ndarray of shape (n_embedding, n_embedding) or None
+            What an embedding is multiplied by; None for the metric "cosine".
+        """
+        check_is_fitted(self)
+        return self._neighbors, self._machine, getattr(self, "_whiten", None)
 
     def _distances_by_machine(
         self, points: np.ndarray, machine: np.ndarray

@@ -1,5 +1,5 @@
 """Fitted models as graphs that run without Python."""
 
-from sklearn_asd.export.graphs import export_onnx
+from sklearn_asd.export.onnx import export_onnx
 
 __all__ = ["export_onnx"]

@@ -16,9 +16,14 @@ from torch import nn
 
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
-from sklearn_asd.export.judges import find_machines, make_judge
-from sklearn_asd.export.sound import LogMelSegments
-from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.export.detectors import (
+    ByMachine,
+    check_exportable,
+    find_machines,
+    make_module,
+)
+from sklearn_asd.export.features import LogMel
+from sklearn_asd.meta.structure import walk
 
 __all__ = ["export_onnx"]
 
@@ -91,23 +96,24 @@ def export_onnx(estimator, path):
     """
     onnx = _import_onnx()
     check_is_fitted(estimator)
+    check_exportable(estimator)
     machines = find_machines(estimator)
-    judge = make_judge(estimator, machines)
-    if not machines:
+    if machines == []:
         raise ValueError(
             "no machine is known to all members, so there is nothing to score: export "
             "the members one by one"
         )
-    sounds = [part for part in judge.modules() if isinstance(part, LogMelSegments)]
-    sample_rate = _common_rate(estimator, sounds)
-    threshold = float(final_step(estimator).offset_)
-    graph = (_Graph if _asks_for_machine(judge) else _GraphForAll)(judge, threshold)
-    model = _trace(graph.eval(), max(sound.n_samples(3) for sound in sounds))
+    machines = machines or []
+    thresholds = _find_thresholds(estimator, machines)
+    graph = _Graph(make_module(estimator, machines), ByMachine(thresholds))
+    log_mels = [part for part in graph.modules() if isinstance(part, LogMel)]
+    sample_rate = _find_sample_rate(estimator, log_mels)
+    model = _trace(graph.eval(), max(one.n_samples(3) for one in log_mels))
     about = {
         "version": __version__,
         "sample_rate": sample_rate,
         "machines": machines,
-        "threshold": threshold if math.isfinite(threshold) else str(threshold),
+        "thresholds": [t if math.isfinite(t) else str(t) for t in thresholds],
     }
     model.metadata_props.add(key="sklearn_asd", value=json.dumps(about))
     with replacing(path) as file:
@@ -118,48 +124,43 @@ def export_onnx(estimator, path):
 class _Graph(nn.Module):
     """Score and verdict of one clip of a machine."""
 
-    def __init__(self, judge: nn.Module, threshold: float) -> None:
+    def __init__(self, score: nn.Module, threshold: nn.Module) -> None:
         super().__init__()
-        self.judge = judge
+        self.score = score
         self.threshold = threshold
 
     def forward(
         self, waveform: torch.Tensor, machine: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        score = self.judge(waveform, machine)
-        # Nothing speaks for a clip that scores NaN.
-        normal = -score >= self.threshold
-        return score, torch.where(normal, 1, -1)
+        score = self.score(waveform, machine)
+        # A score of NaN is below no threshold, so the clip counts as anomalous.
+        return score, torch.where(score <= self.threshold(machine), 1, -1)
 
 
-class _GraphForAll(_Graph):
-    """The same, whatever machine it is."""
-
-    def forward(self, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return super().forward(waveform, torch.zeros((), dtype=torch.int64))
-
-
-def _asks_for_machine(judge: nn.Module) -> bool:
-    places = [
-        getattr(part, name)
-        for part in judge.modules()
-        for name in ("own_class", "group")
-        if hasattr(part, name)
-    ]
-    return any(len(place.unique()) > 1 for place in places)
+def _find_thresholds(estimator: Any, machines: list[str]) -> list[float]:
+    """What each machine's anomaly scores are compared with, or those of all."""
+    for one in walk(estimator):
+        if hasattr(one, "offset_"):
+            return [-float(one.offset_)] * max(1, len(machines))
+        if hasattr(one, "offsets_"):
+            return [-float(one.offsets_[machine]) for machine in machines]
+    raise ValueError(
+        f"{type(estimator).__name__} has no threshold, so it cannot be exported: "
+        "export a fitted outlier detector"
+    )
 
 
-def _common_rate(estimator: Any, sounds: list[LogMelSegments]) -> float:
-    rates = sorted({sound.sample_rate for sound in sounds})
+def _find_sample_rate(estimator: Any, log_mels: list[LogMel]) -> float:
+    rates = sorted({one.sample_rate for one in log_mels})
     if not rates:
         raise ValueError(
-            f"{type(estimator).__name__} takes spectrograms, and a graph takes "
-            "samples: export Pipeline([('segment', segmenter), ('detect', detector)]) "
-            "of the LogMelSegmenter that made them and the fitted detector"
+            f"{type(estimator).__name__} takes no samples, and a graph does: export "
+            "Pipeline([('segment', segmenter), ('detect', detector)]) of the "
+            "LogMelSegmenter that made its clips and the fitted detector"
         )
     if len(rates) > 1:
         raise ValueError(
-            f"the members hear sample rates of {rates} Hz, and a graph takes the "
+            f"the members take sample rates of {rates} Hz, and a graph takes the "
             "samples of one: fit them at one rate, or export them one by one"
         )
     return rates[0]
@@ -167,40 +168,42 @@ def _common_rate(estimator: Any, sounds: list[LogMelSegments]) -> float:
 
 def _trace(graph: nn.Module, n_samples: int) -> Any:
     """Give the graph as onnx.ModelProto, for clips of any length."""
-    inputs = {"waveform": torch.zeros(n_samples)}
-    shapes: dict[str, Any] = {"waveform": {0: torch.export.Dim.DYNAMIC}}
-    if type(graph) is _Graph:
-        inputs["machine"] = torch.zeros((), dtype=torch.int64)
-        shapes["machine"] = None
+    inputs = {
+        "waveform": torch.zeros(n_samples),
+        "machine": torch.zeros((), dtype=torch.int64),
+    }
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 graph,
                 kwargs=inputs,
                 dynamo=True,
-                dynamic_shapes=shapes,
+                dynamic_shapes={
+                    "waveform": {0: torch.export.Dim.DYNAMIC},
+                    "machine": None,
+                },
                 input_names=list(inputs),
                 output_names=["anomaly_score", "verdict"],
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        names = {
-            type(part.network).__name__
-            for part in graph.modules()
-            if hasattr(part, "network")
-        }
+        parts = [part for part in graph.modules() if hasattr(part, "network")]
+        names = {type(part.network).__name__ for part in parts}
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ValueError(
             f"torch cannot export {' or '.join(sorted(names))} for clips of any length "
             f"({reason:.300}): use another network, or keep the model with save_model "
             "and score in Python"
         ) from error
-    return program.model_proto
+    model = program.model_proto
+    if not any("machine" in node.input for node in model.graph.node):
+        del model.graph.input[1]
+    return model
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch says of its own parts, such as that torchvision is none."""
+    """Silence torch's exporter, which logs that torchvision is missing."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,0 +1,342 @@
+"""Detectors as torch modules, and the table of all that can be exported.
+
+Each module is made of a fitted estimator and the names of the machines, and gives the
+score of one clip: ``module(clip, machine)``. The clip is what the estimator takes, and
+`machine` the place of its machine among the names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from sklearn_asd.detectors import (
+    EmbeddingNeighborDetector,
+    IDConfidenceDetector,
+    MahalanobisDetector,
+)
+from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics
+from sklearn_asd.export.gamma import GammaProbabilities, log_complement
+from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.meta import (
+    GammaProbabilityEnsemble,
+    OnlyMachineTypes,
+    PerMachine,
+    ThresholdTuner,
+)
+from sklearn_asd.meta.structure import walk
+
+__all__ = ["ByMachine", "check_exportable", "find_machines", "make_module"]
+
+_BELOW_1 = 1 - torch.finfo(torch.float64).eps / 2
+
+
+class ByMachine(nn.Module):
+    """A number for each machine.
+
+    Parameters
+    ----------
+    values : list of number
+        The numbers. Where all are equal, the graph does not ask for the machine.
+    """
+
+    values: torch.Tensor
+
+    def __init__(self, values: Any) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.as_tensor(values))
+        self.are_equal = len(self.values.unique()) == 1
+
+    def forward(self, machine: torch.Tensor) -> torch.Tensor:
+        """Look it up.
+
+        Parameters
+        ----------
+        machine : tensor of shape (), int64
+            The machine.
+
+        Returns
+        -------
+        value : tensor of shape ()
+            Its number.
+        """
+        return self.values[0] if self.are_equal else self.values[machine]
+
+
+class _Confidence(nn.Module):
+    """The score of an :class:`IDConfidenceDetector`."""
+
+    def __init__(self, detector: IDConfidenceDetector, machines: list[str]) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
+        self.n_classes = len(detector.classes_)
+        self.by_id = detector.confidence == "id"
+        self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
+
+    def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
+        logits = self.network(sound.segments)[0].double()
+        asked = self.own_class(machine) if self.by_id else logits.argmax(1, True)
+        others = logits.masked_fill(torch.arange(self.n_classes) == asked, -torch.inf)
+        # 1 - p is the share of the other classes: nothing is subtracted from 1.
+        doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
+        return _mean_of_segments(doubt.exp())
+
+
+class _Neighbors(nn.Module):
+    """The score of an :class:`EmbeddingNeighborDetector`."""
+
+    points: torch.Tensor
+    owner: torch.Tensor
+    whitening: torch.Tensor
+
+    def __init__(
+        self, detector: EmbeddingNeighborDetector, machines: list[str]
+    ) -> None:
+        super().__init__()
+        points, owner, whitening = detector.training_points()
+        self.network = make_module(detector.detector_, machines).network
+        self.own = ByMachine(np.searchsorted(detector.detector_.classes_, machines))
+        self.n_neighbors = min(detector.n_neighbors, np.bincount(owner).max())
+        self.cosine = whitening is None
+        self.register_buffer("points", torch.from_numpy(points))
+        self.register_buffer("owner", torch.from_numpy(owner))
+        if whitening is not None:
+            self.register_buffer("whitening", torch.from_numpy(whitening))
+
+    def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
+        point = _mean_of_segments(self.network(sound.segments)[1].double())
+        if self.cosine:
+            point = point / point.square().sum().sqrt()
+        else:
+            point = point @ self.whitening
+        squared = (self.points - point).square().sum(1)
+        distances = squared / 2 if self.cosine else squared.sqrt()
+        of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
+        nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
+        # The machine may have fewer training clips than others.
+        n_own = (nearest < torch.inf).sum()
+        return nearest.masked_fill(nearest == torch.inf, 0).sum() / n_own
+
+
+class _Mahalanobis(nn.Module):
+    """The score of a :class:`MahalanobisDetector`."""
+
+    mean: torch.Tensor
+    precision: torch.Tensor
+
+    def __init__(self, detector: MahalanobisDetector, machines: list[str]) -> None:
+        super().__init__()
+        covariance = detector.covariance_
+        self.register_buffer("mean", torch.from_numpy(covariance.location_))
+        self.register_buffer("precision", torch.from_numpy(covariance.get_precision()))
+
+    def forward(self, row: torch.Tensor, machine: torch.Tensor) -> torch.Tensor:
+        difference = row - self.mean
+        squared = (difference @ self.precision * difference).sum()
+        return torch.where(squared < 0, 0, squared).sqrt()
+
+
+class _Steps(nn.Module):
+    """What a :class:`Pipeline` does."""
+
+    def __init__(self, pipeline: Pipeline, machines: list[str]) -> None:
+        super().__init__()
+        steps = [s for _, s in pipeline.steps if s not in (None, "passthrough")]
+        self.steps = nn.ModuleList(make_module(step, machines) for step in steps)
+        _check_frames(steps)
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> Any:
+        for step in self.steps:
+            clip = step(clip, machine)
+        return clip
+
+
+class _PerMachine(nn.Module):
+    """The score of the machine's own detector."""
+
+    def __init__(self, detector: PerMachine, machines: list[str]) -> None:
+        super().__init__()
+        own = [detector.estimators_[machine] for machine in machines]
+        self.detectors = nn.ModuleList(make_module(one, machines) for one in own)
+        self.place = ByMachine(list(range(len(machines))))
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
+        scores = torch.stack([detector(clip, machine) for detector in self.detectors])
+        return scores[self.place(machine)]
+
+
+class _Ensemble(nn.Module):
+    """The score of a :class:`GammaProbabilityEnsemble`: -log(1 - f)."""
+
+    def __init__(self, ensemble: GammaProbabilityEnsemble, machines: list[str]) -> None:
+        super().__init__()
+        members = [make_module(member, machines) for member in ensemble.estimators_]
+        self.members = nn.ModuleList(members)
+        self.aggregate = _AGGREGATIONS[ensemble.aggregation]
+        self.scale = None
+        if ensemble.scaling is not None:
+            groups = [group for group, scales in ensemble.scales_.items() if scales]
+            self.scale = GammaProbabilities([ensemble.scales_[g] for g in groups])
+            own = [_find_group(ensemble, machine) for machine in machines or [""]]
+            self.group = ByMachine([groups.index(group) for group in own])
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
+        scores = torch.stack([member(clip, machine) for member in self.members])
+        if self.scale is None:
+            # Scores of 1 count as the next lower number, as in Python.
+            log_f = torch.where(scores == 1, _BELOW_1, scores).log()
+            return -self.aggregate(log_f, log_complement(log_f))
+        return -self.aggregate(*self.scale(scores, self.group(machine)))
+
+
+# What can be exported, and what makes a module of it.
+_MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
+    LogMelSegmenter: LogMel,
+    SpectrumStatistics: Statistics,
+    StandardScaler: Scale,
+    MahalanobisDetector: _Mahalanobis,
+    IDConfidenceDetector: _Confidence,
+    EmbeddingNeighborDetector: _Neighbors,
+    Pipeline: _Steps,
+    PerMachine: _PerMachine,
+    GammaProbabilityEnsemble: _Ensemble,
+    ThresholdTuner: lambda tuner, names: make_module(tuner.detector_, names),
+    OnlyMachineTypes: lambda only, names: make_module(only.estimator_, names),
+    FrozenEstimator: lambda frozen, names: make_module(frozen.estimator, names),
+}
+
+
+def make_module(estimator: Any, machines: list[str]) -> nn.Module:
+    """Make the torch module of a fitted estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One for which :func:`check_exportable` finds nothing wrong.
+
+    machines : list of str
+        The machines, which the module is given by their places in this list.
+
+    Returns
+    -------
+    module : torch module
+        ``module(clip, machine)`` gives the anomaly score of one clip as a tensor of
+        shape (), float64; of a transformer, the transformed clip.
+    """
+    return _MODULES[type(estimator)](estimator, machines)
+
+
+def check_exportable(estimator: Any) -> None:
+    """Refuse what a graph cannot hold.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+
+    Raises
+    ------
+    ValueError
+        If it, or an estimator inside it, cannot be exported, or the ensemble has a
+        `group_by` that is no property of a machine.
+    """
+    for one in walk(estimator):
+        if type(one) not in _MODULES:
+            known = ", ".join(kind.__name__ for kind in _MODULES)
+            raise ValueError(
+                f"{type(one).__name__} cannot be exported: a graph holds {known}. "
+                "Export a model of these, or keep this one with save_model and score "
+                "in Python"
+            )
+        group_by = getattr(one, "group_by", None)
+        if group_by not in (None, "machine_id", "machine_type"):
+            raise ValueError(
+                f"the ensemble has group_by={group_by!r}, a column that a graph does "
+                'not see: fit with group_by="machine_type", "machine_id" or None'
+            )
+
+
+def find_machines(estimator: Any) -> list[str] | None:
+    """Name the machines that all of a fitted model knows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The model.
+
+    Returns
+    -------
+    machines : list of str
+        As in `classes_`, sorted; there may be none. None if nothing in the model
+        tells machines apart.
+    """
+    inside = list(walk(estimator))
+    known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
+    grouped = [one for one in inside if getattr(one, "group_by", None) and one.scales_]
+    if not known and not grouped:
+        return None
+    return sorted(
+        machine
+        for machine in set.intersection(*known or [set()])
+        if all(_find_group(one, machine) is not None for one in grouped)
+    )
+
+
+def _find_group(ensemble: GammaProbabilityEnsemble, machine: str) -> str | None:
+    """Group whose Gamma distributions a machine's scores are scaled by."""
+    groups = [group for group, scales in ensemble.scales_.items() if scales]
+    if ensemble.group_by is None:
+        return None
+    if ensemble.group_by == "machine_id":
+        return machine if machine in groups else None
+    kinds = [group for group in groups if machine.startswith(f"{group}/")]
+    return max(kinds, key=len, default=None)
+
+
+def _check_frames(steps: list[Any]) -> None:
+    """Refuse segments other than those that the detectors were fitted on."""
+    if type(steps[0]) is not LogMelSegmenter:
+        return
+    segmenter = clone(steps[0]).set_params(cache_dir=None, n_jobs=None, verbose=0)
+    silence = np.zeros(LogMel(segmenter).n_samples(1), dtype=np.float32)
+    clips = segmenter.transform([silence])
+    for one in walk(steps[-1]):
+        if hasattr(one, "embed"):
+            one.embed(clips)
+
+
+def _mean_of_segments(values: torch.Tensor) -> torch.Tensor:
+    # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
+    return values.sum(0) / values.shape[0]
+
+
+def _aggregate_probability(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
+    return log_rest.sum()
+
+
+def _aggregate_mean(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
+    mean = log_f.exp().mean()
+    far = log_rest.logsumexp(dim=0) - np.log(len(log_rest))
+    return torch.where(mean < 0.5, log_complement(mean.log()), far)
+
+
+def _aggregate_product(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
+    far = log_rest.logsumexp(dim=0)
+    return torch.where(log_rest.max() < -30, far, log_complement(log_f.sum()))
+
+
+# As in sklearn_asd.meta.ensemble, of one clip.
+_AGGREGATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "probability": _aggregate_probability,
+    "mean": _aggregate_mean,
+    "product": _aggregate_product,
+}

@@ -1,0 +1,200 @@
+"""Transformers as torch modules: from samples to spectrograms and rows of numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn import functional
+
+from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
+
+__all__ = ["LogMel", "Scale", "Spectrogram", "Statistics"]
+
+
+class Spectrogram(NamedTuple):
+    """The log-mel of one clip.
+
+    Attributes
+    ----------
+    frames : tensor of shape (n_frames, n_mels), float32
+        All frames, in dB.
+
+    segments : tensor of shape (n_segments, n_mels, segment_frames), float32
+        The segments that networks classify.
+    """
+
+    frames: torch.Tensor
+    segments: torch.Tensor
+
+
+class LogMel(nn.Module):
+    """What a :class:`LogMelSegmenter` does to the samples of one clip.
+
+    Parameters
+    ----------
+    segmenter : LogMelSegmenter
+        Its settings.
+
+    machines : list of str, default=()
+        Not used.
+    """
+
+    window: torch.Tensor
+    filters: torch.Tensor
+
+    def __init__(self, segmenter: LogMelSegmenter, machines=()) -> None:
+        super().__init__()
+        self.sample_rate = float(segmenter.sample_rate)
+        self.n_fft, self.hop_length = segmenter.n_fft, segmenter.hop_length
+        self.segment_frames, self.segment_hop_frames = segmenter.segment_frames()
+        self.half = segmenter.dtype == "float16"
+        filters = mel_filters(
+            segmenter.sample_rate,
+            segmenter.n_fft,
+            segmenter.n_mels,
+            segmenter.fmin,
+            segmenter.fmax,
+        )
+        self.register_buffer("window", torch.from_numpy(hann_window(self.n_fft)))
+        self.register_buffer("filters", torch.from_numpy(filters.toarray().T.copy()))
+
+    def n_samples(self, n_segments: int) -> int:
+        """Count the samples of the shortest clip with some segments.
+
+        Parameters
+        ----------
+        n_segments : int
+            Number of segments; whole clips get as many frames as a segment of
+            3.072 s has.
+
+        Returns
+        -------
+        n_samples : int
+            Number of samples.
+        """
+        if self.segment_frames is None:
+            return 96 * self.hop_length
+        n_frames = self.segment_frames + (n_segments - 1) * self.segment_hop_frames
+        return n_frames * self.hop_length + self.n_fft
+
+    def forward(
+        self, waveform: torch.Tensor, machine: torch.Tensor | None = None
+    ) -> Spectrogram:
+        """Compute the spectrogram, and cut it into segments.
+
+        Parameters
+        ----------
+        waveform : tensor of shape (n_samples,), float32
+            Samples in [-1, 1].
+
+        machine : tensor, default=None
+            Not used.
+
+        Returns
+        -------
+        spectrogram : Spectrogram
+            Of the clip.
+        """
+        frames = self._log_mel(waveform)
+        if self.half:
+            frames = frames.half().float()
+        if self.segment_frames is None:
+            return Spectrogram(frames, frames.T.unsqueeze(0))
+        spare = frames.shape[0] - self.segment_frames
+        n_segments = spare // self.segment_hop_frames + 1
+        starts = torch.arange(n_segments) * self.segment_hop_frames
+        rows = starts[:, None] + torch.arange(self.segment_frames)
+        return Spectrogram(frames, frames[rows].transpose(1, 2))
+
+    def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Log-mel power in dB, (n_frames, n_mels); the FFT in float64, as there."""
+        padded = functional.pad(waveform, (self.n_fft // 2, self.n_fft // 2)).double()
+        n_frames = (padded.shape[0] - self.n_fft) // self.hop_length + 1
+        starts = torch.arange(n_frames) * self.hop_length
+        windows = padded[starts[:, None] + torch.arange(self.n_fft)] * self.window
+        spectrum = torch.fft.rfft(windows)
+        power = spectrum.real.float().square() + spectrum.imag.float().square()
+        return 10 * torch.log10((power @ self.filters).clamp_min(MIN_POWER))
+
+
+class Statistics(nn.Module):
+    """What :class:`SpectrumStatistics` computes.
+
+    Parameters
+    ----------
+    statistics : SpectrumStatistics
+        Not used, as it has no settings.
+
+    machines : list of str
+        Not used.
+    """
+
+    def __init__(self, statistics: SpectrumStatistics, machines: list[str]) -> None:
+        super().__init__()
+
+    def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
+        """Compute means and standard deviations over all frames.
+
+        Parameters
+        ----------
+        sound : Spectrogram
+            Of one clip.
+
+        machine : tensor
+            Not used.
+
+        Returns
+        -------
+        row : tensor of shape (2 * n_mels,), float64
+            NaN where the clip has no segment.
+        """
+        frames = sound.frames.double()
+        mean = frames.mean(0)
+        deviation = (frames - mean).square().mean(0).sqrt()
+        n_segments = sound.segments.shape[0]
+        return torch.cat([mean, deviation]) * n_segments / n_segments  # 0 / 0 is NaN
+
+
+class Scale(nn.Module):
+    """What a :class:`StandardScaler` does to a row.
+
+    Parameters
+    ----------
+    scaler : StandardScaler
+        Fitted.
+
+    machines : list of str
+        Not used.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, scaler: StandardScaler, machines: list[str]) -> None:
+        super().__init__()
+        mean = scaler.mean_ if scaler.with_mean else 0.0
+        scale = scaler.scale_ if scaler.with_std else 1.0
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+
+    def forward(self, row: torch.Tensor, machine: torch.Tensor) -> torch.Tensor:
+        """Scale a row.
+
+        Parameters
+        ----------
+        row : tensor of shape (n_columns,), float64
+            Numbers.
+
+        machine : tensor
+            Not used.
+
+        Returns
+        -------
+        scaled : tensor of shape (n_columns,), float64
+            The same, centred and scaled.
+        """
+        return (row - self.mean) / self.scale
