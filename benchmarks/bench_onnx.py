@@ -16,9 +16,13 @@ import torch
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
+    EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
     LogMelSegmenter,
+    MahalanobisDetector,
+    PerMachine,
+    SpectrumStatistics,
     export_onnx,
     load_model,
     save_model,
@@ -53,7 +57,7 @@ def main():
 
 
 def make_detectors(epochs):
-    """Both networks, and an ensemble of two."""
+    """What is exported: spectra, both networks, neighbours, and an ensemble."""
 
     def make(network):
         return IDConfidenceDetector(
@@ -61,7 +65,10 @@ def make_detectors(epochs):
         )
 
     both = [("small", make("pvmilk20")), ("large", make("inouet18"))]
+    spectrum = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
     return {
+        "spectrum": PerMachine(spectrum),
+        "neighbors": EmbeddingNeighborDetector(make("pvmilk20")),
         "pvmilk20": make("pvmilk20"),
         "inouet18": make("inouet18"),
         "Gamma ensemble of the two": GammaProbabilityEnsemble(both),

@@ -49,11 +49,9 @@ class ByMachine(nn.Module):
         The numbers. Where all are equal, the graph does not ask for the machine.
     """
 
-    values: torch.Tensor
-
     def __init__(self, values: Any) -> None:
         super().__init__()
-        self.register_buffer("values", torch.as_tensor(values))
+        self.values = torch.as_tensor(values)
         self.are_equal = len(self.values.unique()) == 1
 
     def forward(self, machine: torch.Tensor) -> torch.Tensor:
@@ -94,32 +92,26 @@ class _Confidence(nn.Module):
 class _Neighbors(nn.Module):
     """The score of an :class:`EmbeddingNeighborDetector`."""
 
-    points: torch.Tensor
-    owner: torch.Tensor
-    whitening: torch.Tensor
-
     def __init__(
         self, detector: EmbeddingNeighborDetector, machines: list[str]
     ) -> None:
         super().__init__()
         points, owner, whitening = detector.training_points()
-        self.network = make_module(detector.detector_, machines).network
+        self.points, self.owner = torch.from_numpy(points), torch.from_numpy(owner)
+        self.whitening = None if whitening is None else torch.from_numpy(whitening)
+        self.network: Any = make_module(detector.detector_, machines).network
         self.own = ByMachine(np.searchsorted(detector.detector_.classes_, machines))
         self.n_neighbors = min(detector.n_neighbors, np.bincount(owner).max())
-        self.cosine = whitening is None
-        self.register_buffer("points", torch.from_numpy(points))
-        self.register_buffer("owner", torch.from_numpy(owner))
-        if whitening is not None:
-            self.register_buffer("whitening", torch.from_numpy(whitening))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         point = _mean_of_segments(self.network(sound.segments)[1].double())
-        if self.cosine:
-            point = point / point.square().sum().sqrt()
+        if self.whitening is None:
+            length = point.square().sum().sqrt()
+            point = point / torch.where(length == 0, 1, length)
         else:
             point = point @ self.whitening
         squared = (self.points - point).square().sum(1)
-        distances = squared / 2 if self.cosine else squared.sqrt()
+        distances = squared / 2 if self.whitening is None else squared.sqrt()
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
         nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
         # The machine may have fewer training clips than others.
@@ -130,14 +122,10 @@ class _Neighbors(nn.Module):
 class _Mahalanobis(nn.Module):
     """The score of a :class:`MahalanobisDetector`."""
 
-    mean: torch.Tensor
-    precision: torch.Tensor
-
     def __init__(self, detector: MahalanobisDetector, machines: list[str]) -> None:
         super().__init__()
-        covariance = detector.covariance_
-        self.register_buffer("mean", torch.from_numpy(covariance.location_))
-        self.register_buffer("precision", torch.from_numpy(covariance.get_precision()))
+        self.mean = torch.from_numpy(detector.covariance_.location_)
+        self.precision = torch.from_numpy(detector.covariance_.get_precision())
 
     def forward(self, row: torch.Tensor, machine: torch.Tensor) -> torch.Tensor:
         difference = row - self.mean
@@ -152,7 +140,8 @@ class _Steps(nn.Module):
         super().__init__()
         steps = [s for _, s in pipeline.steps if s not in (None, "passthrough")]
         self.steps = nn.ModuleList(make_module(step, machines) for step in steps)
-        _check_frames(steps)
+        if isinstance(self.steps[0], LogMel):
+            _check_frames(self.steps[0], *steps)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> Any:
         for step in self.steps:
@@ -200,9 +189,9 @@ class _Ensemble(nn.Module):
 
 # What can be exported, and what makes a module of it.
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
-    LogMelSegmenter: LogMel,
-    SpectrumStatistics: Statistics,
-    StandardScaler: Scale,
+    LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
+    SpectrumStatistics: lambda *_: Statistics(),
+    StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,
     IDConfidenceDetector: _Confidence,
     EmbeddingNeighborDetector: _Neighbors,
@@ -221,7 +210,7 @@ def make_module(estimator: Any, machines: list[str]) -> nn.Module:
     Parameters
     ----------
     estimator : estimator
-        One for which :func:`check_exportable` finds nothing wrong.
+        Fitted.
 
     machines : list of str
         The machines, which the module is given by their places in this list.
@@ -231,12 +220,17 @@ def make_module(estimator: Any, machines: list[str]) -> nn.Module:
     module : torch module
         ``module(clip, machine)`` gives the anomaly score of one clip as a tensor of
         shape (), float64; of a transformer, the transformed clip.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be exported.
     """
-    return _MODULES[type(estimator)](estimator, machines)
+    return _look_up(estimator)(estimator, machines)
 
 
 def check_exportable(estimator: Any) -> None:
-    """Refuse what a graph cannot hold.
+    """Refuse what a graph cannot hold, before anything is made of it.
 
     Parameters
     ----------
@@ -246,26 +240,23 @@ def check_exportable(estimator: Any) -> None:
     Raises
     ------
     ValueError
-        If it, or an estimator inside it, cannot be exported, or the ensemble has a
-        `group_by` that is no property of a machine.
+        If it, or an estimator inside it, cannot be exported.
     """
     for one in walk(estimator):
-        if type(one) not in _MODULES:
-            known = ", ".join(kind.__name__ for kind in _MODULES)
-            raise ValueError(
-                f"{type(one).__name__} cannot be exported: a graph holds {known}. "
-                "Export a model of these, or keep this one with save_model and score "
-                "in Python"
-            )
-        group_by = getattr(one, "group_by", None)
-        if group_by not in (None, "machine_id", "machine_type"):
-            raise ValueError(
-                f"the ensemble has group_by={group_by!r}, a column that a graph does "
-                'not see: fit with group_by="machine_type", "machine_id" or None'
-            )
+        _look_up(one)
 
 
-def find_machines(estimator: Any) -> list[str] | None:
+def _look_up(estimator: Any) -> Callable[[Any, list[str]], nn.Module]:
+    if type(estimator) in _MODULES:
+        return _MODULES[type(estimator)]
+    known = ", ".join(kind.__name__ for kind in _MODULES)
+    raise ValueError(
+        f"{type(estimator).__name__} cannot be exported: a graph holds {known}. Export "
+        "a model of these, or keep this one with save_model and score in Python"
+    )
+
+
+def find_machines(estimator: Any) -> list[str]:
     """Name the machines that all of a fitted model knows.
 
     Parameters
@@ -276,40 +267,45 @@ def find_machines(estimator: Any) -> list[str] | None:
     Returns
     -------
     machines : list of str
-        As in `classes_`, sorted; there may be none. None if nothing in the model
-        tells machines apart.
+        As in `classes_`, sorted; empty if nothing in the model tells machines apart.
+
+    Raises
+    ------
+    ValueError
+        If there is no machine that the model can score.
     """
     inside = list(walk(estimator))
     known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
     grouped = [one for one in inside if getattr(one, "group_by", None) and one.scales_]
-    if not known and not grouped:
-        return None
-    return sorted(
+    machines = sorted(
         machine
         for machine in set.intersection(*known or [set()])
         if all(_find_group(one, machine) is not None for one in grouped)
     )
+    if not machines and (known or grouped):
+        raise ValueError(
+            "no machine is known to all members of the ensemble and to its group_by: "
+            "export the members one by one, or fit with group_by=None, "
+            '"machine_type" or "machine_id"'
+        )
+    return machines
 
 
 def _find_group(ensemble: GammaProbabilityEnsemble, machine: str) -> str | None:
-    """Group whose Gamma distributions a machine's scores are scaled by."""
-    groups = [group for group, scales in ensemble.scales_.items() if scales]
-    if ensemble.group_by is None:
+    """Group whose Gamma distributions a machine's scores are scaled by, if any."""
+    if ensemble.group_by not in ("machine_id", "machine_type"):
         return None
-    if ensemble.group_by == "machine_id":
-        return machine if machine in groups else None
-    kinds = [group for group in groups if machine.startswith(f"{group}/")]
-    return max(kinds, key=len, default=None)
+    groups = [str(group) for group, scales in ensemble.scales_.items() if scales]
+    own = [group for group in groups if f"{machine}/".startswith(f"{group}/")]
+    return max(own, key=len, default=None)
 
 
-def _check_frames(steps: list[Any]) -> None:
+def _check_frames(log_mel: LogMel, segmenter: LogMelSegmenter, *others: Any) -> None:
     """Refuse segments other than those that the detectors were fitted on."""
-    if type(steps[0]) is not LogMelSegmenter:
-        return
-    segmenter = clone(steps[0]).set_params(cache_dir=None, n_jobs=None, verbose=0)
-    silence = np.zeros(LogMel(segmenter).n_samples(1), dtype=np.float32)
-    clips = segmenter.transform([silence])
-    for one in walk(steps[-1]):
+    silence = np.zeros(log_mel.n_samples(1), dtype=np.float32)
+    uncached = clone(segmenter).set_params(cache_dir=None, n_jobs=None, verbose=0)
+    clips = uncached.transform([silence])
+    for one in walk(others[-1]):
         if hasattr(one, "embed"):
             one.embed(clips)
 
@@ -317,10 +313,6 @@ def _check_frames(steps: list[Any]) -> None:
 def _mean_of_segments(values: torch.Tensor) -> torch.Tensor:
     # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
     return values.sum(0) / values.shape[0]
-
-
-def _aggregate_probability(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
-    return log_rest.sum()
 
 
 def _aggregate_mean(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
@@ -336,7 +328,7 @@ def _aggregate_product(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Ten
 
 # As in sklearn_asd.meta.ensemble, of one clip.
 _AGGREGATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "probability": _aggregate_probability,
+    "probability": lambda log_f, log_rest: log_rest.sum(),
     "mean": _aggregate_mean,
     "product": _aggregate_product,
 }

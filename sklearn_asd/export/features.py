@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.features import LogMelSegmenter
 from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
 
 __all__ = ["LogMel", "Scale", "Spectrogram", "Statistics"]
@@ -38,20 +38,14 @@ class LogMel(nn.Module):
     ----------
     segmenter : LogMelSegmenter
         Its settings.
-
-    machines : list of str, default=()
-        Not used.
     """
 
-    window: torch.Tensor
-    filters: torch.Tensor
-
-    def __init__(self, segmenter: LogMelSegmenter, machines=()) -> None:
+    def __init__(self, segmenter: LogMelSegmenter) -> None:
         super().__init__()
         self.sample_rate = float(segmenter.sample_rate)
         self.n_fft, self.hop_length = segmenter.n_fft, segmenter.hop_length
         self.segment_frames, self.segment_hop_frames = segmenter.segment_frames()
-        self.half = segmenter.dtype == "float16"
+        self.is_half = segmenter.dtype == "float16"
         filters = mel_filters(
             segmenter.sample_rate,
             segmenter.n_fft,
@@ -59,8 +53,8 @@ class LogMel(nn.Module):
             segmenter.fmin,
             segmenter.fmax,
         )
-        self.register_buffer("window", torch.from_numpy(hann_window(self.n_fft)))
-        self.register_buffer("filters", torch.from_numpy(filters.toarray().T.copy()))
+        self.window = torch.from_numpy(hann_window(self.n_fft))
+        self.filters = torch.from_numpy(filters.toarray().T.copy())
 
     def n_samples(self, n_segments: int) -> int:
         """Count the samples of the shortest clip with some segments.
@@ -100,7 +94,7 @@ class LogMel(nn.Module):
             Of the clip.
         """
         frames = self._log_mel(waveform)
-        if self.half:
+        if self.is_half:
             frames = frames.half().float()
         if self.segment_frames is None:
             return Spectrogram(frames, frames.T.unsqueeze(0))
@@ -122,19 +116,7 @@ class LogMel(nn.Module):
 
 
 class Statistics(nn.Module):
-    """What :class:`SpectrumStatistics` computes.
-
-    Parameters
-    ----------
-    statistics : SpectrumStatistics
-        Not used, as it has no settings.
-
-    machines : list of str
-        Not used.
-    """
-
-    def __init__(self, statistics: SpectrumStatistics, machines: list[str]) -> None:
-        super().__init__()
+    """What :class:`SpectrumStatistics` computes."""
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         """Compute means and standard deviations over all frames.
@@ -166,20 +148,14 @@ class Scale(nn.Module):
     ----------
     scaler : StandardScaler
         Fitted.
-
-    machines : list of str
-        Not used.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, scaler: StandardScaler, machines: list[str]) -> None:
+    def __init__(self, scaler: StandardScaler) -> None:
         super().__init__()
         mean = scaler.mean_ if scaler.with_mean else 0.0
         scale = scaler.scale_ if scaler.with_std else 1.0
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        self.scale = torch.as_tensor(scale, dtype=torch.float64)
 
     def forward(self, row: torch.Tensor, machine: torch.Tensor) -> torch.Tensor:
         """Scale a row.

@@ -28,28 +28,16 @@ class GammaProbabilities(nn.Module):
         For each group of machines, one for each member.
     """
 
-    scale: torch.Tensor
-    shift: torch.Tensor
-    shape: torch.Tensor
-    log_total: torch.Tensor
-    points: torch.Tensor
-    weights: torch.Tensor
-
     def __init__(self, scales: list[list[GammaScale]]) -> None:
         super().__init__()
-        for name in GammaScale._fields:
-            values = [[getattr(one, name) for one in group] for group in scales]
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float64))
+        values = torch.tensor(scales, dtype=torch.float64)
+        self.shape, self.scale, self.shift = values.unsqueeze(-1).unbind(2)
         v = torch.linspace(-4, 5, _N_POINTS, dtype=torch.float64)
-        points = (v - (-v).exp()).exp()
-        self.register_buffer("points", points)
-        self.register_buffer("weights", points * (1 + (-v).exp()) * (v[1] - v[0]))
-        # Both sides add up to the whole, wherever they meet.
-        sides = (
-            self._log_below(self.shape, self.shape + 1),
-            self._log_above(self.shape, self.shape + 1),
-        )
-        self.register_buffer("log_total", torch.logaddexp(*sides))
+        self.points = (v - (-v).exp()).exp()
+        self.weights = self.points * (1 + (-v).exp()) * (v[1] - v[0])
+        # The sides add up to the whole wherever they meet.
+        sides = self._log_sides(self.shape, self.shape + 1)
+        self.log_whole = torch.logaddexp(*sides)
 
     def forward(
         self, scores: torch.Tensor, group: torch.Tensor
@@ -70,36 +58,36 @@ class GammaProbabilities(nn.Module):
             Logarithms of the probabilities of a lower and of a higher score.
         """
         shape = self.shape[group]
-        x = (scores + self.shift[group]) / self.scale[group]
+        x = (scores.unsqueeze(1) + self.shift[group]) / self.scale[group]
         x = torch.where(x < 0, 0, x)
         is_low = x < shape + 1
-        side = torch.where(is_low, self._log_below(shape, x), self._log_above(shape, x))
-        side = side - self.log_total[group]
-        rest = log_complement(side)
-        return torch.where(is_low, side, rest), torch.where(is_low, rest, side)
+        smaller = torch.where(is_low, *self._log_sides(shape, x))
+        smaller = smaller - self.log_whole[group]
+        larger = log_complement(smaller)
+        log_cdf = torch.where(is_low, smaller, larger).squeeze(1)
+        return log_cdf, torch.where(is_low, larger, smaller).squeeze(1)
 
-    def _log_below(self, shape: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Logarithm of the integral from 0 to x < shape + 1, up to a constant.
+    def _log_sides(
+        self, shape: torch.Tensor, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logarithms of the integrals of the density up to x and from x on.
 
-        With t = x exp(-s), it is of exp(-shape s + x (1 - exp(-s))) from 0 on.
+        Up to a constant that they share. The first is right up to shape + 1, and
+        integrates exp(x (1 - exp(-s)) - shape s) over s, for t = x exp(-s). The second
+        is right from there on, and integrates (1 + s / x)^(shape - 1) exp(-s) / x, for
+        t = x + s.
         """
-        unit = 1 / (torch.where(x < shape, shape - x, 0) + _smaller_root(shape))
-        s = unit[..., None] * self.points
-        density = (-shape[..., None] * s + x[..., None] * (1 - (-s).exp())).exp()
-        integral = unit * (density * self.weights).sum(-1)
-        return shape * (x / shape).log() - (x - shape) + integral.log()
-
-    def _log_above(self, shape: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Logarithm of the integral from x >= shape + 1 on, up to the same constant.
-
-        With t = x + s, it is of (1 + s / x)^(shape - 1) exp(-s) from 0 on.
-        """
-        slope = 1 - (shape - 1) / x
-        unit = 1 / (slope + 1 / (1 + shape.sqrt()))
-        s = unit[..., None] * self.points
-        power = (shape[..., None] - 1) * (1 + s / x[..., None]).log()
-        integral = unit * ((power - s).exp() * self.weights).sum(-1) / x
-        return shape * (x / shape).log() - (x - shape) + integral.log()
+        root = torch.where(shape < 1, shape, shape.sqrt())
+        unit = 1 / (torch.where(x < shape, shape - x, 0) + root)
+        s = unit * self.points
+        density = (x * (1 - (-s).exp()) - shape * s).exp()
+        below = unit * (density * self.weights).sum(-1, keepdim=True)
+        unit = 1 / (1 - (shape - 1) / x + 1 / (1 + shape.sqrt()))
+        s = unit * self.points
+        density = ((shape - 1) * (1 + s / x).log() - s).exp() / x
+        above = unit * (density * self.weights).sum(-1, keepdim=True)
+        peak = shape * (x / shape).log() - (x - shape)
+        return peak + below.log(), peak + above.log()
 
 
 def log_complement(log_p: torch.Tensor) -> torch.Tensor:
@@ -121,7 +109,3 @@ def log_complement(log_p: torch.Tensor) -> torch.Tensor:
     of_small = torch.where(rest == 1, -p, rest.log() * p / (1 - rest))
     of_large = (-(log_p / 2).tanh() * (p + 1)).log()
     return torch.where(log_p > -np.log(2), of_large, of_small)
-
-
-def _smaller_root(shape: torch.Tensor) -> torch.Tensor:
-    return torch.where(shape < 1, shape, shape.sqrt())

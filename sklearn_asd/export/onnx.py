@@ -29,16 +29,24 @@ __all__ = ["export_onnx"]
 
 
 def export_onnx(estimator, path):
-    """Write a fitted model as an ONNX graph, for use without Python.
+    """Write a fitted detector as an ONNX graph, which scores clips without Python.
 
-    The graph takes the samples of one clip and does all that the model does: log-mel
-    spectrogram, segments, networks, Gamma distributions, threshold.
+    The graph takes the samples of one clip and does all that the detector does: log-mel
+    spectrogram, segments, networks, distances, Gamma distributions, thresholds.
 
     Parameters
     ----------
-    estimator : Pipeline, GammaProbabilityEnsemble, ThresholdTuner or OnlyMachineTypes
-        Fitted, on clips: a :class:`LogMelSegmenter` and an
-        :class:`IDConfidenceDetector`, or an ensemble of these, or of such pipelines.
+    estimator : outlier detector or Pipeline
+        Fitted on clips, such as ``sklearn-asd fit`` writes with ``--system spectrum``
+        or ``ensemble``. It consists of a :class:`LogMelSegmenter`, followed by
+
+        - :class:`SpectrumStatistics` and :class:`MahalanobisDetector`, with or without
+          scikit-learn's StandardScaler between them,
+        - :class:`IDConfidenceDetector`, or
+        - :class:`EmbeddingNeighborDetector` of an :class:`IDConfidenceDetector`,
+
+        in any nesting of Pipeline, :class:`PerMachine`, :class:`OnlyMachineTypes`,
+        :class:`GammaProbabilityEnsemble`, :class:`ThresholdTuner` and FrozenEstimator.
 
     path : str or path-like
         The file, such as "pump.onnx".
@@ -46,7 +54,9 @@ def export_onnx(estimator, path):
     Returns
     -------
     machines : list of str
-        Names of the machines in the order of the graph's input `machine`.
+        Names of the machines in the order of the graph's input `machine`; those that
+        all members of an ensemble know. Empty if nothing in the detector tells
+        machines apart.
 
     Raises
     ------
@@ -54,10 +64,10 @@ def export_onnx(estimator, path):
         If onnx or onnxscript is missing.
 
     sklearn.exceptions.NotFittedError
-        If the model is not fitted.
+        If the detector is not fitted.
 
     ValueError
-        If a part cannot be exported; the message names it.
+        If it holds anything else; the message names it.
 
     See Also
     --------
@@ -71,19 +81,22 @@ def export_onnx(estimator, path):
       on, one channel, in [-1, 1], at the model's `sample_rate`. The graph neither
       resamples nor mixes channels.
     - `machine`, int64 of shape (): which machine it is, by its place in `machines`.
-      Absent if the model asks for none (``confidence="msp"``).
+      Absent if it makes no difference, as with ``confidence="msp"``.
 
     Outputs:
 
     - `anomaly_score`, float64 of shape (): ``-score_samples``. The higher, the more
       anomalous; of an ensemble ``-log(1 - f)``. NaN for a clip shorter than a segment.
-    - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`.
+    - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`; -1 where
+      the score is NaN.
 
     The file's metadata holds JSON under "sklearn_asd": `version`, `sample_rate`,
-    `machines`, and `threshold`, the `offset_` that ``-anomaly_score`` is compared with.
+    `machines`, and `thresholds`, above which the anomaly scores of each machine are
+    anomalous (one for all if `machines` is empty).
 
-    Scores differ from the model's by float32's rounding, as those of other processors
-    do. A Gamma distribution is a table, within 1e-7 of its logarithms.
+    Scores differ from the model's by float32's rounding: by less than 1e-5 of
+    themselves on recordings, more only where a clip is next to a training clip. The
+    logarithms of a Gamma distribution's probabilities are within 1e-7 of themselves.
 
     A clip's frames are in memory at once, 8 kB each in float64 with a window of 1024:
     for hours of sound, pass it in pieces.
@@ -98,12 +111,6 @@ def export_onnx(estimator, path):
     check_is_fitted(estimator)
     check_exportable(estimator)
     machines = find_machines(estimator)
-    if machines == []:
-        raise ValueError(
-            "no machine is known to all members, so there is nothing to score: export "
-            "the members one by one"
-        )
-    machines = machines or []
     thresholds = _find_thresholds(estimator, machines)
     graph = _Graph(make_module(estimator, machines), ByMachine(thresholds))
     log_mels = [part for part in graph.modules() if isinstance(part, LogMel)]
@@ -168,21 +175,14 @@ def _find_sample_rate(estimator: Any, log_mels: list[LogMel]) -> float:
 
 def _trace(graph: nn.Module, n_samples: int) -> Any:
     """Give the graph as onnx.ModelProto, for clips of any length."""
-    inputs = {
-        "waveform": torch.zeros(n_samples),
-        "machine": torch.zeros((), dtype=torch.int64),
-    }
+    any_length = {0: torch.export.Dim.DYNAMIC}
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 graph,
-                kwargs=inputs,
+                (torch.zeros(n_samples), torch.tensor(0)),
                 dynamo=True,
-                dynamic_shapes={
-                    "waveform": {0: torch.export.Dim.DYNAMIC},
-                    "machine": None,
-                },
-                input_names=list(inputs),
+                dynamic_shapes={"waveform": any_length, "machine": None},
                 output_names=["anomaly_score", "verdict"],
                 verbose=False,
             )
@@ -208,8 +208,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logger.setLevel(level)

@@ -9,7 +9,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -539,6 +539,16 @@ def refuse(model, message):
         export_onnx(model, NOWHERE)
 
 
+class Foreign(OutlierMixin, BaseEstimator):
+    """A detector that only has decisions, as PyOD's."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def decision_function(self, X):
+        return np.zeros(len(X))
+
+
 def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     train, _ = clips
     expand = AugmentationExpander(pitch_steps=[0], stretch_rates=[1], extra=["rotate"])
@@ -552,6 +562,8 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     near = make_pipeline(expand, SEGMENTER, EmbeddingNeighborDetector(augment))
     near.fit(train)
     refuse(make_pipeline(SEGMENTER, near[-1]), "^AugmentConfidenceDetector cannot be")
+    foreign = PerMachine(make_pipeline(SpectrumStatistics(), Foreign()))
+    refuse(make_pipeline(SEGMENTER, foreign).fit(train), "^Foreign cannot be exported")
     forest = PerMachine(make_pipeline(SpectrumStatistics(), IsolationForest()))
     members = [
         ("id", FrozenEstimator(ensemble[-1].estimators_[0])),
@@ -570,7 +582,10 @@ def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
         (name, FrozenEstimator(make_pipeline(SEGMENTER, member)))
         for name, member in ensemble[-1].named_estimators_.items()
     ]
-    refuse(by_label.fit(train.assign(site="a")), "group_by='site', a column that a gr")
+    refuse(
+        by_label.fit(train.assign(site="a")),
+        "no machine is .* or fit with group_by=None",
+    )
     slow = clone(SEGMENTER).set_params(sample_rate=8000)
     rates = GammaProbabilityEnsemble(
         [
