@@ -20,7 +20,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, own_offset
+from sklearn_asd.meta.scoring import anomaly_scores, decisions, own_offset
 
 __all__ = ["Inner", "MetaDetectorMixin", "Opened", "scatter", "take_rows", "walk"]
 
@@ -178,11 +178,11 @@ class Opened:
         NaN for clips that no inner detector scores, where these have the thresholds.
         """
         n_clips = _num_samples(self.X)
-        if self.inner and not hasattr(self.estimator, "offset_"):
+        if hasattr(self.estimator, "offset_"):
+            return np.full(n_clips, -own_offset(self.estimator, self.X))
+        if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
-        if n_clips == 0:
-            return np.empty(0)
-        return np.full(n_clips, -own_offset(self.estimator, self.X))
+        return self.scores + decisions(self.estimator, self.X)
 
     @property
     def problems(self) -> dict[int, str]:
@@ -200,6 +200,40 @@ class Opened:
         yield self
         for one in self.inner:
             yield from one
+
+    def find(self, method: str) -> Opened | None:
+        """Find the outermost detector that has a method and scores all the clips.
+
+        Parameters
+        ----------
+        method : str
+            Its name.
+
+        Returns
+        -------
+        opened : Opened or None
+            That detector; None if there is none, or one for each machine.
+        """
+        if hasattr(type(self.estimator), method):
+            return self
+        if len(self.inner) != 1 or _num_samples(self.inner[0].X) < _num_samples(self.X):
+            return None
+        return self.inner[0].find(method)
+
+    def find_all(self, method: str) -> Iterator[Opened]:
+        """Find all detectors inside that have a method.
+
+        Parameters
+        ----------
+        method : str
+            Its name.
+
+        Yields
+        ------
+        opened : Opened
+            From the outside in.
+        """
+        return (one for one in self if hasattr(type(one.estimator), method))
 
     def take(self, rows: Any) -> Opened:
         """Choose some of the clips, without transforming them again.

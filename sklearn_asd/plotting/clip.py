@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.explanation import band_scores, clip_spectrograms, segment_scores
-from sklearn_asd.explanation.localization import frame_duration, mel_edges
-from sklearn_asd.explanation.parts import clip_thresholds, take_clip
+from sklearn_asd.explanation import band_scores
+from sklearn_asd.explanation.localization import (
+    frame_duration,
+    mel_edges,
+    score_segments,
+)
+from sklearn_asd.explanation.parts import clip_thresholds, find_spectrograms, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import original_or_first
-from sklearn_asd.meta.scoring import anomaly_scores
+from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
 __all__ = ["ClipScoreDisplay", "lay_out"]
@@ -224,15 +228,15 @@ class ClipScoreDisplay:
     @staticmethod
     def _explain(detector, X, clip, X_normal, n_bands):
         one = take_clip(X, clip)
-        heard = clip_spectrograms(detector, one)
-        threshold = None
+        opened = Opened(detector, one)
+        threshold = bands = None
         if hasattr(detector, "decision_function"):
-            scores = anomaly_scores(detector, one)
-            threshold = float(clip_thresholds(detector, one, scores)[0])
-        bands = None
+            threshold = float(clip_thresholds(opened)[0])
         if X_normal is not None:
             bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
-        return lay_out(heard, segment_scores(detector, one), bands, threshold)
+        return lay_out(
+            find_spectrograms(opened), score_segments(opened), bands, threshold
+        )
 
     def plot(self, ax=None, *, cmap="magma", vmin=None, vmax=None):
         """Draw.

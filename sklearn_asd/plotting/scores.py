@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.special import gammainc
 
-from sklearn_asd.explanation.parts import clip_thresholds, open_until
-from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
+from sklearn_asd.explanation.parts import clip_thresholds
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.scoring import anomaly_scores, honest_training_scores
+from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting.style import (
     ANOMALOUS,
     NEW,
@@ -146,11 +146,11 @@ class ScoreDistributionDisplay:
             return cls._of_member(detector, X, y, X_train, member).plot(
                 ax, **plot_settings
             )
-        scores = anomaly_scores(detector, X)
-        training = _training_scores(detector, X_train)
+        opened = Opened(detector, X)
+        scores, training = opened.scores, _training_scores(detector, X_train)
         thresholds = []
         if hasattr(detector, "decision_function"):
-            thresholds = clip_thresholds(detector, X, scores)
+            thresholds = clip_thresholds(opened)
         display = cls(
             scores,
             y=y,
@@ -219,10 +219,8 @@ class ScoreDistributionDisplay:
     @classmethod
     def _of_member(cls, detector, X, y, X_train, member):
         """Raw scores of a member, and the distributions that scale them."""
-        ensemble, X, X_train = open_until(
-            GammaProbabilityEnsemble, detector, X, X_train
-        )
-        members = {} if ensemble is None else ensemble.named_estimators_
+        opened = Opened(detector, X).find("member_scores")
+        members = {one.name: one for one in ([] if opened is None else opened.inner)}
         if member not in members:
             raise ValueError(
                 f"member {member!r} is unknown; the members of the ensemble are "
@@ -231,11 +229,13 @@ class ScoreDistributionDisplay:
         place = list(members).index(member)
         gammas = {
             "Gamma distribution" + ("" if group is None else f" of {group}"): of[place]
-            for group, of in ensemble.scales_.items()
+            for group, of in opened.estimator.scales_.items()
             if of
         }
-        training = _training_scores(members[member], X_train)
-        scores = anomaly_scores(members[member], X)
+        if X_train is not None:
+            X_train = Opened(detector, X_train).find("member_scores").X
+        training = _training_scores(members[member].estimator, X_train)
+        scores = members[member].scores
         return cls(scores, y=y, training_scores=training, gammas=gammas, name=member)
 
     def plot(self, ax=None, *, bins=30, log_scale="auto"):
