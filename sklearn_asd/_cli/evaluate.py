@@ -7,9 +7,10 @@ import pandas as pd
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure
 from sklearn_asd._cli.models import load_model
-from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_known
 from sklearn_asd.audio import load_clips
 from sklearn_asd.metrics import auc_table
+from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["evaluate"]
 
@@ -41,7 +42,8 @@ def evaluate(model, folder):
     """
     loaded = load_model(model)
     clips, _ = assign_machines(_load_labelled(folder), loaded, None)
-    judged = pd.concat(judge(clips, loaded))
+    verdicts = Verdicts(loaded.detector, select_known(clips))
+    judged = pd.concat(judge(clips, verdicts))
     unusable = judged["verdict"] == UNUSABLE
     for row in judged[unusable].itertuples():
         click.echo(f"unusable: {row.path}: {row.reason}", err=True)

@@ -14,10 +14,17 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd.audio.machines import as_labels, machine_labels, object_array
-from sklearn_asd.audio.reading import read_array, read_file
+from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.views import ORIGINAL, View
 
-__all__ = ["Clips", "as_row_index", "check_length", "count_clips", "take"]
+__all__ = [
+    "Clips",
+    "as_row_index",
+    "check_length",
+    "count_clips",
+    "keep_recordings",
+    "take",
+]
 
 
 class Clips:
@@ -218,10 +225,42 @@ class Clips:
             If the clip cannot be used; see :func:`sklearn_asd.audio.read_file`.
         """
         source = self.sources[row]
+        if isinstance(source, KeptRecording):
+            return source.read(sample_rate, channel)
         if isinstance(source, str | os.PathLike):
             return read_file(source, sample_rate, channel)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
         return read_array(source, None if np.isnan(rate) else rate, sample_rate)
+
+
+def keep_recordings(X: Any) -> Any:
+    """Make files be read once, however often their clips are used.
+
+    Parameters
+    ----------
+    X : any
+        Clips, as a table, :class:`Clips` or a list of paths.
+
+    Returns
+    -------
+    X : any
+        The same clips; files stay in memory once they are read. Anything else is
+        returned as it is.
+    """
+    if isinstance(X, pd.DataFrame) and "path" in X:
+        return X.assign(path=_keep(X["path"]))
+    if isinstance(X, Clips):
+        kept = X[:]
+        kept.sources = object_array(_keep(X.sources))
+        return kept
+    return _keep(X) if isinstance(X, list) else X
+
+
+def _keep(sources: Iterable[Any]) -> list[Any]:
+    return [
+        KeptRecording(source) if isinstance(source, str | os.PathLike) else source
+        for source in sources
+    ]
 
 
 def as_row_index(index: Any, n_rows: int) -> Any:

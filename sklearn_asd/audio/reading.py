@@ -11,7 +11,14 @@ import librosa
 import numpy as np
 import soundfile
 
-__all__ = ["BadClipError", "MissingClipError", "read_array", "read_file"]
+__all__ = [
+    "BadClipError",
+    "KeptRecording",
+    "MissingClipError",
+    "UnusableClipWarning",
+    "read_array",
+    "read_file",
+]
 
 
 class BadClipError(ValueError):
@@ -44,6 +51,50 @@ class MissingClipError(BadClipError, FileNotFoundError):
     ...     print(error)
     clip 0 (monday.wav) does not exist: check the path 'monday.wav'
     """
+
+
+class UnusableClipWarning(UserWarning):
+    """Clips cannot be used and score NaN."""
+
+
+class KeptRecording(os.PathLike):
+    """Path of a recording whose samples stay in memory once they are read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._samples: dict[tuple[float, Literal["mix"] | int], np.ndarray] = {}
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def read(self, sample_rate: float, channel: Literal["mix"] | int) -> np.ndarray:
+        """Read the file, unless that was done before.
+
+        Parameters
+        ----------
+        sample_rate, channel : any
+            See :func:`read_file`.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples,), float32
+            Samples in [-1, 1].
+
+        Raises
+        ------
+        BadClipError
+            See :func:`read_file`.
+        """
+        wanted = sample_rate, channel
+        if wanted not in self._samples:
+            self._samples[wanted] = read_file(self.path, sample_rate, channel)
+        return self._samples[wanted]
 
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power

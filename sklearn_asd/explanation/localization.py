@@ -26,6 +26,7 @@ __all__ = [
     "score_bands",
     "score_segments",
     "segment_scores",
+    "spread_evenly",
 ]
 
 # Segments of whole-clip detectors: those of the paper's other systems.
@@ -368,8 +369,26 @@ def choose_normal(one: Any, X_normal: Any) -> np.ndarray:
                 f"X_normal holds no clip of machine {own[0]}: add some, whose bands "
                 "replace the occluded ones"
             )
-    evenly = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_NORMAL)).astype(int)
-    return rows[evenly]
+    return spread_evenly(rows, _MAX_NORMAL)
+
+
+def spread_evenly(rows: np.ndarray, n_most: int) -> np.ndarray:
+    """Choose rows that are spread evenly over others.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Rows.
+
+    n_most : int
+        Number of rows to choose, if there are more.
+
+    Returns
+    -------
+    chosen : ndarray of int
+        Some of the rows, or all.
+    """
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), n_most)).astype(int)]
 
 
 def _refuse_different(grids: list[np.ndarray], what: str) -> None:

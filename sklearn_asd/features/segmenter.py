@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileStore, MemoryStore, Place
@@ -371,6 +372,7 @@ class LogMelSegmenter(ClipTransformer):
             warnings.warn(
                 f"{len(bad)} of {len(clips)} clips cannot be used and score NaN:\n  "
                 + "\n  ".join(f"{clips.name(row)} {problems[row]}" for row in problems),
+                UnusableClipWarning,
                 stacklevel=3,
             )
         nowhere = [(0, 0)] * len(clips.views)

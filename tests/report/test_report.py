@@ -243,7 +243,9 @@ def test_a_threshold_by_left_out_clips_says_how_many_false_alarms_to_expect(
 ):
     pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector())
     page = report(tmp_path, pipe.fit(audio), audio)
-    assert "About 10 % of normal clips are called anomalous, by training" in page.text
+    assert (
+        "About 10 % of normal clips are called anomalous, by leave-one-out" in page.text
+    )
     assert "Nothing is promised" not in page.text
 
 
@@ -281,7 +283,7 @@ def test_rows_of_numbers_have_verdicts_and_nothing_to_hear(tmp_path, rng):
     page = report(tmp_path, IsolationForest(random_state=0).fit(X), X, X_normal=X)
     assert "40 clips in all" in page.text
     assert "There is no sound" in page.text
-    assert "There is no picture: IsolationForest hears no spectrograms" in page.text
+    assert "There is no picture: IsolationForest takes no spectrograms" in page.text
     assert page.find("audio") == []
 
 
@@ -398,7 +400,7 @@ def test_it_says_which_member_fired_and_which_clip_is_nearest(
     X = ensemble[:-1].transform(test)
     inner = ensemble[-1].detector_
     scaled = inner.member_scores(X[row])["scaled"].iloc[0]
-    table = page.source[page.source.index("What the members") :]
+    table = page.source[page.source.index("Scores of the members") :]
     assert re.findall(r'<th scope="row">(\w+)', table)[:3] == list(
         scaled.sort_values(ascending=False).index
     )
@@ -464,9 +466,9 @@ def test_the_papers_ensembles_are_reported(tmp_path, sounds):
     X = pd.concat([test, unknown])
     page = report(tmp_path, system, X, X_normal=train)
     assert "1 not usable" in page.text
-    assert "gets no score from the detector, as its machine type" in page.text
+    assert "gets no score, as the detector has not learnt its machine type" in page.text
     assert len(page.find("article")) == 1
-    assert "What its views were heard as by member augment" in page.text
+    assert "What its views were recognised as by member augment" in page.text
     assert "To member id it sounds most like machine fan/0" in page.text
 
 
