@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -14,13 +13,13 @@ import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
-from sklearn_asd._utils.parameters import Interval, StrOptions
+from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
-from sklearn_asd.networks.angular import ANGULAR_LOSSES
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.losses import LOSSES
 from sklearn_asd.networks.training import (
     NETWORKS,
     AutocastNet,
@@ -53,8 +52,7 @@ class ConfidenceDetector(BaseDetector):
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), callable],
-        "loss": [StrOptions({"softmax", *ANGULAR_LOSSES})],
-        "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
@@ -82,12 +80,6 @@ class ConfidenceDetector(BaseDetector):
         """Name each clip's machine; None where machines are not told apart."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
-        if self.loss == "softmax" and self.n_sub_centers > 1:
-            warnings.warn(
-                f'n_sub_centers={self.n_sub_centers} does nothing with loss="softmax": '
-                'set loss to "arcface" or "adacos"',
-                stacklevel=5,
-            )
         labels = self._machines_to_learn(X)
         if labels is None:
             machines, machine = None, np.zeros(len(X), dtype=int)
@@ -127,7 +119,6 @@ class ConfidenceDetector(BaseDetector):
         return make_net(
             self.network,
             loss=self.loss,
-            n_sub_centers=self.n_sub_centers,
             center_loss_weight=self.center_loss_weight,
             center_lr=self.center_lr,
             lr=self.lr,

@@ -14,6 +14,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
 )
+from sklearn_asd.networks import ArcFace
 from sklearn_asd.networks.checkpoint import Checkpoint
 
 
@@ -43,8 +44,7 @@ DETECTORS = {
     "all options": lambda **p: IDConfidenceDetector(
         **PARAMETERS | p,
         network="inouet18",
-        loss="arcface",
-        n_sub_centers=2,
+        loss=ArcFace(n_sub_centers=2),
         mixup=0.5,
         random_starts=True,
         validation_fraction=0.3,
