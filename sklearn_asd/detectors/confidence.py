@@ -17,11 +17,11 @@ from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint, name_training
 from sklearn_asd.networks.losses import LOSSES
 from sklearn_asd.networks.training import (
-    NETWORKS,
     AutocastNet,
     fit_net,
     make_net,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from sklearn_asd.networks.allocator import reuse_large_blocks
-from sklearn_asd.networks.architectures import InoueT18, PVMilk20
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import (
@@ -28,7 +28,6 @@ from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = [
-    "NETWORKS",
     "AutocastNet",
     "EqualBatches",
     "build_classifier",
@@ -38,11 +37,6 @@ __all__ = [
     "make_net",
     "restore_net",
 ]
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "pvmilk20": PVMilk20,
-    "inouet18": InoueT18,
-}
 
 # torch's generator and the allocator's settings belong to the process, so that fits in
 # several threads would draw from each other's stream.

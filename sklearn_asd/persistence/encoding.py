@@ -150,7 +150,7 @@ class Encoder:
             raise _no_way(
                 where,
                 f"is {value!r:.80}, code that a file must not hold (it may be the name "
-                "of a network, PVMilk20, InoueT18, or functools.partial of these)",
+                f"of a network, {', '.join(NETWORKS)}, or functools.partial of these)",
             )
         return {"network": [network.__name__, settings]}
 
