@@ -19,7 +19,7 @@ from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
-from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES
 from sklearn_asd.networks.training import (
     AutocastNet,
@@ -34,8 +34,6 @@ from sklearn_asd.networks.windows import (
 )
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
-
-_UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
 
 # For any network, where only its weights matter.
 _ENOUGH_FRAMES = 96
@@ -103,10 +101,7 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        checkpoint = None
-        if self.checkpoint_dir is not None:
-            name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
-            checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
+        checkpoint = open_checkpoint(self, X, labels, validation)
         self.history_, self.centers_ = fit_net(
             net, dataset, seed, validation, checkpoint
         )
