@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
-from sklearn_asd.audio.machines import refuse_unseen
+from sklearn_asd.audio.machines import hold_out, refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.networks.architectures import NETWORKS
@@ -150,13 +150,10 @@ class ConfidenceDetector(BaseDetector):
         self, machine: np.ndarray, rng: np.random.RandomState
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows of every machine to choose the epoch by."""
-        shuffled = rng.permutation(len(machine))
-        held_out = np.zeros(len(machine), dtype=bool)
-        if self.validation_fraction > 0:
-            for one in np.unique(machine):
-                rows = shuffled[machine[shuffled] == one]
-                n_held_out = max(1, round(self.validation_fraction * len(rows)))
-                held_out[rows[: min(n_held_out, len(rows) - 1)]] = True
+        rows = rng.permutation(len(machine))
+        if self.validation_fraction == 0:
+            return np.arange(len(machine)), np.arange(0)
+        held_out = hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def _own_classes(self, X: ClipSpectrograms) -> np.ndarray:
