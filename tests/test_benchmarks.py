@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import LogMelSegmenter, load_clips
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.networks.training import NETWORKS
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.presets import make_paper_system
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

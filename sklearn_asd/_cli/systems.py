@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd._cli.conventions import Failure, is_terminal
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
+from sklearn_asd.audio.machines import count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
@@ -178,7 +179,7 @@ def _ensemble(settings: Settings) -> GammaProbabilityEnsemble:
 
 def _tune(detector: Any, counts: pd.Series, settings: Settings) -> ThresholdTuner:
     """Let unseen clips set the threshold: by rank if there are enough of them."""
-    n_validation = sum(max(1, round(_VALIDATION_FRACTION * n)) for n in counts)
+    n_validation = sum(count_held_out(_VALIDATION_FRACTION, n) for n in counts)
     enough = n_validation >= math.ceil(1 / settings.false_alarm_rate) - 1
     return ThresholdTuner(
         detector,

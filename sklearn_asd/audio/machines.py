@@ -12,6 +12,8 @@ from sklearn_asd._utils.messages import abbreviate
 
 __all__ = [
     "as_labels",
+    "count_held_out",
+    "hold_out",
     "known_labels",
     "machine_columns",
     "machine_labels",
@@ -126,6 +128,51 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
             "machine_type and machine_id as in fit, or fit again with the new "
             f"machines' normal recordings{hint}"
         )
+
+
+def count_held_out(share: float, n_clips: int) -> int:
+    """Count the clips of a machine that are held out.
+
+    Parameters
+    ----------
+    share : float in (0, 1)
+        Share that is wanted.
+
+    n_clips : int
+        Number of clips of the machine.
+
+    Returns
+    -------
+    n_held_out : int
+        The share rounded, at least one clip, and never all: 0 of a single clip.
+    """
+    return min(max(1, round(share * n_clips)), n_clips - 1)
+
+
+def hold_out(rows: np.ndarray, machine: np.ndarray, share: float) -> np.ndarray:
+    """Hold out a share of the clips of each machine.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Rows to choose from, shuffled: of each machine the first ones are held out.
+
+    machine : ndarray of shape (n_clips,)
+        The machine of each clip, also of those that are not in `rows`.
+
+    share : float in (0, 1)
+        See :func:`count_held_out`.
+
+    Returns
+    -------
+    held_out : ndarray of shape (n_clips,), bool
+        Which clips are held out.
+    """
+    held_out = np.zeros(len(machine), dtype=bool)
+    for one in np.unique(machine[rows]):
+        own = rows[machine[rows] == one]
+        held_out[own[: count_held_out(share, len(own))]] = True
+    return held_out
 
 
 def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:

@@ -31,14 +31,12 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
         set more: ``partial(InoueT18, dropout=(0.2, 0.2))``.
 
-    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle:
-        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
-        a scale that follows from the number of classes, and no margin.
-
-    n_sub_centers : int, default=1
-        Directions of each class, for "arcface" and "adacos": the nearest counts.
+        give each class a direction in the embedding and tell classes apart by angle.
+        An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
+        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        methods.
 
     center_loss_weight : float >= 0, default=0.005
         Weight of the centre loss, lambda_c in Eq. (4); see
@@ -178,7 +176,6 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         *,
         network="inouet18",
         loss="softmax",
-        n_sub_centers=1,
         center_loss_weight=0.005,
         center_lr=0.5,
         lr=1e-3,
@@ -197,7 +194,6 @@ class AugmentConfidenceDetector(ConfidenceDetector):
     ):
         self.network = network
         self.loss = loss
-        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr

@@ -15,7 +15,7 @@ from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import select_original
-from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
@@ -24,8 +24,6 @@ from sklearn_asd.networks.training import fit_net, restore_net
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = ["AutoencoderDetector"]
-
-_UNRELATED_TO_TRAINING = ("contamination", "verbose")
 
 
 class AutoencoderDetector(BaseDetector):
@@ -203,10 +201,7 @@ class AutoencoderDetector(BaseDetector):
             )
         net = self._make_net(X.n_mels, len(dataset), self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        checkpoint = None
-        if self.checkpoint_dir is not None:
-            name = name_training(self, X, None, _UNRELATED_TO_TRAINING)
-            checkpoint = Checkpoint(self.checkpoint_dir, name)
+        checkpoint = open_checkpoint(self, X)
         self.history_, _ = fit_net(net, dataset, seed, checkpoint=checkpoint)
         self.net_ = net
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -14,15 +13,15 @@ import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
-from sklearn_asd._utils.parameters import Interval, StrOptions
-from sklearn_asd.audio.machines import refuse_unseen
+from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
+from sklearn_asd.audio.machines import hold_out, refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
-from sklearn_asd.networks.angular import ANGULAR_LOSSES
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
-from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.checkpoint import open_checkpoint
+from sklearn_asd.networks.losses import LOSSES
 from sklearn_asd.networks.training import (
-    NETWORKS,
     AutocastNet,
     fit_net,
     make_net,
@@ -35,8 +34,6 @@ from sklearn_asd.networks.windows import (
 )
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
-
-_UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
 
 # For any network, where only its weights matter.
 _ENOUGH_FRAMES = 96
@@ -53,8 +50,7 @@ class ConfidenceDetector(BaseDetector):
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), callable],
-        "loss": [StrOptions({"softmax", *ANGULAR_LOSSES})],
-        "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
@@ -82,12 +78,6 @@ class ConfidenceDetector(BaseDetector):
         """Name each clip's machine; None where machines are not told apart."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
-        if self.loss == "softmax" and self.n_sub_centers > 1:
-            warnings.warn(
-                f'n_sub_centers={self.n_sub_centers} does nothing with loss="softmax": '
-                'set loss to "arcface" or "adacos"',
-                stacklevel=5,
-            )
         labels = self._machines_to_learn(X)
         if labels is None:
             machines, machine = None, np.zeros(len(X), dtype=int)
@@ -111,10 +101,7 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        checkpoint = None
-        if self.checkpoint_dir is not None:
-            name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
-            checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
+        checkpoint = open_checkpoint(self, X, labels, validation)
         self.history_, self.centers_ = fit_net(
             net, dataset, seed, validation, checkpoint
         )
@@ -127,7 +114,6 @@ class ConfidenceDetector(BaseDetector):
         return make_net(
             self.network,
             loss=self.loss,
-            n_sub_centers=self.n_sub_centers,
             center_loss_weight=self.center_loss_weight,
             center_lr=self.center_lr,
             lr=self.lr,
@@ -164,13 +150,10 @@ class ConfidenceDetector(BaseDetector):
         self, machine: np.ndarray, rng: np.random.RandomState
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows of every machine to choose the epoch by."""
-        shuffled = rng.permutation(len(machine))
-        held_out = np.zeros(len(machine), dtype=bool)
-        if self.validation_fraction > 0:
-            for one in np.unique(machine):
-                rows = shuffled[machine[shuffled] == one]
-                n_held_out = max(1, round(self.validation_fraction * len(rows)))
-                held_out[rows[: min(n_held_out, len(rows) - 1)]] = True
+        rows = rng.permutation(len(machine))
+        if self.validation_fraction == 0:
+            return np.arange(len(machine)), np.arange(0)
+        held_out = hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def _own_classes(self, X: ClipSpectrograms) -> np.ndarray:

@@ -35,14 +35,12 @@ class IDConfidenceDetector(ConfidenceDetector):
         Whose probability counts: "id" that of the clip's own machine, "msp" the
         largest (maximum softmax probability), for clips whose machine is not known.
 
-    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle:
-        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
-        a scale that follows from the number of classes, and no margin.
-
-    n_sub_centers : int, default=1
-        Directions of each class, for "arcface" and "adacos": the nearest counts.
+        give each class a direction in the embedding and tell classes apart by angle.
+        An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
+        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        methods.
 
     center_loss_weight : float >= 0, default=0.1
         Weight of the centre loss, lambda_c in Eq. (4); see
@@ -184,7 +182,6 @@ class IDConfidenceDetector(ConfidenceDetector):
         network="pvmilk20",
         confidence="id",
         loss="softmax",
-        n_sub_centers=1,
         center_loss_weight=0.1,
         center_lr=0.5,
         lr=1e-3,
@@ -204,7 +201,6 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.network = network
         self.confidence = confidence
         self.loss = loss
-        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr

@@ -29,7 +29,7 @@ from sklearn_asd._utils.parameters import (
     validates_parameters,
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
-from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.machines import hold_out, machine_labels
 from sklearn_asd.meta.policies import POLICIES, Policy, format_percent, smallest_sample
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
@@ -323,11 +323,13 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         labels = machine_labels(X)
         machine = np.zeros(len(normal)) if labels is None else labels.astype(str)
         rng = check_random_state(self.random_state)
-        train = np.zeros(len(normal), dtype=bool)
-        for one in np.unique(machine[normal]):
-            rows = rng.permutation(np.flatnonzero(normal & (machine == one)))
-            n_validation = max(1, round(self.validation_fraction * len(rows)))
-            train[rows[min(n_validation, len(rows) - 1) :]] = True
+        rows = np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(normal & (machine == one)))
+                for one in np.unique(machine[normal])
+            ]
+        )
+        train = normal & ~hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
     def _set_threshold(

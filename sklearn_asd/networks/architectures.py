@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sklearn_asd.networks.fast_layers import FastDropout, convolve_norm_pool
 
-__all__ = ["InoueT18", "PVMilk20"]
+__all__ = ["NETWORKS", "InoueT18", "PVMilk20"]
 
 
 class PVMilk20(nn.Module):
@@ -210,6 +210,11 @@ class InoueT18(nn.Module):
         for layer in rest:
             maps = layer(maps)
         return maps
+
+
+# A network of the library is a class above and a row here. Detectors take it by this
+# name; model files hold the name of its class.
+NETWORKS: dict[str, type[nn.Module]] = {"pvmilk20": PVMilk20, "inouet18": InoueT18}
 
 
 class FittedConv2d(nn.Conv2d):

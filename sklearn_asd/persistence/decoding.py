@@ -15,9 +15,11 @@ from skorch import NeuralNet
 
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.persistence.format1 import rename_weight, update_params
 from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,
+    LOSSES,
     NETWORKS,
     SavedNet,
     check_fitted,
@@ -121,7 +123,7 @@ class Decoder:
         if encoded["type"] not in list(ESTIMATORS):
             raise ValueError(f"the estimator {encoded['type']!r:.80} is unknown")
         kind = ESTIMATORS[encoded["type"]]
-        params = self._named(encoded["params"])
+        params = update_params(self._named(encoded["params"]))
         unknown = set(params) - set(kind._get_param_names())
         if unknown:
             raise ValueError(f"{kind.__name__} has no parameters {sorted(unknown)}")
@@ -190,14 +192,18 @@ class Decoder:
             raise ValueError("its settings are none")
         return partial(network, **settings)
 
+    def _loss(self, content: list[Any]) -> Any:
+        name, settings = content
+        return LOSSES[name](**self._named(settings))
+
     def _net(self, content: str) -> SavedNet:
         prefix = f"{content}."
         state = {
-            name.removeprefix(prefix): array
+            rename_weight(name.removeprefix(prefix)): array
             for name, array in self._tensors.items()
             if name.startswith(prefix)
         }
-        self._used.update(prefix + name for name in state)
+        self._used.update(n for n in self._tensors if n.startswith(prefix))
         return SavedNet(content, state)
 
     def _object(self, content: int) -> BaseEstimator:
@@ -225,6 +231,7 @@ class Decoder:
         "gamma": _scale,
         "table": _table,
         "network": _network,
+        "loss": _loss,
         "net": _net,
         "object": _object,
     }

@@ -21,6 +21,7 @@ from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,
+    LOSSES,
     NETWORKS,
     NOTES,
     check_fitted,
@@ -149,9 +150,15 @@ class Encoder:
             raise _no_way(
                 where,
                 f"is {value!r:.80}, code that a file must not hold (it may be the name "
-                "of a network, PVMilk20, InoueT18, or functools.partial of these)",
+                f"of a network, {', '.join(NETWORKS)}, or functools.partial of these)",
             )
         return {"network": [network.__name__, settings]}
+
+    def _loss(self, value: Any, where: str) -> Any:
+        name = type(value).__name__
+        if LOSSES.get(name) is not type(value):
+            raise _no_way(where, f"is {value!r:.80}")
+        return {"loss": [name, self._attributes(vars(value), where)]}
 
     def _net(self, value: NeuralNet, where: str) -> Any:
         name, _ = self._seen.get(id(value), (where, None))
@@ -206,6 +213,7 @@ class Encoder:
         (dict, _dict),
         (pd.DataFrame, _table),
         (NeuralNet, _net),
+        (tuple(LOSSES.values()), _loss),
         (BaseEstimator, _estimator),
     )
 

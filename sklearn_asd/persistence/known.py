@@ -37,11 +37,12 @@ from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.per_machine import PerMachine
 from sklearn_asd.meta.thresholds import ThresholdTuner
-from sklearn_asd.networks import InoueT18, PVMilk20
+from sklearn_asd.networks import architectures, losses
 
 __all__ = [
     "ESTIMATORS",
     "LEFT_OUT",
+    "LOSSES",
     "NETWORKS",
     "NOTES",
     "SavedNet",
@@ -283,7 +284,9 @@ _DERIVED = {GammaProbabilityEnsemble: {"named_estimators_"}}
 
 ESTIMATORS: dict[str, type] = {one.__name__: one for one in _FITTED}
 
-NETWORKS: dict[str, type] = {one.__name__: one for one in (InoueT18, PVMilk20)}
+NETWORKS = {one.__name__: one for one in architectures.NETWORKS.values()}
+
+LOSSES = {one.__name__: one for one in losses.LOSSES.values()}
 
 # Folders of the machine that a model was fitted on. What is in them may be unpickled.
 LEFT_OUT = ("cache_dir", "checkpoint_dir", "memory")

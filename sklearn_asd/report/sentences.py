@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_asd.detectors import MahalanobisDetector
+from sklearn_asd.meta import PerMachine
 from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.plotting import ClipScoreDisplay
 

@@ -34,14 +34,14 @@ from sklearn_asd.export.gamma import GammaTables
 from sklearn_asd.export.judges import find_machines, make_judge
 from sklearn_asd.export.sound import LogMelSegments
 from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.networks import AdaCos
 
 SEGMENTER = LogMelSegmenter(segment_duration=0.64, segment_hop=0.32)
 DETECTOR = IDConfidenceDetector(
     batch_size=16, max_epochs=15, lr=3e-3, precision="float32", random_state=0
 )
 ANGULAR = IDConfidenceDetector(
-    loss="adacos",
-    n_sub_centers=2,
+    loss=AdaCos(n_sub_centers=2),
     batch_size=16,
     max_epochs=10,
     lr=3e-3,

@@ -29,7 +29,7 @@ from sklearn_asd import (
     ThresholdTuner,
     save_model,
 )
-from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks import ArcFace, PVMilk20
 
 FOLDER = Path(__file__).parents[1] / "persistence" / "models"
 
@@ -72,8 +72,7 @@ def make_models():
     ]
     augment = AugmentConfidenceDetector(
         network=DETECTOR.network,
-        loss="arcface",
-        n_sub_centers=2,
+        loss=ArcFace(n_sub_centers=2),
         batch_size=16,
         max_epochs=1,
         validation_fraction=0.3,

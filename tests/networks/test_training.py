@@ -1,3 +1,4 @@
+import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,11 +9,12 @@ from torch import nn
 
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.features import Windows
-from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks import ArcFace, PVMilk20
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.training import (
     EqualBatches,
+    build_classifier,
     check_network,
     fit_net,
     make_net,
@@ -392,3 +394,11 @@ def test_ctrl_c_stops_the_training():
     net = make_net(Interrupted, **PARAMETERS | {"n_windows": 4})
     with pytest.raises(KeyboardInterrupt):
         fit_net(net, WindowDataset(X, X.windows(), np.array([0, 1, 0, 1])), seed=0)
+
+
+def test_a_head_takes_the_place_of_any_networks_last_layer():
+    network = functools.partial(PVMilk20, n_embedding=8)
+    module = build_classifier(network, ArcFace(), n_classes=3, n_mels=16, n_embedding=8)
+    logits, embedding = module(torch.randn(2, 16, 40))
+    assert (logits.shape, embedding.shape) == ((2, 3), (2, 8))
+    torch.testing.assert_close(logits, module.head(embedding))

@@ -38,7 +38,7 @@ from sklearn_asd import (
     register_view,
     save_model,
 )
-from sklearn_asd.networks import InoueT18, PVMilk20
+from sklearn_asd.networks import ArcFace, InoueT18, PVMilk20
 from sklearn_asd.persistence.known import ESTIMATORS
 
 MODELS = Path(__file__).parent / "models"
@@ -240,6 +240,23 @@ def test_each_machine_has_its_threshold_in_the_description(log_mels, tmp_path):
     assert describe_model(tmp_path / "model.asd")["threshold"] == each.offsets_
 
 
+@pytest.mark.parametrize("loss", ["adacos", ArcFace(scale=20.0, n_sub_centers=2)])
+def test_losses_come_back(loss, log_mels, tmp_path):
+    detector = clone(DETECTOR).set_params(loss=loss).fit(log_mels)
+    save_model(detector, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    assert loaded.loss == loss
+    np.testing.assert_array_equal(
+        loaded.score_samples(log_mels), detector.score_samples(log_mels)
+    )
+
+
+def test_sub_centers_of_earlier_files_are_those_of_the_loss():
+    assert load_model(MODELS / "augment_format1.asd")[-1].loss == ArcFace(
+        n_sub_centers=2
+    )
+
+
 # -- what is not saved ---------------------------------------------------------------
 
 
@@ -268,6 +285,9 @@ def test_what_cannot_be_saved_is_named_with_a_remedy(tmp_path, rng, log_mels):
         refuse_to_save(own, "network is .*, code that a file must not hold", tmp_path)
     drawn = clone(DETECTOR).set_params(random_state=np.random.RandomState(0))
     refuse_to_save(drawn.fit(log_mels), "random_state is RandomState", tmp_path)
+    child_of_loss = type("MyLoss", (ArcFace,), {})()
+    own_loss = clone(DETECTOR).set_params(loss=child_of_loss).fit(log_mels)
+    refuse_to_save(own_loss, "loss is .*MyLoss", tmp_path)
     more = MahalanobisDetector().fit(X)
     more.mine_ = 1
     refuse_to_save(more, r"attributes unknown here: \['mine_'\]", tmp_path)
