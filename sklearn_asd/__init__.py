@@ -4,9 +4,10 @@ from sklearn_asd._version import __version__
 from sklearn_asd.audio import (
     BadClipError,
     Clips,
+    LogMelView,
     MissingClipError,
+    WaveformView,
     load_clips,
-    register_view,
 )
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
@@ -41,17 +42,18 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "IDConfidenceDetector",
     "LogMelSegmenter",
+    "LogMelView",
     "MahalanobisDetector",
     "MissingClipError",
     "OnlyMachineTypes",
     "PerMachine",
     "SpectrumStatistics",
     "ThresholdTuner",
+    "WaveformView",
     "__version__",
     "describe_model",
     "export_onnx",
     "load_clips",
     "load_model",
-    "register_view",
     "save_model",
 ]

@@ -14,6 +14,7 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
 )
 from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
+from sklearn_asd.features.segmenter import SEGMENT_DURATION, SEGMENT_HOP
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 
@@ -43,8 +44,7 @@ _TABLE_2 = {
     "valve": _IDSystem(_ALL, "inouet18", "clip", 0.15, 256),
 }
 
-# Section 4.1.1, in s.
-_SEGMENTS = {"segment_duration": 3.072, "segment_hop": 1.536}
+_SEGMENTS = {"segment_duration": SEGMENT_DURATION, "segment_hop": SEGMENT_HOP}
 _INPUTS = {"segment": _SEGMENTS, "clip": {"segment_duration": None}}
 
 

@@ -14,7 +14,7 @@ import soundfile
 from sklearn_asd._cli.conventions import Failure
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.folders import describe_recordings, read_name
+from sklearn_asd.audio.folders import AUDIO_SUFFIXES, describe_recordings, read_name
 
 __all__ = [
     "Machine",
@@ -137,7 +137,8 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
             folder = Path(path).is_dir()
             tables.append(load_clips(path) if folder else describe_recordings([path]))
         except ValueError:
-            problems[path] = "holds no recordings: no file below it ends in .wav, .flac"
+            suffixes = " or ".join(AUDIO_SUFFIXES)
+            problems[path] = f"holds no recordings: no file below it ends in {suffixes}"
     tables = tables or [describe_recordings([])]
     clips = pd.concat(tables, ignore_index=True).drop_duplicates("path")
     return clips.reset_index(drop=True), problems

@@ -14,6 +14,7 @@ from sklearn_asd.audio.machines import count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.per_machine import PerMachine
 from sklearn_asd.meta.thresholds import ThresholdTuner
@@ -104,7 +105,7 @@ def make_system(
         return make_pipeline(_segmenter(settings, None), _spectrum(settings))
     if name == "ensemble":
         tuner = _tune(_ensemble(settings), counts, settings)
-        return make_pipeline(_segmenter(settings, 3.072), tuner)
+        return make_pipeline(_segmenter(settings, SEGMENT_DURATION), tuner)
     chosen = {
         "max_epochs": settings.epochs,
         "batch_size": settings.batch_size,

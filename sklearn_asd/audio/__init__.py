@@ -8,18 +8,19 @@ from sklearn_asd.audio.reading import (
     read_array,
     read_file,
 )
-from sklearn_asd.audio.views import ORIGINAL, View, register_view
+from sklearn_asd.audio.views import ORIGINAL, LogMelView, View, WaveformView
 from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [
     "ORIGINAL",
     "BadClipError",
     "Clips",
+    "LogMelView",
     "MissingClipError",
     "PhaseVocoder",
     "View",
+    "WaveformView",
     "load_clips",
     "read_array",
     "read_file",
-    "register_view",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["describe_recordings", "load_clips", "read_name"]
+__all__ = ["AUDIO_SUFFIXES", "describe_recordings", "load_clips", "read_name"]
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 

@@ -1,12 +1,11 @@
 """Views: the variants of a clip that a network learns to recognise.
 
-To add one, write a function and register it::
+To add one, write a function and pass it as a view::
 
-    @register_view(on="waveform")
     def reverse(samples, sample_rate):
         return samples[::-1]
 
-    AugmentationExpander(extra=["reverse"])
+    AugmentationExpander(extra=[WaveformView(reverse)])
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import inspect
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import joblib
 import librosa
@@ -28,15 +27,15 @@ from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
 
 __all__ = [
     "BUILT_IN_VIEWS",
-    "EXTRA_VIEWS",
     "ORIGINAL",
     "FunctionView",
+    "LogMelView",
     "PartView",
     "PitchStretchView",
     "Sound",
     "View",
     "VocodedView",
-    "register_view",
+    "WaveformView",
 ]
 
 
@@ -204,47 +203,37 @@ class PartView(View):
 
 @dataclass(frozen=True)
 class FunctionView(View):
-    """What a function makes of a clip or of its log-mel.
+    """What the two views made by a function have in common.
 
     Attributes
     ----------
     name : str
         What people know it by.
 
-    function : callable
-        ``function(samples, sample_rate)`` or ``function(log_mel)``.
-
-    on : {"waveform", "log_mel"}
-        Which of the two.
+    function : function
+        What makes it.
     """
 
-    function: Callable[..., np.ndarray]
-    on: str
+    function: Callable[..., np.ndarray] = field(repr=False)
+    name: str = field(default="", kw_only=True)
 
-    def waveform(self, sound: Sound) -> np.ndarray:
-        """Make this view's samples; see :meth:`View.waveform`."""
-        if self.on != "waveform":
-            return sound.samples
-        samples = self._call(sound.samples.copy(), sound.sample_rate)
-        if samples.ndim != 1 or samples.size == 0:
-            self._fail(f"returned shape {samples.shape} in place of (n_samples,)")
-        return samples
+    takes: ClassVar[str]
 
-    def log_mel(self, log_mel: np.ndarray) -> np.ndarray:
-        """Change the log-mel; see :meth:`View.log_mel`."""
-        if self.on != "log_mel":
-            return log_mel
-        changed = self._call(log_mel.copy())
-        if changed.ndim != 2 or len(changed) != len(log_mel) or changed.size == 0:
-            self._fail(
-                f"returned shape {changed.shape} in place of ({len(log_mel)}, n_frames)"
+    def __post_init__(self) -> None:
+        if not inspect.isfunction(self.function):
+            raise TypeError(
+                f"a view is made by a plain function, got {self.function!r}: call it "
+                "inside a def"
             )
-        return changed
+        name = self.name or self.function.__name__
+        if name == "<lambda>":
+            raise ValueError("a lambda has no name to call the view by: give name=...")
+        object.__setattr__(self, "name", name)  # the class is frozen
 
     def key(self) -> str:
         """Name the function by its code, its defaults and what it closes over."""
         try:
-            return joblib.hash((self.on, _fingerprint(self.function)))
+            return joblib.hash((self.takes, _fingerprint(self.function)))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"the view {self.name!r} closes over what has no content to know it "
@@ -276,41 +265,26 @@ class FunctionView(View):
             self._fail("returned NaN or infinity")
         return result
 
-    def _fail(self, what: str, cause: Exception | None = None) -> None:
+    def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise BadClipError(
             f"has no view {self.name!r}: its function {what}; mend the function, or "
             "leave the clip out"
         ) from cause
 
 
-def register_view(
-    function: Callable[..., np.ndarray] | None = None,
-    *,
-    on: str = "waveform",
-    name: str | None = None,
-) -> Any:
-    """Make a function a view that ``AugmentationExpander(extra=...)`` knows by name.
+class WaveformView(FunctionView):
+    """A view of your own, made by a function of a clip's samples.
 
-    Parameters
+    Attributes
     ----------
-    function : function or None
-        ``function(samples, sample_rate)`` gives samples: 1-D, of any length, from
-        float32 samples in [-1, 1] and Hz. With ``on="log_mel"``, ``function(log_mel)``
-        gives a log-mel of shape (n_mels, any number of frames), in dB. It must
-        not draw random numbers: the same clip has the same view every time. Without a
-        function, a decorator is returned.
-
-    on : {"waveform", "log_mel"}, default="waveform"
-        What the function works on.
-
-    name : str or None, default=None
-        Name of the view; None takes the function's. A view that you registered
-        under the same name is replaced.
-
-    Returns
-    -------
     function : function
-        The function as it was, or the decorator.
+        ``function(samples, sample_rate)`` gives samples: 1-D, of any length, from
+        float32 samples in [-1, 1] and Hz. It must not draw random numbers: the same
+        clip has the same view every time.
+
+    name : str, default=""
+        Name of the view, other than those of the library's; if empty, the function's
+        own.
 
     Raises
     ------
@@ -318,8 +292,12 @@ def register_view(
         If it is not a plain function, made by ``def`` or ``lambda``.
 
     ValueError
-        If `on` is neither, a lambda has no `name`, or the name is that of a view of
-        the library.
+        If a lambda has no `name`.
+
+    See Also
+    --------
+    AugmentationExpander : Takes it as one of `extra`.
+    LogMelView : The same for a clip's log-mel.
 
     Notes
     -----
@@ -333,29 +311,71 @@ def register_view(
 
     Examples
     --------
-    >>> from sklearn_asd import AugmentationExpander, register_view
-    >>> @register_view
-    ... def reverse(samples, sample_rate):
+    >>> from sklearn_asd import AugmentationExpander, WaveformView
+    >>> def reverse(samples, sample_rate):
     ...     return samples[::-1]
-    >>> AugmentationExpander(pitch_steps=[0], extra=["reverse"]).get_view_names()
+    >>> expand = AugmentationExpander(pitch_steps=[0], extra=[WaveformView(reverse)])
+    >>> expand.get_view_names()
     ['stretch 0.9', 'original', 'stretch 1.1', 'reverse']
     """
-    if on not in ("waveform", "log_mel"):
-        raise ValueError(f'on={on!r} is neither "waveform" nor "log_mel"')
-    if function is None:
-        return lambda function: register_view(function, on=on, name=name)
-    if not inspect.isfunction(function):
-        raise TypeError(
-            f"a view is a plain function, got {function!r}: call it inside a def that "
-            "is registered (a name is given as name=...)"
-        )
-    name = function.__name__ if name is None else name
-    if name == "<lambda>":
-        raise ValueError("a lambda has no name to register it by: give name=...")
-    if name in BUILT_IN_VIEWS or name == ORIGINAL.name:
-        raise ValueError(f"{name!r} is a view of the library: choose another name")
-    EXTRA_VIEWS[name] = FunctionView(name, function, on)
-    return function
+
+    takes = "waveform"
+
+    def waveform(self, sound: Sound) -> np.ndarray:
+        """Make this view's samples; see :meth:`View.waveform`."""
+        samples = self._call(sound.samples.copy(), sound.sample_rate)
+        if samples.ndim != 1 or samples.size == 0:
+            self._fail(f"returned shape {samples.shape} in place of (n_samples,)")
+        return samples
+
+
+class LogMelView(FunctionView):
+    """A view of your own, made by a function of a clip's log-mel.
+
+    Attributes
+    ----------
+    function : function
+        ``function(log_mel)`` gives a log-mel of shape (n_mels, any number of frames)
+        from one of shape (n_mels, n_frames), in dB. It must not draw random numbers:
+        the same clip has the same view every time.
+
+    name : str, default=""
+        Name of the view, other than those of the library's; if empty, the function's
+        own.
+
+    Raises
+    ------
+    TypeError
+        If it is not a plain function, made by ``def`` or ``lambda``.
+
+    ValueError
+        If a lambda has no `name`.
+
+    See Also
+    --------
+    AugmentationExpander : Takes it as one of `extra`.
+    WaveformView : The same for a clip's samples; says how caches and saved pipelines
+        know a function.
+
+    Examples
+    --------
+    >>> from sklearn_asd import AugmentationExpander, LogMelView
+    >>> louder = LogMelView(lambda log_mel: log_mel + 6, name="louder")
+    >>> expand = AugmentationExpander(pitch_steps=[0], extra=["harmonic", louder])
+    >>> expand.get_view_names()
+    ['stretch 0.9', 'original', 'stretch 1.1', 'harmonic', 'louder']
+    """
+
+    takes = "log_mel"
+
+    def log_mel(self, log_mel: np.ndarray) -> np.ndarray:
+        """Change the log-mel; see :meth:`View.log_mel`."""
+        changed = self._call(log_mel.copy())
+        if changed.ndim != 2 or len(changed) != len(log_mel) or changed.size == 0:
+            self._fail(
+                f"returned shape {changed.shape} in place of ({len(log_mel)}, n_frames)"
+            )
+        return changed
 
 
 def _fingerprint(value: Any) -> Any:
@@ -378,6 +398,10 @@ def _fingerprint(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _fingerprint(part) for name, part in value.items()}
     return value
+
+
+# Caches know the next five by their code, which includes the docstring: whoever edits
+# one of these texts has that view computed again.
 
 
 def flip_time(log_mel: np.ndarray) -> np.ndarray:
@@ -465,12 +489,10 @@ BUILT_IN_VIEWS: dict[str, View] = {
     for view in (
         PartView("harmonic"),
         PartView("percussive"),
-        FunctionView("flip_time", flip_time, "log_mel"),
-        FunctionView("flip_frequency", flip_frequency, "log_mel"),
-        FunctionView("shift_time", shift_time, "log_mel"),
-        FunctionView("shift_frequency", shift_frequency, "log_mel"),
-        FunctionView("rotate", rotate, "log_mel"),
+        LogMelView(flip_time),
+        LogMelView(flip_frequency),
+        LogMelView(shift_time),
+        LogMelView(shift_frequency),
+        LogMelView(rotate),
     )
 }
-# By name: what the library offers, and what users register.
-EXTRA_VIEWS: dict[str, View] = dict(BUILT_IN_VIEWS)

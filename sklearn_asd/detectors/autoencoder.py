@@ -14,7 +14,6 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import select_original
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
@@ -182,7 +181,7 @@ class AutoencoderDetector(BaseDetector):
 
     def _hear(self, X: Any) -> ClipSpectrograms:
         """Take windows of a few frames for the segments, one from each frame on."""
-        X = select_original(super()._hear(X), type(self).__name__)
+        X = super()._hear(X).select_original(type(self).__name__)
         lengths = (X.stops - X.starts)[:, 0]
         short = np.flatnonzero((lengths > 0) & (lengths < self.n_frames))
         if len(short):

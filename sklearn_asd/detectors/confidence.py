@@ -17,6 +17,7 @@ from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out, refuse_unseen
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
@@ -34,9 +35,6 @@ from sklearn_asd.networks.windows import (
 )
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
-
-# For any network, where only its weights matter.
-_ENOUGH_FRAMES = 96
 
 
 class ConfidenceDetector(BaseDetector):
@@ -130,7 +128,7 @@ class ConfidenceDetector(BaseDetector):
             net = self._make_net(
                 n_classes=len(self.classes_),
                 n_mels=self.n_features_in_,
-                n_frames=_ENOUGH_FRAMES,
+                n_frames=SEGMENT_FRAMES,  # any number makes the same weights
                 n_windows=1,
                 device="meta",
                 precision="float32",

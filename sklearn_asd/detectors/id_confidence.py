@@ -10,7 +10,6 @@ from sklearn_asd._utils.parameters import StrOptions
 from sklearn_asd.audio.machines import known_labels
 from sklearn_asd.detectors.confidence import ConfidenceDetector, log_doubt
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import select_original
 
 __all__ = ["IDConfidenceDetector"]
 
@@ -218,7 +217,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.verbose = verbose
 
     def _hear(self, X: Any) -> ClipSpectrograms:
-        return select_original(super()._hear(X), type(self).__name__)
+        return super()._hear(X).select_original(type(self).__name__)
 
     def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray:
         labels = known_labels(X, "to learn to tell machines apart")

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import original_or_first
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 from sklearn_asd.meta.structure import Opened
 
 __all__ = [
@@ -28,9 +28,6 @@ __all__ = [
     "segment_scores",
     "spread_evenly",
 ]
-
-# Segments of whole-clip detectors: those of the paper's other systems.
-_SEGMENT_FRAMES, _SEGMENT_HOP_FRAMES = 96, 48
 
 # Normal clips among which those that lend their bands are looked for, and their number.
 _MAX_NORMAL = 20
@@ -279,10 +276,11 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
 def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
     """Segments of one clip as clips, and when each starts and stops."""
     segmented = X
-    view = original_or_first(X)
+    view = X.main_view
     if X.segment_frames is None:
         shortest = int((X.stops - X.starts).min())
-        segmented = X.resegment(min(_SEGMENT_FRAMES, shortest), _SEGMENT_HOP_FRAMES)
+        # Whole-clip detectors score the segments of the paper's other systems.
+        segmented = X.resegment(min(SEGMENT_FRAMES, shortest), SEGMENT_HOP_FRAMES)
     segments = segmented.split_segments()
     frames = np.column_stack([segments.starts[:, view], segments.stops[:, view]])
     frames = frames - X.starts[0, view]

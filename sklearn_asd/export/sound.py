@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from sklearn_asd.features import LogMelSegmenter
 from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
 
 __all__ = ["LogMelSegments"]
 
@@ -28,7 +29,7 @@ class LogMelSegments(nn.Module):
         super().__init__()
         self.sample_rate = float(segmenter.sample_rate)
         self.n_fft, self.hop_length = segmenter.n_fft, segmenter.hop_length
-        self.segment_frames, self.segment_hop_frames = segmenter._segment_frames()
+        self.segment_frames, self.segment_hop_frames = segmenter.segment_frames()
         self.half = segmenter.dtype == "float16"
         filters = mel_filters(
             segmenter.sample_rate,
@@ -46,8 +47,8 @@ class LogMelSegments(nn.Module):
         Parameters
         ----------
         n_segments : int
-            Wanted number of segments; whole clips get as many frames as a segment of
-            3.072 s has.
+            Wanted number of segments; whole clips get as many frames as a segment has
+            by default.
 
         Returns
         -------
@@ -55,7 +56,7 @@ class LogMelSegments(nn.Module):
             Of the shortest such clip.
         """
         if self.segment_frames is None:
-            return 96 * self.hop_length
+            return SEGMENT_FRAMES * self.hop_length
         n_frames = self.segment_frames + (n_segments - 1) * self.segment_hop_frames
         return n_frames * self.hop_length + self.n_fft
 

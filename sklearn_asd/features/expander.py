@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from itertools import product
 from math import log
 from numbers import Real
@@ -14,7 +13,7 @@ from sklearn_asd._utils.messages import abbreviate, did_you_mean
 from sklearn_asd._utils.parameters import validates_parameters
 from sklearn_asd.audio import Clips
 from sklearn_asd.audio.views import (
-    EXTRA_VIEWS,
+    BUILT_IN_VIEWS,
     ORIGINAL,
     PitchStretchView,
     View,
@@ -45,12 +44,12 @@ class AugmentationExpander(ClipTransformer):
         Time stretches: 1.1 is 1.1 times as fast, with the pitch kept. Every pitch
         shift is combined with every time stretch.
 
-    extra : sequence of str, default=()
-        Further views, by name, each of the clip as it is. Of the waveform
+    extra : sequence of str, WaveformView and LogMelView, default=()
+        Further views, each of the clip as it is. By name: of the waveform
         "harmonic" and "percussive" (librosa's separation); of the log-mel
         "flip_time", "flip_frequency", "shift_time" and "shift_frequency" (by a quarter,
-        round the edge) and "rotate" (by 180 degrees); and those that you registered
-        with :func:`register_view`. The separation takes 0.25 s for a 10 s clip.
+        round the edge) and "rotate" (by 180 degrees). Views of your own are objects:
+        :class:`WaveformView` or :class:`LogMelView` of a function.
 
     vocode_identity : bool, default=False
         Whether the unchanged view goes through the vocoder too, there and back, so
@@ -61,15 +60,15 @@ class AugmentationExpander(ClipTransformer):
     --------
     LogMelSegmenter : The next step.
     AugmentConfidenceDetector : What learns to tell the views apart.
-    register_view : Adds a view.
+    WaveformView, LogMelView : Views of your own.
 
     Notes
     -----
     Stateless: `fit` checks parameters and X only. Pitch shifts and time stretches are
     those of ``librosa.effects`` (a phase vocoder with a window of 2048 samples, then
     soxr), computed together: one analysis for each clip, and one pass through the
-    vocoder for each view, where librosa takes two. Nine views with their log-mels take
-    about 60 ms for a 10 s clip at 16 kHz.
+    vocoder for each view, where librosa takes two. So the cost grows with the clip's
+    length times the number of views. The separation costs several such views.
 
     References
     ----------
@@ -175,7 +174,7 @@ class AugmentationExpander(ClipTransformer):
         if self.vocode_identity:
             vocoded = _vocode_like(shifted)
             shifted = [vocoded if view == ORIGINAL else view for view in shifted]
-        views = shifted + [_find_extra(name) for name in self.extra]
+        views = shifted + [_find_extra(view) for view in self.extra]
         names = _names(views)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -186,25 +185,6 @@ class AugmentationExpander(ClipTransformer):
                 "(0,) and (1,) keep the clip as it is"
             )
         return views
-
-    def __getstate__(self):
-        # Views that the user registered travel along: a worker, or the process that
-        # loads a saved pipeline, has not registered them.
-        state = super().__getstate__()
-        names = [name for name in self.extra or () if isinstance(name, str)]
-        registered = {name: EXTRA_VIEWS[name] for name in names if name in EXTRA_VIEWS}
-        return {**state, "_registered": registered}
-
-    def __setstate__(self, state):
-        for name, view in state.pop("_registered", {}).items():
-            if EXTRA_VIEWS.setdefault(name, view).key() != view.key():
-                warnings.warn(
-                    f"another view is registered here as {name!r} than the one that "
-                    "was saved, and takes its place, so scores will differ: register "
-                    "it under another name",
-                    stacklevel=2,
-                )
-        super().__setstate__(state)
 
 
 def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[float]:
@@ -237,14 +217,23 @@ def _vocode_like(views: list[View]) -> VocodedView:
     return VocodedView("vocoded", max(rates, key=lambda r: abs(log(r)), default=1.0))
 
 
-def _find_extra(name: Any) -> View:
-    if not isinstance(name, str) or name not in EXTRA_VIEWS:
+def _find_extra(view: Any) -> View:
+    if isinstance(view, str) and view in BUILT_IN_VIEWS:
+        return BUILT_IN_VIEWS[view]
+    if not isinstance(view, View):
         raise ValueError(
-            f"extra holds {name!r}, which is none of {sorted(EXTRA_VIEWS)}:"
-            f"{did_you_mean(name, EXTRA_VIEWS)} give a function that name with "
-            "register_view"
+            f"extra holds {view!r}, which is neither a view nor one of "
+            f"{sorted(BUILT_IN_VIEWS)}:{did_you_mean(view, BUILT_IN_VIEWS)} a function "
+            "of your own becomes a view as WaveformView(function) or "
+            "LogMelView(function)"
         )
-    return EXTRA_VIEWS[name]
+    taken = BUILT_IN_VIEWS | {ORIGINAL.name: ORIGINAL}
+    if taken.get(view.name, view) != view:
+        raise ValueError(
+            f"extra holds a view called {view.name!r}, as one of the library's is: "
+            "give it another name"
+        )
+    return view
 
 
 def _names(views: Any) -> list[str]:

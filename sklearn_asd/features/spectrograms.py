@@ -8,19 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd.audio.clips import as_row_index, check_length, count_clips, take
 from sklearn_asd.audio.machines import as_labels, machine_labels
+from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
 from sklearn_asd.audio.views import ORIGINAL
 from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
 __all__ = [
+    "SEGMENT_FRAMES",
+    "SEGMENT_HOP_FRAMES",
     "ClipSpectrograms",
     "Windows",
     "check_spectrograms",
-    "find_used",
-    "original_or_first",
-    "select_original",
+    "find_used_frames",
 ]
+
+# Segments of the paper's systems in frames; LogMelSegmenter states them in seconds.
+SEGMENT_FRAMES = 96
+SEGMENT_HOP_FRAMES = 48
 
 
 class Windows(NamedTuple):
@@ -112,6 +116,10 @@ class ClipSpectrograms:
         As given: why clips cannot be used, by row. :class:`LogMelSegmenter` fills it
         with ``on_bad_clip="nan"``; it is empty where nothing is known.
 
+    main_view : int
+        Index of the view that stands for the clip as it was recorded: the original,
+        or the first where there is no original.
+
     shape : tuple of int
         ``(n_clips,)``.
 
@@ -145,8 +153,8 @@ class ClipSpectrograms:
         *,
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
-        segment_frames: int | None = 96,
-        segment_hop_frames: int = 48,
+        segment_frames: int | None = SEGMENT_FRAMES,
+        segment_hop_frames: int = SEGMENT_HOP_FRAMES,
         view_names: Sequence[str] = ("original",),
         sample_rate: float | None = None,
         hop_length: int | None = None,
@@ -181,8 +189,8 @@ class ClipSpectrograms:
         log_mels: Iterable[np.ndarray],
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
-        segment_frames: int | None = 96,
-        segment_hop_frames: int = 48,
+        segment_frames: int | None = SEGMENT_FRAMES,
+        segment_hop_frames: int = SEGMENT_HOP_FRAMES,
     ) -> ClipSpectrograms:
         """Build from precomputed log-mels.
 
@@ -241,6 +249,12 @@ class ClipSpectrograms:
         return (len(self),)
 
     @property
+    def main_view(self) -> int:
+        """Index of the view that stands for the clip: the original, or the first."""
+        names = self.view_names
+        return names.index(ORIGINAL.name) if ORIGINAL.name in names else 0
+
+    @property
     def n_segments(self) -> np.ndarray:
         """Number of segments of each clip and view, shape (n_clips, n_views)."""
         n_frames = self.stops - self.starts
@@ -283,7 +297,7 @@ class ClipSpectrograms:
             rows = self._sample_rows()
             state["frames"] = FileFrames.of(self.frames, int(n_frames), rows)
         else:
-            used = find_used(len(self.frames), self.starts, self.stops)
+            used = find_used_frames(len(self.frames), self.starts, self.stops)
             if not used.all():
                 place = np.concatenate([[0], np.cumsum(used)])
                 starts, stops = place[self.starts], place[self.stops]
@@ -374,6 +388,33 @@ class ClipSpectrograms:
             starts=self.starts[:, view], stops=self.stops[:, view], view_names=(name,)
         )
 
+    def select_original(self, estimator: str) -> ClipSpectrograms:
+        """Choose the unchanged view of every clip.
+
+        Parameters
+        ----------
+        estimator : str
+            Name of the estimator that uses that view only, for the message.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            The same clips with that view only, sharing the frames.
+
+        Raises
+        ------
+        ValueError
+            If there is no such view.
+        """
+        if ORIGINAL.name not in self.view_names:
+            raise ValueError(
+                f"X has the views {abbreviate(self.view_names)}; {estimator} uses "
+                f"the view {ORIGINAL.name!r} only: leave AugmentationExpander out "
+                "before it, or give it 0 among pitch_steps, 1 among stretch_rates, and "
+                "vocode_identity=False"
+            )
+        return self.select_view(ORIGINAL.name)
+
     def resegment(
         self, segment_frames: int | None, segment_hop_frames: int
     ) -> ClipSpectrograms:
@@ -439,7 +480,7 @@ class ClipSpectrograms:
             beginning in proportion. Views that move time, such as "flip_time", are
             not turned back.
         """
-        timed = original_or_first(self)
+        timed = self.main_view
         windows = self.windows()
         of_timed = windows.view == timed
         clip = windows.clip[of_timed]
@@ -483,7 +524,7 @@ class ClipSpectrograms:
         return ClipSpectrograms(**values)
 
 
-def check_spectrograms(X: Any, listener: str) -> ClipSpectrograms:
+def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:
     """Refuse what holds no spectrograms.
 
     Parameters
@@ -491,8 +532,8 @@ def check_spectrograms(X: Any, listener: str) -> ClipSpectrograms:
     X : any
         What was given for clips.
 
-    listener : str
-        Name of the estimator that takes them.
+    estimator : str
+        Name of the estimator that takes them, for the message.
 
     Returns
     -------
@@ -506,45 +547,16 @@ def check_spectrograms(X: Any, listener: str) -> ClipSpectrograms:
     """
     if not isinstance(X, ClipSpectrograms):
         raise TypeError(
-            f"{listener} takes ClipSpectrograms, got {type(X).__name__}: put "
+            f"{estimator} takes ClipSpectrograms, got {type(X).__name__}: put "
             "LogMelSegmenter() before it in a Pipeline, or use "
             "ClipSpectrograms.from_arrays for precomputed log-mels"
         )
     return X
 
 
-def select_original(X: ClipSpectrograms, listener: str) -> ClipSpectrograms:
-    """Choose the unchanged view of every clip.
-
-    Parameters
-    ----------
-    X : ClipSpectrograms of n_clips
-        Clips of one or several views.
-
-    listener : str
-        Name of the estimator that hears that view only.
-
-    Returns
-    -------
-    X : ClipSpectrograms of n_clips
-        The same clips with that view only.
-
-    Raises
-    ------
-    ValueError
-        If there is no such view.
-    """
-    if ORIGINAL.name not in X.view_names:
-        raise ValueError(
-            f"X has the views {abbreviate(X.view_names)}; {listener} hears the view "
-            f"{ORIGINAL.name!r} only: leave AugmentationExpander out before it, or "
-            "give it 0 among pitch_steps, 1 among stretch_rates, and "
-            "vocode_identity=False"
-        )
-    return X.select_view(ORIGINAL.name)
-
-
-def find_used(n_frames: int, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def find_used_frames(
+    n_frames: int, starts: np.ndarray, stops: np.ndarray
+) -> np.ndarray:
     """Tell which frames lie in a clip or window.
 
     Parameters
@@ -564,23 +576,6 @@ def find_used(n_frames: int, starts: np.ndarray, stops: np.ndarray) -> np.ndarra
     np.add.at(begun, starts, 1)
     np.add.at(begun, stops, -1)
     return np.cumsum(begun[:-1]) > 0
-
-
-def original_or_first(X: ClipSpectrograms) -> int:
-    """Find the view that stands for the clip as it was recorded.
-
-    Parameters
-    ----------
-    X : ClipSpectrograms
-        Clips of one or several views.
-
-    Returns
-    -------
-    view : int
-        Index of the original view, or 0 where there is none.
-    """
-    names = X.view_names
-    return names.index(ORIGINAL.name) if ORIGINAL.name in names else 0
 
 
 def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:

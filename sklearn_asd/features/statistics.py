@@ -7,11 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import EstimatorMixin
-from sklearn_asd.features.spectrograms import (
-    ClipSpectrograms,
-    check_spectrograms,
-    select_original,
-)
+from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
 
 __all__ = ["SpectrumStatistics"]
 
@@ -110,7 +106,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
                 "make both with the same settings"
             )
         if len(X.view_names) > 1:
-            X = select_original(X, name)
+            X = X.select_original(name)
         statistics = np.full((len(X), 2 * X.n_mels), np.nan)
         for clip in np.flatnonzero((X.stops > X.starts)[:, 0]).tolist():
             statistics[clip] = _describe(X, clip)

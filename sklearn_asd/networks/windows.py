@@ -12,7 +12,7 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from sklearn_asd.features import ClipSpectrograms, Windows
-from sklearn_asd.features.spectrograms import find_used
+from sklearn_asd.features.spectrograms import find_used_frames
 
 __all__ = [
     "WindowDataset",
@@ -102,7 +102,7 @@ class WindowDataset(Dataset):
         """
         frames = np.asarray(self.frames)
         stop = self.start + self.n_frames + self.spare
-        used = find_used(len(frames), self.start, stop)
+        used = find_used_frames(len(frames), self.start, stop)
         if used.sum() * frames[:1].nbytes <= n_bytes:
             self.frames = torch.from_numpy(frames[used]).to(self.device)
             self.start = np.cumsum(used)[self.start] - 1

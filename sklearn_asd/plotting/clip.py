@@ -15,7 +15,6 @@ from sklearn_asd.explanation.localization import (
 )
 from sklearn_asd.explanation.parts import clip_thresholds, find_spectrograms, take_clip
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
@@ -390,7 +389,7 @@ def lay_out(
         Not yet drawn.
     """
     return ClipScoreDisplay(
-        heard.log_mel(0, original_or_first(heard)),
+        heard.log_mel(0, heard.main_view),
         segments,
         bands=bands,
         threshold=threshold,

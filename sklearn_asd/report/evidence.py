@@ -18,7 +18,6 @@ from sklearn_asd.explanation.localization import (
     spread_evenly,
 )
 from sklearn_asd.explanation.parts import embed_clips, find_spectrograms
-from sklearn_asd.features.spectrograms import original_or_first
 from sklearn_asd.meta.structure import Opened
 
 __all__ = [
@@ -319,7 +318,7 @@ def _mean_spectra(opened: Opened) -> np.ndarray:
     for row in range(_num_samples(opened.X)):
         with suppress(ValueError):  # of an unusable clip
             heard = find_spectrograms(opened.take([row]))
-            log_mel = heard.log_mel(0, original_or_first(heard))
+            log_mel = heard.log_mel(0, heard.main_view)
             spectra[row] = log_mel.astype(np.float64).mean(axis=1)
     n_mels = len(next(iter(spectra.values()), [0]))
     means = np.full((_num_samples(opened.X), n_mels), np.nan)

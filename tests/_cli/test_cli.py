@@ -368,7 +368,7 @@ def test_a_folder_without_recordings_is_named(run, model, tmp_path, new_folder):
     (tmp_path / "empty").mkdir()
     code, output, _ = run("score", model, tmp_path / "empty", new_folder)
     assert code == 2
-    assert "empty: holds no recordings" in output
+    assert "empty: holds no recordings: no file below it ends in .wav or" in output
     assert len(output.splitlines()) == 3
 
 

@@ -1,4 +1,4 @@
-"""The table of views, and how a view is added to it."""
+"""The library's views, and views of one's own."""
 
 import functools
 import itertools
@@ -12,23 +12,19 @@ import librosa
 import numpy as np
 import pytest
 
-from sklearn_asd import BadClipError, register_view
+from sklearn_asd import BadClipError
 from sklearn_asd.audio import ORIGINAL, PhaseVocoder
 from sklearn_asd.audio import views as views_module
 from sklearn_asd.audio.views import (
-    EXTRA_VIEWS,
-    FunctionView,
+    BUILT_IN_VIEWS,
+    LogMelView,
     PitchStretchView,
     Sound,
     VocodedView,
+    WaveformView,
 )
 
 RATE = 16000
-
-
-@pytest.fixture(autouse=True)
-def _table_as_it_was(monkeypatch):
-    monkeypatch.setattr(views_module, "EXTRA_VIEWS", dict(EXTRA_VIEWS))
 
 
 @pytest.fixture
@@ -37,10 +33,6 @@ def sound(rng):
 
 
 LOG_MEL = np.arange(32.0, dtype=np.float32).reshape(4, 8)  # 4 bands, 8 frames
-
-
-def view(name):
-    return views_module.EXTRA_VIEWS[name]
 
 
 def test_the_original_is_the_clip_itself(sound):
@@ -76,8 +68,10 @@ def test_all_views_of_a_sound_share_one_analysis(sound, monkeypatch):
     ],
 )
 def test_views_of_the_log_mel_are_what_is_worked_out_by_hand(name, expected, sound):
-    np.testing.assert_array_equal(view(name).log_mel(LOG_MEL), expected)
-    assert view(name).waveform(sound) is sound.samples
+    view = BUILT_IN_VIEWS[name]
+    assert view.name == name
+    np.testing.assert_array_equal(view.log_mel(LOG_MEL), expected)
+    assert view.waveform(sound) is sound.samples
 
 
 def test_harmonic_and_percussive_are_librosas(rng):
@@ -86,11 +80,12 @@ def test_harmonic_and_percussive_are_librosas(rng):
     sound = Sound(y, RATE)
     for name in ("harmonic", "percussive"):
         expected = getattr(librosa.effects, name)(y)
-        np.testing.assert_array_equal(view(name).waveform(sound), expected)
-        assert view(name).log_mel(LOG_MEL) is LOG_MEL
-    assert view("harmonic").waveform(sound) is sound.parts["harmonic"]  # once for both
+        view = BUILT_IN_VIEWS[name]
+        np.testing.assert_array_equal(view.waveform(sound), expected)
+        assert view.waveform(sound) is sound.parts[name]  # one separation for both
+        assert view.log_mel(LOG_MEL) is LOG_MEL
     short = Sound(y[:300], RATE)
-    assert len(view("harmonic").waveform(short)) == 300
+    assert len(BUILT_IN_VIEWS["harmonic"].waveform(short)) == 300
 
 
 def test_the_vocoded_view_has_traces_like_those_of_a_stretch(rng):
@@ -108,70 +103,76 @@ def test_the_vocoded_view_has_traces_like_those_of_a_stretch(rng):
     assert unevenness(vocoded) > 1.3 * unevenness(noise.samples)
 
 
-# -- views that users register ---------------------------------------------------
+# -- views of one's own ----------------------------------------------------------
 
 
-def test_one_function_is_a_view_of_the_waveform(sound):
-    @register_view
-    def reverse(samples, sample_rate):
-        assert sample_rate == RATE
-        return samples[::-1]
-
-    np.testing.assert_array_equal(view("reverse").waveform(sound), sound.samples[::-1])
-    assert reverse(sound.samples, RATE)[0] == sound.samples[-1]  # still a function
+def reverse(samples, sample_rate):
+    assert sample_rate == RATE
+    return samples[::-1]
 
 
-def test_or_of_the_log_mel_under_another_name():
-    @register_view(on="log_mel", name="louder")
-    def _(log_mel):
-        log_mel += 6  # in place, which must not reach other views
-        return log_mel
+def louder(log_mel):
+    log_mel += 6  # in place, which must not reach other views
+    return log_mel
 
+
+def test_a_function_makes_a_view_of_the_waveform(sound):
+    view = WaveformView(reverse)
+    assert view.name == "reverse"
+    assert repr(view) == "WaveformView(name='reverse')"
+    np.testing.assert_array_equal(view.waveform(sound), sound.samples[::-1])
+    assert view.log_mel(LOG_MEL) is LOG_MEL
+
+
+def test_or_of_the_log_mel_under_another_name(sound):
+    view = LogMelView(louder, name="6 dB more")
+    assert view.name == "6 dB more"
     before = LOG_MEL.copy()
-    np.testing.assert_array_equal(view("louder").log_mel(LOG_MEL), before + 6)
+    np.testing.assert_array_equal(view.log_mel(LOG_MEL), before + 6)
     np.testing.assert_array_equal(LOG_MEL, before)
+    assert view.waveform(sound) is sound.samples
 
 
-def test_views_of_the_library_cannot_be_replaced_and_own_ones_can(sound):
-    for name in ("harmonic", "original"):
-        with pytest.raises(ValueError, match=f"'{name}' is a view of the library"):
-            register_view(lambda samples, rate: samples, name=name)
-    with pytest.raises(ValueError, match="on='phase' is neither"):
-        register_view(name="new", on="phase")
-    with pytest.raises(ValueError, match="a lambda has no name"):
-        register_view(lambda samples, rate: samples)
+@pytest.mark.parametrize("kind", [WaveformView, LogMelView])
+def test_only_functions_with_a_name_make_views(kind):
+    with pytest.raises(ValueError, match="a lambda has no name.*give name="):
+        kind(lambda x, *_: x)
+    assert kind(lambda x, *_: x, name="mine").name == "mine"
     for function in (functools.partial(np.negative), "reverse", [].append):
-        with pytest.raises(TypeError, match="a view is a plain function, got"):
-            register_view(function)
-    for factor in (2, 3):
-        register_view(lambda samples, rate, f=factor: f * samples, name="mine")
-    np.testing.assert_array_equal(view("mine").waveform(sound), 3 * sound.samples)
+        with pytest.raises(TypeError, match="made by a plain function, got"):
+            kind(function)
+
+
+def test_views_are_equal_if_function_and_name_are():
+    assert WaveformView(reverse) == WaveformView(reverse)
+    assert WaveformView(reverse) != WaveformView(reverse, name="backwards")
+    assert WaveformView(reverse) != LogMelView(reverse)
 
 
 @pytest.mark.parametrize(
-    ("function", "on", "message"),
+    ("function", "kind", "message"),
     [
-        (lambda samples, rate: 1 / 0, "waveform", "raised ZeroDivisionError: division"),
+        (lambda samples, rate: 1 / 0, WaveformView, "raised ZeroDivisionError"),
         (
             lambda samples, rate: samples * np.nan,
-            "waveform",
+            WaveformView,
             "returned NaN or infinity",
         ),
-        (lambda samples, rate: samples[:0], "waveform", r"returned shape \(0,\)"),
-        (lambda samples, rate: samples[None], "waveform", r"returned shape \(1, 16000"),
-        (lambda samples, rate: "loud", "waveform", "raised ValueError"),
+        (lambda samples, rate: samples[:0], WaveformView, r"returned shape \(0,\)"),
+        (lambda samples, rate: samples[None], WaveformView, r"returned shape \(1, 16"),
+        (lambda samples, rate: "loud", WaveformView, "raised ValueError"),
         (
             lambda log_mel: log_mel[:3],
-            "log_mel",
+            LogMelView,
             r"returned shape \(3, 8\) in place of \(4, n_",
         ),
-        (lambda log_mel: log_mel[0], "log_mel", r"returned shape \(8,\)"),
+        (lambda log_mel: log_mel[0], LogMelView, r"returned shape \(8,\)"),
     ],
 )
-def test_a_function_that_fails_is_named_with_the_reason(sound, function, on, message):
-    broken = FunctionView("broken", function, on)
+def test_a_function_that_fails_is_named_with_the_reason(sound, function, kind, message):
+    broken = kind(function, name="broken")
     with pytest.raises(BadClipError, match=f"no view 'broken': its function {message}"):
-        broken.log_mel(LOG_MEL) if on == "log_mel" else broken.waveform(sound)
+        broken.log_mel(LOG_MEL) if kind is LogMelView else broken.waveform(sound)
 
 
 def test_keys_tell_apart_what_gives_other_frames():
@@ -183,19 +184,19 @@ def test_keys_tell_apart_what_gives_other_frames():
         PitchStretchView("a", 0.1, 1.0),
         PitchStretchView("a", 0.1, 0.9),
         VocodedView("a", 0.9),
-        FunctionView("a", by(2), "waveform"),
-        FunctionView("a", by(3), "waveform"),
-        FunctionView("a", lambda samples, rate, more=1: samples, "waveform"),
-        FunctionView("a", lambda log_mel: 2 * log_mel, "log_mel"),
-        *(FunctionView("a", f, "log_mel") for f in (lambda x: x + 1, lambda x: x + 2)),
-        *(FunctionView("a", wrap(by(f)), "waveform") for f in (2, 3)),
-        FunctionView("a", lambda x: [y.mean() for y in x], "log_mel"),
-        FunctionView("a", lambda x: [y.max() for y in x], "log_mel"),
+        WaveformView(by(2), name="a"),
+        WaveformView(by(3), name="a"),
+        WaveformView(lambda samples, rate, more=1: samples, name="a"),
+        LogMelView(lambda log_mel: 2 * log_mel, name="a"),
+        *(LogMelView(f, name="a") for f in (lambda x: x + 1, lambda x: x + 2)),
+        *(WaveformView(wrap(by(f)), name="a") for f in (2, 3)),
+        LogMelView(lambda x: [y.mean() for y in x], name="a"),
+        LogMelView(lambda x: [y.max() for y in x], name="a"),
     ]
     keys = [view.key() for view in views]
     assert len(set(keys)) == len(keys)
-    assert FunctionView("a", by(2), "waveform").key() == keys[4]
-    assert FunctionView("a", wrap(by(2)), "waveform").key() == keys[10]
+    assert WaveformView(by(2), name="a").key() == keys[4]
+    assert WaveformView(wrap(by(2)), name="a").key() == keys[10]
 
 
 def wrap(function):
@@ -204,7 +205,7 @@ def wrap(function):
 
 def test_a_view_that_closes_over_what_has_no_content_is_refused():
     lock = threading.Lock()
-    view = FunctionView("locked", lambda samples, rate: (lock, samples), "waveform")
+    view = WaveformView(lambda samples, rate: (lock, samples), name="locked")
     with pytest.raises(ValueError, match="view 'locked' closes over.*cannot pickle"):
         view.key()
 
@@ -219,20 +220,20 @@ def changed(samples, sample_rate):
 
 def test_a_view_whose_function_changed_since_it_was_saved_is_warned_of(monkeypatch):
     """Pickle names a function; a memory that hashes pickles must see its code."""
-    view = FunctionView("changing", changing, "waveform")
+    view = WaveformView(changing, name="changing")
     saved, hashed = pickle.dumps(view), joblib.hash(view)
     assert pickle.loads(saved) == view
     changed.__qualname__ = changed.__name__ = "changing"
     monkeypatch.setattr(sys.modules[__name__], "changing", changed)
     with pytest.warns(UserWarning, match="'changing' is not the one that was saved"):
         pickle.loads(saved)
-    assert joblib.hash(FunctionView("changing", changed, "waveform")) != hashed
+    assert joblib.hash(WaveformView(changed, name="changing")) != hashed
 
 
 def test_keys_are_the_same_in_another_process():
     code = (
         "from sklearn_asd.audio.views import *;"
-        "print(EXTRA_VIEWS['rotate'].key(), PitchStretchView('a', .1, 1.).key())"
+        "print(BUILT_IN_VIEWS['rotate'].key(), PitchStretchView('a', .1, 1.).key())"
     )
     keys = {
         subprocess.run(

@@ -148,7 +148,7 @@ def test_of_several_views_the_original_only_is_heard(trained):
         trained.score_samples(views), trained.score_samples(X)
     )
     views.view_names = ("pitch +1", "vocoded")
-    with pytest.raises(ValueError, match=r"AutoencoderDetector hears .* 'original'"):
+    with pytest.raises(ValueError, match=r"AutoencoderDetector uses .* 'original'"):
         trained.score_samples(views)
 
 

@@ -1,5 +1,4 @@
 import copy
-import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -15,10 +14,11 @@ from sklearn_asd import (
     AugmentationExpander,
     Clips,
     LogMelSegmenter,
-    register_view,
+    LogMelView,
+    WaveformView,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
-from sklearn_asd.audio.views import EXTRA_VIEWS, VocodedView
+from sklearn_asd.audio.views import VocodedView
 
 NINE = [
     "pitch -0.1, stretch 0.9",
@@ -81,6 +81,10 @@ def test_expanding_copies_no_audio():
     assert peak < 1_000_000
 
 
+def own_view(name):
+    return LogMelView(lambda log_mel: log_mel + 1, name=name)
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -90,9 +94,12 @@ def test_expanding_copies_no_audio():
         ({"stretch_rates": ["fast"]}, "stretch_rates holds 'fast'"),
         ({"pitch_steps": [0.1, 0.1]}, "asked for twice: pitch .0.1"),
         ({"extra": ["rotate", "rotate"]}, "asked for twice: rotate"),
-        ({"extra": ["echo"]}, "extra holds 'echo'.*'flip_time'.*register_view"),
+        ({"extra": ["echo"]}, "extra holds 'echo'.*'flip_time'.*WaveformView"),
         ({"extra": ["flip-time"]}, "'flip-time'.*did you mean 'flip_time'"),
         ({"extra": [len]}, "extra holds <built-in function len>"),
+        ({"extra": [own_view("rotate")]}, "a view called 'rotate'.*another name"),
+        ({"extra": [own_view("original")]}, "a view called 'original'"),
+        ({"extra": [own_view("a"), own_view("a")]}, "asked for twice: a"),
         ({"pitch_steps": []}, "must not be empty"),
         ({"pitch_steps": np.array(0.1)}, "must be a sequence"),
         ({"stretch_rates": [[1]]}, "must be a sequence"),
@@ -133,7 +140,7 @@ def test_views_are_parameters_that_clone_and_change():
     assert expand.get_params()["stretch_rates"] == (0.9, 1.0, 1.1)
 
 
-# -- registered views travel ------------------------------------------------------
+# -- views of one's own travel ------------------------------------------------------
 
 
 def backwards(samples, sample_rate):
@@ -141,69 +148,70 @@ def backwards(samples, sample_rate):
 
 
 @pytest.fixture
-def registered():
-    register_view(backwards)
-    yield AugmentationExpander(pitch_steps=[0], stretch_rates=[1], extra=["backwards"])
-    EXTRA_VIEWS.pop("backwards", None)
+def expand():
+    return AugmentationExpander(
+        pitch_steps=[0], stretch_rates=[1], extra=[WaveformView(backwards), "rotate"]
+    )
 
 
-def test_a_registered_view_is_computed(registered, rng):
+def test_a_view_of_ones_own_is_computed(expand, rng):
     waves = rng.uniform(-0.1, 0.1, (2, 8192)).astype(np.float32)
     segment = LogMelSegmenter(segment_duration=None)
-    X = segment.transform(registered.transform(waves))
-    assert X.view_names == ("original", "backwards")
+    X = segment.transform(expand.transform(waves))
+    assert X.view_names == ("original", "backwards", "rotate")
     expected = segment.transform(waves[:, ::-1])
     for clip in range(2):
         np.testing.assert_array_equal(X.log_mel(clip, 1), expected.log_mel(clip))
 
 
-def test_a_saved_pipeline_brings_its_registered_views(registered, tmp_path):
-    joblib.dump(make_pipeline(registered), tmp_path / "pipe.joblib")
-    EXTRA_VIEWS.pop("backwards")
-    with pytest.raises(ValueError, match="extra holds 'backwards'"):
-        registered.get_view_names()
+def test_a_saved_pipeline_brings_its_views(expand, tmp_path):
+    joblib.dump(make_pipeline(expand), tmp_path / "pipe.joblib")
     pipe = joblib.load(tmp_path / "pipe.joblib")
-    assert pipe[0].get_view_names() == ["original", "backwards"]
-    assert clone(pipe)[0].get_view_names() == ["original", "backwards"]
+    assert pipe[0].extra == expand.extra
+    assert clone(pipe)[0].get_view_names() == ["original", "backwards", "rotate"]
 
 
-def test_a_saved_view_that_another_one_has_replaced_is_warned_of(registered):
-    saved = pickle.dumps(registered)
-    pickle.loads(saved)
-    register_view(lambda samples, sample_rate: -samples, name="backwards")
-    with pytest.warns(
-        UserWarning, match="another view is registered here as 'backwards'"
-    ):
-        pickle.loads(saved)
-
-
-def test_a_view_of_a_script_reaches_the_processes_of_a_search(tmp_path):
-    """As in a notebook: the function exists in the main process only."""
-    (tmp_path / "script.py").write_text(
-        """
+SCRIPT = """
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
-from sklearn_asd import AugmentationExpander, LogMelSegmenter, register_view
+from joblib import parallel_config
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn_asd import (
+    AugmentationExpander, LogMelSegmenter, LogMelView, WaveformView
+)
 
-@register_view
 def twice(samples, sample_rate):
     return 2 * samples
 
-def names(expand):
-    return expand.get_view_names()
+class Loudness(BaseEstimator):
+    def fit(self, X, y=None):
+        self.n_clips_ = len(X)
+        return self
+
+    def score(self, X, y=None):
+        return float(np.mean(X.log_mel(0, 1) - X.log_mel(0, 0)))
 
 if __name__ == "__main__":
-    expand = AugmentationExpander(pitch_steps=[0], stretch_rates=[1], extra=["twice"])
-    print(Parallel(n_jobs=2)(delayed(names)(expand) for _ in range(2)))
-    with parallel_config("loky"):
-        clips = expand.transform(np.full((3, 8192), 0.1))
-        X = LogMelSegmenter(segment_duration=None, n_jobs=2).transform(clips)
-    print(X)
+    views = [WaveformView(twice), LogMelView(lambda log_mel: log_mel + 3, name="+3")]
+    expand = AugmentationExpander(pitch_steps=[0], stretch_rates=[1], extra=views)
+    segment = LogMelSegmenter(segment_duration=None, n_jobs=2)
+    pipe = make_pipeline(expand, LogMelSegmenter(segment_duration=None), Loudness())
+    choices = {"augmentationexpander__extra": [views[:1], views[1:]]}
+    X = np.random.default_rng(0).normal(size=(3, 8192)) / 10
+    with parallel_config("loky", n_jobs=2):
+        print(segment.transform(expand.transform(X)))
+        search = GridSearchCV(pipe, choices, cv=3, refit=False).fit(X)
+    print(*search.cv_results_["mean_test_score"].round(2))
 """
-    )
+
+
+def test_views_of_a_script_reach_the_processes_of_a_search(tmp_path):
+    """As in a notebook: the functions exist in the main process only."""
+    (tmp_path / "script.py").write_text(SCRIPT)
     run = subprocess.run(
         [sys.executable, tmp_path / "script.py"], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("'twice'") == 2
-    assert "3 clips, 2 views" in run.stdout
+    assert "3 clips, 3 views" in run.stdout
+    assert "6.02 3.0" in run.stdout  # dB: twice the amplitude, and 3 dB

@@ -13,15 +13,17 @@ from sklearn_asd import (
     AugmentationExpander,
     BadClipError,
     Clips,
+    ClipSpectrograms,
     LogMelSegmenter,
+    LogMelView,
     MissingClipError,
+    WaveformView,
     load_clips,
-    register_view,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.audio import PhaseVocoder, read_file
-from sklearn_asd.audio.views import EXTRA_VIEWS
 from sklearn_asd.features import log_mel_spectrogram
+from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 
 RATE = 16000
 
@@ -87,6 +89,16 @@ def test_machines_and_settings_travel_along(table):
     assert list(X.machine_id) == ["0", "0", "2", "2", None]
     assert (X.sample_rate, X.hop_length) == (RATE, 512)
     assert (X.segment_frames, X.segment_hop_frames) == (8, 4)
+
+
+def test_default_segments_are_the_same_in_seconds_and_in_frames():
+    X = LogMelSegmenter().transform([np.zeros(60_000)])
+    assert (X.segment_frames, X.segment_hop_frames) == (96, 48)
+    assert (SEGMENT_FRAMES, SEGMENT_HOP_FRAMES) == (96, 48)
+    assert LogMelSegmenter().segment_frames() == (96, 48)
+    assert LogMelSegmenter(segment_duration=None).segment_frames() == (None, 48)
+    made = ClipSpectrograms.from_arrays([X.log_mel(0)])
+    assert made.n_segments.tolist() == X.n_segments.tolist()
 
 
 @pytest.mark.parametrize(("seconds", "n_segments"), [(10, 5), (11, 6), (3.072, 1)])
@@ -220,7 +232,7 @@ def test_a_clip_does_not_depend_on_the_others(waves):
 
 def test_many_clips_are_read_in_blocks(monkeypatch, waves):
     expected = Short().transform(waves)
-    monkeypatch.setattr("sklearn_asd.features.segmenter._BLOCK", 2)
+    monkeypatch.setattr("sklearn_asd.features.segmenter._VIEWS_AT_ONCE", 2)
     assert_same_frames(Short().transform(waves), expected)
 
 
@@ -299,18 +311,16 @@ def test_a_clip_is_too_short_if_a_view_of_it_is(waves):
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
-def test_a_view_that_is_too_large_for_the_frames_is_named(waves, monkeypatch):
-    monkeypatch.setitem(EXTRA_VIEWS, "huge", None)
-    for function, on, dtype in [
-        (lambda samples, rate: samples * 1e25, "waveform", "float32"),
-        (lambda log_mel: log_mel * 1e4, "log_mel", "float16"),
+def test_a_view_that_is_too_large_for_the_frames_is_named(waves):
+    for view, dtype in [
+        (WaveformView(lambda samples, rate: samples * 1e25, name="huge"), "float32"),
+        (LogMelView(lambda log_mel: log_mel * 1e4, name="huge"), "float16"),
     ]:
-        register_view(function, on=on, name="huge")
         message = (
             f"clip 0 has a view 'huge' whose log-mel is NaN or infinite in {dtype}"
         )
         with pytest.raises(BadClipError, match=message):
-            Short(dtype=dtype).transform(expand(waves, extra=["huge"]))
+            Short(dtype=dtype).transform(expand(waves, extra=[view]))
 
 
 def test_a_clip_that_cannot_be_read_has_no_views(spoilt):

@@ -191,6 +191,18 @@ def test_one_view_is_chosen_by_name_and_shares_the_frames(two_views):
         two_views.select_view("third")
 
 
+def test_the_main_view_is_the_original_or_the_first(two_views):
+    assert two_views.main_view == 0
+    two_views.view_names = ("slow", "original")
+    assert two_views.main_view == 1
+    assert two_views.select_original("Any").view_names == ("original",)
+    two_views.view_names = ("slow", "fast")
+    assert two_views.main_view == 0
+    message = "X has the views slow, fast; Any uses the view 'original' only: leave"
+    with pytest.raises(ValueError, match=message):
+        two_views.select_original("Any")
+
+
 def test_views_without_a_name_each_are_refused():
     with pytest.raises(ValueError, match="view_names has 1 names for 2 views"):
         ClipSpectrograms(np.zeros((4, N_MELS)), [[0, 2]], [[2, 4]])

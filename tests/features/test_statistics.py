@@ -90,7 +90,7 @@ def test_of_several_views_the_original_is_taken(X):
         SpectrumStatistics().fit_transform(only), STATISTICS[::-1]
     )
     views.view_names = ("pitch +1", "vocoded")
-    with pytest.raises(ValueError, match="SpectrumStatistics hears .* 'original' only"):
+    with pytest.raises(ValueError, match="SpectrumStatistics uses .* 'original' only"):
         SpectrumStatistics().fit_transform(views)
 
 

@@ -32,10 +32,10 @@ from sklearn_asd import (
     PerMachine,
     SpectrumStatistics,
     ThresholdTuner,
+    WaveformView,
     _base,
     describe_model,
     load_model,
-    register_view,
     save_model,
 )
 from sklearn_asd.networks import ArcFace, InoueT18, PVMilk20
@@ -301,17 +301,16 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, rng):
     refuse_to_save(model, "The 'verbose' parameter of Pipeline must be", tmp_path)
 
 
-def test_views_of_the_users_own_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklearn_asd.audio.views.EXTRA_VIEWS", {})
-
-    @register_view
+def test_views_of_the_users_own_are_refused(tmp_path):
     def mine(samples, sample_rate):
         return samples
 
-    views = AugmentationExpander(pitch_steps=(0,), stretch_rates=(1,), extra=["mine"])
+    views = AugmentationExpander(
+        pitch_steps=(0,), stretch_rates=(1,), extra=[WaveformView(mine), "harmonic"]
+    )
     pipe = make_pipeline(views, LogMelSegmenter(), SpectrumStatistics())
     pipe.steps.append(("detect", MahalanobisDetector().fit(np.eye(4))))
-    refuse_to_save(pipe, r"the views \['mine'\], which are functions", tmp_path)
+    refuse_to_save(pipe, r"the views \[WaveformView\(name='mine'\)\]", tmp_path)
 
 
 def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, rng):
@@ -629,11 +628,7 @@ def test_a_file_cannot_name_a_folder_to_read_from_or_write_to(fitted, tmp_path):
     assert not (tmp_path / "there").exists()
 
 
-def test_a_file_cannot_ask_for_a_function_that_is_registered(
-    fitted, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("sklearn_asd.audio.views.EXTRA_VIEWS", {})
-    register_view(lambda samples, sample_rate: samples, name="mine")
+def test_a_file_cannot_ask_for_a_view_that_the_library_lacks(fitted, tmp_path):
     save_model(fitted("augment"), tmp_path / "model.asd")
     content, tensors = read(tmp_path / "model.asd")
     (views,) = [o for o in content["objects"] if o["type"] == "AugmentationExpander"]
