@@ -21,11 +21,11 @@ PARTS = {
 
 INTRODUCTION = """# Speed and memory
 
-`make bench` measures these figures. Each is the median of five, from one run in which the
-library and a reference take turns. On a busy or different computer only the ratios mean
-much. The references are in `benchmarks/plain.py`: networks layer by layer as the paper
-prints them, float32, a loader that collates single segments, two optimisers; and simple
-loops over librosa.
+`make bench` measures these figures. Each is the median of five, from one run in which
+the library and a reference take turns. On a busy or different computer only the ratios
+mean much. The references are in `benchmarks/plain.py`: networks layer by layer as the
+paper prints them, float32, a loader that collates single segments, two optimisers; and
+simple loops over librosa.
 """
 
 
