@@ -21,11 +21,11 @@ PARTS = {
 
 INTRODUCTION = """# Speed and memory
 
-What `make bench` measured. Each figure is of one run in which the library and a
-reference took turns, the median of five times; of a busy or another machine only the
-ratios say much. The references are in `benchmarks/plain.py`: networks layer by layer as
-the paper prints them, float32, a loader that collates single segments, two optimisers;
-and librosa's loops as anyone would write them.
+`make bench` measures these figures. Each is the median of five, from one run in which
+the library and a reference take turns. On a busy or different computer only the ratios
+mean much. The references are in `benchmarks/plain.py`: networks layer by layer as the
+paper prints them, float32, a loader that collates single segments, two optimisers; and
+simple loops over librosa.
 """
 
 
