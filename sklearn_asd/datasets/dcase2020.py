@@ -16,7 +16,7 @@ from sklearn.utils import Bunch
 
 from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, machine_labels
 from sklearn_asd.datasets._unpacking import unpack
 
 __all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2"]
@@ -66,16 +66,15 @@ _TRUTH_RECORD, _TRUTH = 3951620, "eval_data_list.csv"
 _TRUTH_MD5 = "f16aaa185df9906e588864aaf7cb58ea"
 
 # The IDs tell the subsets apart, in whatever folders the recordings lie.
-_MIMII = ("fan", "pump", "slider", "valve")
 _DEV_IDS = {
     "ToyCar": ("01", "02", "03", "04"),
     "ToyConveyor": ("01", "02", "03"),
-    **dict.fromkeys(_MIMII, ("00", "02", "04", "06")),
+    **dict.fromkeys(MIMII_TYPES, ("00", "02", "04", "06")),
 }
 _EVAL_IDS = {
     "ToyCar": ("05", "06", "07"),
     "ToyConveyor": ("04", "05", "06"),
-    **dict.fromkeys(_MIMII, ("01", "03", "05")),
+    **dict.fromkeys(MIMII_TYPES, ("01", "03", "05")),
 }
 
 _DESCR = """\
@@ -202,7 +201,7 @@ def fetch_dcase2020_task2(
     >>> valves = fetch_dcase2020_task2(machine_types="valve")  # doctest: +SKIP
     >>> train = valves.data[valves.data["split"] == "train"]  # doctest: +SKIP
     """
-    types = _choose("machine_types", machine_types, _MD5)
+    types = _choose("machine_types", machine_types, DCASE2020_TYPES)
     subsets = _choose("subsets", subsets, _SUBSETS)
     root = Path(get_data_home(data_home)) / "dcase2020_task2"
     archives = [_archive(subset, kind) for kind in types for subset in subsets]
