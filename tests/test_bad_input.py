@@ -1,4 +1,4 @@
-"""What happens to input that is bad or unusual: the table of docs/bad_input.md, kept.
+"""The table of docs/guide/bad_input.md: what happens to bad or unusual input.
 
 Each is either refused, naming clip, fact and remedy, or has a stated result. Nothing
 scores NaN unless that was asked for.

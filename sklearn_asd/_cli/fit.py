@@ -28,6 +28,7 @@ from sklearn_asd._cli.systems import (
 from sklearn_asd._utils.messages import count
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.presets import ID_SYSTEMS, PAPER_SYSTEMS, scored_types
 
 __all__ = ["fit"]
 
@@ -157,8 +158,9 @@ def fit(folder, output, system, machine_types, id_column, **settings):
     if settings.sample_rate is None:
         settings = settings._replace(sample_rate=choose_sample_rate(train))
     scored = train
-    if system in ("i", "ii", "iv", "baseline"):  # which score no other type
-        scored = train[train["machine_type"] == judged_type]
+    if system in PAPER_SYSTEMS:
+        types = scored_types(judged_type, system)
+        scored = train[train["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
     detector = make_system(system, judged_type, counts, settings)
     started = time.perf_counter()
@@ -185,7 +187,7 @@ def _check_enough(system: str, counts: pd.Series) -> None:
             f"machine {few.index[0]!r} has {count(few.iloc[0], 'normal recording')}, "
             "and three are needed at least: add some, or move them elsewhere"
         )
-    if system in ("i", "ii", "iii", "ensemble") and len(counts) < 2:
+    if system in ("ensemble", *ID_SYSTEMS) and len(counts) < 2:
         raise Failure(
             f"system {system!r} learns to tell machines apart, and all recordings are "
             f"of {counts.index[0]!r}: choose --system spectrum. If it is several "

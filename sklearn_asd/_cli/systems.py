@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd._cli.conventions import Failure, is_terminal
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
-from sklearn_asd.audio.machines import count_held_out
+from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
@@ -18,12 +18,11 @@ from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.per_machine import PerMachine
 from sklearn_asd.meta.thresholds import ThresholdTuner
-from sklearn_asd.presets import make_paper_system, training_types
+from sklearn_asd.presets import PAPER_SYSTEMS, make_paper_system, training_types
 
 __all__ = ["SYSTEMS", "Settings", "choose_types", "explain_threshold", "make_system"]
 
-SYSTEMS = ("spectrum", "ensemble", "i", "ii", "iii", "iv", "baseline")
-PAPER_TYPES = ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve")
+SYSTEMS = ("spectrum", "ensemble", *PAPER_SYSTEMS)
 _VALIDATION_FRACTION = 0.2
 
 
@@ -61,16 +60,16 @@ def choose_types(
                 f"{', '.join(present) or 'no types'}"
             )
     chosen = list(wanted) or present
-    if name in ("spectrum", "ensemble"):
+    if name not in PAPER_SYSTEMS:
         return None, chosen
     if len(chosen) > 1:
         raise Failure(
             f"system {name!r} judges one machine type, and there are "
             f"{', '.join(chosen)}: name one with --machine-type"
         )
-    if not set(chosen) & set(PAPER_TYPES):
+    if not set(chosen) & set(DCASE2020_TYPES):
         raise Failure(
-            f"system {name!r} has settings for {', '.join(PAPER_TYPES)}, and the "
+            f"system {name!r} has settings for {', '.join(DCASE2020_TYPES)}, and the "
             f"recordings are of {', '.join(chosen) or 'no machine type'}: choose "
             "--system spectrum or ensemble"
         )

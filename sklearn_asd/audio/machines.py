@@ -11,6 +11,9 @@ import pandas as pd
 from sklearn_asd._utils.messages import abbreviate
 
 __all__ = [
+    "DCASE2020_TYPES",
+    "MIMII_TYPES",
+    "TOYADMOS_TYPES",
     "as_labels",
     "count_held_out",
     "hold_out",
@@ -20,6 +23,11 @@ __all__ = [
     "object_array",
     "refuse_unseen",
 ]
+
+# Machine types of DCASE 2020 Task 2, by the data set that they come from.
+TOYADMOS_TYPES = ("ToyCar", "ToyConveyor")
+MIMII_TYPES = ("fan", "pump", "slider", "valve")
+DCASE2020_TYPES = TOYADMOS_TYPES + MIMII_TYPES
 
 
 def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
