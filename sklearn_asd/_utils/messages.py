@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 __all__ = ["abbreviate", "check_choice", "count", "did_you_mean"]
 
 
-def abbreviate(names: Sequence[Any], limit: int = 8) -> str:
+def abbreviate(names: Sequence[Any] | np.ndarray, limit: int = 8) -> str:
     """List some names, and say how many more there are.
 
     Parameters

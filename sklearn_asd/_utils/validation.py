@@ -95,5 +95,5 @@ def is_table_of_numbers(X: Any) -> bool:
 def _sign(label: Any) -> int | None:
     """+1 or -1 as a number of any type; None for anything else, also True."""
     if isinstance(label, int | float | np.number) and not isinstance(label, bool):
-        return {1: 1, -1: -1}.get(label)
+        return int(label) if label in (1, -1) else None
     return None

@@ -42,8 +42,8 @@ class PhaseVocoder:
     each bin; only where a frame is skipped or repeated do the angles change. So the
     phases are never computed: frames are multiplied by unit phasors.
 
-    Cost: for a 10 s clip at 16 kHz about 5 ms, 3 ms for each rate, and 3 ms where the
-    pitch is shifted; librosa takes 25 ms for each transform.
+    Cost: one analysis for each clip, one pass for each rate, and one resampling where
+    the pitch is shifted; each grows with the number of samples.
 
     References
     ----------

@@ -34,8 +34,8 @@ def log_mel_spectrogram(
 
     Equals ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None).T``
     within 1e-3 dB: Hann window, frames centred on multiples of `hop_length` with
-    zeros beyond the ends, Slaney's mel scale and normalisation. It takes
-    about half of librosa's time.
+    zeros beyond the ends, Slaney's mel scale and normalisation. Time and memory
+    grow with the number of samples.
 
     Parameters
     ----------

@@ -112,9 +112,9 @@ class LogMelSegmenter(ClipTransformer):
     Notes
     -----
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
-    313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
-    decode its file; nine views of it take 1.4 MB and 60 ms. The result has no
-    columns, so ``set_output`` refuses to make tables of it.
+    313 frames and 5 segments, and takes 160 kB (float32); nine views of it take 1.4 MB.
+    Time and memory grow with the clips' total length times the number of views. The
+    result has no columns, so ``set_output`` refuses to make tables of it.
 
     References
     ----------
