@@ -99,15 +99,15 @@ class KeptRecording(os.PathLike):
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
 # would overflow.
-_LOUDEST = 1e12
+_MAX_AMPLITUDE = 1e12
 
 # Hz. Recorders of ultrasound stop far below; resampling from a rate that a damaged
 # header states could take forever.
-_FASTEST = 1e8
+_MAX_SAMPLE_RATE = 1e8
 
 # Samples decoded at once. A damaged header may promise any number of them, for which
 # memory must not be set aside.
-_BLOCK = 2**20
+_SAMPLES_AT_ONCE = 2**20
 
 
 def read_file(
@@ -257,7 +257,7 @@ def _decode(
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     with soundfile.SoundFile(name) as file:
         blocks = [np.empty(0, dtype=np.float32)]
-        size = max(1, _BLOCK // file.channels)
+        size = max(1, _SAMPLES_AT_ONCE // file.channels)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             blocks.append(_choose_channel(block, channel))
         return np.concatenate(blocks), file.samplerate
@@ -279,7 +279,7 @@ def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.nd
 def _check_samples(samples: np.ndarray) -> np.ndarray:
     if samples.size == 0:
         raise BadClipError("holds no samples: leave it out")
-    usable = np.abs(samples) <= _LOUDEST  # False for NaN
+    usable = np.abs(samples) <= _MAX_AMPLITUDE  # False for NaN
     if not usable.all():
         first = int(np.argmin(usable))
         raise BadClipError(
@@ -293,7 +293,7 @@ def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
     """Resample downwards; upwards would leave the upper bands silent."""
     if from_rate == to_rate:
         return samples
-    if not 0 < from_rate <= _FASTEST:
+    if not 0 < from_rate <= _MAX_SAMPLE_RATE:
         raise BadClipError(
             f"is said to be sampled at {from_rate:g} Hz, which nothing is: correct its "
             "sample rate, or leave it out"

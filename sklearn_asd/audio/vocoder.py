@@ -16,7 +16,7 @@ _N_FFT = 2048
 _HOP_LENGTH = _N_FFT // 4
 
 # Frames at once: few enough to stay in the processor's cache.
-_BLOCK = 32
+_FRAMES_AT_ONCE = 32
 
 _STEPS_PER_OCTAVE = 12
 
@@ -68,8 +68,8 @@ class PhaseVocoder:
         shape = (self.n_frames + 2, 1 + _N_FFT // 2)
         self._magnitude = np.zeros(shape, dtype=np.float32)
         self._phasor = np.ones(shape, dtype=np.complex64)
-        for start in range(0, self.n_frames, _BLOCK):
-            block = slice(start, min(start + _BLOCK, self.n_frames))
+        for start in range(0, self.n_frames, _FRAMES_AT_ONCE):
+            block = slice(start, min(start + _FRAMES_AT_ONCE, self.n_frames))
             spectrum = scipy.fft.rfft(frames[block] * _hann(), axis=1)
             magnitude = np.abs(spectrum)
             # Below the smallest normal number, the quotient would be infinite.
@@ -152,8 +152,8 @@ class PhaseVocoder:
         rotation = np.ones_like(self._phasor[:1])
         # Frames overlap by three quarters: rows of one hop each, four to a frame.
         rows = np.zeros((len(steps) + 3, _HOP_LENGTH), dtype=np.float32)
-        for start in range(0, len(steps), _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for start in range(0, len(steps), _FRAMES_AT_ONCE):
+            block = slice(start, start + _FRAMES_AT_ONCE)
             here = first[block]
             magnitude = self._magnitude[here]
             magnitude += (self._magnitude[here + 1] - magnitude) * toward_next[block]

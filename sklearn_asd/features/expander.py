@@ -68,7 +68,7 @@ class AugmentationExpander(ClipTransformer):
     those of ``librosa.effects`` (a phase vocoder with a window of 2048 samples, then
     soxr), computed together: one analysis for each clip, and one pass through the
     vocoder for each view, where librosa takes two. So the cost grows with the clip's
-    length times the number of views; librosa's separation takes much longer than a view.
+    length times the number of views; the separation takes longer than a view.
 
     References
     ----------

@@ -17,7 +17,7 @@ MIN_POWER = 1e-10
 
 # Frames transformed at once: enough to be fast, few enough to stay in the cache and
 # to bound the memory that an hour of sound takes.
-_BLOCK = 128
+_FRAMES_AT_ONCE = 128
 
 
 def log_mel_spectrogram(
@@ -74,8 +74,8 @@ def log_mel_spectrogram(
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     filters = mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
     mel_power = np.empty((len(windows), n_mels), dtype=np.float32)
-    for start in range(0, len(windows), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(windows), _FRAMES_AT_ONCE):
+        block = slice(start, start + _FRAMES_AT_ONCE)
         mel_power[block] = (filters @ _power(windows[block]).T).T
     np.maximum(mel_power, np.float32(MIN_POWER), out=mel_power)
     return np.float32(10) * np.log10(mel_power)
