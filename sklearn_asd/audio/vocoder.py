@@ -38,9 +38,9 @@ class PhaseVocoder:
     A phase vocoder steps through the frames of the clip at the given rate. It takes
     each output frame's magnitudes by interpolation, and advances its phases by what
     they advance between two frames of the clip. As long as the steps go from one
-    frame to the next, that is the clip's own phase turned by an angle of its own in
-    each bin; only where a frame is skipped or repeated do the angles change. So the
-    phases are never computed: frames are multiplied by unit phasors.
+    frame to the next, that is the clip's own phase turned by one angle in each bin;
+    the angles change only where a frame is skipped or repeated. So the phases are
+    never computed: frames are multiplied by unit phasors.
 
     Cost: one analysis for each clip, one pass for each rate, and one resampling where
     the pitch is shifted; each grows with the number of samples.
@@ -64,7 +64,7 @@ class PhaseVocoder:
         frames = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)
         frames = frames[::_HOP_LENGTH]
         self.n_frames = len(frames)
-        # Two frames of silence follow, which the last steps look ahead to.
+        # Two frames of silence follow: the last steps look ahead to them.
         shape = (self.n_frames + 2, 1 + _N_FFT // 2)
         self._magnitude = np.zeros(shape, dtype=np.float32)
         self._phasor = np.ones(shape, dtype=np.complex64)
@@ -99,8 +99,8 @@ class PhaseVocoder:
         stretched = self.stretch(rate)
         if pitch_steps == 0:
             return stretched
-        # Played faster by what the stretch has too much, which shifts the pitch. Only
-        # the ratio of the two sample rates counts.
+        # Undoing the excess of the stretch by resampling shifts the pitch. Only the
+        # ratio of the two sample rates counts.
         shifted = librosa.resample(
             stretched, orig_sr=stretch_rate, target_sr=rate, res_type="soxr_hq"
         )
@@ -126,8 +126,8 @@ class PhaseVocoder:
     def resynthesize(self, rate: float) -> np.ndarray:
         """Keep pitch and time, but leave the traces that a stretch leaves.
 
-        A stretch by 1 would give the clip back untouched. This one is in turn too slow
-        and too fast, by as much as `rate` differs from 1, each until it is a frame off.
+        A stretch by 1 would return the clip unchanged. This one alternates between too
+        slow and too fast, by as much as `rate` differs from 1, one frame each way.
 
         Parameters
         ----------
@@ -175,9 +175,9 @@ class PhaseVocoder:
         return librosa.util.fix_length(sound[_N_FFT // 2 :], size=length)
 
     def _rotations(self, first: np.ndarray, uneven: np.ndarray) -> np.ndarray:
-        """What turns the phases at uneven steps, as unit phasors of each bin.
+        """Rotations of the phases at uneven steps, as unit phasors of each bin.
 
-        Where they should have gone, against where they went.
+        They turn the phases from where they went to where they should have gone.
         """
         return self._phasor[first[uneven - 1] + 1] * self._phasor[first[uneven]].conj()
 

@@ -23,7 +23,7 @@ from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
 
-# Beyond these no machine is recognised; what is meant in percent is beyond them too.
+# Beyond these no machine is recognised; values meant as percentages are beyond them.
 _PITCH_STEPS = (-48, 48)
 _STRETCH_RATES = (0.1, 10)
 
@@ -188,14 +188,14 @@ class AugmentationExpander(ClipTransformer):
 
 
 def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[float]:
-    """Refuse what is no number or out of bounds."""
+    """Refuse values that are not numbers, or out of bounds."""
     low, high = bounds
     if np.ndim(values) != 1:
         raise ValueError(f"{name} is {values!r}; it must be a sequence of numbers")
     for value in values:
         if not (isinstance(value, Real) and low <= float(value) <= high):
             raise ValueError(
-                f"{name} holds {value!r}, which is no number in [{low:g}, {high:g}]"
+                f"{name} holds {value!r}, which is not a number in [{low:g}, {high:g}]"
             )
     return [float(value) for value in values]
 
@@ -212,7 +212,7 @@ def _shift_and_stretch(pitch_steps: float, stretch_rate: float) -> View:
 
 
 def _vocode_like(views: list[View]) -> VocodedView:
-    """Vocode without changing, as much as the view that the vocoder changes most."""
+    """Vocode the unchanged clip as strongly as the most changed view."""
     rates = [v.vocoder_rate for v in views if isinstance(v, PitchStretchView)]
     return VocodedView("vocoded", max(rates, key=lambda r: abs(log(r)), default=1.0))
 

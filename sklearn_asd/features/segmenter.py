@@ -222,7 +222,7 @@ class LogMelSegmenter(ClipTransformer):
             and a FileNotFoundError too where the file is missing.
 
         OSError
-            If `cache_dir` cannot be used: the disk is full, say.
+            If `cache_dir` cannot be used, for example because the disk is full.
 
         RuntimeError
             If a worker process was killed.
@@ -359,8 +359,8 @@ class LogMelSegmenter(ClipTransformer):
             if self.cache_dir is not None:
                 kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
             raise RuntimeError(
-                f"a worker process was killed, as a system does that runs out of "
-                f"memory, while it read clips between {clips.name(block[0])} and "
+                "a worker process was killed, perhaps for lack of memory, while it "
+                f"read clips between {clips.name(block[0])} and "
                 f"{clips.name(block[-1])}. {n_done} clips were done before, and are "
                 f"{kept}: lower n_jobs, and run again"
             ) from error
