@@ -11,7 +11,7 @@ import scipy.signal
 
 __all__ = ["PhaseVocoder", "vocoder_rate"]
 
-# The window and the hop of librosa.effects, whose transforms these are.
+# Window and hop of librosa.effects, whose transforms these are.
 _N_FFT = 2048
 _HOP_LENGTH = _N_FFT // 4
 
@@ -124,7 +124,7 @@ class PhaseVocoder:
         return self._walk(steps, length=round(self.n_samples / rate))
 
     def resynthesize(self, rate: float) -> np.ndarray:
-        """Keep pitch and time, but leave the traces that a stretch leaves.
+        """Keep pitch and time, but add the traces that a stretch leaves.
 
         A stretch by 1 would return the clip unchanged. This one alternates between too
         slow and too fast, by as much as `rate` differs from 1, one frame each way.

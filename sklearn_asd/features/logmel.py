@@ -110,7 +110,7 @@ def hann_window(n_fft: int) -> np.ndarray:
 def mel_filters(
     sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
 ) -> scipy.sparse.csr_array:
-    """Make mel filters, sparse: fast, and BLAS would round by its number of threads.
+    """Make mel filters; sparse, as BLAS is slower and rounds by its number of threads.
 
     Parameters
     ----------

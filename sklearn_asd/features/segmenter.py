@@ -36,7 +36,7 @@ SEGMENT_HOP = 1.536
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
 
-# Raise it when the same settings come to give other frames: caches outlive versions.
+# Raise this when the same settings give other frames: caches outlive versions.
 _FRAMES_VERSION = 1
 
 
@@ -314,10 +314,10 @@ class LogMelSegmenter(ClipTransformer):
     def _fill_cache(
         self, cache: FrameCache, clips: Clips, settings: FrameSettings
     ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
-        """Compute the views that the cache lacks; the keys of all, and errors.
+        """Compute the views that the cache lacks; return all keys, and errors.
 
-        Clips of one content have the same keys, so the first one names the content: by
-        that key stand the errors.
+        Clips of equal content have equal keys, so the first key names the content: the
+        errors are stored by it.
         """
         singles = [clips[row] for row in range(len(clips))]
         errors: dict[Hashable, BadClipError] = {}

@@ -11,7 +11,7 @@ N_MELS = 4
 
 @pytest.fixture
 def mapped(tmp_path):
-    """Two clips of 1000 frames, of which the second one is taken, in a file."""
+    """The second of two clips of 1000 frames in a file."""
     frames = np.random.default_rng(0).normal(size=(2000, N_MELS)).astype(np.float32)
     frames.tofile(tmp_path / "frames")
     frames = np.memmap(tmp_path / "frames", np.float32, "r", shape=(2000, N_MELS))
