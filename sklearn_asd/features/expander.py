@@ -48,7 +48,7 @@ class AugmentationExpander(ClipTransformer):
         Further views, each of the clip as it is. By name: of the waveform
         "harmonic" and "percussive" (librosa's separation); of the log-mel
         "flip_time", "flip_frequency", "shift_time" and "shift_frequency" (by a quarter,
-        round the edge) and "rotate" (by 180 degrees). Views of your own are objects:
+        wrapping around) and "rotate" (by 180 degrees). Views of your own are objects:
         :class:`WaveformView` or :class:`LogMelView` of a function.
 
     vocode_identity : bool, default=False

@@ -113,8 +113,8 @@ class ClipSpectrograms:
         Which clips have a segment in every view.
 
     problems : dict of int to str
-        As given: why clips cannot be used, by row. :class:`LogMelSegmenter` fills it
-        with ``on_bad_clip="nan"``; it is empty where nothing is known.
+        Why clips cannot be used, by row, as :class:`LogMelSegmenter` reports it with
+        ``on_bad_clip="nan"``; empty otherwise.
 
     main_view : int
         Index of the original view, or 0 where there is none: it stands for the clip.
