@@ -301,9 +301,9 @@ class WaveformView(FunctionView):
 
     Notes
     -----
-    Caches know a view by its function's code, defaults, and what it closes over. Changes
-    of other functions and variables that it uses go unnoticed: delete the cache after
-    such a change.
+    Caches know a view by its function's code, defaults, and what it closes over. They
+    do not notice changes of other functions and variables that it uses: delete the
+    cache after such a change.
 
     A saved pipeline, and ``Pipeline(memory=...)``, name the function by the module it
     is defined in. To load such a pipeline elsewhere, define it in a module that can be
