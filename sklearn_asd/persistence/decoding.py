@@ -15,7 +15,11 @@ from skorch import NeuralNet
 
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.gamma import GammaScale
-from sklearn_asd.persistence.format1 import rename_weight, update_params
+from sklearn_asd.persistence.format1 import (
+    rename_weight,
+    update_fitted,
+    update_params,
+)
 from sklearn_asd.persistence.known import (
     ESTIMATORS,
     LEFT_OUT,
@@ -77,7 +81,8 @@ class Decoder:
             If it is not of that form, or holds what is not known.
         """
         estimator = self._build(encoded)
-        fitted = check_fitted(estimator, self._named(encoded["fitted"]))
+        fitted = update_fitted(encoded["type"], self._named(encoded["fitted"]))
+        fitted = check_fitted(estimator, fitted)
         net = fitted.pop("net_", None)
         vars(estimator).update(fitted)
         if net is not None:

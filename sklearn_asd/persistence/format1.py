@@ -6,7 +6,14 @@ from typing import Any
 
 from sklearn_asd.networks.losses import LOSSES
 
-__all__ = ["rename_weight", "update_params"]
+__all__ = ["rename_weight", "update_fitted", "update_params"]
+
+# Attributes of all confidence detectors, and of EmbeddingNeighborDetector.
+_RENAMED = {
+    "_machines": "machines_",
+    "_neighbors": "_training_points",
+    "_whiten": "_whitening",
+}
 
 
 def update_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +35,31 @@ def update_params(params: dict[str, Any]) -> dict[str, Any]:
         if n_sub_centers != 1 and params["loss"] in ("arcface", "adacos"):
             params["loss"] = LOSSES[params["loss"]](n_sub_centers=n_sub_centers)
     return params
+
+
+def update_fitted(owner: str, fitted: dict[str, Any]) -> dict[str, Any]:
+    """Translate an estimator's fitted attributes.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the estimator's class.
+
+    fitted : dict
+        As the file has them.
+
+    Returns
+    -------
+    fitted : dict
+        As the estimator has them.
+    """
+    fitted = {_RENAMED.get(name, name): value for name, value in fitted.items()}
+    if owner == "EmbeddingNeighborDetector" and "_machine" in fitted:
+        machines, index = fitted["detector_"].machines_, fitted.pop("_machine")
+        fitted["_training_machines"] = None if machines is None else machines[index]
+        fitted.setdefault("_whitening", None)
+        fitted.pop("_frames_fitted_on")  # the inner detector checks them
+    return fitted
 
 
 def rename_weight(name: str) -> str:

@@ -203,7 +203,7 @@ _CLASSIFIER = {
     "classes_": _array("str", "classes"),
     "centers_": _or_none(_array("float32", "classes", "embedding")),
     "history_": _TABLE,
-    "_machines": _or_none(_array("str", "machines")),
+    "machines_": _or_none(_array("str", "machines")),
     "net_": _NET,
 }
 _LEFT_OUT_SCORES = {
@@ -216,13 +216,16 @@ _FITTED: dict[type, dict[str, Kind]] = {
     AugmentConfidenceDetector: _CLASSIFIER,
     AutoencoderDetector: {**_DETECTOR, "history_": _TABLE, "net_": _NET},
     EmbeddingNeighborDetector: {
-        **_DETECTOR,
         **_LEFT_OUT_SCORES,
-        "detector_": _instance(IDConfidenceDetector, AugmentConfidenceDetector),
-        "_machine": _array("int64", "clips"),
-        "_neighbors": _array("float64", "clips", "embedding"),
+        "n_features_in_": _size("mels"),
+        "offset_": _NUMBER,
+        "detector_": _instance(
+            IDConfidenceDetector, AugmentConfidenceDetector, FrozenEstimator
+        ),
+        "_training_machines": _or_none(_array("str", "clips")),
+        "_training_points": _array("float64", "clips", "embedding"),
         "_training_rows": _array("int64", "clips"),
-        "_whiten": _optional(_array("float64", "embedding", "embedding")),
+        "_whitening": _or_none(_array("float64", "embedding", "embedding")),
     },
     FrozenEstimator: {},
     GammaProbabilityEnsemble: {
