@@ -415,7 +415,7 @@ def test_it_says_which_member_fired_and_which_clip_is_nearest(
     nearest = rf"clip {cosine.argmin()} of the normal clips, at \S+ \(cosine distance"
     assert re.search(nearest, page.text)
     assert "The most anomalous segment" not in page.text  # there is one only
-    assert "s drop if occluded" in page.text
+    assert "Score drop without band" in page.text
 
 
 def test_a_detector_of_neighbours_names_a_training_clip(tmp_path, ensemble, sounds):
