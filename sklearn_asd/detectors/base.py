@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     (`_anomaly_score`), and has a parameter `contamination`.
     """
 
+    _fitted_attributes: dict = {
+        "n_features_in_": Integral,
+        "_frames_fitted_on": dict,
+        "offset_": Real,
+    }
     contamination: float
 
     @validates_parameters(prefer_skip_nested_validation=True)
@@ -65,6 +71,11 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         self._keep_training_scores(scores, learnt)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
+
+    @property
+    def sample_rate_(self) -> float | None:
+        """Sample rate of the training clips in Hz; None if they do not name it."""
+        return self._frames_fitted_on["sample_rate"]
 
     def anomaly_score(self, X):
         """Score clips as the paper does: the higher, the more anomalous.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
-from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.covariance import LedoitWolf
 
 from sklearn_asd._utils.messages import abbreviate
@@ -96,6 +96,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, BaseDetector):
         "metric": [StrOptions({"cosine", "mahalanobis"})],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    }
+    _fitted_attributes: dict = {
+        "training_score_samples_": np.ndarray,
+        "detector_": BaseEstimator,
+        "_machine": np.ndarray,
+        "_neighbors": np.ndarray,
+        "_training_rows": np.ndarray,
+        "_whiten": NotRequired[np.ndarray],
     }
 
     def __init__(self, detector, *, metric="cosine", n_neighbors=1, contamination=0.1):

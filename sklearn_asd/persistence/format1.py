@@ -1,46 +1,46 @@
-"""Names in files of format 1 that have changed since the files were written."""
+"""Format 1: names that have changed since its files were written."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sklearn_asd.networks.losses import LOSSES
+__all__ = ["rename_weights", "update_params"]
 
-__all__ = ["rename_weight", "update_params"]
-
-
-def update_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Translate an estimator's parameters.
-
-    Parameters
-    ----------
-    params : dict
-        As the file has them.
-
-    Returns
-    -------
-    params : dict
-        As the estimator takes them.
-    """
-    params = dict(params)
-    if "loss" in params and "n_sub_centers" in params:  # now of the loss itself
-        n_sub_centers = params.pop("n_sub_centers")
-        if n_sub_centers != 1 and params["loss"] in ("arcface", "adacos"):
-            params["loss"] = LOSSES[params["loss"]](n_sub_centers=n_sub_centers)
-    return params
+_LOSSES = {"arcface": "ArcFace", "adacos": "AdaCos"}
 
 
-def rename_weight(name: str) -> str:
-    """Translate the name of a network's weight.
+def update_params(objects: Any) -> None:
+    """Give the encoded estimators of a file their parameters of today.
 
     Parameters
     ----------
-    name : str
-        As the file has it.
+    objects : list of dict
+        The estimators; changed in place.
+    """
+    for one in objects:
+        params = one.get("params") if isinstance(one, dict) else None
+        if isinstance(params, dict) and "n_sub_centers" in params:
+            n_sub_centers = params.pop("n_sub_centers")  # now of the loss
+            loss = _LOSSES.get(str(params.get("loss")))
+            if n_sub_centers != 1 and loss is not None:
+                params["loss"] = {"loss": [loss, {"n_sub_centers": n_sub_centers}]}
+
+
+def rename_weights(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Give the weights of a file their names of today.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        The arrays.
 
     Returns
     -------
-    name : str
-        As the network has it.
+    tensors : dict of str to ndarray
+        The same arrays.
     """
-    return "head.directions" if name == "directions" else name
+    old, new = "net_.directions", "net_.head.directions"
+    return {
+        name.removesuffix(old) + new if name.endswith(old) else name: array
+        for name, array in tensors.items()
+    }
