@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.networks.devices import has_bfloat16
 
 RATE = 16000
 RESULTS = Path(__file__).parent / "results"
@@ -133,7 +134,7 @@ def describe_machine():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         names = [line.partition(": ")[2] for line in lines if "model name" in line]
         model = names[0] if names else model
-    if torch.cpu._is_avx512_bf16_supported():
+    if has_bfloat16():
         flags = " with avx512_bf16"
     return f"{os.cpu_count()} cores of {model}{flags}"
 

@@ -389,7 +389,7 @@ def test_duplicate_rows_are_clips_like_any_other():
 
 ONE_CLIP = {
     "id": "X holds one machine only .00.*: add normal recordings of another machine",
-    "neighbors": "X holds one machine only .00.*: add normal",
+    "neighbors": "00 has one usable training clip, .*: add recordings, or leave",
     "spectrum": "the detector of machine '00' cannot be fitted to its 1 normal clip",
     "ensemble": r"X holds 1 normal clips .n_samples=1.; at least two are needed",
     "tuner": "X holds 1 normal clip .n_samples=1.; at least two are needed",

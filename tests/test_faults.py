@@ -144,7 +144,7 @@ def test_an_error_after_the_training_leaves_an_estimator_as_it_was(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(IDConfidenceDetector, "_score_training_clips", fail)
+        patch.setattr(IDConfidenceDetector, "score_samples", fail)
         with pytest.raises(MemoryError):
             detector.fit(make_clips()[::2])
     assert (detector.net_, detector.offset_) == (net, offset)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.audio.machines import known_labels, machine_labels
+from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 
@@ -106,6 +104,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         all of the second; machines are sorted, and views in the order of the
         :class:`~sklearn_asd.AugmentationExpander`. Without machine IDs the names of
         the views.
+
+    machines_ : ndarray of shape (n_machines,), str, or None
+        Names of the machines, sorted; None without machine IDs.
 
     net_ : skorch net
         The trained network.
@@ -210,8 +211,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        X = super()._hear(X)
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         if len(X.view_names) < 2:
             raise ValueError(
                 f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
@@ -221,15 +221,17 @@ class AugmentConfidenceDetector(ConfidenceDetector):
             )
         return X
 
-    def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray | None:
+    def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
         if machine_labels(X) is None:
             return None
         return known_labels(X, "by all or none")
 
-    def _machines_to_score(self, X: ClipSpectrograms) -> np.ndarray | None:
-        if self._machines is None:
+    def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
+        if self.machines_ is None:
             return None
-        return known_labels(X, "to score clips, as the training clips had IDs")
+        labels = known_labels(X, "to score clips, as the training clips had IDs")
+        refuse_unseen(labels, self.machines_)
+        return labels
 
     def view_scores(self, X):
         """Tell how well each view of each clip was recognised: why a clip scores so.
@@ -251,9 +253,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):
             shifted up by a tenth of a half step. NaN and None for clips that could not
             be used.
         """
-        X = self._check(X)
-        own = self._own_classes(X)
-        p = self._probabilities(X)
+        X = self._check_clips(X)
+        own = self._find_own_classes(X)
+        p = self._average_probabilities(X)
         confidence = np.take_along_axis(p, own[..., None], axis=-1)[..., 0]
         heard = p.argmax(axis=-1)
         n_views = len(X.view_names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,9 +183,9 @@ class AutoencoderDetector(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        """Take windows of a few frames for the segments, one from each frame on."""
-        X = super()._hear(X).select_original(type(self).__name__)
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        """Make segments of a few frames of the original view, one at each frame."""
+        X = X.select_original(type(self).__name__)
         lengths = (X.stops - X.starts)[:, 0]
         short = np.flatnonzero((lengths > 0) & (lengths < self.n_frames))
         if len(short):
@@ -245,5 +244,19 @@ class AutoencoderDetector(BaseDetector):
         net = self._make_net(self.n_features_in_, 1, "meta")
         return restore_net(net, state, self.device)
 
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
-        return reconstruction_errors(self.net_, X, self.n_frames)
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            Minus the mean squared error of the reconstruction, in dB squared; NaN for
+            clips that could not be used.
+        """
+        X = self._check_clips(X)
+        return -reconstruction_errors(self.net_, X, self.n_frames)

@@ -199,7 +199,7 @@ def _check_frames(segmenter: LogMelSegmenter, detector: Any) -> None:
     here = clone(segmenter).set_params(cache_dir=None, n_jobs=None, verbose=0)
     silence = np.zeros(LogMelSegments(segmenter).n_samples(1), dtype=np.float32)
     for one in _detectors(detector):
-        one._check(here.transform([silence]))
+        one._check_clips(here.transform([silence]))
 
 
 def _check_member(name: str, member: Any) -> Any:

@@ -73,7 +73,7 @@ class Decoder:
             If it has another form, or holds anything that is not allowed.
         """
         estimator = self._build(encoded)
-        fitted = check_fitted(estimator, self._decode_named(encoded["fitted"]))
+        fitted = check_fitted(estimator, self._decode_fitted(encoded))
         vars(estimator).update(fitted)
         if "net_" in fitted:
             estimator.net_ = self._restore_net(estimator, fitted["net_"])
@@ -116,7 +116,7 @@ class Decoder:
         if encoded["type"] not in list(ESTIMATORS):
             raise ValueError(f"the estimator {encoded['type']!r:.80} is unknown")
         kind: Any = ESTIMATORS[encoded["type"]]
-        params = self._decode_named(encoded["params"])
+        params = self._decode_params(encoded)
         unknown = set(params) - set(kind._get_param_names())
         if unknown:
             raise ValueError(f"{kind.__name__} has no parameters {sorted(unknown)}")
@@ -126,6 +126,12 @@ class Decoder:
         if hasattr(estimator, "_parameter_constraints"):
             estimator._validate_params()
         return estimator
+
+    def _decode_params(self, encoded: dict[str, Any]) -> dict[str, Any]:
+        return self._decode_named(encoded["params"])
+
+    def _decode_fitted(self, encoded: dict[str, Any]) -> dict[str, Any]:
+        return self._decode_named(encoded["fitted"])
 
     def _decode_named(self, encoded: Any) -> dict[str, Any]:
         if type(encoded) is not dict:

@@ -20,7 +20,7 @@ from sklearn_asd.persistence.files import (
     read_tensors,
     write_file,
 )
-from sklearn_asd.persistence.format1 import rename_weights, update_params
+from sklearn_asd.persistence.format1 import Format1Decoder
 from sklearn_asd.persistence.from_json import Decoder
 from sklearn_asd.persistence.summary import summarize
 from sklearn_asd.persistence.to_json import Encoder
@@ -170,10 +170,8 @@ def load_model(path):
     """
     content, data = _read(path)
     tensors = read_tensors(path, data)
-    if content["format_version"] == 1:
-        update_params(content["objects"])
-        tensors = rename_weights(tensors)
-    decoder = Decoder(tensors)
+    is_format1 = content["format_version"] == 1
+    decoder = Format1Decoder(tensors) if is_format1 else Decoder(tensors)
     try:
         for encoded in content["objects"]:
             decoder.add(encoded)

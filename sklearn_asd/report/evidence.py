@@ -12,6 +12,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.detectors.distances import cosine
 from sklearn_asd.explanation.localization import (
     choose_normal,
     score_bands,
@@ -302,14 +303,9 @@ def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
     point = embed_clips(opened)
     if point is not None:
         others = embed_clips(normal)
-        return _cosine_distances(point[0], others), "cosine distance in the embedding"
+        return cosine(point, others)[0], "cosine distance in the embedding"
     spectra = _mean_spectra(normal) - _mean_spectra(opened)[0]
     return np.sqrt(np.square(spectra).mean(axis=1)), "dB between mean spectra"
-
-
-def _cosine_distances(point: np.ndarray, others: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(point) * np.linalg.norm(others, axis=1)
-    return 1 - others @ point / np.maximum(lengths, np.finfo(float).tiny)
 
 
 def _mean_spectra(opened: Opened) -> np.ndarray:

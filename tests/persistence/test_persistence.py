@@ -115,15 +115,16 @@ def test_the_fitted_attributes_come_back_with_types_and_order(log_mels, tmp_path
     model = EmbeddingNeighborDetector(DETECTOR, metric="mahalanobis").fit(log_mels)
     save_model(model, tmp_path / "model.asd")
     loaded = load_model(tmp_path / "model.asd")
-    np.testing.assert_array_equal(loaded._neighbors, model._neighbors)
-    assert loaded._whiten.flags.f_contiguous == model._whiten.flags.f_contiguous
-    assert loaded._frames_fitted_on == model._frames_fitted_on
-    assert type(loaded._frames_fitted_on["view_names"]) is tuple
+    np.testing.assert_array_equal(loaded._training_points, model._training_points)
+    assert loaded._whitening.flags.f_contiguous == model._whitening.flags.f_contiguous
+    inner = loaded.detector_
+    assert inner._frames_fitted_on == model.detector_._frames_fitted_on
+    assert type(inner._frames_fitted_on["view_names"]) is tuple
     assert loaded.detector_.classes_.dtype == model.detector_.classes_.dtype
     assert loaded.detector_.history_.equals(model.detector_.history_)
     assert loaded.detector_.history_.dtypes.equals(model.detector_.history_.dtypes)
     assert type(loaded.offset_) is float
-    assert loaded._neighbors.flags.writeable
+    assert loaded._training_points.flags.writeable
 
 
 def test_members_that_share_a_network_share_it_again(log_mels, tmp_path):
