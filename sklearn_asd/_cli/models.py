@@ -22,7 +22,7 @@ trust_option = click.option(
     help="Read MODEL even if joblib.dump wrote it. Such a file can run code.",
 )
 
-_TRAINING_COLUMNS = ["path", "machine_type", "machine_id"]
+_NOTES = {"id_column", "machines", "training"}
 
 
 class Model(NamedTuple):
@@ -47,7 +47,7 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
     notes : dict
         For `save_model`.
     """
-    training = clips[_TRAINING_COLUMNS].astype(object)
+    training = clips[["path", "machine_type", "machine_id"]].astype(object)
     training["path"] = [str(Path(path).resolve()) for path in training["path"]]
     training = training.where(training.notna(), None)
     return {
@@ -86,9 +86,7 @@ def read_model(path: str, trust: bool) -> Model:
 
 
 def _add_notes(detector: Any, notes: Any) -> Model:
-    if not isinstance(notes, dict) or not {"id_column", "machines", "training"} <= {
-        *notes
-    }:
+    if not isinstance(notes, dict) or set(notes) != _NOTES:
         return Model(detector)  # saved in Python
     return Model(
         detector,

@@ -97,9 +97,8 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
     """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
     highest = 0
     for path in clips["path"]:
-        with contextlib.suppress(
-            soundfile.LibsndfileError
-        ):  # reading it later names it
+        # Reading it later names it with the reason.
+        with contextlib.suppress(soundfile.LibsndfileError):
             highest = max(highest, soundfile.info(path).samplerate)
         if highest >= _SAMPLE_RATE:
             break

@@ -51,7 +51,7 @@ _CSV_COLUMNS = [
 )
 @trust_option
 def score(model, paths, machine_id, csv, report, trust):
-    """Judge recordings: PATHS are files, or folders of them.
+    """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, its margin, its machine and its
     path. The margin is negative for anomalous recordings and positive for normal
