@@ -10,9 +10,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
-from sklearn_asd._cli.models import Model, load_model
+from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_known
+from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd.report.findings import Findings
 from sklearn_asd.report.verdicts import Verdicts
@@ -48,8 +49,9 @@ _CSV_COLUMNS = [
     metavar="FILE",
     help="Write an HTML page that shows why recordings are anomalous.",
 )
-def score(model, paths, machine_id, csv, report):
-    """Judge recordings: PATHS are files, or folders of them.
+@trust_option
+def score(model, paths, machine_id, csv, report, trust):
+    """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, its margin, its machine and its
     path. The margin is negative for anomalous recordings and positive for normal
@@ -67,13 +69,11 @@ def score(model, paths, machine_id, csv, report):
     Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
     why a recording is unusable.
 
-    Load only models that you trust: they can run code, but for files of save_model.
-
     \b
     Examples:
-      sklearn-asd score machines.joblib new/
-      sklearn-asd score machines.joblib tuesday.wav --machine-id pump_3
-      sklearn-asd score machines.joblib new/ --csv new.csv --report new.html
+      sklearn-asd score machines.asd new/
+      sklearn-asd score machines.asd tuesday.wav --machine-id pump_3
+      sklearn-asd score machines.asd new/ --csv new.csv --report new.html
 
     \b
     Exit codes:
@@ -84,13 +84,14 @@ def score(model, paths, machine_id, csv, report):
     for path in (csv, report):
         check_writable(path)
     template = _load_template() if report else None
-    loaded = load_model(model)
+    loaded = read_model(model, trust)
     clips = _list(paths, loaded, machine_id)
     n_details = _MAX_DETAILS if report else 0
     verdicts = Verdicts(loaded.detector, select_known(clips), n_details)
     judged = pd.concat([_show(block) for block in judge(clips, verdicts)])
     if csv:
-        judged[_CSV_COLUMNS].to_csv(csv, index=False)
+        with replacing(csv) as file:
+            judged[_CSV_COLUMNS].to_csv(file, index=False, errors="surrogateescape")
     if report and (judged["verdict"] == UNUSABLE).all():
         click.echo("No report, as nothing could be judged.", err=True)
     elif report:
@@ -126,7 +127,7 @@ def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFram
     """Recordings with their machines; paths without recordings have a reason."""
     clips, problems = read_paths(paths)
     clips, n_assumed = assign_machines(clips, model, machine_id)
-    if n_assumed:
+    if n_assumed and model.machines:
         click.echo(
             f"{count(n_assumed, 'recording')} taken to be of {model.machines[0]}, the "
             "only machine that the model knows",

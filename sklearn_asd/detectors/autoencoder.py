@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
@@ -150,6 +151,10 @@ class AutoencoderDetector(BaseDetector):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _fitted_attributes: dict = {
+        "history_": pd.DataFrame,
+        "net_": NeuralNet,
+    }
 
     def __init__(
         self,
@@ -218,8 +223,24 @@ class AutoencoderDetector(BaseDetector):
             verbose=self.verbose,
         )
 
-    def _restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
-        """Build the trained network again, from weights in a file."""
+    def restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
+        """Build the trained network again, without training.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights of ``net_.module_``, from a file.
+
+        Returns
+        -------
+        net : skorch net
+            As `fit` leaves it in ``net_``.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the network of these parameters.
+        """
         net = self._make_net(self.n_features_in_, 1, "meta")
         return restore_net(net, state, self.device)
 

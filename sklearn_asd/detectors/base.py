@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     a parameter `contamination`.
     """
 
+    _fitted_attributes: dict = {
+        "n_features_in_": Integral,
+        "_frames_fitted_on": dict,
+        "offset_": Real,
+    }
     contamination: float
 
     @validates_parameters(prefer_skip_nested_validation=True)
@@ -64,6 +70,11 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         scores = self.score_samples(X)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
+
+    @property
+    def sample_rate_(self) -> float | None:
+        """Sample rate of the training clips in Hz; None if they do not name it."""
+        return self._frames_fitted_on["sample_rate"]
 
     @abstractmethod
     def score_samples(self, X):

@@ -9,9 +9,11 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
+from skorch import NeuralNet
 
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out
@@ -64,6 +66,13 @@ class ConfidenceDetector(BaseDetector):
         "checkpoint_dir": [str, PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
+    }
+    _fitted_attributes: dict = {
+        "classes_": np.ndarray,
+        "centers_": np.ndarray | None,
+        "history_": pd.DataFrame,
+        "machines_": np.ndarray | None,
+        "net_": NeuralNet,
     }
 
     @abstractmethod
@@ -121,8 +130,24 @@ class ConfidenceDetector(BaseDetector):
             **sizes_and_device,
         )
 
-    def _restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
-        """Build the trained network again, from weights in a file."""
+    def restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
+        """Build the trained network again, without training.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights of ``net_.module_``, from a file.
+
+        Returns
+        -------
+        net : skorch net
+            As `fit` leaves it in ``net_``.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the network of these parameters.
+        """
         with torch.device("meta"):  # no weights are drawn
             net = self._make_net(
                 n_classes=len(self.classes_),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -115,6 +115,16 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "metric": [StrOptions(set(DISTANCES)), callable],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "training_score_samples_": np.ndarray,
+        "offset_": Real,
+        "detector_": BaseEstimator,
+        "_training_machines": np.ndarray | None,
+        "_training_points": np.ndarray,
+        "_training_rows": np.ndarray,
+        "_whitening": np.ndarray | None,
     }
 
     def __init__(self, detector, *, metric="cosine", n_neighbors=1, contamination=0.1):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import NotRequired
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -49,6 +52,10 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     >>> SpectrumStatistics().fit_transform(X)
     array([[1., 5., 1., 0.]])
     """
+
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+    }
 
     def fit(self, X, y=None):
         """Check the form of X and count its mel bands; nothing is learnt.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -157,6 +157,14 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "n_jobs": [Integral, None],
     }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "feature_names_in_": NotRequired[np.ndarray],
+        "training_score_samples_": NotRequired[np.ndarray],
+        "estimators_": list,
+        "scales_": dict,
+        "offset_": Real,
+    }
 
     def __init__(
         self,
@@ -210,13 +218,16 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
             raw, left_out = self._calibrate(X, members, parallel)
-        self.named_estimators_ = Bunch(
-            **dict(zip(names, self.estimators_, strict=True))
-        )
         copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
         self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
+
+    @property
+    def named_estimators_(self) -> Bunch:
+        """The fitted members by name."""
+        names = [name for name, member in self.estimators if member != "drop"]
+        return Bunch(**dict(zip(names, self.estimators_, strict=True)))
 
     def inner_detectors(self, X):
         """List the members; see :meth:`MetaDetectorMixin.inner_detectors`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from numbers import Real
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -91,6 +92,11 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"])],
         "machine_types": [str, "array-like"],
+    }
+    _fitted_attributes: dict = {
+        "training_score_samples_": NotRequired[np.ndarray],
+        "estimator_": BaseEstimator,
+        "offset_": NotRequired[Real],
     }
 
     def __init__(self, estimator, machine_types):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -109,6 +109,12 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"])],
         "n_jobs": [Integral, None],
+    }
+    _fitted_attributes: dict = {
+        "training_score_samples_": NotRequired[np.ndarray],
+        "classes_": np.ndarray,
+        "estimators_": dict,
+        "offsets_": NotRequired[dict],
     }
 
     def __init__(self, estimator, *, n_jobs=None):

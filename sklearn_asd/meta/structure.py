@@ -22,7 +22,15 @@ from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.scoring import anomaly_scores, decisions, own_offset
 
-__all__ = ["Inner", "MetaDetectorMixin", "Opened", "scatter", "take_rows", "walk"]
+__all__ = [
+    "Inner",
+    "MetaDetectorMixin",
+    "Opened",
+    "list_inside",
+    "scatter",
+    "take_rows",
+    "walk",
+]
 
 
 class Inner(NamedTuple):
@@ -282,8 +290,26 @@ def walk(estimator: Any) -> Iterator[Any]:
         From the outside in; the fitted one where there is an unfitted one beside it.
     """
     yield estimator
-    for one in _list_inside(estimator):
+    for one in list_inside(estimator):
         yield from walk(one)
+
+
+def list_inside(estimator: Any) -> list[Any]:
+    """List the transformers and detectors directly inside an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    inside : list of estimator
+        The fitted ones where there are unfitted ones beside them.
+    """
+    held = vars(estimator)
+    fitted = {name: value for name, value in held.items() if name.endswith("_")}
+    return list(_find_estimators(fitted)) or list(_find_estimators(held))
 
 
 def take_rows(X: Any, rows: np.ndarray | None) -> Any:
@@ -339,12 +365,6 @@ def _run_first_step(pipeline: Pipeline, X: Any) -> tuple[Any, Any]:
         X = first.transform(X)
     rest = pipeline[1:]
     return (rest.steps[0][1] if len(rest) == 1 else rest), X
-
-
-def _list_inside(estimator: Any) -> list[Any]:
-    held = vars(estimator)
-    fitted = {name: value for name, value in held.items() if name.endswith("_")}
-    return list(_find_estimators(fitted)) or list(_find_estimators(held))
 
 
 def _find_estimators(value: Any) -> Iterator[Any]:

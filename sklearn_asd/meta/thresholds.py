@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from scipy.stats import betabinom
@@ -179,6 +179,18 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         "max_escape_rate": [Interval(Real, 0, 1, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
+    }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "feature_names_in_": NotRequired[np.ndarray],
+        "training_score_samples_": NotRequired[np.ndarray],
+        "detector_": BaseEstimator,
+        "offset_": Real,
+        "promise_": str,
+        "n_validation_normal_": Integral,
+        "n_validation_anomalous_": Integral,
+        "n_validation_unusable_": Integral,
+        "_rank": Integral | None,
     }
 
     def __init__(

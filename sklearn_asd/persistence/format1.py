@@ -1,12 +1,17 @@
-"""Names in files of format 1 that have changed since the files were written."""
+"""Format 1: reads names that have changed since its files were written."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sklearn_asd.networks.losses import LOSSES
+import numpy as np
 
-__all__ = ["rename_weight", "update_fitted", "update_params"]
+from sklearn_asd.persistence.allowed import LOSSES
+from sklearn_asd.persistence.from_json import Decoder
+
+__all__ = ["Format1Decoder"]
+
+_LOSSES = {"arcface": "ArcFace", "adacos": "AdaCos"}
 
 # Attributes of all confidence detectors, and of EmbeddingNeighborDetector.
 _RENAMED = {
@@ -16,63 +21,39 @@ _RENAMED = {
 }
 
 
-def update_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Translate an estimator's parameters.
+class Format1Decoder(Decoder):
+    """Builds estimators from a file of format 1.
 
     Parameters
     ----------
-    params : dict
-        As the file has them.
-
-    Returns
-    -------
-    params : dict
-        As the estimator takes them.
+    tensors : dict of str to ndarray
+        The arrays of the file.
     """
-    params = dict(params)
-    if "loss" in params and "n_sub_centers" in params:  # now of the loss itself
-        n_sub_centers = params.pop("n_sub_centers")
-        if n_sub_centers != 1 and params["loss"] in ("arcface", "adacos"):
-            params["loss"] = LOSSES[params["loss"]](n_sub_centers=n_sub_centers)
-    return params
+
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        super().__init__({_rename_weight(k): array for k, array in tensors.items()})
+
+    def _decode_params(self, encoded: dict[str, Any]) -> dict[str, Any]:
+        params = super()._decode_params(encoded)
+        n_sub_centers = params.pop("n_sub_centers", 1)  # now a setting of the loss
+        if n_sub_centers != 1 and params.get("loss") in list(_LOSSES):
+            loss = LOSSES[_LOSSES[params["loss"]]]
+            params["loss"] = loss(n_sub_centers=n_sub_centers)
+        return params
+
+    def _decode_fitted(self, encoded: dict[str, Any]) -> dict[str, Any]:
+        fitted = super()._decode_fitted(encoded)
+        fitted = {_RENAMED.get(name, name): value for name, value in fitted.items()}
+        if encoded["type"] == "EmbeddingNeighborDetector" and fitted:
+            machines, index = fitted["detector_"].machines_, fitted.pop("_machine")
+            fitted["_training_machines"] = None if machines is None else machines[index]
+            fitted.setdefault("_whitening", None)
+            fitted.pop("_frames_fitted_on")  # the inner detector has the same
+        return fitted
 
 
-def update_fitted(owner: str, fitted: dict[str, Any]) -> dict[str, Any]:
-    """Translate an estimator's fitted attributes.
-
-    Parameters
-    ----------
-    owner : str
-        Name of the estimator's class.
-
-    fitted : dict
-        As the file has them.
-
-    Returns
-    -------
-    fitted : dict
-        As the estimator has them.
-    """
-    fitted = {_RENAMED.get(name, name): value for name, value in fitted.items()}
-    if owner == "EmbeddingNeighborDetector" and "_machine" in fitted:
-        machines, index = fitted["detector_"].machines_, fitted.pop("_machine")
-        fitted["_training_machines"] = None if machines is None else machines[index]
-        fitted.setdefault("_whitening", None)
-        fitted.pop("_frames_fitted_on")  # the inner detector checks them
-    return fitted
-
-
-def rename_weight(name: str) -> str:
-    """Translate the name of a network's weight.
-
-    Parameters
-    ----------
-    name : str
-        As the file has it.
-
-    Returns
-    -------
-    name : str
-        As the network has it.
-    """
-    return "head.directions" if name == "directions" else name
+def _rename_weight(name: str) -> str:
+    old = "net_.directions"
+    return (
+        name.removesuffix(old) + "net_.head.directions" if name.endswith(old) else name
+    )

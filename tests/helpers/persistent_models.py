@@ -105,9 +105,9 @@ def main():
     recorded = {}
     for name, model in make_models().items():
         model.fit(make_clips(0))
-        save_model(model, FOLDER / f"{name}_format1.asd")
+        save_model(model, FOLDER / f"{name}_format2.asd")
         recorded[name] = model.score_samples(make_clips(1, 2)).tolist()
-    (FOLDER / "scores_format1.json").write_text(json.dumps(recorded, indent=1))
+    (FOLDER / "scores_format2.json").write_text(json.dumps(recorded, indent=1))
 
 
 if __name__ == "__main__":
