@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,8 @@ def assign_machines(
             clips["machine_id"] = machine_id
         return clips, 0
     if machine_id is not None:
-        machines, n_assumed = [pick_machine(machine_id, known)] * len(clips), 0
+        machines: list[Any] = [pick_machine(machine_id, known)] * len(clips)
+        n_assumed = 0
     else:
         machines, n_assumed = find_machines(clips, known, model.id_column)
     rows = clips.to_dict("records")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,10 +209,10 @@ def score_variants(
             _make_no_score_error if takes_clips else _make_no_spectrograms_error
         )
         raise make_error(estimator)
-    normals = [None] * len(opened.inner) if normal is None else normal.inner
+    normals = [] if normal is None else normal.inner
     columns = [
         score_variants(one, its_normal, vary)
-        for one, its_normal in zip(opened.inner, normals, strict=True)
+        for one, its_normal in zip_longest(opened.inner, normals)
     ]
     if len({len(column) for column in columns}) > 1:
         columns = [column[:1] for column in columns]  # for the caller to refuse

@@ -385,22 +385,22 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         And whether all are scores of clips that the members were not trained on.
         """
         folds = self._make_folds(X)
-        columns = [honest_training_scores(fitted) for fitted in self.estimators_]
-        unknown = [j for j, column in enumerate(columns) if column is None]
-        unseen = {j for j in unknown if isinstance(members[j], FrozenEstimator)}
+        columns: dict[int, Any] = dict(
+            enumerate(map(honest_training_scores, self.estimators_))
+        )
+        unknown = {j for j, column in columns.items() if column is None}
+        seen = {j for j in unknown if not isinstance(members[j], FrozenEstimator)}
         if folds is not None:
-            refit = {j: members[j] for j in unknown if j not in unseen}
-            for j, column in _score_left_out(refit, X, folds, parallel).items():
-                columns[j] = column
+            refit = {j: members[j] for j in seen}
+            columns |= _score_left_out(refit, X, folds, parallel)
+            unknown, seen = unknown - seen, set()
         for j in unknown:
-            if columns[j] is None:
-                columns[j] = anomaly_scores(self.estimators_[j], X)
-        left_out = folds is not None or unseen.issuperset(unknown)
-        return np.column_stack(columns), left_out
+            columns[j] = anomaly_scores(self.estimators_[j], X)
+        return np.column_stack(list(columns.values())), not seen
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit to and rows to score, in folds that each hold every machine."""
-        cv = self.calibration_cv
+        cv: Any = self.calibration_cv
         if cv is None:
             return None
         labels = machine_labels(X)
@@ -408,6 +408,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         machine = rows if labels is None else labels.astype(str)
         if not isinstance(cv, Integral):
             return list(check_cv(cv).split(rows, machine))
+        cv = int(cv)
         if labels is None:
             return list(KFold(cv, shuffle=True, random_state=0).split(rows))
         machines, counts = np.unique(machine, return_counts=True)

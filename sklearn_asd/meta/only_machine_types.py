@@ -157,10 +157,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         rows = self._find_rows(_known_types(X))
         return [Inner(self.estimator_, rows)] if len(rows) else []
 
-    def combine_scores(self, scores, rows, X):
-        """Put them in place; see :meth:`MetaDetectorMixin.combine_scores`."""
-        return -scatter(list(zip(rows, scores, strict=True)), len(X))
-
     @available_if(_has_threshold)
     def decision_function(self, X):
         """Score clips relative to the estimator's threshold.

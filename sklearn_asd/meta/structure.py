@@ -89,9 +89,9 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            The higher, the more normal.
+            The higher, the more normal: by default each clip's own score, or NaN.
         """
-        raise NotImplementedError
+        return -scatter(list(zip(rows, scores, strict=True)), _num_samples(X))
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -331,9 +331,7 @@ def take_rows(X: Any, rows: np.ndarray | None) -> Any:
     return X if rows is None else _safe_indexing(X, rows)
 
 
-def scatter(
-    parts: list[tuple[np.ndarray | None, np.ndarray]], n_clips: int
-) -> np.ndarray:
+def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
     """Put values into their rows.
 
     Parameters

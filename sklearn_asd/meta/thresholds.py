@@ -262,10 +262,6 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         """List the detector; see :meth:`MetaDetectorMixin.inner_detectors`."""
         return [Inner(self.detector_)]
 
-    def combine_scores(self, scores, rows, X):
-        """Take the detector's scores; see :meth:`MetaDetectorMixin.combine_scores`."""
-        return -scores[0]
-
     def false_alarm_interval(self, n_clips, level=0.95):
         """Tell which rates of false alarms to expect among unseen normal clips.
 

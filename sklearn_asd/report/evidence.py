@@ -19,7 +19,7 @@ from sklearn_asd.explanation.localization import (
     spread_evenly,
 )
 from sklearn_asd.explanation.parts import embed_clips, find_spectrograms
-from sklearn_asd.meta.structure import Opened
+from sklearn_asd.meta.structure import Opened, scatter
 
 __all__ = [
     "MemberVerdict",
@@ -300,9 +300,8 @@ def _find_machine(opened: Opened) -> str | None:
 
 def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
     """Distance of one clip to each of the normal clips, and what it measures."""
-    point = embed_clips(opened)
-    if point is not None:
-        others = embed_clips(normal)
+    point, others = embed_clips(opened), embed_clips(normal)
+    if point is not None and others is not None:
         return cosine(point, others)[0], "cosine distance in the embedding"
     spectra = _mean_spectra(normal) - _mean_spectra(opened)[0]
     return np.sqrt(np.square(spectra).mean(axis=1)), "dB between mean spectra"
@@ -310,13 +309,10 @@ def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
 
 def _mean_spectra(opened: Opened) -> np.ndarray:
     """Mean level in dB of each mel band of each clip; NaN for unusable clips."""
-    spectra: dict[int, np.ndarray] = {}
+    spectra = []
     for row in range(_num_samples(opened.X)):
         with suppress(ValueError):  # of an unusable clip
-            heard = find_spectrograms(opened.take([row]))
-            log_mel = heard.log_mel(0, heard.main_view)
-            spectra[row] = log_mel.astype(np.float64).mean(axis=1)
-    n_mels = len(next(iter(spectra.values()), [0]))
-    means = np.full((_num_samples(opened.X), n_mels), np.nan)
-    means[list(spectra)] = list(spectra.values()) or np.empty((0, n_mels))
-    return means
+            clip = find_spectrograms(opened.take([row]))
+            log_mel = clip.log_mel(0, clip.main_view).astype(np.float64)
+            spectra.append((np.array([row]), log_mel.mean(axis=1)[None]))
+    return scatter(spectra, _num_samples(opened.X))

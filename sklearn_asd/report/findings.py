@@ -108,6 +108,9 @@ class Findings:
     have_sound : bool
         Whether there is something to listen to.
 
+    sample_rate : float
+        Sample rate of what can be listened to, in Hz.
+
     anomalous, normal, unusable : list of int
         Rows of the clips with each verdict, those furthest above the threshold first.
     """
@@ -119,6 +122,8 @@ class Findings:
         self.detector = verdicts.detector
         self.names = name_clips(self.detector, verdicts.X)
         self.have_sound = has_sound(self.detector, verdicts.X)
+        segmenter: Any = find_segmenter(self.detector)
+        self.sample_rate = segmenter.sample_rate if self.have_sound else np.nan
         self.normal_clips = None
         if X_normal is not None:
             self.normal_clips = NormalClips(self.detector, X_normal)
@@ -131,12 +136,6 @@ class Findings:
             for where in (above, ~above)
         )
         self.unusable = np.flatnonzero(~usable).tolist()
-
-    @property
-    def sample_rate(self) -> float | None:
-        """Sample rate of what can be listened to, in Hz."""
-        segmenter = find_segmenter(self.detector)
-        return None if segmenter is None else segmenter.sample_rate
 
     @property
     def common_threshold(self) -> float | None:

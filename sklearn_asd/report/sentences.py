@@ -38,7 +38,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     each = ""
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
-    share = getattr(last, "contamination", None)
+    share: Any = getattr(last, "contamination", None)
     if isinstance(last, MahalanobisDetector):  # whose threshold is by rows left out
         return [
             f"About {100 * share:.3g} % of normal clips{each} are called anomalous, "
