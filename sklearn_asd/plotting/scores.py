@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -331,11 +332,10 @@ class ScoreDistributionDisplay:
             scores = np.linspace(edges[0], edges[-1], 400)
             half = (edges[1] - edges[0]) / 2
             low, high = scores - half, scores + half
-        for (name, gamma), dash in zip(
-            (self.gammas or {}).items(), ["-", "-.", ":", "--"] * 99, strict=False
-        ):
+        dashes = cycle(["-", "-.", ":", "--"])
+        for name, gamma in (self.gammas or {}).items():
             share = _cdf(gamma, high) - _cdf(gamma, low)
-            ax.plot(scores, share, color=ink(), linestyle=dash, label=name)
+            ax.plot(scores, share, color=ink(), linestyle=next(dashes), label=name)
 
 
 def _open_ensemble(detector: Any, X: Any) -> Opened:
