@@ -1,51 +1,59 @@
-# Each target makes .venv if need be, installs into it what it needs, and runs.
+# Each target creates .venv if necessary, installs what it needs there, and runs.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
+# Two processes with one thread each: torch's threads would compete for the cores.
+RUN_TESTS := -m pytest -n 2 -m "not slow"
 
-.PHONY: demo test test-min test-slow coverage bench bench-accuracy bench-dcase2020 docs lint clean
+.PHONY: demo test test-min test-slow coverage docs lint clean
+.PHONY: bench bench-accuracy bench-dcase2020 bench-precision
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
-## recordings instead, ID=<column> what tells machines apart, RATE=<Hz> a sample rate.
+## recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
+## sample rate.
 demo: .venv/.demo
 	$(BIN)/sklearn-asd demo $(if $(DATA),--data "$(DATA)") $(if $(ID),--id-column "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
 
-## Run the tests, but for those that train for minutes.
+## Run all tests but those that train for minutes.
 test: .venv/.test
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS)
 
 ## Run the same tests with the oldest version of each dependency that setup.cfg promises.
 test-min: .venv/min/.test
-	.venv/min/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 .venv/min/bin/python $(RUN_TESTS)
 
 ## Run the tests that train for minutes on real recordings.
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow tests
 
-## Run the tests and tell which lines and branches of the package they leave out.
+## Run the tests and list the lines and branches of the package that they do not reach.
 coverage: .venv/.test
 	$(BIN)/python -m coverage run -m pytest -m "not slow"
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-## Measure speed and memory against plain ways, and write docs/benchmarks.md. Takes 20
-## minutes of a machine that does nothing else, and 8 GB of disk for a while.
+## Measure speed and memory against plain code, and write docs/benchmarks.md. Takes 20
+## minutes on a computer that does nothing else, and 8 GB of disk meanwhile.
 bench: .venv/.bench
 	$(BIN)/python benchmarks/bench.py
 
-## Compare all detectors on real recordings: DATA=<folder>, as CONTRIBUTING.md says.
+## Compare all detectors on real recordings: DATA=<folder>, see CONTRIBUTING.md.
 bench-accuracy: .venv/.bench
-	$(BIN)/python benchmarks/real_clips.py "$(DATA)"
+	$(BIN)/python benchmarks/accuracy_real_clips.py "$(DATA)"
 
 ## Compute the paper's Table 3 from a folder of DCASE 2020: DATA=<folder>.
 bench-dcase2020: .venv/.demo
-	$(BIN)/python benchmarks/dcase2020.py --data "$(DATA)"
+	$(BIN)/python benchmarks/accuracy_dcase2020.py --data "$(DATA)"
 
-## Build the pages of docs/ and run the examples: docs/_build/html/index.html. A broken
-## link or example is an error.
+## Compare the accuracy of bfloat16 and float32: DATA=<folder>, see CONTRIBUTING.md.
+bench-precision: .venv/.demo
+	$(BIN)/python benchmarks/accuracy_precision.py "$(DATA)"
+
+## Build docs/_build/html/index.html and run the examples. A broken link or example is
+## an error.
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 
@@ -53,7 +61,7 @@ docs: .venv/.docs
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/numpydoc lint $$(find sklearn_asd -name '[a-z]*.py')
+	$(BIN)/numpydoc lint $$(find sklearn_asd -name '*.py')
 	$(BIN)/mypy
 
 clean:

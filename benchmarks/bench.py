@@ -21,11 +21,11 @@ PARTS = {
 
 INTRODUCTION = """# Speed and memory
 
-What `make bench` measured. Each figure is of one run in which the library and a
-reference took turns, the median of five times; of a busy or another machine only the
-ratios say much. The references are in `benchmarks/plain.py`: networks layer by layer as
-the paper prints them, float32, a loader that collates single segments, two optimisers;
-and librosa's loops as anyone would write them.
+`make bench` measures these figures. Each is the median of five, from one run in which
+the library and a reference take turns. On a busy or different computer only the ratios
+mean much. The references are in `benchmarks/plain.py`: networks layer by layer as the
+paper prints them, float32, a loader that collates single segments, two optimisers; and
+simple loops over librosa.
 """
 
 
@@ -49,7 +49,7 @@ def write_page(results):
     text = INTRODUCTION
     for name, result in results.items():
         figures = [measuring.Figure(**figure) for figure in result["figures"]]
-        text += f"\n## {PARTS[name]}\n\nOn {result['machine']}.\n\n"
+        text += f"\n## {PARTS[name]}\n\nOn {result['computer']}.\n\n"
         text += measuring.tabulate(figures) + "\n" if figures else ""
         text += "\n".join(["", *result["notes"]]) + "\n" if result["notes"] else ""
     return text

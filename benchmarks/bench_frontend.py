@@ -13,10 +13,10 @@ import soundfile
 from sklearn_asd import LogMelSegmenter
 
 PROFILE = (
-    "Of one worker's time for a WAV file, a third is the FFT in float64, which quiet "
-    "bands need and librosa computes as well, a sixth the windows and their power, and "
-    "a seventh the decoder, which librosa shares. Two workers, threads, wait for each "
-    "other where the interpreter's lock is held."
+    "One worker spends a third of its time for a WAV file on the FFT in float64, which "
+    "quiet bands need and librosa computes too, a sixth on windows and power, and a "
+    "seventh on the decoder, which librosa shares. Two workers are threads, and wait "
+    "for each other while one holds the interpreter's lock."
 )
 
 

@@ -25,7 +25,7 @@ extensions = [
 exclude_patterns = ["_build", "_templates", "generated/backreferences"]
 templates_path = ["_templates"]
 
-# Every reference must lead somewhere; other projects' pages are not looked up.
+# Every reference must resolve; other projects' pages are not looked up.
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(joblib|numpy|pandas|scipy|sklearn|skorch|torch)\..*"),
@@ -36,7 +36,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {  # pages that stand alone need no list of sections
+html_sidebars = {  # pages without subpages need no list of sections
     page: [] for page in ("index", "troubleshooting", "paper_to_code", "changelog")
 } | {"benchmarks": [], "accuracy": []}
 html_theme_options = {
@@ -59,7 +59,7 @@ autosummary_generate = True
 autodoc_typehints = "none"  # docstrings give types, with shapes and units
 numpydoc_show_class_members = False
 
-# From the first steps to the last.
+# From the first steps to the last. Sphinx-Gallery refuses an example that is missing.
 GALLERY_ORDER = [
     "plot_quickstart.py",
     "plot_own_recordings.py",
@@ -70,14 +70,13 @@ GALLERY_ORDER = [
     "plot_grid_search.py",
     "plot_save_and_load.py",
     "plot_explain_clip.py",
-    "*",
+    "plot_dask.py",
 ]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"demo\.py$",
     "within_subsection_order": ExplicitOrder(GALLERY_ORDER),
     "doc_module": ("sklearn_asd",),
     "backreferences_dir": "generated/backreferences",
@@ -88,16 +87,16 @@ sphinx_gallery_conf = {
     "thumbnail_size": (400, 280),
 }
 
-# The public names, as they are written in the running text: with their module or not.
+# The public names, as the text spells them: with or without their module.
 API = {}
 for full in re.findall(r"^ +~(sklearn_asd\..+)$", (HERE / "api.rst").read_text(), re.M):
     API[full.removeprefix("sklearn_asd.")] = API[full.rpartition(".")[2]] = full
 
 
 def link_names(app, doctree):
-    """Let public names in the running text lead to their pages of the reference.
+    """Link public names in the text to their pages of the reference.
 
-    The guide can then be plain Markdown, which reads well without Sphinx too.
+    So the guide can be plain Markdown, which also reads well without Sphinx.
     """
     for literal in list(doctree.findall(nodes.literal)):
         name = literal.astext().partition("(")[0]
@@ -118,14 +117,14 @@ def link_names(app, doctree):
 
 
 def ancestors(node):
-    """Give what a node stands in, from the inside out."""
+    """Yield the nodes around a node, from the inside out."""
     while node.parent is not None:
         node = node.parent
         yield node
 
 
 def skip_inherited(app, what, name, obj, skip, options):
-    """Leave out what scikit-learn and torch document, but for the everyday methods."""
+    """Skip what scikit-learn and torch document, except for everyday methods."""
     module = getattr(obj, "__module__", None) or ""
     everyday = ("fit_predict", "fit_transform")
     if module.split(".")[0] in ("sklearn", "torch", "skorch") and name not in everyday:
@@ -134,6 +133,6 @@ def skip_inherited(app, what, name, obj, skip, options):
 
 
 def setup(app):
-    """Connect the two."""
+    """Connect the two functions above to Sphinx."""
     app.connect("doctree-read", link_names)
     app.connect("autodoc-skip-member", skip_inherited)

@@ -2,9 +2,9 @@
 Which view of a clip is this?
 =============================
 
-A network learns to tell apart a clip and its pitch-shifted views, from one machine's
-normal sound alone. A clip whose views it takes for others is anomalous, and what it
-takes them for says why: here a fan that runs too fast.
+A network learns to tell a clip from its pitch-shifted views, with the normal sound of
+one machine only. A clip is anomalous if the network confuses its views, and the
+confusion says why: here a fan runs too fast.
 """
 
 import librosa
@@ -32,10 +32,10 @@ train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
 normal = test[test["label"] == 1]
 
 # %%
-# Views are marked by the first step and made by the second, which keeps their
-# log-mels only. The paper's nine views differ by tenths of a half step, which takes
-# more than seconds to learn; three views that are two half steps apart will do here.
-# Without `machine_id` the views alone are the classes.
+# The first step chooses the views. The second makes them, and keeps their log-mels
+# only. The paper's nine views differ by tenths of a half step, which takes more than
+# seconds to learn. Here three views are two half steps apart. Without `machine_id` the
+# views are the only classes.
 
 expand = AugmentationExpander(pitch_steps=(-2, 0, 2), stretch_rates=(1.0,))
 detect = AugmentConfidenceDetector(batch_size=32, max_epochs=30, random_state=0)
@@ -45,8 +45,8 @@ pipe = Pipeline(
 pipe.fit(list(train["audio"]))
 
 # %%
-# The same recordings played two half steps faster stand for a fan that runs 12 % too
-# fast.
+# To imitate a fan that runs 12 % too fast, the same recordings are played two half
+# steps higher.
 
 ratio = 2 ** (2 / 12)
 fast = [
@@ -60,10 +60,10 @@ for name, audio in sounds.items():
     )
 
 # %%
-# `view_scores` has a row for each clip. The views of the normal fan are heard as what
-# they are; the fast one sounds as if it were shifted up. Its lowest view is recognised
-# all the same, since a shift down leaves the highest bands empty, whatever the machine
-# does. `LogMelSegmenter(fmax=...)` hides such traces of the making.
+# `view_scores` has one row per clip. The network recognises the views of the normal
+# fan; the fast fan sounds as if it were shifted up. The network still recognises its
+# lowest view, since a shift down leaves the highest bands empty, whatever the machine
+# does. `LogMelSegmenter(fmax=...)` hides such artefacts.
 
 names = expand.get_view_names()
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", sharey=True)
@@ -74,7 +74,7 @@ for axis, (title, audio) in zip(axes, sounds.items(), strict=True):
     for (row, column), value in np.ndenumerate(share):
         color = "white" if value > 0.6 else "black"
         axis.text(column, row, f"{value:.0%}", ha="center", va="center", color=color)
-    axis.set(title=title, xlabel="heard as", xticks=range(3), yticks=range(3))
+    axis.set(title=title, xlabel="taken for", xticks=range(3), yticks=range(3))
     axis.set_xticklabels(names)
 axes[0].set(ylabel="view of the clip", yticklabels=names)
 figure.colorbar(image, ax=axes, label="share of clips")

@@ -1,13 +1,13 @@
 """
-A collection scored by a cluster
-================================
+Score a collection on a cluster
+===============================
 
-With dask, workers in other processes or on other machines read and score recordings.
-They are sent a fitted system of a few hundred kilobytes and the names of files, which
-they must be able to open; what comes back is a score for each clip. The same works for
-a search: ``GridSearchCV(..., n_jobs=-1)`` within ``joblib.parallel_config("dask")``.
+With dask, workers in other processes or on other computers read and score recordings.
+They receive a fitted system of a few hundred kilobytes and the names of files, which
+they must be able to open. They return a score for each clip. A search works the same
+way: ``GridSearchCV(..., n_jobs=-1)`` within ``joblib.parallel_config("dask")``.
 
-Install it with ``pip install sklearn_asd[distributed]``.
+From a checkout, install it with ``pip install -c constraints.txt ".[distributed]"``.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from sklearn_asd import IDConfidenceDetector, LogMelSegmenter, load_clips
 from sklearn_asd.datasets import make_machine_sounds
 
 # %%
-# A folder that all workers can open, here with built-in sounds of two fans.
+# All workers can open this folder. It contains built-in sounds of two fans.
 
 folder = Path(tempfile.mkdtemp())
 sounds = make_machine_sounds(
@@ -49,14 +49,14 @@ clips = load_clips(folder)
 train, new = (clips[clips["split"] == split] for split in ("train", "test"))
 
 # %%
-# Trained here: one network is trained on one machine.
+# This process trains the system, since one computer trains a network.
 
 system = make_pipeline(
     LogMelSegmenter(), IDConfidenceDetector(max_epochs=15, random_state=0)
 ).fit(train)
 
 # %%
-# Scored there: each task takes the names of ten files.
+# The workers score the clips: each task gets the names of ten files.
 
 chunks = [new[start : start + 10] for start in range(0, len(new), 10)]
 options = {"nthreads": 1, "dashboard": False}
@@ -71,7 +71,7 @@ with cluster, Client(cluster), joblib.parallel_config("dask"):
     print(f"{len(new)} clips in {time.perf_counter() - started:.1f} s")
 
 # %%
-# The scores are those that this process gives.
+# This process computes the same scores.
 
 local = system.score_samples(new)
 fig, ax = plt.subplots(figsize=(4.5, 4.2), layout="constrained")

@@ -1,9 +1,10 @@
 """
-Two detectors know more than one
+Two detectors find more than one
 ================================
 
-A classifier of machine IDs and a distance of spectra miss different faults. Their
-scores, made comparable by Gamma distributions, are combined into one probability.
+A classifier of machine IDs and a distance of spectra miss different faults. Gamma
+distributions make their scores comparable, and the ensemble combines them into one
+probability.
 """
 
 import matplotlib.pyplot as plt
@@ -33,9 +34,9 @@ clips = make_machine_sounds(
 train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
 
 # %%
-# The step before the ensemble reads each clip once for both members. The network's
-# Gamma distribution is fitted to scores of clips that it was not trained on, which
-# `calibration_cv` sees to.
+# The step before the ensemble reads each clip once for both members. With
+# `calibration_cv`, the network's Gamma distribution is fitted to scores of clips that
+# the network was not trained on.
 
 spectrum = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
 network = IDConfidenceDetector(lr=0.01, batch_size=16, max_epochs=20, random_state=0)
@@ -45,7 +46,7 @@ ensemble = GammaProbabilityEnsemble(
 pipe = make_pipeline(LogMelSegmenter(), ensemble).fit(train)
 
 # %%
-# `member_scores` tells who thinks what of a clip.
+# `member_scores` gives the raw and the scaled score of each member.
 
 members = ensemble.member_scores(pipe[:-1].transform(test))
 f = members["scaled"]
@@ -55,8 +56,8 @@ auc["ensemble"] = roc_auc_score(-test["label"], combined)
 print({name: f"{value:.3f}" for name, value in auc.items()})
 
 # %%
-# Lines join what the ensemble takes for equally anomalous, Eq. (6): one member that is
-# sure is enough.
+# On each line the ensemble's probability is constant, Eq. (6). One confident member is
+# enough.
 
 figure, axis = plt.subplots(figsize=(6, 5.2), layout="constrained")
 grid = np.linspace(0, 1, 101)

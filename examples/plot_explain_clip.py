@@ -2,8 +2,8 @@
 Why is this clip anomalous?
 ===========================
 
-A score is one number; `ClipScoreDisplay` shows when in the clip, and at which
-frequencies, it comes about.
+A score is one number. `ClipScoreDisplay` shows when in the clip, and at which
+frequencies, the anomaly lies.
 """
 
 import matplotlib.pyplot as plt
@@ -33,17 +33,17 @@ detect = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
 pipe = make_pipeline(segment, detect).fit(train)
 
 # %%
-# The clip that is furthest below its threshold:
+# Choose the clip that is furthest below its threshold.
 
 decisions = pipe.decision_function(test)
 worst = decisions.argmin()
 test.iloc[worst][["machine_type", "machine_id", "label", "fault"]]
 
 # %%
-# Below the spectrogram is the score of each segment, as if it were all there is of the
-# clip. Bars to the right are of bands that carry the anomaly: the clip's anomaly score
-# drops by so much if the band of a normal clip of the same machine takes its place.
-# Here it is the slider's squeal just below 2 kHz, from the first segment to the last.
+# Below the spectrogram is the score of each segment, computed as for a whole clip. Bars
+# to the right mark bands that carry the anomaly: the clip's anomaly score falls by that
+# much if the band of a normal clip of the same machine replaces it. Here it is the
+# slider's squeal just below 2 kHz, from the first segment to the last.
 
 same = train["machine_id"] == test.iloc[worst]["machine_id"]
 display = ClipScoreDisplay.from_estimator(pipe, test, clip=worst, X_normal=train[same])

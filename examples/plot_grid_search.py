@@ -2,8 +2,8 @@
 Search for the weight of the centre loss
 ========================================
 
-`GridSearchCV` finds the weight, lambda in Eq. (4), with which faults are found best in
-clips not trained on. Features are computed once, and anomalies are never trained on.
+`GridSearchCV` finds the weight (lambda in Eq. (3)) that finds faults best in clips not
+trained on. Features are computed once, and the detector never trains on anomalies.
 """
 
 import matplotlib.pyplot as plt
@@ -13,8 +13,8 @@ from sklearn_asd import IDConfidenceDetector, LogMelSegmenter
 from sklearn_asd.datasets import make_machine_sounds
 
 # %%
-# A search for what finds anomalies needs some: here 12 faults of each of three valves,
-# beside 24 normal clips.
+# The search needs some anomalies to score by: here each of three valves has 12 faults
+# and 24 normal clips.
 
 clips = make_machine_sounds(
     "valve",
@@ -28,8 +28,8 @@ clips = make_machine_sounds(
 X, y = LogMelSegmenter().fit_transform(clips), clips["label"].to_numpy()
 
 # %%
-# Every fold holds clips of every machine, normal and not. Of the folds it is fitted to,
-# the detector takes the normal clips; of the one it is scored on, all.
+# Every fold has normal and anomalous clips of every machine. The detector trains on
+# the normal clips of two folds, and is scored on all clips of the third.
 
 strata = clips["machine_id"] + clips["label"].astype(str)
 folds = StratifiedKFold(3, shuffle=True, random_state=0).split(clips, strata)
@@ -41,8 +41,8 @@ search = GridSearchCV(
 print(search.best_params_)
 
 # %%
-# The differences between folds are as large as those between weights: with so few clips
-# the search says little, and more folds, clips or seeds are needed before believing it.
+# The differences between folds are as large as those between weights. With so few clips
+# the result is uncertain: use more folds, clips or seeds before you trust it.
 
 results = search.cv_results_
 figure, axis = plt.subplots(figsize=(6, 3.6), layout="constrained")

@@ -2,8 +2,8 @@
 From a folder to a list of suspects
 ===================================
 
-A folder of recordings becomes a list with the least normal clip first. A damaged file
-is named and stops nothing.
+A folder of recordings becomes a list with the least normal clip first. A warning names
+a damaged file, and the others are scored.
 """
 
 import tempfile
@@ -25,9 +25,9 @@ from sklearn_asd import (
 from sklearn_asd.datasets import make_machine_sounds
 
 # %%
-# Your folder takes the place of this one, which is written for the example: two
-# sliders, with normal recordings of last week, and those of today to judge. One of the
-# files is cut short.
+# Use your own folder instead of this one, which is written for the example. It has
+# normal recordings of two sliders from last week, and recordings of today to judge. One
+# of the files is truncated.
 
 sounds = make_machine_sounds(
     "slider",
@@ -53,16 +53,16 @@ with open(folder / "slider_00" / "test" / "99_damaged.wav", "wb") as damaged:
     damaged.write(path.read_bytes()[:40])
 
 # %%
-# What the names say is read into a table; no audio is read yet. Look at it before
-# anything else.
+# `load_clips` reads the file names into a table, and no audio yet. Look at the table
+# first.
 
 clips = load_clips(folder)
 train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
 clips.groupby(["machine_id", "split"]).size().unstack()
 
 # %%
-# This detector needs few recordings and less than a second. Each slider has its own
-# threshold.
+# This detector needs few recordings, and less than a second to fit. Each slider has its
+# own threshold.
 
 detect = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
 pipe = make_pipeline(LogMelSegmenter(on_bad_clip="nan"), detect).fit(train)
@@ -81,8 +81,8 @@ verdicts = verdicts.sort_values("decision", na_position="first")
 print(verdicts[["clip", "decision", "verdict"]].head(12).to_string(index=False))
 
 # %%
-# The faults, whose files are named so here to check, tend to the top; two false alarms
-# are among them, and the mildest faults are missed.
+# Most faults are near the top; their files are named so here as a check. Two false
+# alarms are among them, and the mildest faults are missed.
 
 shown = verdicts.dropna(subset="decision")
 faults = shown["clip"].str.contains("fault")

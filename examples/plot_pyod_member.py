@@ -1,9 +1,10 @@
 """
-A PyOD detector as a member
-===========================
+A PyOD detector in an ensemble
+==============================
 
-Any outlier detector on rows of numbers can join an ensemble: here one of PyOD, whose
-scores rise where those of scikit-learn fall. The ensemble knows which is which.
+Any outlier detector on rows of numbers can be a member of an ensemble: here one of
+PyOD. Its scores have the opposite sign of scikit-learn's, and the ensemble takes care
+of that.
 """
 
 import matplotlib.pyplot as plt
@@ -36,10 +37,9 @@ test = clips[clips["split"] == "test"]
 X_test = segment.transform(test)
 
 # %%
-# `SpectrumStatistics` makes a row of numbers of each clip, and `PerMachine` gives each
-# machine a detector of its own. A training clip is its own nearest neighbour, so the
-# scores that the Gamma distributions are fitted to must be of clips left out:
-# `calibration_cv`.
+# `SpectrumStatistics` turns each clip into a row of numbers, and `PerMachine` fits one
+# detector per machine. A training clip is its own nearest neighbour, so the Gamma
+# distributions must be fitted to scores of held-out clips: set `calibration_cv`.
 
 neighbors = make_pipeline(SpectrumStatistics(), KNN(n_neighbors=1))
 distance = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
@@ -48,8 +48,8 @@ ensemble = GammaProbabilityEnsemble(members, group_by="machine_id", calibration_
 ensemble.fit(X_train)
 
 # %%
-# `member_scores` are anomaly scores, of either library; `score_samples` of the whole is
-# higher where a clip is more normal.
+# `member_scores` gives anomaly scores for members of either library. `score_samples` of
+# the ensemble is higher for more normal clips.
 
 raw = ensemble.member_scores(X_test)["raw"]
 scores = {name: -raw[name] for name in raw}
@@ -62,7 +62,7 @@ auc = {
 kinds = list(auc["ensemble"].index)
 
 # %%
-# The ensemble lies nearer to its better member, without being told which that is.
+# The ensemble is close to its better member, without knowing which one that is.
 
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for number, (name, marker) in enumerate(zip(auc, "osD", strict=True)):

@@ -2,7 +2,7 @@
 Find faults of valves
 =====================
 
-Trained on normal recordings alone, a classifier that tells four valves apart scores
+A classifier learns to tell four valves apart, from normal recordings only. It scores
 their faults lower: most of them lie left of the normal clips.
 """
 
@@ -15,8 +15,8 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.metrics import auc_table
 
 # %%
-# A table with a row for each clip. `load_clips(folder)` makes the same of a folder of
-# recordings. The clips to train on are all normal.
+# The clips are a table with one row per clip. `load_clips(folder)` makes such a table
+# from a folder of recordings. All training clips are normal.
 
 clips = make_machine_sounds(
     "valve",
@@ -31,9 +31,9 @@ train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
 train.groupby(["machine_type", "machine_id", "label"]).size()
 
 # %%
-# The first step turns clips into segments of log-mel spectrograms, the second learns
-# to tell the valves apart. So few clips ask for small batches and a higher learning
-# rate than the paper's, as each batch is one step of learning.
+# The first step turns clips into segments of log-mel spectrograms. The second learns to
+# tell the valves apart. With few clips, use small batches and a higher learning rate
+# than the paper's, since each batch is one training step.
 
 segment = LogMelSegmenter()
 detect = IDConfidenceDetector(lr=0.01, batch_size=16, max_epochs=15, random_state=0)
@@ -42,17 +42,17 @@ scores = pipe.score_samples(test)  # higher is more normal
 
 # %%
 # AUC is the share of pairs of a normal and an anomalous clip that are in the right
-# order: 0.5 is chance.
+# order. 0.5 is chance.
 
 auc_table(test, test["label"], scores).round(3)
 
 # %%
-# The anomaly score 1 - p spans many powers of ten, so it is drawn on a logarithmic
-# axis, which runs from anomalous to normal like `score_samples`.
+# The anomaly score 1 - p spans many powers of ten, so the axis is logarithmic. Like
+# `score_samples`, it runs from anomalous to normal.
 
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 names = sorted(test["machine_id"].unique())
-shift = np.random.default_rng(0).uniform(-0.08, 0.08, len(test))  # so that none hide
+shift = np.random.default_rng(0).uniform(-0.08, 0.08, len(test))  # no overlap
 height = test["machine_id"].map(names.index).to_numpy() + shift
 for label, color, marker, name in [(1, "C0", "o", "normal"), (-1, "C3", "x", "fault")]:
     rows = (test["label"] == label).to_numpy()
@@ -61,7 +61,7 @@ for label, color, marker, name in [(1, "C0", "o", "normal"), (-1, "C3", "x", "fa
     )
 axis.set(
     xscale="log",
-    xlabel="anomaly score: 1 - probability of the own machine (lower is normal)",
+    xlabel="anomaly score: 1 - probability of its own machine (lower is normal)",
     ylabel="valve",
     yticks=range(len(names)),
     yticklabels=names,

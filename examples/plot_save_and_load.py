@@ -2,8 +2,8 @@
 Save a model, and load it elsewhere
 ===================================
 
-One file holds all that scoring needs. Another process, here a fresh Python, gives every
-clip the same score to the last bit.
+One file contains all that scoring needs. Another process, here a new Python, gives
+every clip the same score, bit for bit.
 """
 
 import subprocess
@@ -33,10 +33,10 @@ detect = IDConfidenceDetector(lr=0.01, batch_size=16, max_epochs=20, random_stat
 pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
 
 # %%
-# The whole pipeline is saved, not the network alone: with it go the settings of the
-# spectrogram, the names of the machines and the threshold, but no training data. Load
-# only files that you trust, as they can run code; for others there are `save_model` and
-# `load_model`, whose files hold none.
+# Save the whole pipeline, not only the network: it includes the settings of the
+# spectrogram, the names of the machines and the threshold, but no training data. A
+# joblib file can run code, so load only files that you trust. Files of `save_model`
+# contain no code, and `load_model` reads them.
 
 folder = tempfile.TemporaryDirectory()
 model, new_clips, result = (
@@ -47,7 +47,7 @@ joblib.dump(test, new_clips)
 print(f"{model.name}: {model.stat().st_size / 1e3:.0f} kB for {detect.classes_}")
 
 # %%
-# The other process knows nothing but the two files.
+# The other process gets only the two files.
 
 program = """
 import sys
@@ -62,7 +62,7 @@ here, there = pipe.score_samples(test), np.load(result)
 print(f"largest difference: {np.abs(here - there).max()}")
 
 # %%
-# Every clip lies on the diagonal.
+# All clips lie on the diagonal.
 
 figure, axis = plt.subplots(figsize=(4.8, 4.4), layout="constrained")
 for label, color, marker, name in [(1, "C0", "o", "normal"), (-1, "C3", "x", "fault")]:

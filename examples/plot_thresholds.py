@@ -2,8 +2,8 @@
 A threshold that keeps its promise
 ==================================
 
-A threshold set by the clips that a network was trained on raises many more false alarms
-than it says. One that is set by other clips keeps to what it promises.
+A threshold set with training clips raises many more false alarms than it promises. A
+threshold set with other clips keeps its promise.
 """
 
 import matplotlib.pyplot as plt
@@ -28,9 +28,9 @@ normal = (clips["label"] == 1).to_numpy()
 new_normal, new_faults = X[~known & normal], X[~known & ~normal]
 
 # %%
-# The detector's own threshold calls 10 % of its training clips anomalous. It is fitted
-# to a third of the known clips, and the others set the threshold of the tuner, which
-# keeps the fitted detector as it is.
+# The detector's own threshold calls 10 % of its training clips anomalous. A third of
+# the known clips train the detector. The others set the threshold of the tuner, which
+# does not fit the detector again.
 
 rows = np.random.default_rng(1).permutation(np.flatnonzero(known))
 detect = IDConfidenceDetector(
@@ -43,8 +43,8 @@ low, high = tuner.false_alarm_interval(len(new_normal))
 print(f"among {len(new_normal)} such clips that is {low:.0%} to {high:.0%}")
 
 # %%
-# With faults at hand, the threshold can also be the one that misses few of them, at
-# whatever cost in false alarms. Half of the faults set it, and half are left to see.
+# With known faults, the threshold can also be chosen to miss few of them, whatever the
+# number of false alarms. Half of the faults set it, and the other half test it.
 
 y = np.repeat([1, -1], [80, 45])
 careful = ThresholdTuner(
@@ -54,8 +54,8 @@ print(careful.promise_.replace("; ", ";\n"))
 unseen_faults = new_faults[1::2]
 
 # %%
-# Each curve is the share of new clips that score below a threshold, which is what that
-# threshold calls anomalous.
+# Each curve shows the share of new clips that a threshold calls anomalous: those that
+# score below it.
 
 thresholds = {
     "own, of 10 % of training clips": (detect.offset_, "C1"),

@@ -6,14 +6,20 @@ import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
 
 from sklearn_asd._version import __version__
 
-__all__ = ["EstimatorMixin", "JudgingMixin", "all_or_nothing", "documentation_address"]
+__all__ = [
+    "EstimatorMixin",
+    "JudgingMixin",
+    "all_or_nothing",
+    "documentation_address",
+    "fitted_attributes",
+]
 
 
 class EstimatorMixin:
@@ -23,8 +29,9 @@ class EstimatorMixin:
     picture of an estimator links to its page where the documentation is published.
     """
 
-    # What `fit` sets, with the types that a model file may hold; see persistence.
-    _fitted_attributes: ClassVar[dict[str, Any]] = {}
+    # The attributes that `fit` sets, private ones included, with their types. Those
+    # that it does not always set are NotRequired. Each class lists its own.
+    _fitted_attributes: dict = {}
 
     def __getstate__(self) -> dict[str, Any]:
         version = __version__
@@ -150,8 +157,9 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fit)
     def _fit_or_restore(self, *args, **kwargs):
         before = dict(vars(self))
+        known = fitted_attributes(type(self))
         for name in before:
-            if name.endswith("_") or name in self._fitted_attributes:
+            if name.endswith("_") or name in known:
                 delattr(self, name)
         try:
             return fit(self, *args, **kwargs)
@@ -162,6 +170,26 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return _fit_or_restore
+
+
+def fitted_attributes(kind: type) -> dict[str, Any]:
+    """List the attributes that `fit` sets on estimators of a class.
+
+    Parameters
+    ----------
+    kind : type
+        A class with tables `_fitted_attributes`, its own and its parents'.
+
+    Returns
+    -------
+    types : dict of str to type
+        Type of each attribute: a class, a union, or ``NotRequired`` of these for one
+        that is not always set.
+    """
+    types: dict[str, Any] = {}
+    for one in reversed(kind.__mro__):
+        types |= vars(one).get("_fitted_attributes", {})
+    return types
 
 
 @cache

@@ -1,13 +1,13 @@
-"""The paper's systems for each machine type of DCASE 2020 (Table 2), ready to fit."""
+"""The paper's systems for each machine type of DCASE 2020 (Table 2), unfitted."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd._utils.messages import check_choice, did_you_mean
+from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, TOYADMOS_TYPES
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
@@ -17,8 +17,15 @@ from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
 from sklearn_asd.features.segmenter import SEGMENT_DURATION, SEGMENT_HOP
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.structure import walk
 
-__all__ = ["make_paper_system", "training_types"]
+__all__ = [
+    "ID_SYSTEMS",
+    "PAPER_SYSTEMS",
+    "make_paper_system",
+    "scored_types",
+    "training_types",
+]
 
 
 class _IDSystem(NamedTuple):
@@ -31,21 +38,20 @@ class _IDSystem(NamedTuple):
     batch_size: int
 
 
-_GROUP_A = ("ToyCar", "ToyConveyor")
-_GROUP_B = ("fan", "pump", "slider", "valve")
-_ALL = _GROUP_A + _GROUP_B
-
 _TABLE_2 = {
-    "ToyCar": _IDSystem(_GROUP_A, "pvmilk20", "segment", 0.1, 384),
+    "ToyCar": _IDSystem(TOYADMOS_TYPES, "pvmilk20", "segment", 0.1, 384),
     "ToyConveyor": _IDSystem(("ToyConveyor",), "pvmilk20", "segment", 0.2, 384),
-    "fan": _IDSystem(_GROUP_B, "pvmilk20", "segment", 0.1, 384),
-    "pump": _IDSystem(_ALL, "pvmilk20", "clip", 0.0075, 384),
-    "slider": _IDSystem(_GROUP_B, "pvmilk20", "segment", 0.1, 384),
-    "valve": _IDSystem(_ALL, "inouet18", "clip", 0.15, 256),
+    "fan": _IDSystem(MIMII_TYPES, "pvmilk20", "segment", 0.1, 384),
+    "pump": _IDSystem(DCASE2020_TYPES, "pvmilk20", "clip", 0.0075, 384),
+    "slider": _IDSystem(MIMII_TYPES, "pvmilk20", "segment", 0.1, 384),
+    "valve": _IDSystem(DCASE2020_TYPES, "inouet18", "clip", 0.15, 256),
 }
 
 _SEGMENTS = {"segment_duration": SEGMENT_DURATION, "segment_hop": SEGMENT_HOP}
-_INPUTS = {"segment": _SEGMENTS, "clip": {"segment_duration": None}}
+_INPUTS: dict[str, dict[str, Any]] = {
+    "segment": _SEGMENTS,
+    "clip": {"segment_duration": None},
+}
 
 
 def make_paper_system(machine_type, system="i", **overrides):
@@ -54,11 +60,11 @@ def make_paper_system(machine_type, system="i", **overrides):
     Parameters
     ----------
     machine_type : {"ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"}
-        Type of the machines whose clips are to be scored, to the letter.
+        Type of the machines whose clips are to be scored, spelt exactly so.
 
     system : {"i", "ii", "iii", "iv", "baseline"}, default="i"
         - "iii" tells machine types and IDs apart, with the network, input, centre
-          loss weight and batch size that Table 2 gives the type;
+          loss weight and batch size of the type in Table 2;
         - "iv" tells views of the type's clips apart, with the same settings for all
           types;
         - "i" and "ii" combine the two: "i" their scores as they are, "ii" after
@@ -66,16 +72,17 @@ def make_paper_system(machine_type, system="i", **overrides):
         - "baseline" is the challenge's autoencoder.
 
     **overrides : any
-        Parameters to set otherwise, by their own names, in every part that has them:
-        ``max_epochs=5``, ``random_state=0``, ``n_jobs=2``, ``cache_dir="frames"``,
-        ``on_bad_clip="nan"``... To set one in one part only, use `set_params` on the
-        result, as in ``set_params(id__estimator__detect__lr=1e-4)``.
+        Parameters to change, by their own names, in every estimator of the system that
+        has them: ``max_epochs=5``, ``random_state=0``, ``n_jobs=2``,
+        ``cache_dir="frames"``, ``on_bad_clip="nan"``... To change one in a single
+        estimator, use `set_params` on the result, as in
+        ``set_params(id__estimator__detect__lr=1e-4)``.
 
     Returns
     -------
     system : OnlyMachineTypes or GammaProbabilityEnsemble
-        Unfitted, to be fitted to normal clips of `training_types`. It picks them from
-        a table that holds more, so the same table of all clips serves every system.
+        Unfitted. It learns from normal clips of `training_types` and ignores other
+        types, so one table of all clips serves every system.
 
         "iii", "iv" and "baseline" are a Pipeline with the steps "segment" and
         "detect" ("iv": "expand" before) in an
@@ -85,14 +92,15 @@ def make_paper_system(machine_type, system="i", **overrides):
     Raises
     ------
     ValueError
-        If there is no such machine type or system.
+        If the machine type or the system is unknown.
 
     TypeError
-        If no part of the system has a parameter of that name.
+        If no estimator of the system has a parameter of that name.
 
     See Also
     --------
-    training_types : Which clips a system learns from.
+    training_types : The types that a system learns from.
+    scored_types : The types that a system scores.
     sklearn_asd.GammaProbabilityEnsemble : Combines any detectors.
 
     Notes
@@ -105,8 +113,8 @@ def make_paper_system(machine_type, system="i", **overrides):
     networks. Here it is fitted to those of the member's own training clips, since
     the networks of the other types are not part of the system.
 
-    The settings are meant for some thousand clips of each type. With fewer, use a
-    smaller `batch_size`, as each batch is one step of learning.
+    The settings suit about a thousand clips or more of each type. With fewer, use a
+    smaller `batch_size`: each batch is one step of learning.
 
     References
     ----------
@@ -130,15 +138,14 @@ def make_paper_system(machine_type, system="i", **overrides):
     >>> system.fit(train).score_samples(test).shape  # higher is more normal
     (4,)
     """
-    check_choice("machine_type", machine_type, _TABLE_2)
-    check_choice("system", system, _BUILDERS)
+    _check_names(machine_type, system)
     built = _BUILDERS[system](machine_type)
     _override(built, system, overrides)
     return built
 
 
 def training_types(machine_type, system="i"):
-    """Say which machine types a system of the paper learns from.
+    """List the machine types whose clips a system of the paper learns from.
 
     Parameters
     ----------
@@ -151,17 +158,18 @@ def training_types(machine_type, system="i"):
     Returns
     -------
     types : tuple of str
-        For "i", "ii" and "iii" those of Table 2, the type itself among them; for
+        For "i", "ii" and "iii" those of Table 2, which include the type itself; for
         "iv" and "baseline" the type itself.
 
     Raises
     ------
     ValueError
-        If there is no such machine type or system.
+        If the machine type or the system is unknown.
 
     See Also
     --------
     make_paper_system : Builds the system.
+    scored_types : The types that a system scores.
 
     Examples
     --------
@@ -171,11 +179,53 @@ def training_types(machine_type, system="i"):
     >>> training_types("fan", "iv")
     ('fan',)
     """
+    _check_names(machine_type, system)
+    if system in ID_SYSTEMS:
+        return _TABLE_2[machine_type].training_types
+    return (machine_type,)
+
+
+def scored_types(machine_type, system="i"):
+    """List the machine types whose clips a system of the paper scores.
+
+    Parameters
+    ----------
+    machine_type : {"ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"}
+        Type of the machines that the system is made for.
+
+    system : {"i", "ii", "iii", "iv", "baseline"}, default="i"
+        The system, as in :func:`make_paper_system`.
+
+    Returns
+    -------
+    types : tuple of str
+        For "iii" all types that it learns from, for the others the type itself. Clips
+        of other types score NaN.
+
+    Raises
+    ------
+    ValueError
+        If the machine type or the system is unknown.
+
+    See Also
+    --------
+    training_types : The types that a system learns from.
+
+    Examples
+    --------
+    >>> from sklearn_asd.presets import scored_types
+    >>> scored_types("ToyCar", "iii")
+    ('ToyCar', 'ToyConveyor')
+    >>> scored_types("ToyCar", "i")
+    ('ToyCar',)
+    """
+    types = training_types(machine_type, system)
+    return types if system == "iii" else (machine_type,)
+
+
+def _check_names(machine_type: str, system: str) -> None:
     check_choice("machine_type", machine_type, _TABLE_2)
-    check_choice("system", system, _BUILDERS)
-    if system in ("iv", "baseline"):
-        return (machine_type,)
-    return _TABLE_2[machine_type].training_types
+    check_choice("system", system, PAPER_SYSTEMS)
 
 
 def _make_id_system(machine_type: str) -> OnlyMachineTypes:
@@ -220,7 +270,7 @@ def _make_ensemble(machine_type: str, scaling: str | None) -> GammaProbabilityEn
 
 
 def _make_baseline(machine_type: str) -> OnlyMachineTypes:
-    """The challenge's baseline, which hears every window of five frames of a clip."""
+    """The challenge's baseline, which reconstructs every five frames of a clip."""
     detect = AutoencoderDetector(n_frames=5, batch_size=512, max_epochs=100)
     segment = LogMelSegmenter(segment_duration=None)
     pipe = Pipeline([("segment", segment), ("detect", detect)])
@@ -235,28 +285,30 @@ _BUILDERS = {
     "baseline": _make_baseline,
 }
 
+PAPER_SYSTEMS = tuple(_BUILDERS)
+"""Names of the systems: the paper's four, and the challenge's baseline."""
+
+ID_SYSTEMS = ("i", "ii", "iii")
+"""Those that learn to tell machine IDs apart, and so need two machines or more."""
+
 
 def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
-    """Set parameters in each part that has them."""
-    parts = _parts(built)
-    names = {name for part in parts for name in part.get_params(deep=False)}
+    """Set parameters in each estimator that has them."""
+    owners = [
+        one
+        for one in walk(built)
+        if not isinstance(one, OnlyMachineTypes | Pipeline)  # which define the system
+    ]
+    names = {name for owner in owners for name in owner.get_params(deep=False)}
     names.discard("estimators")
     for name in overrides:
         if name not in names:
-            owners = sorted({type(part).__name__ for part in parts})
+            kinds = sorted({type(owner).__name__ for owner in owners})
             raise TypeError(
                 f"system {system!r} has no parameter {name!r}:"
                 f"{did_you_mean(name, sorted(names))} It takes those of "
-                f"{', '.join(owners)}"
+                f"{', '.join(kinds)}"
             )
-    for part in parts:
-        own = part.get_params(deep=False)
-        part.set_params(**{k: v for k, v in overrides.items() if k in own})
-
-
-def _parts(built: Any) -> list[BaseEstimator]:
-    """Ensemble, steps and detectors, each of which has parameters of its own."""
-    if isinstance(built, GammaProbabilityEnsemble):
-        members = [part for _, member in built.estimators for part in _parts(member)]
-        return [built, *members]
-    return [step for _, step in built.estimator.steps]
+    for owner in owners:
+        own = overrides.keys() & owner.get_params(deep=False).keys()
+        owner.set_params(**{name: overrides[name] for name in own})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from sklearn_asd.features import segmenter as segmenter_module
+from sklearn_asd.networks import devices
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.getoption("--precision") == "float32":
-        torch.cpu._is_avx512_bf16_supported = lambda: False
+        devices.has_bfloat16 = lambda device="cpu": False
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sklearn_asd import (
     PerMachine,
     SpectrumStatistics,
 )
-from sklearn_asd._base import documentation_address
+from sklearn_asd._base import EstimatorMixin, all_or_nothing, documentation_address
 
 ESTIMATORS = [
     IDConfidenceDetector(),
@@ -58,3 +58,28 @@ def test_without_a_published_documentation_there_is_no_link(estimator, project_u
     page = estimator_html_repr(estimator)
     assert f"sklearn_asd.{type(estimator).__name__}.html" not in page
     assert type(estimator).__name__ in page
+
+
+class Child(EstimatorMixin):
+    _fitted_attributes: dict = {"_rank": int}
+
+
+class Grandchild(Child):
+    _fitted_attributes: dict = {"offset_": float}
+
+    @all_or_nothing
+    def fit(self, **attributes):
+        vars(self).update(attributes)
+        if not attributes:
+            raise ValueError("nothing to fit")
+
+
+def test_a_fit_forgets_what_the_fit_before_it_has_set():
+    estimator = Grandchild()
+    estimator.mine = 1
+    estimator.fit(_rank=1, offset_=0.5, other_=2)
+    estimator.fit(offset_=0.1)
+    assert vars(estimator) == {"mine": 1, "offset_": 0.1}
+    with pytest.raises(ValueError, match="nothing"):
+        estimator.fit()
+    assert vars(estimator) == {"mine": 1, "offset_": 0.1}

@@ -1,4 +1,4 @@
-"""What is measured can be measured: the benchmarks run on a few clips."""
+"""The benchmarks run on a few clips."""
 
 import functools
 import importlib
@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import LogMelSegmenter, load_clips
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.networks.training import NETWORKS
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.presets import make_paper_system
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -25,7 +25,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(autouse=True)
 def beside_each_other(monkeypatch):
-    """They import each other, as scripts of one folder do."""
+    """The scripts of the folder import each other."""
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
@@ -38,7 +38,7 @@ def load(name):
 
 @pytest.fixture
 def dcase2020():
-    return load("dcase2020")
+    return load("accuracy_dcase2020")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_the_dry_run_makes_the_table_once(
     assert (tmp_path / "table.md").read_text() == markdown
 
 
-def test_seeds_are_averaged_and_an_interrupted_run_goes_on(
+def test_seeds_are_averaged_and_an_interrupted_run_continues(
     dcase2020, folder, tmp_path, capsys
 ):
     systems = ["--systems", "iii", "--epochs", "1"]
@@ -130,7 +130,7 @@ def test_seeds_are_averaged_and_an_interrupted_run_goes_on(
         dcase2020.main(arguments(folder, tmp_path, *systems[:2], "--epochs", "2"))
 
 
-def test_members_that_are_fitted_before_change_nothing(dcase2020, folder):
+def test_members_fitted_before_give_the_same_scores(dcase2020, folder):
     clips = load_clips(folder)
     train = clips[clips["split"] == "train"]
     chosen = {"max_epochs": 1, "random_state": 0, "pitch_steps": (0, 2)}
@@ -144,10 +144,10 @@ def test_members_that_are_fitted_before_change_nothing(dcase2020, folder):
     assert shared.offset_ == alone.offset_
 
 
-def test_what_is_missing_is_said_before_anything_is_trained(
+def test_missing_recordings_are_reported_before_anything_is_trained(
     dcase2020, folder, tmp_path
 ):
-    with pytest.raises(SystemExit, match="systems of ToyCar train on ToyCar, of"):
+    with pytest.raises(SystemExit, match="systems of ToyCar train on ToyCar, which"):
         dcase2020.main(arguments(folder, tmp_path, "ToyCar"))
     assert not (tmp_path / "runs").exists()
     clips = dcase2020.load_data(
@@ -157,7 +157,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     )
     training = clips["split"] == "train"
     partial = clips[~(training & (clips["machine_id"] == "02"))]
-    with pytest.raises(SystemExit, match="ToyConveyor 02 have test recordings and"):
+    with pytest.raises(SystemExit, match="ToyConveyor 02 have test but no"):
         dcase2020.split(partial, "ToyConveyor", ["iii"])
     with pytest.raises(SystemExit, match="no labelled test recordings of ToyConv"):
         dcase2020.split(clips[training], "ToyConveyor", ["iii"])
@@ -179,10 +179,10 @@ def test_the_dry_run_passes_on_real_recordings_without_a_training_split(
 # -- real clips ------------------------------------------------------------------
 
 
-def test_systems_are_compared_and_an_interrupted_comparison_goes_on(
+def test_systems_are_compared_and_an_interrupted_comparison_continues(
     tmp_path, rng, monkeypatch, capsys
 ):
-    real_clips = load("real_clips")
+    real_clips = load("accuracy_real_clips")
     (tmp_path / "toycar2020_logmel").mkdir()
     ids, y = np.repeat(["01", "02"], 210), np.tile([1] * 205 + [-1] * 5, 2)
     level = 5 * (ids == "01") + 4 * (y == -1)
@@ -198,7 +198,14 @@ def test_systems_are_compared_and_an_interrupted_comparison_goes_on(
 
     def run(*more):
         sets = ["--sets", "toycar2020_logmel", "--seeds", "1", "--epochs", "1"]
-        argv = ["real_clips.py", tmp_path, "--out", tmp_path / "out", *sets, *more]
+        argv = [
+            "accuracy_real_clips.py",
+            tmp_path,
+            "--out",
+            tmp_path / "out",
+            *sets,
+            *more,
+        ]
         monkeypatch.setattr("sys.argv", [str(argument) for argument in argv])
         real_clips.main()
         return capsys.readouterr().out

@@ -20,6 +20,7 @@ from sklearn_asd import (
     load_clips,
 )
 from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.networks import devices
 
 distributed = pytest.importorskip("distributed")
 
@@ -32,7 +33,7 @@ def cluster(pytestconfig):
     """Two worker processes, which joblib's backend "dask" finds by itself."""
 
     def lack_bfloat16():
-        torch.cpu._is_avx512_bf16_supported = lambda: False
+        devices.has_bfloat16 = lambda device="cpu": False
 
     with warnings.catch_warnings():
         # A port that is taken, and what distributed itself does by old names.

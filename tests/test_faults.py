@@ -30,7 +30,7 @@ from sklearn_asd import (
     ThresholdTuner,
 )
 from sklearn_asd.features import segmenter as segmenter_module
-from sklearn_asd.features.cache import FileStore
+from sklearn_asd.features.cache import FileCache
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -144,7 +144,7 @@ def test_an_error_after_the_training_leaves_an_estimator_as_it_was(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(IDConfidenceDetector, "_score_training_clips", fail)
+        patch.setattr(IDConfidenceDetector, "score_samples", fail)
         with pytest.raises(MemoryError):
             detector.fit(make_clips()[::2])
     assert (detector.net_, detector.offset_) == (net, offset)
@@ -344,7 +344,7 @@ def test_a_write_that_fails_half_way_stores_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileStore, "_append", fail)
+        patch.setattr(FileCache, "_append", fail)
         with pytest.raises(OSError, match="No space left on device"):
             cached.transform(paths)
     assert_right(cached.transform(paths[1:]), paths[1:])
@@ -368,17 +368,17 @@ def test_a_cache_that_is_deleted_while_in_use_is_an_error_and_no_wrong_frames(
     """Another process may have put other clips where the known ones were."""
     folder, wanted = tmp_path / "cache", paths[:n_wanted]
     segment(cache_dir=folder).transform(paths[:3])
-    open_store = LogMelSegmenter._open_store
+    open_cache = LogMelSegmenter._open_cache
 
-    def open_then_lose(self, recipe):
-        monkeypatch.setattr(LogMelSegmenter, "_open_store", open_store)
-        store = open_store(self, recipe)
+    def open_then_lose(self, settings):
+        monkeypatch.setattr(LogMelSegmenter, "_open_cache", open_cache)
+        cache = open_cache(self, settings)
         lose(folder, lost)
         if refilled:
             segment(cache_dir=folder).transform(paths[:2:-1])
-        return store
+        return cache
 
-    monkeypatch.setattr(LogMelSegmenter, "_open_store", open_then_lose)
+    monkeypatch.setattr(LogMelSegmenter, "_open_cache", open_then_lose)
     if lost == "*.sqlite" and not refilled and n_wanted == 3:
         # The frames of all are still there.
         assert_right(segment(cache_dir=folder).transform(wanted), wanted)
@@ -415,7 +415,7 @@ def test_an_index_that_is_damaged_is_an_error_or_begins_anew(tmp_path, paths, da
 
 def fill_until_killed(folder, paths, number):
     """Die after the frames of some append are written, and before they are indexed."""
-    append, calls = FileStore._append, []
+    append, calls = FileCache._append, []
 
     def dying(self, clips, start):
         added = append(self, clips, start)
@@ -424,8 +424,8 @@ def fill_until_killed(folder, paths, number):
             os.kill(os.getpid(), signal.SIGKILL)
         return added
 
-    FileStore._append = dying
-    segmenter_module._BLOCK = 2
+    FileCache._append = dying
+    segmenter_module._VIEWS_AT_ONCE = 2
     segment(cache_dir=folder).transform(paths)
 
 
@@ -470,7 +470,7 @@ class Deadly:
 def test_a_killed_worker_is_reported_with_what_remains(
     tmp_path, paths, monkeypatch, computed, stage
 ):
-    monkeypatch.setattr(segmenter_module, "_BLOCK", 2)
+    monkeypatch.setattr(segmenter_module, "_VIEWS_AT_ONCE", 2)
     folder = None if stage == "without cache" else tmp_path / "cache"
     if stage != "reading":
         (tmp_path / "flag").touch()

@@ -13,7 +13,13 @@ from sklearn_asd import (
     OnlyMachineTypes,
 )
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.presets import make_paper_system, training_types
+from sklearn_asd.presets import (
+    ID_SYSTEMS,
+    PAPER_SYSTEMS,
+    make_paper_system,
+    scored_types,
+    training_types,
+)
 
 MIMII = ("fan", "pump", "slider", "valve")
 ALL = ("ToyCar", "ToyConveyor", *MIMII)
@@ -103,10 +109,25 @@ def test_training_types_are_those_of_table_2_or_the_type_itself(row):
         assert training_types(machine_type, system) == (machine_type,)
 
 
-# -- parameters set otherwise ----------------------------------------------------
+@pytest.mark.parametrize("system", PAPER_SYSTEMS)
+def test_a_system_scores_the_types_that_it_says(system):
+    built = make_paper_system("ToyCar", system)
+    members = [member for _, member in getattr(built, "estimators", [("", built)])]
+    scored = set.intersection(*(set(member.machine_types) for member in members))
+    assert set(scored_types("ToyCar", system)) == scored
 
 
-def test_an_override_reaches_every_part_that_has_it():
+@pytest.mark.parametrize("system", PAPER_SYSTEMS)
+def test_the_id_systems_are_those_with_a_classifier_of_ids(system):
+    parameters = make_paper_system("fan", system).get_params().values()
+    has_ids = any(isinstance(value, IDConfidenceDetector) for value in parameters)
+    assert has_ids == (system in ID_SYSTEMS)
+
+
+# -- overrides -------------------------------------------------------------------
+
+
+def test_an_override_reaches_every_estimator_that_has_it():
     built = make_paper_system(
         "pump",
         "ii",
@@ -149,12 +170,12 @@ def test_an_override_reaches_every_part_that_has_it():
         ("iv", "machine_types", "has no parameter 'machine_types'"),
     ],
 )
-def test_an_override_that_no_part_has_is_refused(system, name, message):
+def test_an_override_that_no_estimator_has_is_refused(system, name, message):
     with pytest.raises(TypeError, match=message):
         make_paper_system("fan", system, **{name: 1})
 
 
-@pytest.mark.parametrize("function", [make_paper_system, training_types])
+@pytest.mark.parametrize("function", [make_paper_system, training_types, scored_types])
 @pytest.mark.parametrize(
     ("choice", "message"),
     [

@@ -1,4 +1,4 @@
-"""``sklearn-asd`` and how it ends."""
+"""The command ``sklearn-asd`` and its exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its code."""
     with warnings.catch_warnings():
-        # They are for whoever typed the command, and not about lines of code.
+        # Warnings are for the user of the command, so they name no line of code.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *rest, **more: click.echo(
@@ -39,12 +39,12 @@ def _run(arguments: list[str] | None) -> int | None:
     except click.Abort:
         click.echo("Interrupted.", err=True)
         return 130
-    except BrokenPipeError:  # of "| head"; nor must the rest fail at exit
+    except BrokenPipeError:  # as with "| head"; flushing at exit must not fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
-    except Exception:  # whose exit code would be 1, that there are anomalies
+    except Exception:  # Python would exit with 1, which means anomalies
         traceback.print_exc()
     return 2
 
@@ -52,18 +52,18 @@ def _run(arguments: list[str] | None) -> int | None:
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="sklearn-asd")
 def cli():
-    """Find anomalous sounds of machines, learning from normal recordings alone.
+    """Find anomalous machine sounds, with a model of normal recordings only.
 
-    Put normal recordings (WAV or FLAC) into a folder for each machine, learn what they
-    sound like, and judge new ones:
+    Put normal recordings (WAV or FLAC) into one folder per machine, fit a model, and
+    score new recordings:
 
     \b
-      sklearn-asd fit recordings/ -o machines.joblib
-      sklearn-asd score machines.joblib new/
+      sklearn-asd fit recordings/ -o machines.asd
+      sklearn-asd score machines.asd new/
 
     \b
     Exit codes:
-      0  all is well; of score, that all recordings are normal
+      0  success; for score: all recordings are normal
       1  score found anomalous recordings
       2  an error, or recordings that score or evaluate could not judge
     """

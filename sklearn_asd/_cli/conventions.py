@@ -1,4 +1,4 @@
-"""What all commands do alike."""
+"""What all commands share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
 
 
 class Failure(click.ClickException):
-    """An error that the user can mend; 1 would say that there are anomalies."""
+    """An error that the user can correct. Exit code 1 would mean anomalies."""
 
     exit_code = 2
 
 
 def check_writable(path: str | None) -> None:
-    """Say now, and not after hours, that a file cannot be written."""
+    """Refuse a file that cannot be written, before hours of work."""
     if path is None:
         return
     folder = Path(path).resolve().parent
@@ -28,10 +28,12 @@ def check_writable(path: str | None) -> None:
         raise Failure(f"{path!r} cannot be written: there is no folder {str(folder)!r}")
     if Path(path).is_dir():
         raise Failure(f"{path!r} is a folder: name a file in it")
+    if Path(path).exists() and not Path(path).is_file():
+        raise Failure(f"{path!r} is a device, which cannot be replaced: name a file")
     if not os.access(folder, os.W_OK):
         raise Failure(f"{path!r} cannot be written: {str(folder)!r} is not writable")
 
 
 def is_terminal() -> bool:
-    """Tell whether somebody looks at the progress."""
+    """Tell whether standard error is a terminal, so that progress is seen."""
     return sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""``sklearn-asd demo``: what a detector makes of sounds it has not heard."""
+"""``sklearn-asd demo``: train and test a detector on built-in or real sounds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["demo"]
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--data", metavar="FOLDER", help="Take real recordings.")
+@click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
 @click.option(
     "--id-column",
     metavar="NAME",
     default="machine_id",
-    help="What tells machines apart: an attribute in the files' names, such as car.",
+    help="Attribute in the file names that tells machines apart, such as car.",
 )
 @click.option(
     "--sample-rate",
@@ -35,7 +35,7 @@ __all__ = ["demo"]
     type=click.FloatRange(0, min_open=True),
     default=16000,
     show_default=True,
-    help="Of the analysis: the recordings' own, or less.",
+    help="Sample rate of the analysis: that of the recordings, or less.",
 )
 @click.option(
     "--epochs",
@@ -43,15 +43,15 @@ __all__ = ["demo"]
     type=click.IntRange(1),
     default=60,
     show_default=True,
-    help="Passes over the recordings.",
+    help="Number of passes over the recordings.",
 )
 def demo(data, id_column, sample_rate, epochs):
-    """Train on normal sounds of machines, and see what is made of others.
+    """Try a detector on built-in sounds or your recordings.
 
-    The sounds are built in, of six kinds of machine. With --data they are real
-    recordings, in any layout that sklearn-asd fit reads. What the folder does not say
-    is decided: without folders called train, every second normal recording of a
-    machine is learnt from; and without labels, all are taken for normal.
+    Trains on normal sounds of six kinds of machine, and tests on other sounds of the
+    same machines. With --data it uses real recordings, in any layout that sklearn-asd
+    fit reads. Without folders called train, it trains on every second normal recording
+    of each machine. Without labels, it takes all recordings as normal.
 
     \b
     Examples:
@@ -68,12 +68,12 @@ def demo(data, id_column, sample_rate, epochs):
             batch_size=32,
             max_epochs=epochs,
             random_state=0,
-            # Of real recordings, which may take hours, also in a log.
+            # Real recordings may take hours, so a log shows progress too.
             verbose=int(is_terminal() or data is not None),
         ),
     )
     started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
         pipe.fit(train)
     history = pipe[-1].history_
     click.echo(
@@ -85,7 +85,7 @@ def demo(data, id_column, sample_rate, epochs):
 
 
 def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
-    """Table of clips, with what tells the machines apart as their ID."""
+    """Table of clips, with the column that tells machines apart as their ID."""
     if folder is None:
         click.echo("Making sounds of six kinds of machine, four machines of each ...")
         return make_machine_sounds(
@@ -101,7 +101,7 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
         raise Failure(
             "the recordings are of one machine, and this detector learns to tell "
-            "machines apart: if an attribute in their names does that, name it with "
+            "machines apart: if an attribute in the names does, name it with "
             f"--id-column (make demo ID=...): {', '.join(clips.columns[5:]) or 'none'}"
         )
     return clips
@@ -123,7 +123,7 @@ def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"{(test & ~known).sum()} clips are of machines without training clips."
         )
     if not train.any() or not (test & known).any():
-        raise Failure("the recordings leave no clips to train on, or none to test")
+        raise Failure("there are no clips to train on, or none to test")
     return clips[train], clips[test & known]
 
 

@@ -1,4 +1,4 @@
-"""``sklearn-asd evaluate``: how good a model is, by recordings with labels."""
+"""``sklearn-asd evaluate``: measure a model on labelled recordings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import click
 import pandas as pd
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure
-from sklearn_asd._cli.models import load_model
-from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+from sklearn_asd._cli.models import read_model, trust_option
+from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_known
 from sklearn_asd.audio import load_clips
 from sklearn_asd.metrics import auc_table
+from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["evaluate"]
 
@@ -17,31 +18,30 @@ __all__ = ["evaluate"]
 @click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder")
-def evaluate(model, folder):
-    """Tell how good MODEL is at recordings in FOLDER whose labels are known.
+@trust_option
+def evaluate(model, folder, trust):
+    """Measure MODEL on labelled recordings in FOLDER.
 
     Prints the AUC and partial AUC of each machine, where 0.5 is chance and 1 is
-    perfect. Then, at the model's threshold, how many normal recordings raise an alarm,
-    and how many anomalous ones do not.
+    perfect. Then it counts false alarms and missed anomalies at the model's threshold.
 
-    Labels are folders called normal, and anomaly or abnormal, or names of the DCASE
-    challenge. Recordings in folders called train do not count, nor do those without a
-    label.
-
-    Load only models that you trust: they can run code.
+    Folders called normal, anomaly or abnormal are the labels, or file names of the
+    DCASE challenge. Recordings in folders called train, and those without a label, are
+    left out.
 
     \b
     Example:
-      sklearn-asd evaluate machines.joblib recordings/
+      sklearn-asd evaluate machines.asd recordings/
 
     \b
     Exit codes:
       0  all recordings were judged
       2  some are unusable, or an error
     """
-    loaded = load_model(model)
+    loaded = read_model(model, trust)
     clips, _ = assign_machines(_load_labelled(folder), loaded, None)
-    judged = pd.concat(judge(clips, loaded))
+    verdicts = Verdicts(loaded.detector, select_known(clips))
+    judged = pd.concat(judge(clips, verdicts))
     unusable = judged["verdict"] == UNUSABLE
     for row in judged[unusable].itertuples():
         click.echo(f"unusable: {row.path}: {row.reason}", err=True)
@@ -64,7 +64,7 @@ def _load_labelled(folder: str) -> pd.DataFrame:
     if clips.empty:
         raise Failure(
             f"{folder!r} holds no labelled recordings outside of folders called train: "
-            "put them into folders called normal and anomaly"
+            "put recordings into folders called normal and anomaly"
         )
     return clips
 

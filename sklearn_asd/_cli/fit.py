@@ -1,4 +1,4 @@
-"""``sklearn-asd fit``: from normal recordings to a model."""
+"""``sklearn-asd fit``: train a model on normal recordings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import click
 import pandas as pd
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
-from sklearn_asd._cli.models import Model, save_model
+from sklearn_asd._cli.models import make_notes
 from sklearn_asd._cli.recordings import (
     choose_machine_id,
     choose_sample_rate,
-    keep_names,
-    list_machines,
     select_training,
 )
 from sklearn_asd._cli.systems import (
@@ -28,6 +26,9 @@ from sklearn_asd._cli.systems import (
 from sklearn_asd._utils.messages import count
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.meta.structure import walk
+from sklearn_asd.persistence import save_model
+from sklearn_asd.presets import ID_SYSTEMS, PAPER_SYSTEMS, scored_types
 
 __all__ = ["fit"]
 
@@ -39,28 +40,28 @@ __all__ = ["fit"]
     "--output",
     required=True,
     metavar="MODEL",
-    help="File to write the model to, such as machines.joblib.",
+    help="File to write the model to, such as machines.asd.",
 )
 @click.option(
     "--system",
     type=click.Choice(SYSTEMS),
     default="spectrum",
     show_default=True,
-    help="What to learn; see above.",
+    help="Kind of model; see above.",
 )
 @click.option(
     "--machine-type",
     "machine_types",
     metavar="TYPE",
     multiple=True,
-    help="Learn recordings of this type only; may be given several times. For the "
-    "paper's systems, the type to judge. Default: all there are.",
+    help="Train on recordings of this type only; repeat it for more types. For the "
+    "paper's systems: the type to judge. Default: all types.",
 )
 @click.option(
     "--id-column",
     metavar="NAME",
     default="machine_id",
-    help="What tells machines apart: an attribute in the files' names, such as car. "
+    help="Attribute in the file names that tells machines apart, such as car. "
     "Default: the ID in the names, or the folders.",
 )
 @click.option(
@@ -69,27 +70,28 @@ __all__ = ["fit"]
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
     show_default=True,
-    help="Share of normal recordings that may be called anomalous.",
+    help="Share of normal recordings that may raise an alarm.",
 )
 @click.option(
     "--sample-rate",
     metavar="HZ",
     type=click.FloatRange(0, min_open=True),
-    help="Of the analysis: the recordings' own, or less. Default: 16000, or the "
-    "highest among the recordings if that is less.",
+    help="Sample rate of the analysis: that of the recordings, or less. Default: "
+    "16000, or the highest of the recordings if that is lower.",
 )
 @click.option(
     "--epochs",
     metavar="N",
     type=click.IntRange(1),
-    help="Passes of networks over the recordings. Default: 25; the paper's, 100.",
+    help="Passes of a network over the recordings. Default: 25, or 100 for the paper's "
+    "systems.",
 )
 @click.option(
     "--batch-size",
     metavar="N",
     type=click.IntRange(3),
-    help="Segments that a network learns from at a time; 32 if recordings are few. "
-    "Default: 64; the paper's, 256 to 512.",
+    help="Segments in one training step; choose 32 if recordings are few. Default: 64, "
+    "or 256 to 512 for the paper's systems.",
 )
 @click.option(
     "--device",
@@ -102,7 +104,7 @@ __all__ = ["fit"]
     metavar="N",
     type=int,
     default=-1,
-    help="Files read at a time. Default: as many as there are processors.",
+    help="Number of files to read at once. Default: one for each processor.",
 )
 @click.option(
     "--seed",
@@ -110,16 +112,16 @@ __all__ = ["fit"]
     type=click.IntRange(0, 2**31),
     default=0,
     show_default=True,
-    help="Decides all that is random.",
+    help="Seed of all random choices.",
 )
-def fit(folder, output, system, machine_types, id_column, **settings):
-    """Learn what the machines in FOLDER sound like, and write a model.
+def fit(folder, output, system, machine_types, id_column, **options):
+    """Train a model on the normal recordings in FOLDER.
 
     FOLDER holds normal recordings (WAV or FLAC) in one folder for each machine, as in
     pump_3/monday.wav, or for each type and machine, as in pump/3/monday.wav, or under
     the names of the DCASE challenge. If there are folders called train, only those are
-    learnt from. Recordings in folders called test, anomaly or abnormal never are.
-    Thirty recordings of each machine, of ten seconds each, are a good start.
+    used. Recordings in folders called test, anomaly or abnormal are never used. Thirty
+    recordings of each machine, of ten seconds each, are a good start.
 
     \b
     Systems:
@@ -135,10 +137,10 @@ def fit(folder, output, system, machine_types, id_column, **settings):
 
     \b
     Examples:
-      sklearn-asd fit recordings/ -o machines.joblib
-      sklearn-asd fit recordings/ -o machines.joblib --system ensemble
-      sklearn-asd fit dcase2020/ -o fan.joblib --system ii --machine-type fan
-      sklearn-asd fit toycar2023/ -o cars.joblib --id-column car
+      sklearn-asd fit recordings/ -o machines.asd
+      sklearn-asd fit recordings/ -o machines.asd --system ensemble
+      sklearn-asd fit dcase2020/ -o fan.asd --system ii --machine-type fan
+      sklearn-asd fit toycar2023/ -o cars.asd --id-column car
 
     \b
     Exit codes:
@@ -146,29 +148,31 @@ def fit(folder, output, system, machine_types, id_column, **settings):
       2  an error, and no model
     """
     check_writable(output)
-    settings = Settings(**settings)
+    settings = Settings(**options)
     clips = choose_machine_id(load_clips(folder), id_column)
     judged_type, types = choose_types(system, clips["machine_type"], machine_types)
     train, left_out = select_training(clips, types, id_column)
     if left_out:
-        click.echo(f"Not learnt from: {', '.join(left_out)}.", err=True)
+        click.echo(f"Left out: {', '.join(left_out)}.", err=True)
     _check_enough(system, _count_by_machine(train))
     click.echo(_describe(_count_by_machine(train)), err=True)
     if settings.sample_rate is None:
         settings = settings._replace(sample_rate=choose_sample_rate(train))
     scored = train
-    if system in ("i", "ii", "iv", "baseline"):  # which score no other type
-        scored = train[train["machine_type"] == judged_type]
+    if system in PAPER_SYSTEMS:
+        types = scored_types(judged_type, system)
+        scored = train[train["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
     detector = make_system(system, judged_type, counts, settings)
     started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # where progress belongs
+    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
         detector.fit(train)
     seconds = time.perf_counter() - started
-    save_model(
-        Model(detector, id_column, list_machines(scored), keep_names(scored)), output
-    )
-    click.echo(f"Learnt in {seconds:.0f} s, and written to {output}.")
+    for one in walk(detector):  # progress is for whoever trains
+        if hasattr(one, "verbose"):
+            one.verbose = False
+    save_model(detector, output, make_notes(id_column, scored))
+    click.echo(f"Trained in {seconds:.0f} s. The model is in {output}.")
     click.echo(explain_threshold(detector, settings.false_alarm_rate, counts))
     click.echo(f"Now try: sklearn-asd score {output} FILES_OR_FOLDERS")
 
@@ -178,19 +182,18 @@ def _count_by_machine(clips: pd.DataFrame) -> pd.Series:
 
 
 def _check_enough(system: str, counts: pd.Series) -> None:
-    """Say what the library would say in its own terms."""
+    """Refuse too few recordings or machines, in terms of the command."""
     few = counts[counts < 3]
     if len(few):
         raise Failure(
             f"machine {few.index[0]!r} has {count(few.iloc[0], 'normal recording')}, "
-            "and three are needed at least: add some, or move them elsewhere"
+            "and at least three are needed: add some, or move them elsewhere"
         )
-    if system in ("i", "ii", "iii", "ensemble") and len(counts) < 2:
+    if system in ("ensemble", *ID_SYSTEMS) and len(counts) < 2:
         raise Failure(
             f"system {system!r} learns to tell machines apart, and all recordings are "
-            f"of {counts.index[0]!r}: choose --system spectrum. If it is several "
-            "machines that an attribute in the names tells apart, name that with "
-            "--id-column"
+            f"of {counts.index[0]!r}: choose --system spectrum. If an attribute in the "
+            "names tells several machines apart, name it with --id-column"
         )
 
 

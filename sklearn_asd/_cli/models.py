@@ -1,28 +1,36 @@
-"""A fitted detector in a file, with what the command has to know of it."""
+"""A detector from a file, with what the command knows about its recordings."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import joblib
 import pandas as pd
-from sklearn.base import BaseEstimator
 
-import sklearn_asd
 from sklearn_asd._cli.conventions import Failure
-from sklearn_asd._cli.recordings import Machine
+from sklearn_asd._cli.recordings import Machine, list_machines
+from sklearn_asd.persistence import describe_model, load_model
 
-__all__ = ["Model", "load_model", "save_model"]
+__all__ = ["Model", "make_notes", "read_model", "trust_option"]
+
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Read MODEL even if joblib.dump wrote it. Such a file can run code.",
+)
+
+_NOTES = {"id_column", "machines", "training"}
 
 
 class Model(NamedTuple):
-    """A detector, and which recordings it is for.
+    """A detector and the recordings that it is for.
 
-    `id_column` is what tells machines apart, as in the columns of `load_clips`.
-    `machines` are those known, and `training` is a table of the recordings learnt from,
-    for reports; None if the model was not made by this command.
+    `id_column` is the column of `load_clips` that tells machines apart. `machines` are
+    those that the detector knows, and `training` is a table of its training recordings,
+    for reports; both are None if the model was not made by this command.
     """
 
     detector: Any
@@ -31,56 +39,69 @@ class Model(NamedTuple):
     training: pd.DataFrame | None = None
 
 
-def save_model(model: Model, path: str) -> None:
-    """Save the detector, which `joblib.load` gives back as it is.
+def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
+    """Collect what `read_model` needs to know about training recordings.
 
-    What the command has to know is an attribute of it. Progress of training was for
-    whoever trained it.
+    Returns
+    -------
+    notes : dict
+        For `save_model`.
     """
-    for part in _walk(model.detector):
-        if hasattr(part, "verbose"):
-            part.verbose = False  # a Pipeline takes no number
-    notes = model._asdict()
-    model.detector.cli_ = {k: v for k, v in notes.items() if k != "detector"}
-    joblib.dump(model.detector, path)
+    training = clips[["path", "machine_type", "machine_id"]].astype(object)
+    training["path"] = [str(Path(path).resolve()) for path in training["path"]]
+    training = training.where(training.notna(), None)
+    return {
+        "id_column": id_column,
+        "machines": [list(machine) for machine in list_machines(clips)],
+        "training": training.to_dict("list"),
+    }
 
 
-def load_model(path: str) -> Model:
-    """Load any detector that was saved with joblib, or in a file without code."""
+def read_model(path: str, trust: bool) -> Model:
+    """Read a file of `fit` or `save_model`, or with `trust` one of joblib."""
     try:
-        detector = _read(path)
+        with open(path, "rb") as file:
+            start = file.read(9)
     except FileNotFoundError:
         raise Failure(
             f"there is no model {path!r}: make one with sklearn-asd fit"
         ) from None
-    # What unpickling may raise of a file that is something else is beyond listing.
+    # A model file begins with eight bytes for the length of its JSON.
+    if start[8:] == b"{":
+        model = _add_notes(load_model(path), describe_model(path)["notes"])
+    elif trust:
+        model = Model(_unpickle(path))
+    else:
+        raise Failure(
+            f"{path!r} is not a model file: give one that sklearn-asd fit or "
+            "save_model wrote. If joblib.dump wrote it, and you trust its source, add "
+            "--trust: such a file can run code"
+        )
+    if not hasattr(model.detector, "decision_function"):
+        raise Failure(
+            f"{path!r} holds a {type(model.detector).__name__}, which is not a fitted "
+            "detector with a threshold: give a file that sklearn-asd fit wrote"
+        )
+    return model
+
+
+def _add_notes(detector: Any, notes: Any) -> Model:
+    if not isinstance(notes, dict) or set(notes) != _NOTES:
+        return Model(detector)  # saved in Python
+    return Model(
+        detector,
+        notes["id_column"],
+        [Machine(*names) for names in notes["machines"]],
+        pd.DataFrame(notes["training"], dtype=object),
+    )
+
+
+def _unpickle(path: str) -> Any:
+    try:
+        return joblib.load(path)
+    # Unpickling a file of another kind may raise almost anything.
     except (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
         raise Failure(
-            f"{path!r} is no model ({error or type(error).__name__}): give a file that "
-            "sklearn-asd fit, joblib.dump or save_model has written"
+            f"{path!r} is not a model ({error or type(error).__name__}): give a file "
+            "that sklearn-asd fit, save_model or joblib.dump wrote"
         ) from error
-    if not hasattr(detector, "decision_function"):
-        raise Failure(
-            f"{path!r} holds a {type(detector).__name__}, which is no fitted detector "
-            "with a threshold: give a file that sklearn-asd fit has written"
-        )
-    return Model(detector, **getattr(detector, "cli_", {}))
-
-
-def _read(path: str) -> Any:
-    with open(path, "rb") as file:
-        start = file.read(9)
-    # A model file begins with the length of its JSON, in eight bytes.
-    return sklearn_asd.load_model(path) if start[8:] == b"{" else joblib.load(path)
-
-
-def _walk(part: Any) -> Iterator[BaseEstimator]:
-    """All estimators in one, fitted and not."""
-    if isinstance(part, BaseEstimator):
-        yield part
-        part = vars(part)
-    if isinstance(part, dict):
-        part = list(part.values())
-    if isinstance(part, list | tuple):
-        for inner in part:
-            yield from _walk(inner)

@@ -1,4 +1,4 @@
-"""Which recordings to learn from, and which machine each new one is of."""
+"""Which recordings to train on, and which machine each new one belongs to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ __all__ = [
     "choose_sample_rate",
     "explain_unknown",
     "find_machines",
-    "keep_names",
     "list_machines",
     "pick_machine",
     "read_paths",
@@ -44,9 +43,9 @@ class Machine(NamedTuple):
 
 
 def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Take the column that tells machines apart for their IDs.
+    """Use the column that tells machines apart as their ID.
 
-    A recording that lacks it has no ID.
+    A recording without a value in it has no ID.
     """
     if column not in clips:
         raise Failure(
@@ -60,7 +59,7 @@ def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
 def select_training(
     clips: pd.DataFrame, types: list[str], column: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Take the recordings to learn from: normal, of these types, and not to test.
+    """Select the training recordings: normal, of these types, not marked as test.
 
     Returns
     -------
@@ -73,12 +72,12 @@ def select_training(
     if (clips["split"] == "train").any():
         outside, why = clips["split"] != "train", "outside of folders called train"
     else:
-        outside, why = clips["split"].notna(), "to test"
+        outside, why = clips["split"].notna(), "marked as test"
     other = clips["machine_type"].notna() & ~clips["machine_type"].isin(types)
     reasons = {
         "of other machine types": other,
         why: outside,
-        "called anomalous": clips["label"] == -1,
+        "labelled anomalous": clips["label"] == -1,
         f"without {column} in their names": clips["machine_id"].isna(),
     }
     left_out, train = [], pd.Series(True, clips.index)
@@ -88,8 +87,8 @@ def select_training(
         train &= ~where.fillna(False).astype(bool)
     if not train.any():
         raise Failure(
-            f"there is nothing to learn from, but {', '.join(left_out)}: give a folder "
-            "of normal recordings"
+            f"there are no training recordings, only {', '.join(left_out)}: give a "
+            "folder of normal recordings"
         )
     return clips[train].reset_index(drop=True), left_out
 
@@ -98,26 +97,21 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
     """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
     highest = 0
     for path in clips["path"]:
-        with contextlib.suppress(soundfile.LibsndfileError):  # whoever reads it says so
+        # Reading it later names it with the reason.
+        with contextlib.suppress(soundfile.LibsndfileError):
             highest = max(highest, soundfile.info(path).samplerate)
         if highest >= _SAMPLE_RATE:
             break
     if not 0 < highest < _SAMPLE_RATE:
         return _SAMPLE_RATE
-    click.echo(f"Sample rate: {highest} Hz, as of the recordings.", err=True)
+    click.echo(f"Sample rate: {highest} Hz, that of the recordings.", err=True)
     return highest
 
 
 def list_machines(clips: pd.DataFrame) -> list[Machine]:
-    """All machines that the recordings are of."""
+    """List the machines of the recordings."""
     rows = clips.to_dict("records")
     return sorted({state_machine(row, "machine_id") for row in rows}, key=str)
-
-
-def keep_names(clips: pd.DataFrame) -> pd.DataFrame:
-    """What is needed to find the recordings again, from any folder."""
-    names = clips[["path", "machine_type", "machine_id"]]
-    return names.assign(path=[str(Path(path).resolve()) for path in names["path"]])
 
 
 def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -149,8 +143,8 @@ def find_machines(
 ) -> tuple[list[Machine | None], int]:
     """Find the machine of each recording among the known ones.
 
-    A recording is told its machine by its name or its folders, as those were that the
-    model learnt from. Folders between a machine's and the recording do not matter.
+    The name or the folders of a recording tell its machine, as in training. Folders
+    between the machine's folder and the recording do not matter.
 
     Returns
     -------
@@ -158,7 +152,7 @@ def find_machines(
         None for recordings of other machines.
 
     n_assumed : int
-        How many do not say it, and were taken for the only machine that is known.
+        How many do not tell it, and were assigned to the only known machine.
     """
     machines, n_assumed = [], 0
     for row in clips.to_dict("records"):
@@ -174,21 +168,21 @@ def find_machines(
 
 
 def state_machine(row: dict, column: str) -> Machine:
-    """Name the machine as a recording's name or its folders do."""
+    """Read the machine from a recording's name or its folders."""
     kind, identity = row["machine_type"], row.get(column)
     return Machine(
-        None if pd.isna(kind) else kind, "" if pd.isna(identity) else identity
+        None if pd.isna(kind) else str(kind), "" if pd.isna(identity) else str(identity)
     )
 
 
 def explain_unknown(row: dict, known: list[Machine], column: str) -> str:
-    """Say why a recording has no machine, and what helps."""
+    """Explain why a recording has no known machine, with the remedy."""
     stated = state_machine(row, column)
     names = abbreviate([str(machine) for machine in known])
     if not stated.machine_id:
         return (
-            f"does not say its {column!r} in its name, by which the model tells "
-            f"machines apart: name it with --machine-id, one of {names}"
+            f"has no {column!r} in its name, which tells the model's machines apart: "
+            f"name its machine with --machine-id, one of {names}"
         )
     return (
         f"is of machine {str(stated)!r}, which the model does not know: name it with "
@@ -197,7 +191,7 @@ def explain_unknown(row: dict, known: list[Machine], column: str) -> str:
 
 
 def pick_machine(name: str, known: list[Machine]) -> Machine:
-    """Find the machine that the user names, in full or by its ID alone."""
+    """Find the machine that the user names, in full or only by its ID."""
     found = [one for one in known if name in (str(one), one.machine_id)]
     if len(found) == 1:
         return found[0]
@@ -205,14 +199,14 @@ def pick_machine(name: str, known: list[Machine]) -> Machine:
     fact = (
         f"is the ID of {abbreviate([str(one) for one in found])}: name one of them"
         if found
-        else f"is no machine that the model knows:{did_you_mean(name, names)} it knows "
+        else f"is unknown to the model:{did_you_mean(name, names)} it knows "
         f"{abbreviate(names)}"
     )
     raise Failure(f"--machine-id {name!r} {fact}")
 
 
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
-    """Machine of the innermost folder that is called like one."""
+    """Machine of the innermost folder that has the name of one."""
     folders = path.resolve().parts[:-1]
     for depth in range(len(folders) - 1, 0, -1):
         for machine in known:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable
+from typing import Any
 
 import click
 import pandas as pd
 from tqdm import tqdm
 
 from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
-from sklearn_asd._cli.models import Model, load_model
+from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import read_paths
-from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge
+from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_known
+from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
+from sklearn_asd.report.findings import Findings
+from sklearn_asd.report.verdicts import Verdicts
+from sklearn_asd.report.writing import load_template, write_page
 
 __all__ = ["score"]
+
+# Recordings that the report explains.
+_MAX_DETAILS = 10
 
 _CSV_COLUMNS = [
     "path",
@@ -43,8 +49,9 @@ _CSV_COLUMNS = [
     metavar="FILE",
     help="Write an HTML page that shows why recordings are anomalous.",
 )
-def score(model, paths, machine_id, csv, report):
-    """Judge recordings: PATHS are files, or folders of them.
+@trust_option
+def score(model, paths, machine_id, csv, report, trust):
+    """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, its margin, its machine and its
     path. The margin is negative for anomalous recordings and positive for normal
@@ -62,13 +69,11 @@ def score(model, paths, machine_id, csv, report):
     Columns of the table: path, machine_type, machine_id, verdict, margin, and reason,
     why a recording is unusable.
 
-    Load only models that you trust: they can run code, but for files of save_model.
-
     \b
     Examples:
-      sklearn-asd score machines.joblib new/
-      sklearn-asd score machines.joblib tuesday.wav --machine-id pump_3
-      sklearn-asd score machines.joblib new/ --csv new.csv --report new.html
+      sklearn-asd score machines.asd new/
+      sklearn-asd score machines.asd tuesday.wav --machine-id pump_3
+      sklearn-asd score machines.asd new/ --csv new.csv --report new.html
 
     \b
     Exit codes:
@@ -78,19 +83,20 @@ def score(model, paths, machine_id, csv, report):
     """
     for path in (csv, report):
         check_writable(path)
-    write_report = _find_report_writer() if report else None
-    loaded = load_model(model)
-    judged = pd.concat(
-        [_show(block) for block in judge(_list(paths, loaded, machine_id), loaded)]
-    )
+    template = _load_template() if report else None
+    loaded = read_model(model, trust)
+    clips = _list(paths, loaded, machine_id)
+    n_details = _MAX_DETAILS if report else 0
+    verdicts = Verdicts(loaded.detector, select_known(clips), n_details)
+    judged = pd.concat([_show(block) for block in judge(clips, verdicts)])
     if csv:
-        judged[_CSV_COLUMNS].to_csv(csv, index=False)
+        with replacing(csv) as file:
+            judged[_CSV_COLUMNS].to_csv(file, index=False, errors="surrogateescape")
     if report and (judged["verdict"] == UNUSABLE).all():
         click.echo("No report, as nothing could be judged.", err=True)
     elif report:
-        known = judged[judged["machine_id"].notna()]
-        normal = _find_training(loaded)
-        write_report(loaded.detector, known, report, X_normal=normal)
+        findings = Findings(verdicts, _find_training(loaded))
+        write_page(template, findings, report)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
     click.echo(
@@ -101,14 +107,12 @@ def score(model, paths, machine_id, csv, report):
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
 
 
-def _find_report_writer() -> Callable:
-    """Say now, and not after all is scored, what is missing."""
-    for needed in ("matplotlib", "jinja2"):
-        if importlib.util.find_spec(needed) is None:
-            raise Failure(f"--report needs {needed}: pip install 'sklearn_asd[report]'")
-    from sklearn_asd.report import write_report  # which takes its time to load
-
-    return write_report
+def _load_template() -> Any:
+    """Fail now, and not after all is scored, if an extra is missing."""
+    try:
+        return load_template()
+    except ImportError as error:
+        raise Failure(f"--report: {error}") from error
 
 
 def _find_training(model: Model) -> pd.DataFrame | None:
@@ -123,7 +127,7 @@ def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFram
     """Recordings with their machines; paths without recordings have a reason."""
     clips, problems = read_paths(paths)
     clips, n_assumed = assign_machines(clips, model, machine_id)
-    if n_assumed:
+    if n_assumed and model.machines:
         click.echo(
             f"{count(n_assumed, 'recording')} taken to be of {model.machines[0]}, the "
             "only machine that the model knows",

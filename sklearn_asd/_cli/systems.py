@@ -6,28 +6,29 @@ import math
 from typing import Any, NamedTuple
 
 import pandas as pd
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 
 from sklearn_asd._cli.conventions import Failure, is_terminal
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
+from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.meta.thresholds import ThresholdTuner
-from sklearn_asd.presets import make_paper_system, training_types
+from sklearn_asd.presets import PAPER_SYSTEMS, make_paper_system, training_types
 
 __all__ = ["SYSTEMS", "Settings", "choose_types", "explain_threshold", "make_system"]
 
-SYSTEMS = ("spectrum", "ensemble", "i", "ii", "iii", "iv", "baseline")
-PAPER_TYPES = ("ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve")
+SYSTEMS = ("spectrum", "ensemble", *PAPER_SYSTEMS)
 _VALIDATION_FRACTION = 0.2
 
 
 class Settings(NamedTuple):
-    """What the user may choose of a system; None leaves it to the system."""
+    """The user's choices; None leaves a choice to the system."""
 
     false_alarm_rate: float
     sample_rate: float | None
@@ -56,20 +57,20 @@ def choose_types(
         if one not in present:
             raise Failure(
                 f"there are no recordings of the machine type {one!r}:"
-                f"{did_you_mean(one, present)} their folders say "
+                f"{did_you_mean(one, present)} the folders name "
                 f"{', '.join(present) or 'no types'}"
             )
     chosen = list(wanted) or present
-    if name in ("spectrum", "ensemble"):
+    if name not in PAPER_SYSTEMS:
         return None, chosen
     if len(chosen) > 1:
         raise Failure(
             f"system {name!r} judges one machine type, and there are "
             f"{', '.join(chosen)}: name one with --machine-type"
         )
-    if not set(chosen) & set(PAPER_TYPES):
+    if not set(chosen) & set(DCASE2020_TYPES):
         raise Failure(
-            f"system {name!r} has settings for {', '.join(PAPER_TYPES)}, and the "
+            f"system {name!r} has settings for {', '.join(DCASE2020_TYPES)}, and the "
             f"recordings are of {', '.join(chosen) or 'no machine type'}: choose "
             "--system spectrum or ensemble"
         )
@@ -122,18 +123,18 @@ def make_system(
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
-    """Say what to expect of a fitted detector's verdicts."""
-    last = detector[-1] if isinstance(detector, Pipeline) else detector
-    if isinstance(last, ThresholdTuner):
+    """Write what share of false alarms to expect from a fitted detector."""
+    last = final_step(detector)
+    if hasattr(last, "promise_"):
         return f"Threshold: {last.promise_}."
     text = (
-        f"Threshold: about {100 * rate:g} % of the normal recordings of each machine "
-        "are called anomalous, by those of its recordings that were left out in turn."
+        f"Expected false alarms: about {100 * rate:g} % for each machine "
+        "(cross-validation on its training recordings)."
     )
     few = counts[counts < 1 / rate - 1]
     if len(few):
         text += (
-            f"\nToo few recordings for that, so expect more: "
+            "\nExpect more for machines with too few recordings: "
             f"{abbreviate([f'{label} ({n})' for label, n in few.items()])}."
         )
     return text
@@ -150,13 +151,13 @@ def _segmenter(settings: Settings, segment_duration: float | None) -> LogMelSegm
 
 
 def _spectrum(settings: Settings) -> PerMachine:
-    # Its threshold is set by rows that were left out, apart for each machine.
+    # Cross-validation sets its threshold, separately for each machine.
     detector = MahalanobisDetector(contamination=settings.false_alarm_rate)
     return PerMachine(make_pipeline(SpectrumStatistics(), detector))
 
 
 def _ensemble(settings: Settings) -> GammaProbabilityEnsemble:
-    """The strongest one in docs/accuracy.md."""
+    """Build the most accurate detector of docs/accuracy.md."""
     near = [
         EmbeddingNeighborDetector(
             IDConfidenceDetector(
@@ -178,8 +179,8 @@ def _ensemble(settings: Settings) -> GammaProbabilityEnsemble:
 
 
 def _tune(detector: Any, counts: pd.Series, settings: Settings) -> ThresholdTuner:
-    """Let unseen clips set the threshold: by rank if there are enough of them."""
-    n_validation = sum(max(1, round(_VALIDATION_FRACTION * n)) for n in counts)
+    """Set the threshold with held-out clips: by rank if there are enough of them."""
+    n_validation = sum(count_held_out(_VALIDATION_FRACTION, n) for n in counts)
     enough = n_validation >= math.ceil(1 / settings.false_alarm_rate) - 1
     return ThresholdTuner(
         detector,

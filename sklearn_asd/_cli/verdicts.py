@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from sklearn_asd._cli.models import Model
 from sklearn_asd._cli.recordings import explain_unknown, find_machines, pick_machine
+from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd.report.verdicts import Verdicts
 
-__all__ = ["UNUSABLE", "assign_machines", "judge"]
+__all__ = ["UNUSABLE", "assign_machines", "judge", "select_known"]
 
 UNUSABLE = "unusable"
 
@@ -42,7 +44,8 @@ def assign_machines(
             clips["machine_id"] = machine_id
         return clips, 0
     if machine_id is not None:
-        machines, n_assumed = [pick_machine(machine_id, known)] * len(clips), 0
+        machines: list[Any] = [pick_machine(machine_id, known)] * len(clips)
+        n_assumed = 0
     else:
         machines, n_assumed = find_machines(clips, known, model.id_column)
     rows = clips.to_dict("records")
@@ -56,8 +59,16 @@ def assign_machines(
     return clips, n_assumed
 
 
-def judge(clips: pd.DataFrame, model: Model) -> Iterator[pd.DataFrame]:
+def judge(clips: pd.DataFrame, verdicts: Verdicts) -> Iterator[pd.DataFrame]:
     """Judge recordings, a block of them at a time.
+
+    Parameters
+    ----------
+    clips : DataFrame
+        All recordings, from :func:`assign_machines`.
+
+    verdicts : Verdicts
+        On those of :func:`select_known`.
 
     Yields
     ------
@@ -65,36 +76,38 @@ def judge(clips: pd.DataFrame, model: Model) -> Iterator[pd.DataFrame]:
         With `margin` (the detector's decision: negative is anomalous), `verdict`
         and `reason`.
     """
+    known = (clips["reason"] == "").to_numpy()
+    place = np.cumsum(known) - 1
     with tqdm(total=len(clips), desc="score", unit="file", disable=None) as progress:
         for start in range(0, len(clips), _BLOCK):
-            block = clips.iloc[start : start + _BLOCK]
-            yield _judge_block(block, model.detector)
-            progress.update(len(block))
+            block = slice(start, start + _BLOCK)
+            rows = place[block][known[block]]
+            if len(rows):
+                with warnings.catch_warnings():
+                    # Each is named in the table, with its reason.
+                    warnings.simplefilter("ignore", UnusableClipWarning)
+                    verdicts.judge(rows)
+            yield _tabulate(clips.iloc[block], known[block], rows, verdicts)
+            progress.update(len(clips.iloc[block]))
 
 
-def _judge_block(block: pd.DataFrame, detector: Any) -> pd.DataFrame:
-    judged = block.assign(margin=np.nan, verdict=UNUSABLE)
-    usable = block.index[block["reason"] == ""]
-    if len(usable):
-        with warnings.catch_warnings():
-            # Each bad file is named below, with its reason.
-            warnings.filterwarnings("ignore", message=".* cannot be used and score NaN")
-            judged.loc[usable, "margin"] = detector.decision_function(block.loc[usable])
-    for row in usable[judged.loc[usable, "margin"].isna()]:
-        judged.loc[row, "reason"] = _explain_bad(block.loc[[row]], detector)
-    heard = judged["margin"].notna()
-    anomalous = judged.loc[heard, "margin"] < 0
-    judged.loc[heard, "verdict"] = np.where(anomalous, "anomalous", "normal")
-    return judged
+def select_known(clips: pd.DataFrame) -> pd.DataFrame:
+    """Choose the recordings that can be judged, as far as is known before reading."""
+    return clips[clips["reason"] == ""]
 
 
-def _explain_bad(clip: pd.DataFrame, detector: Any) -> str:
-    """Ask again about one recording that scored NaN, for the library's reason."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        detector.decision_function(clip)
-    for warning in caught:
-        _, named, reason = str(warning.message).rpartition("\n  clip 0 ")
-        if named:
-            return reason.partition(") ")[2]
-    return "scores NaN: the model has not learnt recordings of its machine type"
+def _tabulate(
+    block: pd.DataFrame, known: np.ndarray, rows: np.ndarray, verdicts: Verdicts
+) -> pd.DataFrame:
+    """Verdicts on a block, whose known recordings are these rows of `verdicts`."""
+    margins = np.full(len(block), np.nan)
+    margins[known] = verdicts.thresholds[rows] - verdicts.scores[rows]
+    reasons = block["reason"].to_numpy(dtype=object, copy=True)
+    unscored = np.isnan(margins[known])
+    unknown_type = "scores NaN: the model has not learnt recordings of its machine type"
+    reasons[known & np.isnan(margins)] = [
+        verdicts.problems.get(int(row), unknown_type) for row in rows[unscored]
+    ]
+    verdict = np.where(margins < 0, "anomalous", "normal").astype(object)
+    verdict[np.isnan(margins)] = UNUSABLE
+    return block.assign(margin=margins, verdict=verdict, reason=reasons)

@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    validate_params,
 )
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "validate_params",
     "validates_parameters",
 ]

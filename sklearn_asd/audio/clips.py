@@ -1,4 +1,4 @@
-"""X as the library sees it: one row per clip, and which machine made it."""
+"""Clips: X as a table with one row per clip, its machine and the views wanted."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import as_labels, machine_labels, object_array
-from sklearn_asd.audio.reading import read_array, read_file
+from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
 from sklearn_asd.audio.views import ORIGINAL, View
 
-__all__ = ["Clips"]
+__all__ = ["Clips", "keep_recordings"]
 
 
 class Clips:
     """Where each clip's audio comes from and which machine it was recorded from.
 
-    A lazy table: files are named here and read elsewhere, one at a time, and views
-    of them are made there too. Indexing by integer, slice, mask or index array gives
+    A lazy table: it names files, which are read elsewhere, one at a time; views of
+    them are made there too. Indexing by integer, slice, mask or index array gives
     :class:`Clips` again and copies no audio.
 
     Parameters
@@ -77,7 +77,7 @@ class Clips:
 
     @classmethod
     def from_X(cls, X: Any) -> Clips:
-        """Read any of the forms that X may take.
+        """Convert any of the forms that X may take.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Clips:
         Raises
         ------
         ValueError, TypeError
-            If X is none of these.
+            If X has another form.
         """
         if getattr(X, "ndim", 1) and hasattr(X, "__len__") and len(X) == 0:
             raise ValueError("X holds 0 clips; at least 1 is needed")
@@ -128,7 +128,7 @@ class Clips:
 
     @property
     def shape(self) -> tuple[int]:
-        """Number of clips, as scikit-learn asks for it."""
+        """Number of clips, for scikit-learn."""
         return (len(self),)
 
     def __getitem__(self, index: Any) -> Clips:
@@ -219,10 +219,42 @@ class Clips:
             If the clip cannot be used; see :func:`sklearn_asd.audio.read_file`.
         """
         source = self.sources[row]
+        if isinstance(source, KeptRecording):
+            return source.read(sample_rate, channel)
         if isinstance(source, str | os.PathLike):
             return read_file(source, sample_rate, channel)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
         return read_array(source, None if np.isnan(rate) else rate, sample_rate)
+
+
+def keep_recordings(X: Any) -> Any:
+    """Make files be read once, however often their clips are used.
+
+    Parameters
+    ----------
+    X : any
+        Clips, as a table, :class:`Clips` or a list of paths.
+
+    Returns
+    -------
+    X : any
+        The same clips; files stay in memory once they are read. Anything else is
+        returned as it is.
+    """
+    if isinstance(X, pd.DataFrame) and "path" in X:
+        return X.assign(path=_keep(X["path"]))
+    if isinstance(X, Clips):
+        kept = X[:]
+        kept.sources = object_array(_keep(X.sources))
+        return kept
+    return _keep(X) if isinstance(X, list) else X
+
+
+def _keep(sources: Iterable[Any]) -> list[Any]:
+    return [
+        KeptRecording(source) if isinstance(source, str | os.PathLike) else source
+        for source in sources
+    ]
 
 
 def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
@@ -252,7 +284,7 @@ def _holds_clips_one_by_one(X: Any) -> bool:
         row = is_clip.index(False)
         raise TypeError(
             f"clip {row} is {list(X)[row]!r}, neither a path nor an array of samples "
-            "as others in X are: leave it out"
+            "like the others in X: leave it out"
         )
     return all(is_clip)
 

@@ -11,13 +11,23 @@ import pandas as pd
 from sklearn_asd._utils.messages import abbreviate
 
 __all__ = [
+    "DCASE2020_TYPES",
+    "MIMII_TYPES",
+    "TOYADMOS_TYPES",
     "as_labels",
+    "count_held_out",
+    "hold_out",
     "known_labels",
     "machine_columns",
     "machine_labels",
     "object_array",
     "refuse_unseen",
 ]
+
+# Machine types of DCASE 2020 Task 2, by the data set that they come from.
+TOYADMOS_TYPES = ("ToyCar", "ToyConveyor")
+MIMII_TYPES = ("fan", "pump", "slider", "valve")
+DCASE2020_TYPES = TOYADMOS_TYPES + MIMII_TYPES
 
 
 def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -31,8 +41,7 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     Returns
     -------
     machine_type, machine_id : ndarray of shape (n_clips,) of str or None
-        None in place of an array that X does not have, and in place of values that
-        are missing.
+        None for an array that X lacks, and for missing values.
     """
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
@@ -40,7 +49,7 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def machine_labels(X: Any) -> np.ndarray | None:
-    """Name the machine of each row in one word.
+    """Name the machine of each row.
 
     Parameters
     ----------
@@ -50,8 +59,8 @@ def machine_labels(X: Any) -> np.ndarray | None:
     Returns
     -------
     labels : ndarray of shape (n_clips,) of str or None
-        "type/id", or "id" where there is no type; None where there is no ID. None in
-        place of the array if X has no IDs at all.
+        "type/id", or "id" where there is no type; None where there is no ID. None for
+        the array if X has no IDs at all.
     """
     machine_type, machine_id = machine_columns(X)
     if machine_id is None or machine_type is None:
@@ -63,7 +72,7 @@ def machine_labels(X: Any) -> np.ndarray | None:
 
 
 def known_labels(X: Any, purpose: str) -> np.ndarray:
-    """Name each clip's machine, or say which clips lack an ID.
+    """Name each clip's machine, and refuse clips without an ID.
 
     Parameters
     ----------
@@ -81,7 +90,7 @@ def known_labels(X: Any, purpose: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If X has no IDs, or not for all clips.
+        If X lacks the IDs of some or all clips.
     """
     labels = machine_labels(X)
     if labels is None:
@@ -99,7 +108,7 @@ def known_labels(X: Any, purpose: str) -> np.ndarray:
 
 
 def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> None:
-    """Refuse clips of machines that nothing was learnt about.
+    """Refuse clips of machines that were not among those fitted.
 
     Parameters
     ----------
@@ -107,7 +116,7 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
         The machine of each clip, from :func:`known_labels`.
 
     known : iterable of str
-        The machines learnt about.
+        The machines fitted.
 
     hint : str, default=""
         A further remedy, to complete "fit again ...".
@@ -128,8 +137,53 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
         )
 
 
+def count_held_out(share: float, n_clips: int) -> int:
+    """Count the clips of a machine that are held out.
+
+    Parameters
+    ----------
+    share : float in (0, 1)
+        Share that is wanted.
+
+    n_clips : int
+        Number of clips of the machine.
+
+    Returns
+    -------
+    n_held_out : int
+        The share rounded, at least one clip, and never all: 0 of a single clip.
+    """
+    return min(max(1, round(share * n_clips)), n_clips - 1)
+
+
+def hold_out(rows: np.ndarray, machine: np.ndarray, share: float) -> np.ndarray:
+    """Hold out a share of the clips of each machine.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Rows to choose from, shuffled: of each machine the first ones are held out.
+
+    machine : ndarray of shape (n_clips,)
+        The machine of each clip, also of those that are not in `rows`.
+
+    share : float in (0, 1)
+        See :func:`count_held_out`.
+
+    Returns
+    -------
+    held_out : ndarray of shape (n_clips,), bool
+        Which clips are held out.
+    """
+    held_out = np.zeros(len(machine), dtype=bool)
+    for one in np.unique(machine[rows]):
+        own = rows[machine[rows] == one]
+        held_out[own[: count_held_out(share, len(own))]] = True
+    return held_out
+
+
 def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
-    """Turn a column of labels into strings, with None for what is missing.
+    """Turn a column of labels into strings, with None for missing values.
 
     Whole numbers lose their ".0", so that a column that pandas read as float
     because a value was missing still matches its integers.
@@ -177,7 +231,7 @@ def _as_label(value: Any) -> str | None:
 
 
 def object_array(values: Iterable[Any]) -> np.ndarray:
-    """Make a 1-D array of objects, even where the objects are arrays of one length.
+    """Make a 1-D array of objects, even if these are arrays of equal length.
 
     Parameters
     ----------
@@ -187,7 +241,7 @@ def object_array(values: Iterable[Any]) -> np.ndarray:
     Returns
     -------
     array : ndarray of shape (n_values,), object
-        Of them as they are.
+        The objects, unchanged.
     """
     values = list(values)
     array = np.empty(len(values), dtype=object)

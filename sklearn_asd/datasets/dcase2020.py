@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +15,13 @@ import pandas as pd
 import pooch
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
+from tqdm.auto import tqdm
 
 from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.datasets._unpacking import unpack
+from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, known_labels
 
-__all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2"]
+__all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2", "read_eval_labels"]
 
 _URL = "https://zenodo.org/records/{record}/files/{name}"
 
@@ -65,27 +67,26 @@ _MD5 = {
 _TRUTH_RECORD, _TRUTH = 3951620, "eval_data_list.csv"
 _TRUTH_MD5 = "f16aaa185df9906e588864aaf7cb58ea"
 
-# The IDs tell the subsets apart, in whatever folders the recordings lie.
-_MIMII = ("fan", "pump", "slider", "valve")
+# The IDs tell the subsets apart, whatever the folders are called.
 _DEV_IDS = {
     "ToyCar": ("01", "02", "03", "04"),
     "ToyConveyor": ("01", "02", "03"),
-    **dict.fromkeys(_MIMII, ("00", "02", "04", "06")),
+    **dict.fromkeys(MIMII_TYPES, ("00", "02", "04", "06")),
 }
 _EVAL_IDS = {
     "ToyCar": ("05", "06", "07"),
     "ToyConveyor": ("04", "05", "06"),
-    **dict.fromkeys(_MIMII, ("01", "03", "05")),
+    **dict.fromkeys(MIMII_TYPES, ("01", "03", "05")),
 }
 
 _DESCR = """\
 DCASE 2020 Challenge Task 2
 ===========================
 
-Recordings of six types of machine, in factory noise: 16 kHz, one channel, about 10 s
+Recordings of six types of machine in factory noise: 16 kHz, one channel, about 10 s
 (ToyCar 11 s). ToyCar and ToyConveyor come from ToyADMOS, fan, pump, slider and valve
 from MIMII. A machine type has three or four machines (IDs) in the development set, and
-three other ones in the evaluation set.
+three others in the evaluation set.
 
 =============  ====================  ==============================================
 subset         machines              recordings
@@ -118,7 +119,7 @@ class _Archive(NamedTuple):
     md5: str
 
     def is_in(self, folder: Path) -> bool:
-        """Tell whether it lies there complete."""
+        """Whether the folder holds the complete file."""
         path = folder / self.name
         return path.is_file() and pooch.file_hash(str(path), alg="md5") == self.md5
 
@@ -134,18 +135,18 @@ def fetch_dcase2020_task2(
 ):
     """Fetch the recordings of DCASE 2020 Task 2 from Zenodo, and list them.
 
-    What was fetched and unpacked before is not fetched or unpacked again, so an
-    interrupted call goes on with the archive that it was at.
+    Complete archives are not fetched or unpacked again, so a second call continues
+    where an interrupted one stopped.
 
     Parameters
     ----------
     data_home : str, path-like or None, default=None
-        Where data sets are kept; None is scikit-learn's folder
-        (:func:`sklearn.datasets.get_data_home`). The recordings lie in its folder
-        ``dcase2020_task2``, each archive in a folder of its own name.
+        Folder of data sets; None is scikit-learn's
+        (:func:`sklearn.datasets.get_data_home`). The recordings go into its subfolder
+        ``dcase2020_task2``, each archive into a folder of the same name.
 
     machine_types : str, sequence of str or None, default=None
-        Any of "ToyCar", "ToyConveyor", "fan", "pump", "slider" and "valve"; None for
+        Any of "ToyCar", "ToyConveyor", "fan", "pump", "slider" and "valve"; None is
         all.
 
     subsets : str or sequence of str, default=("dev", "additional", "eval")
@@ -153,7 +154,7 @@ def fetch_dcase2020_task2(
         evaluation machines, and "eval" their test recordings.
 
     download_if_missing : bool, default=True
-        Whether to fetch what is not there. If False, that is an error.
+        Whether to fetch missing archives. If False, they are an error.
 
     n_retries : int, default=3
         How often a failed download is tried again.
@@ -167,34 +168,35 @@ def fetch_dcase2020_task2(
         With the attributes
 
         - `data`: DataFrame with a row for each recording, as
-          :func:`~sklearn_asd.load_clips` makes it, with the column `subset`, and the
-          evaluation set's ground truth in `label`;
-        - `target`: Series, its column `label`: +1 normal, -1 anomalous;
-        - `DESCR`: str, what the data set is, its licence and whom to cite.
+          :func:`~sklearn_asd.load_clips` makes it, with the additional column `subset`
+          and the evaluation set's ground truth in `label`;
+        - `target`: Series, the column `label`: +1 normal, -1 anomalous;
+        - `DESCR`: str, a description with the licence and the papers to cite.
 
     Raises
     ------
     OSError
-        If an archive cannot be downloaded, or comes with another md5 sum than the
-        published one, or is missing and not to be fetched. Nothing of it is kept.
+        If an archive cannot be downloaded, its md5 sum is not the published one, or it
+        is missing and `download_if_missing` is False. An incomplete or wrong archive
+        is not kept.
 
     ValueError
-        If there is no such machine type or subset, or an archive cannot be unpacked.
+        If a machine type or subset is unknown.
 
     See Also
     --------
-    load_dcase2020_task2 : Lists recordings that you have already.
+    load_dcase2020_task2 : Lists recordings that are already on disk.
 
     Notes
     -----
     The recordings are licensed for non-commercial use (CC BY-NC-SA 4.0).
 
-    A recording takes about 320 kB, and a machine has up to a thousand and more:
-    reckon with a GB or two for each archive, and as much again unpacked. Archives may
-    be deleted once they are unpacked.
+    A recording takes about 320 kB, and a machine can have more than a thousand: expect
+    one or two GB for each archive, and as much again unpacked. Archives may be deleted
+    once they are unpacked.
 
-    A machine without a connection to Zenodo takes archives that were put into its
-    folder ``dcase2020_task2`` by other means.
+    Without a connection to Zenodo, copy the archives into the folder
+    ``dcase2020_task2``.
 
     Examples
     --------
@@ -202,39 +204,29 @@ def fetch_dcase2020_task2(
     >>> valves = fetch_dcase2020_task2(machine_types="valve")  # doctest: +SKIP
     >>> train = valves.data[valves.data["split"] == "train"]  # doctest: +SKIP
     """
-    types = _choose("machine_types", machine_types, _MD5)
+    types = _choose("machine_types", machine_types, DCASE2020_TYPES)
     subsets = _choose("subsets", subsets, _SUBSETS)
     root = Path(get_data_home(data_home)) / "dcase2020_task2"
     archives = [_archive(subset, kind) for kind in types for subset in subsets]
+    packed = [one for one in archives if not _folder(root, one).is_dir()]
     truth = _Archive(_TRUTH, _URL.format(record=_TRUTH_RECORD, name=_TRUTH), _TRUTH_MD5)
-    new = [one for one in archives if not _unpacked(root, one).is_dir()]
-    needed = [*new, truth] if "eval" in subsets else new
-    missing = [one for one in needed if not one.is_in(root)]
-    if missing and not download_if_missing:
-        names = abbreviate([one.name for one in missing])
-        raise OSError(
-            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
-            "set it to True, or put them there"
-        )
-    for one in needed:
-        if one in missing:
-            _download(one, root, n_retries, verbose)
-        if one in new:
-            unpack(root / one.name, _unpacked(root, one), verbose)
-    clips = pd.concat(
-        [load_clips(_unpacked(root, one)) for one in archives], ignore_index=True
-    )
-    return _describe(clips, root / _TRUTH)
+    needed = [*packed, truth] if "eval" in subsets else packed
+    missing = _find_missing(needed, root, download_if_missing)
+    for one in missing:
+        _download(one, root, n_retries, verbose)
+    for one in packed:
+        _unpack(root / one.name, _folder(root, one), verbose)
+    return _describe([_folder(root, one) for one in archives], root / _TRUTH)
 
 
 def load_dcase2020_task2(folder, *, eval_labels=None):
-    r"""List recordings of DCASE 2020 Task 2 that are in a folder.
+    r"""List recordings of DCASE 2020 Task 2 in a folder.
 
     Parameters
     ----------
     folder : str or path-like
-        Where the archives are unpacked, in any way that leaves recordings in
-        ``<type>/train`` and ``<type>/test``.
+        Folder of the unpacked archives, with recordings in ``<type>/train`` and
+        ``<type>/test`` at any depth.
 
     eval_labels : str, path-like or None, default=None
         ``eval_data_list.csv``, the published ground truth of the evaluation set. None
@@ -243,16 +235,16 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
     Returns
     -------
     dataset : Bunch
-        `data`, `target` and `DESCR`, as of :func:`fetch_dcase2020_task2`. Labels of
-        the evaluation set are missing if their list is.
+        `data`, `target` and `DESCR`, as of :func:`fetch_dcase2020_task2`. Without the
+        ground truth, labels of the evaluation set are missing.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder or list.
+        If the folder or the list does not exist.
 
     ValueError
-        If the folder holds no recordings, or others than those of the data set.
+        If the folder holds no recordings, or recordings of other machines.
 
     Warns
     -----
@@ -261,7 +253,7 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
 
     See Also
     --------
-    fetch_dcase2020_task2 : Fetches them from Zenodo.
+    fetch_dcase2020_task2 : Fetches the recordings from Zenodo.
     sklearn_asd.load_clips : Lists recordings of any machines.
 
     Examples
@@ -281,14 +273,13 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
     0          fan         01   test     -1        eval
     1          fan         01  train      1  additional
     """
-    clips = load_clips(folder)
     if eval_labels is None:
         eval_labels = next(iter(sorted(Path(folder).rglob(_TRUTH))), None)
-    return _describe(clips, eval_labels)
+    return _describe([folder], eval_labels)
 
 
 def _choose(name: str, wanted: str | Sequence[str] | None, known) -> list[str]:
-    """Names asked for, in the order of the known ones."""
+    """List the wanted names in the order of the known ones."""
     if wanted is None:
         return list(known)
     names = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -306,12 +297,25 @@ def _archive(subset: str, machine_type: str) -> _Archive:
     return _Archive(name, _URL.format(record=record, name=name), md5)
 
 
-def _unpacked(root: Path, archive: _Archive) -> Path:
+def _folder(root: Path, archive: _Archive) -> Path:
     return root / archive.name.removesuffix(".zip")
 
 
+def _find_missing(
+    needed: list[_Archive], root: Path, download_if_missing: bool
+) -> list[_Archive]:
+    missing = [one for one in needed if not one.is_in(root)]
+    if missing and not download_if_missing:
+        names = abbreviate([one.name for one in missing])
+        raise OSError(
+            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
+            "set it to True, or copy the files into the folder"
+        )
+    return missing
+
+
 def _download(archive: _Archive, root: Path, n_retries: int, verbose: int) -> None:
-    """Fetch one file; what comes incomplete or changed is not kept."""
+    """Fetch one file; an incomplete or changed one is not kept."""
     fetcher = pooch.create(
         path=root,
         base_url="",
@@ -319,35 +323,54 @@ def _download(archive: _Archive, root: Path, n_retries: int, verbose: int) -> No
         urls={archive.name: archive.url},
         retry_if_failed=n_retries,
     )
-    # pooch's own default of 1 kB at a time is slow for gigabytes.
+    # pooch's default of 1 kB at a time is slow for gigabytes.
     downloader = pooch.HTTPDownloader(progressbar=verbose > 0, chunk_size=2**20)
     try:
         fetcher.fetch(archive.name, downloader=downloader)
-    except ValueError as error:  # which is how pooch says that the md5 sum is wrong
+    except ValueError as error:  # pooch's error for a wrong md5 sum
         raise OSError(
-            f"{archive.name} came from {archive.url} with another md5 sum than the "
-            f"published {archive.md5}, and is not kept: try again, or put the file "
-            f"into {str(root)!r} by other means"
+            f"the md5 sum of {archive.name} from {archive.url} is not the published "
+            f"{archive.md5}, and the file is not kept: try again, or copy the file "
+            f"into {str(root)!r}"
         ) from error
     except OSError as error:
         raise OSError(
             f"{archive.name} cannot be downloaded from {archive.url} ({error}): try "
-            "again, what is complete is kept; or put the file into "
-            f"{str(root)!r} by other means"
+            f"again (complete files are kept), or copy the file into {str(root)!r}"
         ) from error
 
 
-def _describe(clips: pd.DataFrame, truth: str | os.PathLike[str] | None) -> Bunch:
-    """Add subsets and the evaluation set's labels to a table of recordings."""
+def _unpack(archive: Path, folder: Path, verbose: int) -> None:
+    """Unpack into a new folder, which appears once it is complete."""
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir(parents=True)
+    title = f"unpack {archive.name}"
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.infolist()
+            for member in tqdm(members, title, unit="file", disable=not verbose):
+                opened.extract(member, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _describe(
+    folders: Sequence[str | os.PathLike[str]], truth: str | os.PathLike[str] | None
+) -> Bunch:
+    """List recordings, with their subset and the evaluation set's labels."""
+    clips = pd.concat([load_clips(one) for one in folders], ignore_index=True)
     clips["subset"] = [
         _find_subset(*facts)
         for facts in clips[["machine_type", "machine_id", "split"]].to_numpy()
     ]
-    if clips["subset"].isna().any():
-        strange = machine_labels(clips[clips["subset"].isna()])
+    others = clips[clips["subset"].isna()]
+    if len(others):
+        machines = sorted(set(known_labels(others, "to find their subset")))
         raise ValueError(
-            f"machines {abbreviate(sorted(set(strange)))} are not of DCASE 2020 Task "
-            "2: use load_clips for other recordings"
+            f"machines {abbreviate(machines)} are not of DCASE 2020 Task 2: use "
+            "load_clips for other recordings"
         )
     if clips["label"].isna().any() and truth is not None:
         labels = read_eval_labels(truth)
@@ -358,8 +381,8 @@ def _describe(clips: pd.DataFrame, truth: str | os.PathLike[str] | None) -> Bunc
     if clips["label"].isna().any():
         warnings.warn(
             f"{clips['label'].isna().sum()} recordings of the evaluation set have no "
-            f"label: put {_TRUTH}, Zenodo record {_TRUTH_RECORD}, into the folder, or "
-            "name it as eval_labels",
+            f"label: copy {_TRUTH} (Zenodo record {_TRUTH_RECORD}) into the folder, or "
+            "pass its path as eval_labels",
             stacklevel=3,
         )
     return Bunch(data=clips, target=clips["label"], DESCR=_DESCR)
@@ -379,15 +402,16 @@ def read_eval_labels(path: str | os.PathLike[str]) -> dict[tuple[str, str], int]
     Parameters
     ----------
     path : str or path-like
-        ``eval_data_list.csv``: a machine type in a row of its own, then rows of name,
-        original name, and 1 if anomalous.
+        ``eval_data_list.csv``: for each machine type a row with its name, then rows of
+        file name, original name, and 1 if anomalous.
 
     Returns
     -------
     labels : dict of (str, str) to int
         +1 or -1 for each machine type and file name.
     """
-    labels, kind = {}, ""
+    labels: dict[tuple[str, str], int] = {}
+    kind = ""
     with open(path, newline="") as file:
         for row in csv.reader(file):
             if len(row) == 1:

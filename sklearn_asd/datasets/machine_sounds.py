@@ -1,9 +1,10 @@
 """Synthetic recordings of machines, normal and with physical faults."""
 
-# Authors: The sklearn_asd developers
-# SPDX-License-Identifier: BSD-3-Clause
+from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from itertools import product
 from numbers import Integral, Real
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -14,105 +15,17 @@ from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
 
 from sklearn_asd._utils.messages import check_choice
-from sklearn_asd.datasets._machine_kinds import MACHINE_KINDS
-from sklearn_asd.datasets._synthesis import (
+from sklearn_asd._utils.parameters import Interval, validate_params
+from sklearn_asd.audio.machines import MIMII_TYPES, TOYADMOS_TYPES
+from sklearn_asd.datasets.machine_kinds import MACHINE_KINDS
+from sklearn_asd.datasets.synthesis import (
     Synthesizer,
     factory_noise,
     rms,
     tilt_spectrum,
 )
 
-_CLIP_RMS = 0.03  # of a healthy clip, noise included; MIMII and ToyADMOS: 0.01-0.09
-_PEAK_LIMIT = 0.9
-_SEVERITY = (0.3, 1.0)  # of a fault: from barely audible to plain
-
-
-# --- From a machine to a recording ----------------------------------------------------
-
-
-class _Clip(NamedTuple):
-    """Name of one recording, which alone decides everything random in it."""
-
-    seed: int
-    machine_type: str
-    machine: int
-    split: str
-    label: int
-    number: int
-
-    @property
-    def fault(self):
-        """Name of the fault; the faults of a kind take turns."""
-        faults = list(MACHINE_KINDS[self.machine_type].faults)
-        return "none" if self.label == 1 else faults[self.number % len(faults)]
-
-    def machine_rng(self):
-        """Chance in the making of the machine."""
-        return np.random.default_rng(self._seed_of(self.machine))
-
-    def part_seed(self, part):
-        """Chance in a part of this recording."""
-        parts = ("operation", "sound", "factory", "microphone")
-        key = (self.split == "test", self.label == -1, self.number, parts.index(part))
-        return self._seed_of(self.machine, *map(int, key))
-
-    def _seed_of(self, *key):
-        # The type enters by its name: its place in a list would tie it to other types.
-        type_key = zlib.crc32(self.machine_type.encode())
-        return np.random.SeedSequence(self.seed, spawn_key=(type_key, *key))
-
-
-def _operate(clip, fault):
-    """Traits of the clip's machine as it runs in this clip with `fault`."""
-    kind = MACHINE_KINDS[clip.machine_type]
-    build = clip.machine_rng()
-    rng = np.random.default_rng(clip.part_seed("operation"))
-    severity = rng.uniform(*_SEVERITY)
-    factors = kind.faults.get(fault, {})
-    traits = {
-        name: trait.draw(build)
-        * np.exp(trait.jitter * rng.standard_normal())
-        * factors.get(name, 1.0) ** severity
-        for name, trait in kind.traits.items()
-    }
-    return SimpleNamespace(**traits)
-
-
-def _machine_sound(clip, fault, n_samples, sample_rate):
-    """Sound of the clip's machine with `fault`, without noise, at its own level."""
-    synth = Synthesizer(clip.part_seed("sound"), n_samples, sample_rate)
-    return MACHINE_KINDS[clip.machine_type].run(_operate(clip, fault), synth)
-
-
-def _record(clip, n_samples, sample_rate, snr):
-    """Machine and factory in one clip, as the microphone hears each of them."""
-    healthy = _machine_sound(clip, "none", n_samples, sample_rate)
-    machine = healthy
-    if clip.fault != "none":
-        machine = _machine_sound(clip, clip.fault, n_samples, sample_rate)
-    noise = factory_noise(
-        Synthesizer(clip.part_seed("factory"), n_samples, sample_rate)
-    )
-    rng = np.random.default_rng(clip.part_seed("microphone"))
-    tilt = rng.normal(0, 0.05)
-    healthy, machine, noise = (
-        tilt_spectrum(sound, tilt) for sound in (healthy, machine, noise)
-    )
-    # Levels come from the healthy machine: a loud fault makes a loud clip, not more
-    # factory noise.
-    noise *= rms(healthy) / rms(noise) * 10 ** (-snr / 20)
-    gain = _CLIP_RMS / rms(healthy + noise) * 10 ** (rng.uniform(-1.5, 1.5) / 20)
-    return gain * machine, gain * noise
-
-
-def _mix(machine, noise):
-    """Audio of a clip; one that would overload is turned down as a whole."""
-    audio = machine + noise
-    peak = np.abs(audio).max()
-    return (audio * min(1.0, _PEAK_LIMIT / peak)).astype(np.float32)
-
-
-# --- The public function --------------------------------------------------------------
+__all__ = ["make_machine_sounds"]
 
 _COLUMNS = [
     "audio",
@@ -124,38 +37,29 @@ _COLUMNS = [
     "fault",
 ]
 
+_CLIP_RMS = 0.03  # of a healthy clip, noise included; MIMII and ToyADMOS: 0.01-0.09
+_PEAK_LIMIT = 0.9
+_SEVERITY = (0.3, 1.0)  # of a fault: from barely audible to plain
 
-def _check_types(machine_types):
-    """Return the kinds of machine asked for as a list of known names."""
-    names = [machine_types] if isinstance(machine_types, str) else list(machine_types)
-    for name in names:
-        check_choice("machine type", name, MACHINE_KINDS)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"machine_types is {names}: name one type or more, each of them once"
-        )
-    return names
+_COUNT = Interval(Integral, 0, None, closed="left")
 
 
-def _check_number(name, value, kind, low, high=np.inf):
-    """Raise ValueError unless `value` is a `kind` of number within [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, kind):
-        what = "an integer" if kind is Integral else "a number"
-        raise ValueError(f"{name} is {value!r}: give {what}")
-    if not low <= value <= high or not np.isfinite(value):
-        wanted = f"from {low} to {high}" if np.isfinite(high) else f"of at least {low}"
-        raise ValueError(f"{name} is {value!r}: give a finite value {wanted}")
-
-
-def _draw_seed(random_state):
-    # check_random_state(None) would draw from NumPy's global generator.
-    if random_state is None:
-        random_state = np.random.RandomState()
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
+@validate_params(
+    {
+        "n_machines": [Interval(Integral, 1, 100, closed="both")],
+        "n_train": [_COUNT],
+        "n_test_normal": [_COUNT],
+        "n_test_anomalous": [_COUNT],
+        "duration": [Interval(Real, 0.5, None, closed="left")],
+        "sample_rate": [Interval(Integral, 8000, None, closed="left")],
+        "snr": [Interval(Real, -60, 60, closed="both")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def make_machine_sounds(
-    machine_types=("fan", "pump", "slider", "valve", "ToyCar", "ToyConveyor"),
+    machine_types=(*MIMII_TYPES, *TOYADMOS_TYPES),
     *,
     n_machines=4,
     n_train=20,
@@ -180,29 +84,38 @@ def make_machine_sounds(
     ----------
     machine_types : str or sequence of str, \
             default=("fan", "pump", "slider", "valve", "ToyCar", "ToyConveyor")
-        Types of machines; the default is all there are.
+        Types of machines; the default is all that exist.
+
     n_machines : int, default=4
         Machines of each type, from 1 to 100. Their IDs are "00", "01", ...
+
     n_train : int, default=20
-        Normal clips of each machine in the split "train", at least 0.
+        Normal clips of each machine in the split "train".
+
     n_test_normal : int, default=10
-        Normal clips of each machine in the split "test", at least 0.
+        Normal clips of each machine in the split "test".
+
     n_test_anomalous : int, default=10
-        Faulty clips of each machine in the split "test", at least 0. The faults of the
-        type take turns.
+        Faulty clips of each machine in the split "test". The faults of the type take
+        turns.
+
     duration : float, default=10.0
         Length of every clip in seconds, at least 0.5.
+
     sample_rate : int, default=16000
         Samples per second (Hz), at least 8000. Tones above half of it are left out.
+
     snr : float, default=0.0
         Signal-to-noise ratio in dB, from -60 to 60: 20 times the decimal logarithm of
         the RMS of the machine's sound over the RMS of the factory's, each over the
         whole clip. It is exact for normal clips. An anomalous clip has the noise that
         its machine would have without the fault, so that a loud fault is loud.
+
     random_state : int, RandomState instance or None, default=None
-        Decides every sound. An int makes the same table each time, to the bit. None
+        Decides every sound. An int gives the same table each time, bit for bit. None
         takes a new seed from the operating system; NumPy's global generator is not
         touched.
+
     verbose : int, default=0
         Above 0, show progress.
 
@@ -243,11 +156,10 @@ def make_machine_sounds(
 
     A machine depends only on `random_state`, its type and its ID, and a clip on these,
     its split, its label and its number among such clips (and on `duration`,
-    `sample_rate` and `snr`). So asking for more clips, machines or types leaves the
-    others as they are.
+    `sample_rate` and `snr`). So asking for more clips, machines or types does not
+    change the others.
 
-    The table takes `4 * duration * sample_rate` bytes a clip, 614 MB by default, and
-    about 50 ms a clip to make.
+    The table takes `4 * duration * sample_rate` bytes a clip, 614 MB by default.
 
     Examples
     --------
@@ -265,14 +177,6 @@ def make_machine_sounds(
     >>> clips["audio"][0].shape
     (16000,)
     """
-    machine_types = _check_types(machine_types)
-    _check_number("n_machines", n_machines, Integral, 1, 100)
-    _check_number("n_train", n_train, Integral, 0)
-    _check_number("n_test_normal", n_test_normal, Integral, 0)
-    _check_number("n_test_anomalous", n_test_anomalous, Integral, 0)
-    _check_number("duration", duration, Real, 0.5)
-    _check_number("sample_rate", sample_rate, Integral, 8000)
-    _check_number("snr", snr, Real, -60, 60)
     seed = _draw_seed(random_state)
     n_samples = round(duration * sample_rate)
     groups = [
@@ -282,9 +186,9 @@ def make_machine_sounds(
     ]
     clips = [
         _Clip(seed, machine_type, machine, split, label, number)
-        for machine_type in machine_types
-        for machine in range(n_machines)
-        for split, label, n_clips in groups
+        for machine_type, machine, (split, label, n_clips) in product(
+            _check_types(machine_types), range(n_machines), groups
+        )
         for number in range(n_clips)
     ]
     rows = [
@@ -300,3 +204,107 @@ def make_machine_sounds(
         for clip in tqdm(clips, desc="sounds", unit="clip", disable=not verbose)
     ]
     return pd.DataFrame(rows, columns=_COLUMNS).astype({"label": "Int64"})
+
+
+def _check_types(machine_types: str | Sequence[str]) -> list[str]:
+    names = [machine_types] if isinstance(machine_types, str) else list(machine_types)
+    for name in names:
+        check_choice("machine type", name, MACHINE_KINDS)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"machine_types is {names}: name one type or more, each of them once"
+        )
+    return names
+
+
+def _draw_seed(random_state: int | np.random.RandomState | None) -> int:
+    # check_random_state(None) would draw from NumPy's global generator.
+    if random_state is None:
+        random_state = np.random.RandomState()
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+class _Clip(NamedTuple):
+    """The identity of one recording, which decides everything random in it."""
+
+    seed: int
+    machine_type: str
+    machine: int
+    split: str
+    label: int
+    number: int
+
+    @property
+    def fault(self) -> str:
+        """Name of the fault; the faults of a kind take turns."""
+        faults = list(MACHINE_KINDS[self.machine_type].faults)
+        return "none" if self.label == 1 else faults[self.number % len(faults)]
+
+    def machine_rng(self) -> np.random.Generator:
+        """Source of chance for the making of the machine."""
+        return np.random.default_rng(self._derive(self.machine))
+
+    def derive_seed(self, purpose: str) -> np.random.SeedSequence:
+        """Derive the seed of one purpose in this recording."""
+        purposes = ("operation", "sound", "factory", "microphone")
+        place = purposes.index(purpose)
+        key = (self.split == "test", self.label == -1, self.number, place)
+        return self._derive(self.machine, *map(int, key))
+
+    def _derive(self, *key: int) -> np.random.SeedSequence:
+        # The type enters by its name: its place in a list would tie it to other types.
+        type_key = zlib.crc32(self.machine_type.encode())
+        return np.random.SeedSequence(self.seed, spawn_key=(type_key, *key))
+
+
+def _record(
+    clip: _Clip, n_samples: int, sample_rate: int, snr: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the machine's and the factory's share of the microphone's signal."""
+    healthy = machine = _run_machine(clip, "none", n_samples, sample_rate)
+    if clip.fault != "none":
+        machine = _run_machine(clip, clip.fault, n_samples, sample_rate)
+    noise = factory_noise(
+        Synthesizer(clip.derive_seed("factory"), n_samples, sample_rate)
+    )
+    rng = np.random.default_rng(clip.derive_seed("microphone"))
+    tilt = rng.normal(0, 0.05)
+    healthy, machine, noise = (
+        tilt_spectrum(sound, tilt) for sound in (healthy, machine, noise)
+    )
+    # Levels come from the healthy machine: a loud fault makes a loud clip, not more
+    # factory noise.
+    noise *= rms(healthy) / rms(noise) * 10 ** (-snr / 20)
+    gain = _CLIP_RMS / rms(healthy + noise) * 10 ** (rng.uniform(-1.5, 1.5) / 20)
+    return gain * machine, gain * noise
+
+
+def _run_machine(
+    clip: _Clip, fault: str, n_samples: int, sample_rate: int
+) -> np.ndarray:
+    """Make the sound of the clip's machine with `fault`, at its own level."""
+    synth = Synthesizer(clip.derive_seed("sound"), n_samples, sample_rate)
+    return MACHINE_KINDS[clip.machine_type].run(_draw_traits(clip, fault), synth)
+
+
+def _draw_traits(clip: _Clip, fault: str) -> SimpleNamespace:
+    """Draw the traits of the clip's machine as it runs in this clip with `fault`."""
+    kind = MACHINE_KINDS[clip.machine_type]
+    build = clip.machine_rng()
+    rng = np.random.default_rng(clip.derive_seed("operation"))
+    severity = rng.uniform(*_SEVERITY)
+    factors = kind.faults.get(fault, {})
+    traits = {
+        name: trait.draw(build)
+        * np.exp(trait.jitter * rng.standard_normal())
+        * factors.get(name, 1.0) ** severity
+        for name, trait in kind.traits.items()
+    }
+    return SimpleNamespace(**traits)
+
+
+def _mix(machine: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Add both up; a clip that would overload is turned down as a whole."""
+    audio = machine + noise
+    peak = np.abs(audio).max()
+    return (audio * min(1.0, _PEAK_LIMIT / peak)).astype(np.float32)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.audio.machines import known_labels, machine_labels
+from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 
@@ -31,14 +29,12 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
         set more: ``partial(InoueT18, dropout=(0.2, 0.2))``.
 
-    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle:
-        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
-        a scale that follows from the number of classes, and no margin.
-
-    n_sub_centers : int, default=1
-        Directions of each class, for "arcface" and "adacos": the nearest counts.
+        give each class a direction in the embedding and tell classes apart by angle.
+        An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
+        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        methods.
 
     center_loss_weight : float >= 0, default=0.005
         Weight of the centre loss, lambda_c in Eq. (4); see
@@ -109,6 +105,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         :class:`~sklearn_asd.AugmentationExpander`. Without machine IDs the names of
         the views.
 
+    machines_ : ndarray of shape (n_machines,), str, or None
+        Names of the machines, sorted; None without machine IDs.
+
     net_ : skorch net
         The trained network.
 
@@ -178,7 +177,6 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         *,
         network="inouet18",
         loss="softmax",
-        n_sub_centers=1,
         center_loss_weight=0.005,
         center_lr=0.5,
         lr=1e-3,
@@ -197,7 +195,6 @@ class AugmentConfidenceDetector(ConfidenceDetector):
     ):
         self.network = network
         self.loss = loss
-        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr
@@ -214,8 +211,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        X = super()._hear(X)
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         if len(X.view_names) < 2:
             raise ValueError(
                 f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
@@ -225,15 +221,17 @@ class AugmentConfidenceDetector(ConfidenceDetector):
             )
         return X
 
-    def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray | None:
+    def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
         if machine_labels(X) is None:
             return None
         return known_labels(X, "by all or none")
 
-    def _machines_to_score(self, X: ClipSpectrograms) -> np.ndarray | None:
-        if self._machines is None:
+    def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
+        if self.machines_ is None:
             return None
-        return known_labels(X, "to score clips, as the training clips had IDs")
+        labels = known_labels(X, "to score clips, as the training clips had IDs")
+        refuse_unseen(labels, self.machines_)
+        return labels
 
     def view_scores(self, X):
         """Tell how well each view of each clip was recognised: why a clip scores so.
@@ -255,9 +253,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):
             shifted up by a tenth of a half step. NaN and None for clips that could not
             be used.
         """
-        X = self._check(X)
-        own = self._own_classes(X)
-        p = self._probabilities(X)
+        X = self._check_clips(X)
+        own = self._find_own_classes(X)
+        p = self._average_probabilities(X)
         confidence = np.take_along_axis(p, own[..., None], axis=-1)[..., 0]
         heard = p.argmax(axis=-1)
         n_views = len(X.view_names)

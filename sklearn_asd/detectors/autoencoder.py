@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
@@ -14,7 +14,7 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
@@ -23,8 +23,6 @@ from sklearn_asd.networks.training import fit_net, restore_net
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = ["AutoencoderDetector"]
-
-_UNRELATED_TO_TRAINING = ("contamination", "verbose")
 
 
 class AutoencoderDetector(BaseDetector):
@@ -153,6 +151,10 @@ class AutoencoderDetector(BaseDetector):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+    _fitted_attributes: dict = {
+        "history_": pd.DataFrame,
+        "net_": NeuralNet,
+    }
 
     def __init__(
         self,
@@ -181,9 +183,9 @@ class AutoencoderDetector(BaseDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        """Take windows of a few frames for the segments, one from each frame on."""
-        X = super()._hear(X).select_original(type(self).__name__)
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        """Make segments of a few frames of the original view, one at each frame."""
+        X = X.select_original(type(self).__name__)
         lengths = (X.stops - X.starts)[:, 0]
         short = np.flatnonzero((lengths > 0) & (lengths < self.n_frames))
         if len(short):
@@ -202,10 +204,7 @@ class AutoencoderDetector(BaseDetector):
             )
         net = self._make_net(X.n_mels, len(dataset), self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        checkpoint = None
-        if self.checkpoint_dir is not None:
-            name = name_training(self, X, None, _UNRELATED_TO_TRAINING)
-            checkpoint = Checkpoint(self.checkpoint_dir, name)
+        checkpoint = open_checkpoint(self, X)
         self.history_, _ = fit_net(net, dataset, seed, checkpoint=checkpoint)
         self.net_ = net
 
@@ -224,10 +223,40 @@ class AutoencoderDetector(BaseDetector):
             verbose=self.verbose,
         )
 
-    def _restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
-        """Build the trained network again, from weights in a file."""
+    def restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
+        """Build the trained network again, without training.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights of ``net_.module_``, from a file.
+
+        Returns
+        -------
+        net : skorch net
+            As `fit` leaves it in ``net_``.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the network of these parameters.
+        """
         net = self._make_net(self.n_features_in_, 1, "meta")
         return restore_net(net, state, self.device)
 
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
-        return reconstruction_errors(self.net_, X, self.n_frames)
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            Minus the mean squared error of the reconstruction, in dB squared; NaN for
+            clips that could not be used.
+        """
+        X = self._check_clips(X)
+        return -reconstruction_errors(self.net_, X, self.n_frames)

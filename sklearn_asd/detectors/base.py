@@ -1,8 +1,9 @@
-"""What all detectors share: fit -> offset_ -> score_samples -> predict."""
+"""BaseDetector: what the detectors of spectrograms share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,16 @@ __all__ = ["BaseDetector", "usable_normal_rows"]
 class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     """Outlier detector on :class:`ClipSpectrograms`.
 
-    A child says how to learn from normal clips (`_fit`) and how anomalous a clip is
-    (`_anomaly_score`), and has a parameter `contamination`.
+    A child selects the views that it uses (`_select_views`), learns from normal clips
+    (`_fit`), scores clips (`score_samples`, which begins with `_check_clips`), and has
+    a parameter `contamination`.
     """
 
+    _fitted_attributes: dict = {
+        "n_features_in_": Integral,
+        "_frames_fitted_on": dict,
+        "offset_": Real,
+    }
     contamination: float
 
     @validates_parameters(prefer_skip_nested_validation=True)
@@ -55,34 +62,23 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         ValueError
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
-        X = self._hear(X)
-        learnt = usable_normal_rows(X, y)
-        X_learnt = X[learnt]
-        self._fit(X_learnt)
+        X = self._select_views(check_spectrograms(X, type(self).__name__))
+        X = X[usable_normal_rows(X, y)]
+        self._fit(X)
         self.n_features_in_ = X.n_mels
         self._frames_fitted_on = _describe_frames(X)
-        scores = -self._score_training_clips(X_learnt)
-        self._keep_training_scores(scores, learnt)
+        scores = self.score_samples(X)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
-    def anomaly_score(self, X):
-        """Score clips as the paper does: the higher, the more anomalous.
+    @property
+    def sample_rate_(self) -> float | None:
+        """Sample rate of the training clips in Hz; None if they do not name it."""
+        return self._frames_fitted_on["sample_rate"]
 
-        Parameters
-        ----------
-        X : ClipSpectrograms of n_clips
-            Clips to score.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_clips,), float64
-            The paper's anomaly score; NaN for clips that could not be used.
-        """
-        return self._anomaly_score(self._check(X))
-
+    @abstractmethod
     def score_samples(self, X):
-        """Score clips as scikit-learn does: the higher, the more normal.
+        """Score clips: the higher, the more normal.
 
         Parameters
         ----------
@@ -92,36 +88,21 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            The negative of :meth:`anomaly_score`.
+            NaN for clips that could not be used.
         """
-        return -self.anomaly_score(X)
+
+    @abstractmethod
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        """Select what the detector uses of the clips, to fit and to score."""
 
     @abstractmethod
     def _fit(self, X: ClipSpectrograms) -> None:
         """Learn from normal clips, all of them usable."""
 
-    @abstractmethod
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
-        """Score clips, of which some may be unusable; higher is more anomalous."""
-
-    def _score_training_clips(self, X: ClipSpectrograms) -> np.ndarray:
-        """Score the clips just learnt from, for the threshold."""
-        return self._anomaly_score(X)
-
-    def _keep_training_scores(self, scores: np.ndarray, learnt: np.ndarray) -> None:
-        """Offer scores of the training clips, where they are honest."""
-
-    def _check(self, X: Any) -> ClipSpectrograms:
-        """Refuse what cannot be scored."""
+    def _check_clips(self, X: Any) -> ClipSpectrograms:
+        """Select the views of clips to score; refuse frames of other settings."""
         check_is_fitted(self)
-        return self._check_frames(self._hear(X))
-
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        """Refuse what holds no spectrograms, and choose the views that are heard."""
-        return check_spectrograms(X, type(self).__name__)
-
-    def _check_frames(self, X: ClipSpectrograms) -> ClipSpectrograms:
-        """Refuse clips whose frames were made otherwise than the training clips'."""
+        X = self._select_views(check_spectrograms(X, type(self).__name__))
         for name, value in _describe_frames(X).items():
             fitted = self._frames_fitted_on[name]
             unknown = name in ("sample_rate", "hop_length") and None in (value, fitted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -10,20 +9,22 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
+from skorch import NeuralNet
 
-from sklearn_asd._utils.parameters import Interval, StrOptions
-from sklearn_asd.audio.machines import refuse_unseen
+from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
+from sklearn_asd.audio.machines import hold_out
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
-from sklearn_asd.networks.angular import ANGULAR_LOSSES
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
-from sklearn_asd.networks.checkpoint import Checkpoint, name_training
+from sklearn_asd.networks.checkpoint import open_checkpoint
+from sklearn_asd.networks.losses import LOSSES
 from sklearn_asd.networks.training import (
-    NETWORKS,
     AutocastNet,
     fit_net,
     make_net,
@@ -37,22 +38,19 @@ from sklearn_asd.networks.windows import (
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
-_UNRELATED_TO_TRAINING = ("confidence", "contamination", "checkpoint_dir", "verbose")
-
 
 class ConfidenceDetector(BaseDetector):
     """Outlier detector that asks how confidently a classifier recognises a clip.
 
     A class is a pair of a machine and a view: all views of the first machine, then
-    all of the second. A child says what machines there are to learn
-    (`_machines_to_learn`) and to score (`_machines_to_score`), and which views it
-    hears (`_hear`).
+    all of the second. A child selects the views (`_select_views`), and names the
+    machines of clips to learn from (`_label_training_clips`) and to score
+    (`_label_clips`).
     """
 
     _parameter_constraints: dict = {
         "network": [StrOptions(set(NETWORKS)), callable],
-        "loss": [StrOptions({"softmax", *ANGULAR_LOSSES})],
-        "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
@@ -69,24 +67,24 @@ class ConfidenceDetector(BaseDetector):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-    _hint_for_unseen = ""
+    _fitted_attributes: dict = {
+        "classes_": np.ndarray,
+        "centers_": np.ndarray | None,
+        "history_": pd.DataFrame,
+        "machines_": np.ndarray | None,
+        "net_": NeuralNet,
+    }
 
     @abstractmethod
-    def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray | None:
+    def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
         """Name each clip's machine; None where machines are not told apart."""
 
     @abstractmethod
-    def _machines_to_score(self, X: ClipSpectrograms) -> np.ndarray | None:
-        """Name each clip's machine; None where machines are not told apart."""
+    def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
+        """Name each clip's machine, one of `machines_`; None as at the training."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
-        if self.loss == "softmax" and self.n_sub_centers > 1:
-            warnings.warn(
-                f'n_sub_centers={self.n_sub_centers} does nothing with loss="softmax": '
-                'set loss to "arcface" or "adacos"',
-                stacklevel=5,
-            )
-        labels = self._machines_to_learn(X)
+        labels = self._label_training_clips(X)
         if labels is None:
             machines, machine = None, np.zeros(len(X), dtype=int)
         else:
@@ -97,7 +95,7 @@ class ConfidenceDetector(BaseDetector):
         train, held_out = self._split(machine, rng)
         seed = rng.randint(2**31 - 1)
         X_train = X[train]
-        dataset = self._windows_to_learn(X_train, own[train])
+        dataset = self._make_dataset(X_train, own[train])
         net = self._make_net(
             n_classes=len(classes),
             n_mels=X.n_mels,
@@ -109,23 +107,19 @@ class ConfidenceDetector(BaseDetector):
         validation = (
             KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
         )
-        checkpoint = None
-        if self.checkpoint_dir is not None:
-            name = name_training(self, X, labels, _UNRELATED_TO_TRAINING)
-            checkpoint = Checkpoint(self.checkpoint_dir, name, validation)
+        checkpoint = open_checkpoint(self, X, labels, validation)
         self.history_, self.centers_ = fit_net(
             net, dataset, seed, validation, checkpoint
         )
         self.net_ = net
         self.classes_ = classes
-        self._machines = machines
+        self.machines_ = machines
 
     def _make_net(self, **sizes_and_device: Any) -> AutocastNet:
         """Build an untrained network by the parameters."""
         return make_net(
             self.network,
             loss=self.loss,
-            n_sub_centers=self.n_sub_centers,
             center_loss_weight=self.center_loss_weight,
             center_lr=self.center_lr,
             lr=self.lr,
@@ -136,8 +130,24 @@ class ConfidenceDetector(BaseDetector):
             **sizes_and_device,
         )
 
-    def _restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
-        """Build the trained network again, from weights in a file."""
+    def restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
+        """Build the trained network again, without training.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights of ``net_.module_``, from a file.
+
+        Returns
+        -------
+        net : skorch net
+            As `fit` leaves it in ``net_``.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the network of these parameters.
+        """
         with torch.device("meta"):  # no weights are drawn
             net = self._make_net(
                 n_classes=len(self.classes_),
@@ -149,7 +159,7 @@ class ConfidenceDetector(BaseDetector):
             )
         return restore_net(net, state, self.device)
 
-    def _windows_to_learn(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
+    def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, in their places or anywhere in it."""
         windows = X.windows()
         if self.random_starts:
@@ -162,43 +172,35 @@ class ConfidenceDetector(BaseDetector):
         self, machine: np.ndarray, rng: np.random.RandomState
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows of every machine to choose the epoch by."""
-        shuffled = rng.permutation(len(machine))
-        held_out = np.zeros(len(machine), dtype=bool)
-        if self.validation_fraction > 0:
-            for one in np.unique(machine):
-                rows = shuffled[machine[shuffled] == one]
-                n_held_out = max(1, round(self.validation_fraction * len(rows)))
-                held_out[rows[: min(n_held_out, len(rows) - 1)]] = True
+        rows = rng.permutation(len(machine))
+        if self.validation_fraction == 0:
+            return np.arange(len(machine)), np.arange(0)
+        held_out = hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
-    def _own_classes(self, X: ClipSpectrograms) -> np.ndarray:
+    def _find_own_classes(self, X: ClipSpectrograms) -> np.ndarray:
         """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
-        return _index_classes(self._find_machines(X), X)
-
-    def _find_machines(self, X: ClipSpectrograms) -> np.ndarray:
-        """Number each clip's machine; 0 for all where machines are not told apart."""
-        labels = self._machines_to_score(X)
+        labels = self._label_clips(X)
         if labels is None:
-            return np.zeros(len(X), dtype=int)
-        refuse_unseen(labels, self._machines, self._hint_for_unseen)
-        return np.searchsorted(self._machines, labels.astype(str))
+            return _index_classes(np.zeros(len(X), dtype=int), X)
+        return _index_classes(np.searchsorted(self.machines_, labels.astype(str)), X)
 
-    def _average(
+    def _average_segments(
         self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
     ) -> np.ndarray:
-        """Average what is made of the network's outputs over each view's segments.
+        """Average a summary of the network's outputs over each view's segments.
 
-        ``summarize(logits, embedding, clip, view)`` gets those of some segments, and
-        where each lies. Of shape (n_clips, n_views, ...), NaN for clips that could not
-        be used.
+        ``summarize(logits, embedding, clip, view)`` gets the outputs of some segments,
+        and the clip and the view of each. Of shape (n_clips, n_views, ...), NaN for
+        clips that could not be used.
         """
-        values, windows = self._of_segments(X, summarize)
+        values, windows = self._summarize_segments(X, summarize)
         return average_segments(values, windows, len(X), len(X.view_names))
 
-    def _of_segments(
+    def _summarize_segments(
         self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
     ) -> tuple[np.ndarray, Windows]:
-        """The same of every segment, and where it lies."""
+        """Summarize the network's outputs of every segment; see `_average_segments`."""
         windows = X.windows()
         values = summarize_windows(
             self.net_,
@@ -210,20 +212,40 @@ class ConfidenceDetector(BaseDetector):
         )
         return values, windows
 
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
-        own = self._own_classes(X)
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            Minus the doubt 1 - p, averaged over a clip's segments and views, in
+            [-1, 0]; NaN for clips that could not be used.
+        """
+        X = self._check_clips(X)
+        return -self._average_doubt(X, self._find_own_classes(X))
+
+    def _average_doubt(
+        self, X: ClipSpectrograms, classes: np.ndarray | None
+    ) -> np.ndarray:
+        """Average 1 - p of the class of each view, or with None of the likeliest."""
 
         def doubt(logits, embedding, clip, view):
-            return np.exp(log_doubt(logits, own[clip, view]))
+            asked = logits.argmax(axis=1) if classes is None else classes[clip, view]
+            return np.exp(log_doubt(logits, asked))
 
-        return self._average(X, doubt).mean(axis=1)
+        return self._average_segments(X, doubt).mean(axis=1)
 
-    def _probabilities(self, X: ClipSpectrograms) -> np.ndarray:
-        """Probability of each class, averaged over each view's segments.
+    def _average_probabilities(self, X: ClipSpectrograms) -> np.ndarray:
+        """Average the probability of each class over each view's segments.
 
         Of shape (n_clips, n_views, n_classes); NaN for clips that could not be used.
         """
-        return self._average(X, lambda logits, *_: softmax(logits, axis=1))
+        return self._average_segments(X, lambda logits, *_: softmax(logits, axis=1))
 
     def score(self, X, y=None):
         """Accuracy of the classifier on normal clips.
@@ -247,10 +269,10 @@ class ConfidenceDetector(BaseDetector):
             several, whose own class is the most probable one on average over their
             segments.
         """
-        X = self._check(X)
+        X = self._check_clips(X)
         X = X[usable_normal_rows(X, y)]
-        own = self._own_classes(X)
-        return float(np.mean(self._probabilities(X).argmax(axis=-1) == own))
+        own = self._find_own_classes(X)
+        return float(np.mean(self._average_probabilities(X).argmax(axis=-1) == own))
 
     def embed(self, X, *, average=True):
         """Give the network's view of the clips, before the classes are told apart.
@@ -270,10 +292,10 @@ class ConfidenceDetector(BaseDetector):
             the largest number of segments, those of the first view first. What a clip
             lacks is NaN.
         """
-        X = self._check(X)
+        X = self._check_clips(X)
         if average:
-            return self._average(X, _take_embedding).mean(axis=1)
-        embedding, windows = self._of_segments(X, _take_embedding)
+            return self._average_segments(X, _take_embedding).mean(axis=1)
+        embedding, windows = self._summarize_segments(X, _take_embedding)
         n_segments = X.n_segments.sum(axis=1)
         first = np.cumsum(n_segments) - n_segments
         number = np.arange(len(windows.clip)) - first[windows.clip]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sklearn_asd._utils.parameters import StrOptions
-from sklearn_asd.audio.machines import known_labels
-from sklearn_asd.detectors.confidence import ConfidenceDetector, log_doubt
+from sklearn_asd.audio.machines import known_labels, refuse_unseen
+from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 
 __all__ = ["IDConfidenceDetector"]
@@ -34,14 +32,12 @@ class IDConfidenceDetector(ConfidenceDetector):
         Whose probability counts: "id" that of the clip's own machine, "msp" the
         largest (maximum softmax probability), for clips whose machine is not known.
 
-    loss : {"softmax", "arcface", "adacos"}, default="softmax"
+    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle:
-        "arcface" with a margin of 0.25 between them and a scale of 30, "adacos" with
-        a scale that follows from the number of classes, and no margin.
-
-    n_sub_centers : int, default=1
-        Directions of each class, for "arcface" and "adacos": the nearest counts.
+        give each class a direction in the embedding and tell classes apart by angle.
+        An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
+        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        methods.
 
     center_loss_weight : float >= 0, default=0.1
         Weight of the centre loss, lambda_c in Eq. (4); see
@@ -109,6 +105,9 @@ class IDConfidenceDetector(ConfidenceDetector):
     classes_ : ndarray of shape (n_machines,), str
         Names of the machines, sorted: "type/id", or "id" where there is no type.
 
+    machines_ : ndarray of shape (n_machines,), str
+        The same as `classes_`.
+
     net_ : skorch net
         The trained network.
 
@@ -175,7 +174,6 @@ class IDConfidenceDetector(ConfidenceDetector):
         **ConfidenceDetector._parameter_constraints,
         "confidence": [StrOptions({"id", "msp"})],
     }
-    _hint_for_unseen = ', or with confidence="msp"'
 
     def __init__(
         self,
@@ -183,7 +181,6 @@ class IDConfidenceDetector(ConfidenceDetector):
         network="pvmilk20",
         confidence="id",
         loss="softmax",
-        n_sub_centers=1,
         center_loss_weight=0.1,
         center_lr=0.5,
         lr=1e-3,
@@ -203,7 +200,6 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.network = network
         self.confidence = confidence
         self.loss = loss
-        self.n_sub_centers = n_sub_centers
         self.center_loss_weight = center_loss_weight
         self.center_lr = center_lr
         self.lr = lr
@@ -220,10 +216,10 @@ class IDConfidenceDetector(ConfidenceDetector):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hear(self, X: Any) -> ClipSpectrograms:
-        return super()._hear(X).select_original(type(self).__name__)
+    def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        return X.select_original(type(self).__name__)
 
-    def _machines_to_learn(self, X: ClipSpectrograms) -> np.ndarray:
+    def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray:
         labels = known_labels(X, "to learn to tell machines apart")
         if len(set(labels)) < 2:
             raise ValueError(
@@ -234,19 +230,30 @@ class IDConfidenceDetector(ConfidenceDetector):
             )
         return labels
 
-    def _machines_to_score(self, X: ClipSpectrograms) -> np.ndarray:
+    def _label_clips(self, X: ClipSpectrograms) -> np.ndarray:
         by_id = self.confidence == "id"
         purpose = 'to score clips with confidence="id"' if by_id else "to be recognised"
-        return known_labels(X, purpose)
+        labels = known_labels(X, purpose)
+        refuse_unseen(labels, self.machines_, ', or with confidence="msp"')
+        return labels
 
-    def _anomaly_score(self, X: ClipSpectrograms) -> np.ndarray:
+    def score_samples(self, X):
+        """Score clips: the higher, the more normal.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Clips to score, whose machines are known unless ``confidence="msp"``.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_clips,), float64
+            Minus the doubt 1 - p, averaged over a clip's segments, in [-1, 0]; NaN for
+            clips that could not be used.
+        """
         if self.confidence == "id":
-            return super()._anomaly_score(X)
-
-        def doubt(logits, *_):
-            return np.exp(log_doubt(logits, logits.argmax(axis=1)))
-
-        return self._average(X, doubt)[:, 0]
+            return super().score_samples(X)
+        return -self._average_doubt(self._check_clips(X), None)
 
     def predict_id(self, X):
         """Tell which machine each clip sounds like.
@@ -262,8 +269,8 @@ class IDConfidenceDetector(ConfidenceDetector):
             Names as in `classes_`, from the probabilities averaged over a clip's
             segments; None for clips that could not be used.
         """
-        X = self._check(X)
-        probabilities = self._probabilities(X)[:, 0]
+        X = self._check_clips(X)
+        probabilities = self._average_probabilities(X)[:, 0]
         machines = self.classes_.astype(object)[probabilities.argmax(axis=1)]
         machines[np.isnan(probabilities[:, 0])] = None
         return machines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -88,6 +89,13 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+    }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "feature_names_in_": NotRequired[np.ndarray],
+        "training_score_samples_": NotRequired[np.ndarray],
+        "covariance_": LedoitWolf,
+        "offset_": Real,
     }
 
     def __init__(self, *, n_folds=5, contamination=0.1):

@@ -16,8 +16,18 @@ from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
+from sklearn_asd.meta.structure import Opened
 
-__all__ = ["band_scores", "frame_duration", "mel_edges", "segment_scores"]
+__all__ = [
+    "band_scores",
+    "choose_normal",
+    "frame_duration",
+    "mel_edges",
+    "score_bands",
+    "score_segments",
+    "segment_scores",
+    "spread_evenly",
+]
 
 # Normal clips among which those that lend their bands are looked for, and their number.
 _MAX_NORMAL = 20
@@ -81,6 +91,22 @@ def segment_scores(detector, X, clip=0):
     2     16    32            5.0
     3     24    40            8.0
     """
+    return score_segments(Opened(detector, take_clip(X, clip)))
+
+
+def score_segments(opened: Opened) -> pd.DataFrame:
+    """Score each segment of a clip; see :func:`segment_scores`.
+
+    Parameters
+    ----------
+    opened : Opened
+        The detector with one clip.
+
+    Returns
+    -------
+    scores : DataFrame of n_segments rows
+        As of :func:`segment_scores`.
+    """
     grids: list[np.ndarray] = []
 
     def _split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
@@ -88,7 +114,7 @@ def segment_scores(detector, X, clip=0):
         grids.append(grid)
         return segments
 
-    scores = score_variants(detector, take_clip(X, clip), None, _split)
+    scores = score_variants(opened, None, _split)
     _refuse_different(grids, "segments")
     start, stop = grids[0].T
     return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
@@ -160,6 +186,30 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     3
     """
     check_scalar(n_bands, "n_bands", Integral, min_val=1)
+    one = take_clip(X, clip)
+    normal = _safe_indexing(X_normal, choose_normal(one, X_normal))
+    return score_bands(Opened(detector, one), Opened(detector, normal), n_bands)
+
+
+def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFrame:
+    """Occlude the mel bands of a clip one after the other; see :func:`band_scores`.
+
+    Parameters
+    ----------
+    opened : Opened
+        The detector with one clip.
+
+    normal : Opened
+        The same detector with normal clips of the same machine.
+
+    n_bands : int >= 1, default=16
+        Number of bands.
+
+    Returns
+    -------
+    scores : DataFrame of n_bands rows
+        As of :func:`band_scores`.
+    """
     limits: list[np.ndarray] = []
 
     def _occlude_bands(
@@ -171,9 +221,7 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
         limits.append(mel_edges(X)[edges])
         return _occlude(X, edges, _replacements(X, normal))
 
-    one = take_clip(X, clip)
-    normal = _of_same_machine(one, X_normal)
-    score, *occluded = score_variants(detector, one, normal, _occlude_bands)
+    score, *occluded = score_variants(opened, normal, _occlude_bands)
     _refuse_different(limits, "mel bands")
     by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
     return pd.DataFrame(
@@ -287,21 +335,58 @@ def _all_frames(X: ClipSpectrograms, row: int) -> np.ndarray:
     return np.concatenate([X.log_mel(row, v).T for v in views], dtype=np.float32)
 
 
-def _of_same_machine(one: Any, X_normal: Any) -> Any:
-    """Some of the normal clips, of the same machine where X tells machines."""
+def choose_normal(one: Any, X_normal: Any) -> np.ndarray:
+    """Choose normal clips to compare a clip with: some of the same machine.
+
+    Parameters
+    ----------
+    one : any, of length 1
+        The clip.
+
+    X_normal : any
+        Normal clips of the same kind.
+
+    Returns
+    -------
+    rows : ndarray of int
+        At most 20 rows of `X_normal`, spread evenly over those of the clip's machine,
+        or over all where machines are not known.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     own, others = machine_labels(one), machine_labels(X_normal)
-    n_clips = _num_samples(X_normal)
     if own is None or others is None:
-        rows = np.arange(n_clips)
+        rows = np.arange(_num_samples(X_normal))
     else:
         rows = np.flatnonzero(others == own[0])
-    if len(rows) == 0:
-        raise ValueError(
-            f"X_normal holds no clip of machine {own[0]}: add some, whose bands are to "
-            "take the place of the occluded ones"
-        )
-    evenly = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_NORMAL)).astype(int)
-    return _safe_indexing(X_normal, rows[evenly])
+        if len(rows) == 0:
+            raise ValueError(
+                f"X_normal holds no clip of machine {own[0]}: add some, whose bands "
+                "replace the occluded ones"
+            )
+    return spread_evenly(rows, _MAX_NORMAL)
+
+
+def spread_evenly(rows: np.ndarray, n_most: int) -> np.ndarray:
+    """Choose rows that are spread evenly over others.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Rows.
+
+    n_most : int
+        Number of rows to choose, if there are more.
+
+    Returns
+    -------
+    chosen : ndarray of int
+        Some of the rows, or all.
+    """
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), n_most)).astype(int)]
 
 
 def _refuse_different(grids: list[np.ndarray], what: str) -> None:

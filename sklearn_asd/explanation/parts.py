@@ -1,24 +1,19 @@
-"""What a detector is made of, and what each part of it is given to hear."""
+"""Questions about clips, asked of a detector and of what is inside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd.audio.machines import known_labels, machine_columns
-from sklearn_asd.detectors import EmbeddingNeighborDetector
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
-from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
-from sklearn_asd.meta.per_machine import PerMachine
-from sklearn_asd.meta.scoring import anomaly_scores, decisions, final_step
-from sklearn_asd.meta.thresholds import ThresholdTuner
+from sklearn_asd.meta import PerMachine
+from sklearn_asd.meta.scoring import anomaly_scores, final_step
+from sklearn_asd.meta.structure import Opened, scatter
 
 __all__ = [
     "Part",
@@ -26,8 +21,8 @@ __all__ = [
     "clip_spectrograms",
     "clip_thresholds",
     "detector_parts",
-    "open_pipeline",
-    "open_until",
+    "embed_clips",
+    "find_spectrograms",
     "score_variants",
     "take_clip",
 ]
@@ -98,18 +93,8 @@ def detector_parts(detector, X, clip=0):
     >>> [type(part.estimator).__name__ for part in detector_parts(detector, X)]
     ['Pipeline', 'IsolationForest']
     """
-    yield from _take_apart("", detector, take_clip(X, clip))
-
-
-def _take_apart(member: str, estimator: Any, X: Any) -> Iterator[Part]:
-    yield Part(member, estimator, X)
-    if isinstance(estimator, GammaProbabilityEnsemble):
-        for name, inner in estimator.named_estimators_.items():
-            yield from _take_apart(f"{member}/{name}".lstrip("/"), inner, X)
-    elif _judges(estimator, X):
-        inside = _open(estimator, X)
-        if inside is not None:
-            yield from _take_apart(member, *inside)
+    for one in Opened(detector, take_clip(X, clip)):
+        yield Part(one.name, one.estimator, one.X)
 
 
 def clip_spectrograms(detector, X, clip=0):
@@ -152,30 +137,50 @@ def clip_spectrograms(detector, X, clip=0):
     >>> clip_spectrograms(detector, X, clip=2)
     ClipSpectrograms(1 clip, 128 mels, 1 segments of 96 frames)
     """
-    for part in detector_parts(detector, X, clip):
-        if isinstance(part.X, ClipSpectrograms):
-            return _usable(part.X)
-    raise _hears_none(detector)
+    return find_spectrograms(Opened(detector, take_clip(X, clip)))
+
+
+def find_spectrograms(opened: Opened) -> ClipSpectrograms:
+    """Find the log-mel of one clip where a detector first has it.
+
+    Parameters
+    ----------
+    opened : Opened
+        The detector with one clip.
+
+    Returns
+    -------
+    spectrograms : ClipSpectrograms of length 1
+        Its log-mel, with all views.
+
+    Raises
+    ------
+    TypeError
+        If no part of the detector takes spectrograms.
+
+    ValueError
+        If the clip could not be used.
+    """
+    for one in opened:
+        if isinstance(one.X, ClipSpectrograms):
+            return _check_usable(one.X)
+    raise _make_no_spectrograms_error(opened.estimator)
 
 
 def score_variants(
-    estimator: Any,
-    X: Any,
-    X_normal: Any,
+    opened: Opened,
+    normal: Opened | None,
     vary: Callable[[ClipSpectrograms, ClipSpectrograms | None], ClipSpectrograms],
 ) -> np.ndarray:
     """Score variants of a clip's spectrogram, made where the detector has one.
 
     Parameters
     ----------
-    estimator : outlier detector or Pipeline
-        Fitted.
+    opened : Opened
+        The detector with one clip.
 
-    X : any, of length 1
-        The clip, as the estimator takes it.
-
-    X_normal : any or None
-        Normal clips, as the estimator takes them.
+    normal : Opened or None
+        The same detector with normal clips of the same machine.
 
     vary : callable
         Maps the spectrograms of the clip and of the normal clips to its variants. It
@@ -191,27 +196,30 @@ def score_variants(
     TypeError, ValueError
         As in :func:`clip_spectrograms`.
     """
-    if isinstance(X, ClipSpectrograms):
-        variants = vary(_usable(X), _where_usable(X_normal))
+    estimator = opened.estimator
+    if isinstance(opened.X, ClipSpectrograms):
+        variants = vary(_check_usable(opened.X), _select_usable(normal))
         scores = anomaly_scores(estimator, variants)
         if np.isnan(scores).all():
-            raise _gives_no_score(estimator)
+            raise _make_no_score_error(estimator)
         return scores
-    if isinstance(estimator, GammaProbabilityEnsemble):
-        columns = [
-            score_variants(member, X, X_normal, vary)
-            for member in estimator.estimators_
-        ]
-        if len({len(column) for column in columns}) > 1:
-            columns = [column[:1] for column in columns]  # for the caller to refuse
-        raw = np.column_stack(columns)
-        return -estimator._aggregate(raw, np.repeat(estimator._groups(X), len(raw)))
-    if not _judges(estimator, X):
-        raise _gives_no_score(estimator)
-    inside = _open(estimator, X, X_normal)
-    if inside is None:
-        raise _hears_none(estimator)
-    return score_variants(*inside, vary)
+    if not opened.inner:
+        takes_clips = hasattr(estimator, "inner_detectors")
+        make_error = (
+            _make_no_score_error if takes_clips else _make_no_spectrograms_error
+        )
+        raise make_error(estimator)
+    normals = [] if normal is None else normal.inner
+    columns = [
+        score_variants(one, its_normal, vary)
+        for one, its_normal in zip_longest(opened.inner, normals)
+    ]
+    if len({len(column) for column in columns}) > 1:
+        columns = [column[:1] for column in columns]  # for the caller to refuse
+    if not hasattr(estimator, "combine_scores"):
+        return columns[0]
+    same_clip = _safe_indexing(opened.X, np.zeros(len(columns[0]), dtype=int))
+    return -estimator.combine_scores(columns, [None] * len(columns), same_clip)
 
 
 def clip_embeddings(detector, X):
@@ -249,7 +257,7 @@ def clip_embeddings(detector, X):
     >>> clip_embeddings(detector, X).shape
     (4, 128)
     """
-    embedding = _embed(detector, X)
+    embedding = embed_clips(Opened(detector, X))
     if embedding is None:
         raise TypeError(
             f"{type(final_step(detector)).__name__} has no embedding of all clips: fit "
@@ -259,122 +267,56 @@ def clip_embeddings(detector, X):
     return embedding
 
 
-def _embed(estimator: Any, X: Any) -> np.ndarray | None:
-    if hasattr(estimator, "embed"):
-        return estimator.embed(X)
-    if isinstance(estimator, GammaProbabilityEnsemble):
-        found = (_embed(member, X) for member in estimator.estimators_)
-        return next((one for one in found if one is not None), None)
-    if isinstance(estimator, OnlyMachineTypes):
-        return _embed_some(estimator, X)
-    if isinstance(estimator, EmbeddingNeighborDetector):
-        return estimator.detector_.embed(X)
-    inside = None if isinstance(estimator, PerMachine) else _open(estimator, X)
-    return None if inside is None else _embed(*inside)
+def embed_clips(opened: Opened) -> np.ndarray | None:
+    """Embed clips by the first network of a detector that scores all machines.
 
+    Parameters
+    ----------
+    opened : Opened
+        The detector with the clips.
 
-def _embed_some(estimator: OnlyMachineTypes, X: Any) -> np.ndarray | None:
-    """Embed the clips of some types, and leave the others NaN."""
-    ours = estimator._are_ours(machine_columns(X)[0])
-    some = _embed(estimator.estimator_, _safe_indexing(X, np.flatnonzero(ours)))
-    if some is None:
+    Returns
+    -------
+    embedding : ndarray of shape (n_clips, n_embedding), float64, or None
+        NaN for clips that could not be used, or whose machine type that network has
+        not learnt; None if there is no such network.
+    """
+    if hasattr(opened.estimator, "embed"):
+        return opened.estimator.embed(opened.X)
+    if isinstance(opened.estimator, PerMachine):  # embeddings with nothing in common
         return None
-    embedding = np.full((len(ours), some.shape[1]), np.nan)
-    embedding[ours] = some
-    return embedding
+    for one in opened.inner:
+        embedding = embed_clips(one)
+        if embedding is not None:
+            return scatter([(one.rows, embedding)], _num_samples(opened.X))
+    return None
 
 
-def open_pipeline(estimator: Any, *tables: Any) -> tuple[Any, ...]:
-    """Run the transformers of a Pipeline up to the spectrograms, once for all.
-
-    Parameters
-    ----------
-    estimator : outlier detector or Pipeline
-        Fitted.
-
-    *tables : any
-        Clips, as it takes them, or None.
-
-    Returns
-    -------
-    estimator : outlier detector or Pipeline
-        What is left of it.
-
-    *tables : any
-        Clips, as that takes them. All are unchanged if the estimator is no Pipeline.
-    """
-    while isinstance(estimator, Pipeline) and not isinstance(
-        tables[0], ClipSpectrograms
-    ):
-        estimator, *tables = _after_first_step(estimator, tables)
-    return estimator, *tables
-
-
-def open_until(kind: type, estimator: Any, *tables: Any) -> tuple[Any, ...]:
-    """Look for a kind of estimator inside Pipelines and threshold tuners.
-
-    Parameters
-    ----------
-    kind : type
-        The kind.
-
-    estimator : outlier detector or Pipeline
-        Fitted.
-
-    *tables : any
-        Clips, as it takes them, or None.
-
-    Returns
-    -------
-    estimator : object or None
-        The first of that kind, or None if there is none.
-
-    *tables : any
-        Clips, as that takes them.
-    """
-    while not isinstance(estimator, kind):
-        if not isinstance(estimator, Pipeline | FrozenEstimator | ThresholdTuner):
-            return None, *tables
-        estimator, *tables = _open(estimator, *tables)
-    return estimator, *tables
-
-
-def clip_thresholds(detector: Any, X: Any, scores: np.ndarray) -> np.ndarray:
+def clip_thresholds(opened: Opened) -> np.ndarray:
     """Find the threshold that each clip's anomaly score is compared with.
 
     Parameters
     ----------
-    detector : outlier detector or Pipeline
-        Fitted, with `decision_function`.
-
-    X : any
-        Clips, as it takes them.
-
-    scores : ndarray of shape (n_clips,)
-        Their anomaly scores.
+    opened : Opened
+        The detector with the clips.
 
     Returns
     -------
     thresholds : ndarray of shape (n_clips,), float64
-        A clip with a higher score is anomalous. NaN for clips that score NaN, where
-        machines have thresholds of their own.
+        A clip with a higher score is anomalous. NaN for clips that no inner detector
+        scores, where these have the thresholds.
 
     Raises
     ------
     TypeError
         If the detector has no threshold.
     """
-    if not hasattr(detector, "decision_function"):
+    if not hasattr(opened.estimator, "decision_function"):
         raise TypeError(
-            f"{type(final_step(detector)).__name__} has no threshold, so it judges no "
-            "clip: put ThresholdTuner round it"
+            f"{type(final_step(opened.estimator)).__name__} has no threshold, so it "
+            "cannot judge clips: wrap it in ThresholdTuner"
         )
-    last = final_step(detector)
-    if isinstance(getattr(last, "offset_", None), float) and hasattr(
-        detector, "score_samples"
-    ):
-        return np.full(len(scores), -last.offset_)
-    return scores + decisions(detector, X)  # which costs scoring once more
+    return opened.thresholds
 
 
 def take_clip(X: Any, clip: int) -> Any:
@@ -404,41 +346,7 @@ def take_clip(X: Any, clip: int) -> Any:
     return _safe_indexing(X, [clip % n_clips])
 
 
-def _open(estimator: Any, *tables: Any) -> tuple[Any, ...] | None:
-    """What is inside an estimator, and the tables as that takes them; or None."""
-    if isinstance(estimator, Pipeline):
-        return _after_first_step(estimator, tables)
-    if isinstance(estimator, FrozenEstimator):
-        return estimator.estimator, *tables
-    if isinstance(estimator, ThresholdTuner):
-        return estimator.detector_, *tables
-    if isinstance(estimator, OnlyMachineTypes):
-        return estimator.estimator_, *tables
-    if isinstance(estimator, PerMachine):
-        (label,) = known_labels(tables[0], "to choose the detector that scores a clip")
-        return estimator.estimators_[label], *tables
-    return None
-
-
-def _after_first_step(pipeline: Pipeline, tables: Any) -> tuple[Any, ...]:
-    first = pipeline.steps[0][1]
-    if len(pipeline) == 1:
-        return first, *tables
-    if first is not None and first != "passthrough":
-        tables = [None if X is None else first.transform(X) for X in tables]
-    rest = pipeline[1:]
-    return rest.steps[0][1] if len(rest) == 1 else rest, *tables
-
-
-def _judges(estimator: Any, X: Any) -> bool:
-    """Tell whether an estimator has an opinion on a clip."""
-    if not isinstance(estimator, OnlyMachineTypes):
-        return True
-    kinds = machine_columns(X)[0]
-    return kinds is not None and bool(estimator._are_ours(kinds).all())
-
-
-def _usable(X: ClipSpectrograms) -> ClipSpectrograms:
+def _check_usable(X: ClipSpectrograms) -> ClipSpectrograms:
     if not X.usable.all():
         raise ValueError(
             "the clip has no segments, as it could not be used: choose another"
@@ -446,22 +354,22 @@ def _usable(X: ClipSpectrograms) -> ClipSpectrograms:
     return X
 
 
-def _where_usable(X: ClipSpectrograms | None) -> ClipSpectrograms | None:
-    if X is None:
+def _select_usable(normal: Opened | None) -> ClipSpectrograms | None:
+    if normal is None or not normal.X.usable.any():
         return None
-    return X[X.usable] if X.usable.any() else None
+    return normal.X[normal.X.usable]
 
 
-def _gives_no_score(estimator: Any) -> ValueError:
+def _make_no_score_error(estimator: Any) -> ValueError:
     return ValueError(
         f"{type(final_step(estimator)).__name__} gives the clip no score, as its "
         "machine type was not learnt: choose another clip"
     )
 
 
-def _hears_none(estimator: Any) -> TypeError:
+def _make_no_spectrograms_error(estimator: Any) -> TypeError:
     return TypeError(
-        f"{type(final_step(estimator)).__name__} hears no spectrograms that could be "
-        "cut into parts: use a detector on ClipSpectrograms, or a Pipeline with "
+        f"{type(final_step(estimator)).__name__} takes no spectrograms that could be "
+        "cut into pieces: use a detector on ClipSpectrograms, or a Pipeline with "
         "LogMelSegmenter"
     )

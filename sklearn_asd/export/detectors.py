@@ -35,7 +35,7 @@ from sklearn_asd.meta import (
 )
 from sklearn_asd.meta.structure import walk
 
-__all__ = ["ByMachine", "check_exportable", "find_machines", "make_module"]
+__all__ = ["ByMachine", "find_machines", "make_module"]
 
 _BELOW_1 = 1 - torch.finfo(torch.float64).eps / 2
 
@@ -76,14 +76,14 @@ class _Confidence(nn.Module):
     def __init__(self, detector: IDConfidenceDetector, machines: list[str]) -> None:
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
-        self.n_classes = len(detector.classes_)
         self.by_id = detector.confidence == "id"
         self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         logits = self.network(sound.segments)[0].double()
         asked = self.own_class(machine) if self.by_id else logits.argmax(1, True)
-        others = logits.masked_fill(torch.arange(self.n_classes) == asked, -torch.inf)
+        is_asked = torch.arange(logits.shape[1]) == asked
+        others = logits.masked_fill(is_asked, -torch.inf)
         # 1 - p is the share of the other classes: nothing is subtracted from 1.
         doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
         return _mean_of_segments(doubt.exp())
@@ -96,20 +96,27 @@ class _Neighbors(nn.Module):
         self, detector: EmbeddingNeighborDetector, machines: list[str]
     ) -> None:
         super().__init__()
-        points, owner, whitening = detector.training_points()
-        self.points, self.owner = torch.from_numpy(points), torch.from_numpy(owner)
+        if callable(detector.metric):
+            raise ValueError(
+                f"EmbeddingNeighborDetector has metric={detector.metric!r}, and a "
+                'graph holds no function: fit with metric="cosine" or "mahalanobis"'
+            )
+        points, names, whitening = detector.training_points()
+        self.points = torch.from_numpy(points)
         self.whitening = None if whitening is None else torch.from_numpy(whitening)
+        if self.whitening is None:
+            self.points = _normalize(self.points)
+        places = {name: place for place, name in enumerate(machines)}
+        of_all = [0] * len(points)
+        owner = of_all if names is None else [places.get(name, -1) for name in names]
+        self.owner = torch.tensor(owner)
+        self.own = ByMachine([0] if names is None else list(places.values()))
         self.network: Any = make_module(detector.detector_, machines).network
-        self.own = ByMachine(np.searchsorted(detector.detector_.classes_, machines))
-        self.n_neighbors = min(detector.n_neighbors, np.bincount(owner).max())
+        self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         point = _mean_of_segments(self.network(sound.segments)[1].double())
-        if self.whitening is None:
-            length = point.square().sum().sqrt()
-            point = point / torch.where(length == 0, 1, length)
-        else:
-            point = point @ self.whitening
+        point = _normalize(point) if self.whitening is None else point @ self.whitening
         squared = (self.points - point).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
@@ -229,23 +236,6 @@ def make_module(estimator: Any, machines: list[str]) -> nn.Module:
     return _look_up(estimator)(estimator, machines)
 
 
-def check_exportable(estimator: Any) -> None:
-    """Refuse what a graph cannot hold, before anything is made of it.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-
-    Raises
-    ------
-    ValueError
-        If it, or an estimator inside it, cannot be exported.
-    """
-    for one in walk(estimator):
-        _look_up(one)
-
-
 def _look_up(estimator: Any) -> Callable[[Any, list[str]], nn.Module]:
     if type(estimator) in _MODULES:
         return _MODULES[type(estimator)]
@@ -272,9 +262,12 @@ def find_machines(estimator: Any) -> list[str]:
     Raises
     ------
     ValueError
-        If there is no machine that the model can score.
+        If something in the model cannot be exported, or there is no machine that it
+        can score.
     """
     inside = list(walk(estimator))
+    for one in inside:
+        _look_up(one)
     known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
     grouped = [one for one in inside if getattr(one, "group_by", None) and one.scales_]
     machines = sorted(
@@ -308,6 +301,11 @@ def _check_frames(log_mel: LogMel, segmenter: LogMelSegmenter, *others: Any) -> 
     for one in walk(others[-1]):
         if hasattr(one, "embed"):
             one.embed(clips)
+
+
+def _normalize(points: torch.Tensor) -> torch.Tensor:
+    length = points.square().sum(-1, keepdim=True).sqrt()
+    return points / torch.where(length == 0, 1, length)
 
 
 def _mean_of_segments(values: torch.Tensor) -> torch.Tensor:

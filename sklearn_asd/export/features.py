@@ -46,13 +46,8 @@ class LogMel(nn.Module):
         self.n_fft, self.hop_length = segmenter.n_fft, segmenter.hop_length
         self.segment_frames, self.segment_hop_frames = segmenter.segment_frames()
         self.is_half = segmenter.dtype == "float16"
-        filters = mel_filters(
-            segmenter.sample_rate,
-            segmenter.n_fft,
-            segmenter.n_mels,
-            segmenter.fmin,
-            segmenter.fmax,
-        )
+        names = ("sample_rate", "n_fft", "n_mels", "fmin", "fmax")
+        filters = mel_filters(*(getattr(segmenter, name) for name in names))
         self.window = torch.from_numpy(hann_window(self.n_fft))
         self.filters = torch.from_numpy(filters.toarray().T.copy())
 

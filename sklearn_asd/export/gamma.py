@@ -36,8 +36,7 @@ class GammaProbabilities(nn.Module):
         self.points = (v - (-v).exp()).exp()
         self.weights = self.points * (1 + (-v).exp()) * (v[1] - v[0])
         # The sides add up to the whole wherever they meet.
-        sides = self._log_sides(self.shape, self.shape + 1)
-        self.log_whole = torch.logaddexp(*sides)
+        self.log_whole = torch.logaddexp(*self._log_sides(self.shape, self.shape + 1))
 
     def forward(
         self, scores: torch.Tensor, group: torch.Tensor

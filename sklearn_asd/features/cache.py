@@ -9,21 +9,65 @@ import sqlite3
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from sklearn_asd.audio import ORIGINAL, BadClipError, Clips
+from sklearn_asd.audio import ORIGINAL, Clips
 
-__all__ = ["FileStore", "MemoryStore", "Place"]
-
-# A view's rows in the frames, or why it has none.
-Place = tuple[int, int] | BadClipError
+__all__ = ["FileCache", "FrameCache", "MemoryCache"]
 
 
-class MemoryStore:
-    """Frames of clips in memory.
+class FrameCache(Protocol):
+    """What both caches offer.
+
+    Attributes
+    ----------
+    places : dict of key to (start, stop)
+        Rows of each known view in :meth:`frames`.
+    """
+
+    places: dict[Hashable, tuple[int, int]]
+
+    def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
+        """Name the views of the clips.
+
+        Parameters
+        ----------
+        clips : list of Clips, each of length 1
+            The clips, all with the same views.
+
+        parallel : joblib.Parallel
+            Workers for what takes long.
+
+        Returns
+        -------
+        keys : list of list of hashable
+            For each clip one for each view.
+        """
+
+    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
+        """Add the frames of some views.
+
+        Parameters
+        ----------
+        frames : mapping of key to ndarray of shape (n_frames, n_mels)
+            The frames of each view.
+        """
+
+    def frames(self) -> np.ndarray:
+        """Give all frames as one array.
+
+        Returns
+        -------
+        frames : ndarray or memmap of shape (n_frames, n_mels)
+            The frames of all views in the order they were added.
+        """
+
+
+class MemoryCache:
+    """Frames in memory, for one call: a :class:`FrameCache`.
 
     Parameters
     ----------
@@ -32,84 +76,47 @@ class MemoryStore:
 
     dtype : str
         Type of the frames.
-
-    Attributes
-    ----------
-    places : dict of key to (start, stop) or BadClipError
-        Where each view of a clip known to the store lies in :meth:`frames`, or why it
-        has no frames.
     """
 
     def __init__(self, n_mels: int, dtype: str) -> None:
         self._frames = np.empty((0, n_mels), dtype=dtype)
-        self.places: dict[Hashable, Place] = {}
+        self.places: dict[Hashable, tuple[int, int]] = {}
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
-        """Name the views of the clips: in memory by clip and view.
-
-        Parameters
-        ----------
-        clips : list of Clips, each of length 1
-            The clips, all with the same views.
-
-        parallel : joblib.Parallel
-            Not needed here.
-
-        Returns
-        -------
-        keys : list of list of hashable
-            For each clip one for each view.
-        """
+        """Name the views by clip and view; see :meth:`FrameCache.keys`."""
         return [
             [(row, view) for view in range(len(clip.views))]
             for row, clip in enumerate(clips)
         ]
 
-    def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
-        """Add the frames of some views of some clips.
-
-        Parameters
-        ----------
-        clips : mapping of key to ndarray of shape (n_frames, n_mels) or BadClipError
-            The frames, or why there are none.
-        """
+    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
+        """Add the frames of some views; see :meth:`FrameCache.add`."""
         stop = len(self._frames)
-        for key, frames in clips.items():
-            if isinstance(frames, BadClipError):
-                self.places[key] = frames
-            else:
-                start, stop = stop, stop + len(frames)
-                self.places[key] = (start, stop)
+        for key, of_view in frames.items():
+            start, stop = stop, stop + len(of_view)
+            self.places[key] = (start, stop)
         # Grown in place: joining the arrays at the end would take twice the memory.
         self._frames.resize((stop, self._frames.shape[1]), refcheck=False)
-        for key, frames in clips.items():
-            place = self.places[key]
-            if not isinstance(place, BadClipError):
-                self._frames[slice(*place)] = frames
+        for key, of_view in frames.items():
+            self._frames[slice(*self.places[key])] = of_view
 
     def frames(self) -> np.ndarray:
-        """Give all frames as one array.
-
-        Returns
-        -------
-        frames : ndarray of shape (n_frames, n_mels)
-            The frames of all clips in the order they were added.
-        """
+        """Give all frames as one array; see :meth:`FrameCache.frames`."""
         return self._frames
 
 
-class FileStore:
-    """Frames of clips in a file that is only ever appended to.
+class FileCache:
+    """Frames in a file that is only ever appended to: a :class:`FrameCache`.
 
-    One file of frames for each set of settings, and beside it an SQLite index from
-    a clip's content, and the view of it, to its rows. An append is written before it
-    is indexed, in one transaction that locks out other processes: a process that is
-    killed leaves at worst some bytes that nothing points to, which the next append
+    Each set of settings has one file of frames, and beside it an SQLite index from the
+    content of a clip, and the view of it, to rows of frames. Frames are written before
+    they are indexed, in one transaction that locks out other processes: a process that
+    is killed leaves at worst some bytes that nothing points to, which the next append
     overwrites.
 
-    The index names its file of frames, by a name that is never used again. Should one
-    of the two be deleted, or cut short, both begin anew. A process that had opened the
-    old ones cannot take other clips' frames for those it knows, and says so.
+    The index holds the name of its file of frames, which is never used again. If one
+    of the two is deleted or cut short, both start afresh. A process that still has the
+    old ones open raises an error and never mistakes other clips' frames for its own.
 
     Parameters
     ----------
@@ -124,12 +131,6 @@ class FileStore:
 
     dtype : str
         Type of the frames.
-
-    Attributes
-    ----------
-    places : dict of key to (start, stop) or BadClipError
-        Where each view of a clip known to the store lies in :meth:`frames`, or why it
-        has no frames.
 
     Raises
     ------
@@ -155,25 +156,14 @@ class FileStore:
                 )
                 index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
                 self._data = self._find_data(index)
-                self.places: dict[Hashable, Place] = _as_places(
+                self.places = _as_places(
                     index.execute("SELECT key, start, stop FROM clips")
                 )
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
-        """Name the views of the clips by the clips' content.
+        """Name the views by the clips' content; see :meth:`FrameCache.keys`.
 
-        Parameters
-        ----------
-        clips : list of Clips, each of length 1
-            The clips, all with the same views.
-
-        parallel : joblib.Parallel
-            Digests them.
-
-        Returns
-        -------
-        keys : list of list of bytes
-            For each clip one for each view. Equal for equal content, under any name.
+        The keys are equal for equal content, under any name.
         """
         views = [b"" if v == ORIGINAL else v.key().encode() for v in clips[0].views]
         return [
@@ -181,53 +171,38 @@ class FileStore:
             for content in parallel(delayed(_digest)(clip) for clip in clips)
         ]
 
-    def add(self, clips: Mapping[Hashable, np.ndarray | BadClipError]) -> None:
-        """Append the frames of some views, unless another process just has.
-
-        Parameters
-        ----------
-        clips : mapping of bytes to ndarray of shape (n_frames, n_mels) or BadClipError
-            The frames. Errors are remembered for this call only.
-        """
-        bad = {k: v for k, v in clips.items() if isinstance(v, BadClipError)}
-        good = {k: v for k, v in clips.items() if not isinstance(v, BadClipError)}
+    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
+        """Append the frames of some views, unless another process just has."""
         with self._explaining():
             if not self._folder.exists():
                 raise FileNotFoundError(self._data)
             with self._locked_index() as index:
                 self._check_data(index)
-                # Only what is asked for: there may be millions.
+                # Look up these keys only: there may be millions.
                 find = "SELECT key, start, stop FROM clips WHERE key = ?"
-                rows = (row for key in good for row in index.execute(find, (key,)))
+                rows = (row for key in frames for row in index.execute(find, (key,)))
                 stored = _as_places(rows)
-                new = {k: v for k, v in good.items() if k not in stored}
+                new = {k: v for k, v in frames.items() if k not in stored}
                 (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
                 added = self._append(new, stop or 0)
                 index.executemany(
                     "INSERT INTO clips VALUES (?, ?, ?)",
                     [(key, *bounds) for key, bounds in added.items()],
                 )
-        self.places |= stored | added | bad
+        self.places |= stored | added
 
     def frames(self) -> np.ndarray:
-        """Map the file into memory.
-
-        Returns
-        -------
-        frames : memmap of shape (n_frames, n_mels)
-            Read-only.
-        """
+        """Map the file into memory, read-only; see :meth:`FrameCache.frames`."""
         with self._explaining():
             shape = (self._n_frames(), self._n_mels)
-            places = [p for p in self.places.values() if isinstance(p, tuple)]
-            if shape[0] < max((stop for _, stop in places), default=0):
+            if shape[0] < max((stop for _, stop in self.places.values()), default=0):
                 raise FileNotFoundError(self._data)
             if shape[0] == 0:  # an empty file cannot be mapped
                 return np.empty(shape, dtype=self._dtype)
             return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
 
     def _find_data(self, index: sqlite3.Connection) -> Path:
-        """Find the file of frames, or begin anew where it has lost some."""
+        """Find the file of frames, or start afresh where it lost some."""
         (last,) = index.execute("SELECT max(stop) FROM clips").fetchone()
         row = index.execute("SELECT name FROM data").fetchone()
         if row is not None:
@@ -246,7 +221,7 @@ class FileStore:
         return data
 
     def _check_data(self, index: sqlite3.Connection) -> None:
-        """Refuse to go on with an index that is not the one that was opened."""
+        """Refuse an index other than the one that was opened."""
         table = index.execute("SELECT name FROM sqlite_master WHERE name = 'data'")
         row = table.fetchone() and index.execute("SELECT name FROM data").fetchone()
         if row is None or row[0] != self._data.name or not self._data.exists():
@@ -262,7 +237,7 @@ class FileStore:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Say of errors of the disk where they are, and what to do."""
+        """Add the folder and the remedy to errors of the disk."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
@@ -270,22 +245,22 @@ class FileStore:
             reason = "it was deleted or replaced while in use" if gone else error
             raise OSError(
                 f"cache_dir {os.fspath(self._folder)!r} cannot be used ({reason}). "
-                "Nothing is lost but the clips last computed: see that it is writable "
-                "and the disk not full, delete the folder if its files are damaged, "
-                "and run again; or set cache_dir=None"
+                "Only the clips computed last are lost: check that it is writable and "
+                "the disk not full, delete the folder if its files are damaged, and "
+                "run again; or set cache_dir=None"
             ) from error
 
     def _append(
-        self, clips: dict[Hashable, np.ndarray], start: int
+        self, frames: dict[Hashable, np.ndarray], start: int
     ) -> dict[Hashable, tuple[int, int]]:
-        """Write frames from row `start` on, and say where each clip's lie."""
+        """Write frames from row `start` on, and return the rows of each view."""
         added = {}
         with self._data.open("r+b") as data:
             data.seek(start * self._bytes_per_frame)
-            for key, frames in clips.items():
-                data.write(np.ascontiguousarray(frames, dtype=self._dtype).data)
-                added[key] = (start, start + len(frames))
-                start += len(frames)
+            for key, of_view in frames.items():
+                data.write(np.ascontiguousarray(of_view, dtype=self._dtype).data)
+                added[key] = (start, start + len(of_view))
+                start += len(of_view)
             data.flush()
             os.fsync(data.fileno())
         return added
@@ -298,7 +273,7 @@ class FileStore:
         return (data or self._data).stat().st_size // self._bytes_per_frame
 
 
-def _as_places(rows: Iterable[tuple[Any, int, int]]) -> dict[Hashable, Any]:
+def _as_places(rows: Iterable[tuple[Any, int, int]]) -> dict[Hashable, tuple[int, int]]:
     return {key: (start, stop) for key, start, stop in rows}
 
 
@@ -311,12 +286,12 @@ def _digest(clip: Clips) -> bytes:
     """Digest one clip's content: the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
     if isinstance(source, str | os.PathLike):
-        if not os.path.isfile(source):  # to wait for a pipe would be to hang
+        if not os.path.isfile(source):  # reading a pipe may wait forever
             return os.fsencode(source)
         try:
             with open(source, "rb") as file:
                 return hashlib.file_digest(file, hashlib.blake2b).digest()
-        except OSError:  # the reader will say what is wrong
+        except OSError:  # the reader reports it
             return os.fsencode(source)
     samples = np.asarray(source)
     digest = hashlib.blake2b(samples.tobytes())

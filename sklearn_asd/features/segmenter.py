@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -19,9 +19,10 @@ from tqdm.auto import tqdm
 
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
-from sklearn_asd.features.cache import FileStore, MemoryStore, Place
+from sklearn_asd.features.cache import FileCache, FrameCache, MemoryCache
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
@@ -31,12 +32,11 @@ __all__ = ["SEGMENT_DURATION", "SEGMENT_HOP", "LogMelSegmenter"]
 SEGMENT_DURATION = 3.072
 SEGMENT_HOP = 1.536
 
-# Views made before their frames are stored: enough to keep all workers busy, few
-# enough that what a killed process loses is little.
-_BLOCK = 256
+# Views computed before their frames are cached: enough to keep all workers busy, few
+# enough that a killed process loses little.
+_VIEWS_AT_ONCE = 256
 
-
-# To be raised when the same recipe comes to give other frames: caches outlive versions.
+# Raise this when the same settings give other frames: caches outlive versions.
 _FRAMES_VERSION = 1
 
 
@@ -112,9 +112,9 @@ class LogMelSegmenter(ClipTransformer):
     Notes
     -----
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
-    313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
-    decode its file; nine views of it take 1.4 MB and 60 ms. The result has no
-    columns, so ``set_output`` refuses to make tables of it.
+    313 frames and 5 segments, and takes 160 kB (float32); nine views of it take 1.4 MB.
+    Time and memory grow with the clips' total length times the number of views. The
+    result has no columns, so ``set_output`` refuses to make tables of it.
 
     References
     ----------
@@ -222,7 +222,7 @@ class LogMelSegmenter(ClipTransformer):
             and a FileNotFoundError too where the file is missing.
 
         OSError
-            If `cache_dir` cannot be used: the disk is full, say.
+            If `cache_dir` cannot be used, for example because the disk is full.
 
         RuntimeError
             If a worker process was killed.
@@ -231,12 +231,22 @@ class LogMelSegmenter(ClipTransformer):
         self._check_bands()
         segment_frames, segment_hop_frames = self.segment_frames()
         clips = Clips.from_X(X)
-        recipe = Recipe(**{name: getattr(self, name) for name in Recipe.__slots__})
-        store = self._open_store(recipe)
-        places = self._read_clips(clips, recipe, store)
-        bounds, problems = self._settle_bounds(clips, places, segment_frames)
+        names = FrameSettings.__slots__
+        settings = FrameSettings(**{name: getattr(self, name) for name in names})
+        cache = self._open_cache(settings)
+        keys, errors = self._fill_cache(cache, clips, settings)
+        bounds, bad = self._find_bounds(clips, keys, cache, errors)
+        self._stop_if_bad(clips, bad)
+        problems = {row: str(error) for row, error in bad.items()}
+        if problems:
+            warnings.warn(
+                f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
+                + "".join(f"\n  {clips.name(row)} {problems[row]}" for row in problems),
+                UnusableClipWarning,
+                stacklevel=2,
+            )
         return ClipSpectrograms(
-            store.frames(),
+            cache.frames(),
             bounds[..., 0],
             bounds[..., 1],
             machine_type=clips.machine_type,
@@ -293,47 +303,55 @@ class LogMelSegmenter(ClipTransformer):
             )
         return length, hop
 
-    def _open_store(self, recipe: Recipe) -> MemoryStore | FileStore:
+    def _open_cache(self, settings: FrameSettings) -> FrameCache:
         if self.cache_dir is None:
-            return MemoryStore(self.n_mels, self.dtype)
-        settings = f"version {_FRAMES_VERSION}: {recipe!r}"
-        return FileStore(self.cache_dir, settings, self.n_mels, self.dtype)
+            return MemoryCache(self.n_mels, self.dtype)
+        # The first caches were made when the class of the settings was called Recipe.
+        name = repr(settings).replace(type(settings).__name__, "Recipe", 1)
+        key = f"version {_FRAMES_VERSION}: {name}"
+        return FileCache(self.cache_dir, key, self.n_mels, self.dtype)
 
-    def _read_clips(
-        self, clips: Clips, recipe: Recipe, store: MemoryStore | FileStore
-    ) -> list[list[Place]]:
-        """Find each view's place in the store, after making those not yet in it."""
+    def _fill_cache(
+        self, cache: FrameCache, clips: Clips, settings: FrameSettings
+    ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
+        """Compute the views that the cache lacks; return all keys, and errors.
+
+        Clips of equal content have equal keys, so the first key names the content: the
+        errors are stored by it.
+        """
         singles = [clips[row] for row in range(len(clips))]
+        errors: dict[Hashable, BadClipError] = {}
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             with self._explaining_killed_workers(clips, range(len(clips)), 0):
-                keys = store.keys(singles, parallel)
-            unread = _find_unread(keys, store.places)
-            rows = list(unread)
+                keys = cache.keys(singles, parallel)
+            missing = _find_missing(keys, cache.places)
+            rows = list(missing)
             with tqdm(
                 total=len(rows), desc="log-mel", unit="clip", disable=not self.verbose
             ) as progress:
-                # However many views there are, as many frames wait to be stored.
-                n_rows = max(1, _BLOCK // len(clips.views))
+                # Keep the frames in memory bounded, whatever the number of views.
+                n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
                 for start in range(0, len(rows), n_rows):
                     block = rows[start : start + n_rows]
                     with self._explaining_killed_workers(clips, block, start):
-                        made = self._make_views(
+                        frames, bad = self._make_views(
                             singles,
-                            {row: unread[row] for row in block},
-                            recipe,
+                            {row: missing[row] for row in block},
+                            settings,
                             parallel,
                         )
-                    store.add({keys[row][view]: f for (row, view), f in made.items()})
-                    self._stop_if_bad(clips, {row: f for (row, _), f in made.items()})
-                    del made  # before the next block is made
+                    cache.add({keys[row][view]: f for (row, view), f in frames.items()})
+                    self._stop_if_bad(clips, bad)
+                    errors |= {keys[row][0]: error for row, error in bad.items()}
+                    del frames  # before the next block is made
                     progress.update(len(block))
-        return [[store.places[key] for key in of_clip] for of_clip in keys]
+        return keys, errors
 
     @contextmanager
     def _explaining_killed_workers(
         self, clips: Clips, block: Sequence[int], n_done: int
     ) -> Iterator[None]:
-        """Say what is lost and what remains when a worker process dies."""
+        """Report what is lost and what is kept when a worker process dies."""
         try:
             yield
         except BrokenExecutor as error:
@@ -341,8 +359,8 @@ class LogMelSegmenter(ClipTransformer):
             if self.cache_dir is not None:
                 kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
             raise RuntimeError(
-                f"a worker process was killed, as a system does that runs out of "
-                f"memory, while it read clips between {clips.name(block[0])} and "
+                "a worker process was killed, perhaps for lack of memory, while it "
+                f"read clips between {clips.name(block[0])} and "
                 f"{clips.name(block[-1])}. {n_done} clips were done before, and are "
                 f"{kept}: lower n_jobs, and run again"
             ) from error
@@ -351,10 +369,13 @@ class LogMelSegmenter(ClipTransformer):
         self,
         singles: list[Clips],
         wanted: dict[int, list[int]],
-        recipe: Recipe,
+        settings: FrameSettings,
         parallel: Parallel,
-    ) -> dict[tuple[int, int], np.ndarray | BadClipError]:
-        """Make the wanted views of some clips; several workers share few clips."""
+    ) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, BadClipError]]:
+        """Make the wanted views of some clips; several workers share few clips.
+
+        Returns the frames by row and view, and the errors of bad clips by row.
+        """
         n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
         tasks = [
             (row, views[part::n_parts])
@@ -362,49 +383,46 @@ class LogMelSegmenter(ClipTransformer):
             for part in range(min(n_parts, len(views)))
         ]
         results = parallel(
-            delayed(recipe.frames)(
+            delayed(settings.make_frames)(
                 singles[row].with_views([singles[row].views[v] for v in views])
             )
             for row, views in tasks
         )
-        made: dict[tuple[int, int], np.ndarray | BadClipError] = {}
-        for (row, views), frames in zip(tasks, results, strict=True):
-            made |= {(row, v): f for v, f in zip(views, frames, strict=True)}
-        return dict(sorted(made.items(), key=lambda view: view[0]))
+        made: dict[tuple[int, int], np.ndarray] = {}
+        bad: dict[int, BadClipError] = {}
+        for (row, views), (frames, error) in zip(tasks, results, strict=True):
+            made |= {(row, v): f for v, f in zip(views, frames, strict=False)}
+            if error is not None:
+                bad.setdefault(row, error)
+        return dict(sorted(made.items(), key=lambda view: view[0])), bad
 
-    def _settle_bounds(
-        self, clips: Clips, places: list[list[Place]], segment_frames: int | None
-    ) -> tuple[np.ndarray, dict[int, str]]:
-        """Apply the policy for bad clips: bounds of each view, problems of each row.
+    def _find_bounds(
+        self,
+        clips: Clips,
+        keys: list[list[Hashable]],
+        cache: FrameCache,
+        errors: dict[Hashable, BadClipError],
+    ) -> tuple[np.ndarray, dict[int, BadClipError]]:
+        """Find (start, stop) of each view, (0, 0) for bad clips, and their errors."""
+        bounds = np.zeros((len(clips), len(clips.views), 2), dtype=np.int64)
+        bad: dict[int, BadClipError] = {}
+        for row, of_clip in enumerate(keys):
+            error = errors.get(of_clip[0])
+            if error is None:
+                bounds[row] = [cache.places[key] for key in of_clip]
+                error = self._find_short(clips.views, bounds[row])
+            if error is not None:
+                bounds[row], bad[row] = 0, error
+        return bounds, bad
 
-        The bounds are (start, stop), or (0, 0) of a bad clip: one with a bad view.
-        """
-        checked = [
-            self._check_lengths(clips, views, segment_frames) for views in places
-        ]
-        bad = {row: place for row, place in enumerate(checked) if _is_bad(place)}
-        self._stop_if_bad(clips, bad)
-        problems = {row: str(error) for row, error in bad.items()}
-        if problems:
-            warnings.warn(
-                f"{len(bad)} of {len(clips)} clips cannot be used and score NaN:\n  "
-                + "\n  ".join(f"{clips.name(row)} {problems[row]}" for row in problems),
-                stacklevel=3,
-            )
-        nowhere = [(0, 0)] * len(clips.views)
-        bounds = [nowhere if _is_bad(views) else views for views in checked]
-        return np.array(bounds), problems
-
-    def _check_lengths(
-        self, clips: Clips, places: list[Place], segment_frames: int | None
-    ) -> list[Place] | BadClipError:
-        """Give the error of a clip that is bad, or shorter than a segment."""
-        for view, place in zip(clips.views, places, strict=True):
-            if isinstance(place, BadClipError):
-                return place
-            n_frames = place[1] - place[0]
+    def _find_short(
+        self, views: Sequence[View], bounds: np.ndarray
+    ) -> BadClipError | None:
+        """Give the error of a clip with a view that is shorter than a segment."""
+        segment_frames, _ = self.segment_frames()
+        for view, n_frames in zip(views, bounds[:, 1] - bounds[:, 0], strict=True):
             if segment_frames is not None and n_frames < segment_frames:
-                subject = "" if len(places) == 1 else f"has a view {view.name!r} that "
+                subject = "" if len(views) == 1 else f"has a view {view.name!r} that "
                 # n frames are n - 1 to n hops of sound.
                 seconds = (n_frames - 0.5) * self.hop_length / self.sample_rate
                 return BadClipError(
@@ -412,17 +430,16 @@ class LogMelSegmenter(ClipTransformer):
                     f"need {self.segment_duration:g} s ({segment_frames} frames): "
                     "lower segment_duration, pad, or leave it out"
                 )
-        return places
+        return None
 
-    def _stop_if_bad(self, clips: Clips, results: dict[int, Any]) -> None:
-        if self.on_bad_clip == "raise":
-            for row, result in results.items():
-                if _is_bad(result):
-                    raise type(result)(f"{clips.name(row)} {result}")
+    def _stop_if_bad(self, clips: Clips, bad: dict[int, BadClipError]) -> None:
+        if bad and self.on_bad_clip == "raise":
+            row = min(bad)
+            raise type(bad[row])(f"{clips.name(row)} {bad[row]}")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class FrameSettings:
     """All that a clip's frames depend on besides the clip; sent to the workers."""
 
     sample_rate: float
@@ -434,7 +451,7 @@ class Recipe:
     fmax: float | None
     dtype: str
 
-    def frames(self, clip: Clips) -> list[np.ndarray | BadClipError]:
+    def make_frames(self, clip: Clips) -> tuple[list[np.ndarray], BadClipError | None]:
         """Read one clip and compute the frames of its views, one after the other.
 
         Parameters
@@ -444,16 +461,18 @@ class Recipe:
 
         Returns
         -------
-        frames : list of ndarray of shape (n_frames, n_mels), or of BadClipError
-            One for each view. A bad clip's error is a result, for the caller to
-            judge.
+        frames : list of ndarray of shape (n_frames, n_mels)
+            One for each view; empty for a bad clip.
+
+        error : BadClipError or None
+            A bad clip's error. It is returned, as the caller decides about it.
         """
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return [self._log_mel(sound, view) for view in clip.views]
+            return [self._log_mel(sound, view) for view in clip.views], None
         except BadClipError as error:
-            return [error] * len(clip.views)
+            return [], error
 
     def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
         log_mel = log_mel_spectrogram(
@@ -475,18 +494,14 @@ class Recipe:
         return frames
 
 
-def _find_unread(
-    keys: list[list[Hashable]], places: dict[Hashable, Place]
+def _find_missing(
+    keys: list[list[Hashable]], places: dict[Hashable, tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Tell which views of which clips the store lacks, each content once."""
-    known, unread = set(places), {}
+    """Find which views of which clips the cache lacks, each content once."""
+    known, missing = set(places), {}
     for row, of_clip in enumerate(keys):
-        missing = [view for view, key in enumerate(of_clip) if key not in known]
-        if missing:
-            unread[row] = missing
+        views = [view for view, key in enumerate(of_clip) if key not in known]
+        if views:
+            missing[row] = views
             known.update(of_clip)
-    return unread
-
-
-def _is_bad(place: Any) -> bool:
-    return isinstance(place, BadClipError)
+    return missing

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -157,6 +157,14 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "n_jobs": [Integral, None],
     }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "feature_names_in_": NotRequired[np.ndarray],
+        "training_score_samples_": NotRequired[np.ndarray],
+        "estimators_": list,
+        "scales_": dict,
+        "offset_": Real,
+    }
 
     def __init__(
         self,
@@ -210,13 +218,16 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
             raw, left_out = self._calibrate(X, members, parallel)
-        self.named_estimators_ = Bunch(
-            **dict(zip(names, self.estimators_, strict=True))
-        )
         copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
         self._set_threshold(self._aggregate(raw, groups), normal, left_out)
         return self
+
+    @property
+    def named_estimators_(self) -> Bunch:
+        """The fitted members by name."""
+        names = [name for name, member in self.estimators if member != "drop"]
+        return Bunch(**dict(zip(names, self.estimators_, strict=True)))
 
     def inner_detectors(self, X):
         """List the members; see :meth:`MetaDetectorMixin.inner_detectors`."""
@@ -374,22 +385,22 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         And whether all are scores of clips that the members were not trained on.
         """
         folds = self._make_folds(X)
-        columns = [honest_training_scores(fitted) for fitted in self.estimators_]
-        unknown = [j for j, column in enumerate(columns) if column is None]
-        unseen = {j for j in unknown if isinstance(members[j], FrozenEstimator)}
+        columns: dict[int, Any] = dict(
+            enumerate(map(honest_training_scores, self.estimators_))
+        )
+        unknown = {j for j, column in columns.items() if column is None}
+        seen = {j for j in unknown if not isinstance(members[j], FrozenEstimator)}
         if folds is not None:
-            refit = {j: members[j] for j in unknown if j not in unseen}
-            for j, column in _score_left_out(refit, X, folds, parallel).items():
-                columns[j] = column
+            refit = {j: members[j] for j in seen}
+            columns |= _score_left_out(refit, X, folds, parallel)
+            unknown, seen = unknown - seen, set()
         for j in unknown:
-            if columns[j] is None:
-                columns[j] = anomaly_scores(self.estimators_[j], X)
-        left_out = folds is not None or unseen.issuperset(unknown)
-        return np.column_stack(columns), left_out
+            columns[j] = anomaly_scores(self.estimators_[j], X)
+        return np.column_stack(list(columns.values())), not seen
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit to and rows to score, in folds that each hold every machine."""
-        cv = self.calibration_cv
+        cv: Any = self.calibration_cv
         if cv is None:
             return None
         labels = machine_labels(X)
@@ -397,6 +408,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         machine = rows if labels is None else labels.astype(str)
         if not isinstance(cv, Integral):
             return list(check_cv(cv).split(rows, machine))
+        cv = int(cv)
         if labels is None:
             return list(KFold(cv, shuffle=True, random_state=0).split(rows))
         machines, counts = np.unique(machine, return_counts=True)

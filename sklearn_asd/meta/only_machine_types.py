@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from numbers import Real
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -92,6 +93,11 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit"])],
         "machine_types": [str, "array-like"],
     }
+    _fitted_attributes: dict = {
+        "training_score_samples_": NotRequired[np.ndarray],
+        "estimator_": BaseEstimator,
+        "offset_": NotRequired[Real],
+    }
 
     def __init__(self, estimator, machine_types):
         self.estimator = estimator
@@ -150,10 +156,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         """List the estimator; see :meth:`MetaDetectorMixin.inner_detectors`."""
         rows = self._find_rows(_known_types(X))
         return [Inner(self.estimator_, rows)] if len(rows) else []
-
-    def combine_scores(self, scores, rows, X):
-        """Put them in place; see :meth:`MetaDetectorMixin.combine_scores`."""
-        return -scatter(list(zip(rows, scores, strict=True)), len(X))
 
     @available_if(_has_threshold)
     def decision_function(self, X):

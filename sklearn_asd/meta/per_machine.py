@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -110,6 +110,12 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit"])],
         "n_jobs": [Integral, None],
     }
+    _fitted_attributes: dict = {
+        "training_score_samples_": NotRequired[np.ndarray],
+        "classes_": np.ndarray,
+        "estimators_": dict,
+        "offsets_": NotRequired[dict],
+    }
 
     def __init__(self, estimator, *, n_jobs=None):
         self.estimator = estimator
@@ -174,10 +180,6 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             for label, rows in _group(labels, _find_usable(X))
         ]
 
-    def combine_scores(self, scores, rows, X):
-        """Put them in place; see :meth:`MetaDetectorMixin.combine_scores`."""
-        return -scatter(list(zip(rows, scores, strict=True)), len(X))
-
     @available_if(_has_threshold)
     def decision_function(self, X):
         """Score clips relative to their own machine's threshold.
@@ -194,7 +196,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             anomalous clips.
         """
         scores = self.score_samples(X)
-        labels = machine_labels(X)
+        labels: Any = machine_labels(X)
         return scores - np.array([self.offsets_[label] for label in labels])
 
     @available_if(_has_threshold)
@@ -222,10 +224,12 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 
     def _keep_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
         """Offer the training scores, if the detector of each machine has some."""
-        scores = [honest_training_scores(e) for e in self.estimators_.values()]
-        if all(one is not None for one in scores):
-            by_row = scatter(list(zip(rows.values(), scores, strict=True)), n_clips)
-            self.training_score_samples_ = -by_row
+        parts: list[Any] = [
+            (of_machine, honest_training_scores(self.estimators_[label]))
+            for label, of_machine in rows.items()
+        ]
+        if all(scores is not None for _, scores in parts):
+            self.training_score_samples_ = -scatter(parts, n_clips)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

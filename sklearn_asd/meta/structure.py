@@ -20,9 +20,17 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, own_offset
+from sklearn_asd.meta.scoring import anomaly_scores, decisions, own_offset
 
-__all__ = ["Inner", "MetaDetectorMixin", "Opened", "scatter", "take_rows", "walk"]
+__all__ = [
+    "Inner",
+    "MetaDetectorMixin",
+    "Opened",
+    "list_inside",
+    "scatter",
+    "take_rows",
+    "walk",
+]
 
 
 class Inner(NamedTuple):
@@ -81,9 +89,9 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            The higher, the more normal.
+            The higher, the more normal: by default each clip's own score, or NaN.
         """
-        raise NotImplementedError
+        return -scatter(list(zip(rows, scores, strict=True)), _num_samples(X))
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -178,11 +186,11 @@ class Opened:
         NaN for clips that no inner detector scores, where these have the thresholds.
         """
         n_clips = _num_samples(self.X)
-        if self.inner and not hasattr(self.estimator, "offset_"):
+        if hasattr(self.estimator, "offset_"):
+            return np.full(n_clips, -own_offset(self.estimator, self.X))
+        if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
-        if n_clips == 0:
-            return np.empty(0)
-        return np.full(n_clips, -own_offset(self.estimator, self.X))
+        return self.scores + decisions(self.estimator, self.X)
 
     @property
     def problems(self) -> dict[int, str]:
@@ -200,6 +208,40 @@ class Opened:
         yield self
         for one in self.inner:
             yield from one
+
+    def find(self, method: str) -> Opened | None:
+        """Find the outermost detector that has a method and scores all the clips.
+
+        Parameters
+        ----------
+        method : str
+            Its name.
+
+        Returns
+        -------
+        opened : Opened or None
+            That detector; None if there is none, or one for each machine.
+        """
+        if hasattr(type(self.estimator), method):
+            return self
+        if len(self.inner) != 1 or _num_samples(self.inner[0].X) < _num_samples(self.X):
+            return None
+        return self.inner[0].find(method)
+
+    def find_all(self, method: str) -> Iterator[Opened]:
+        """Find all detectors inside that have a method.
+
+        Parameters
+        ----------
+        method : str
+            Its name.
+
+        Yields
+        ------
+        opened : Opened
+            From the outside in.
+        """
+        return (one for one in self if hasattr(type(one.estimator), method))
 
     def take(self, rows: Any) -> Opened:
         """Choose some of the clips, without transforming them again.
@@ -248,8 +290,26 @@ def walk(estimator: Any) -> Iterator[Any]:
         From the outside in; the fitted one where there is an unfitted one beside it.
     """
     yield estimator
-    for one in _list_inside(estimator):
+    for one in list_inside(estimator):
         yield from walk(one)
+
+
+def list_inside(estimator: Any) -> list[Any]:
+    """List the transformers and detectors directly inside an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    inside : list of estimator
+        The fitted ones where there are unfitted ones beside them.
+    """
+    held = vars(estimator)
+    fitted = {name: value for name, value in held.items() if name.endswith("_")}
+    return list(_find_estimators(fitted)) or list(_find_estimators(held))
 
 
 def take_rows(X: Any, rows: np.ndarray | None) -> Any:
@@ -271,9 +331,7 @@ def take_rows(X: Any, rows: np.ndarray | None) -> Any:
     return X if rows is None else _safe_indexing(X, rows)
 
 
-def scatter(
-    parts: list[tuple[np.ndarray | None, np.ndarray]], n_clips: int
-) -> np.ndarray:
+def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
     """Put values into their rows.
 
     Parameters
@@ -305,12 +363,6 @@ def _run_first_step(pipeline: Pipeline, X: Any) -> tuple[Any, Any]:
         X = first.transform(X)
     rest = pipeline[1:]
     return (rest.steps[0][1] if len(rest) == 1 else rest), X
-
-
-def _list_inside(estimator: Any) -> list[Any]:
-    held = vars(estimator)
-    fitted = {name: value for name, value in held.items() if name.endswith("_")}
-    return list(_find_estimators(fitted)) or list(_find_estimators(held))
 
 
 def _find_estimators(value: Any) -> Iterator[Any]:

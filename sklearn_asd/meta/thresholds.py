@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from scipy.stats import betabinom
@@ -29,7 +29,7 @@ from sklearn_asd._utils.parameters import (
     validates_parameters,
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
-from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.machines import hold_out, machine_labels
 from sklearn_asd.meta.policies import POLICIES, Policy, format_percent, smallest_sample
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
@@ -180,6 +180,18 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     }
+    _fitted_attributes: dict = {
+        "n_features_in_": NotRequired[Integral],
+        "feature_names_in_": NotRequired[np.ndarray],
+        "training_score_samples_": NotRequired[np.ndarray],
+        "detector_": BaseEstimator,
+        "offset_": Real,
+        "promise_": str,
+        "n_validation_normal_": Integral,
+        "n_validation_anomalous_": Integral,
+        "n_validation_unusable_": Integral,
+        "_rank": Integral | None,
+    }
 
     def __init__(
         self,
@@ -250,10 +262,6 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         """List the detector; see :meth:`MetaDetectorMixin.inner_detectors`."""
         return [Inner(self.detector_)]
 
-    def combine_scores(self, scores, rows, X):
-        """Take the detector's scores; see :meth:`MetaDetectorMixin.combine_scores`."""
-        return -scores[0]
-
     def false_alarm_interval(self, n_clips, level=0.95):
         """Tell which rates of false alarms to expect among unseen normal clips.
 
@@ -323,11 +331,13 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         labels = machine_labels(X)
         machine = np.zeros(len(normal)) if labels is None else labels.astype(str)
         rng = check_random_state(self.random_state)
-        train = np.zeros(len(normal), dtype=bool)
-        for one in np.unique(machine[normal]):
-            rows = rng.permutation(np.flatnonzero(normal & (machine == one)))
-            n_validation = max(1, round(self.validation_fraction * len(rows)))
-            train[rows[min(n_validation, len(rows) - 1) :]] = True
+        rows = np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(normal & (machine == one)))
+                for one in np.unique(machine[normal])
+            ]
+        )
+        train = normal & ~hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
     def _set_threshold(

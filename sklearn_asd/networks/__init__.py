@@ -1,7 +1,15 @@
 """What learns: the paper's networks, their loss, and how they are trained."""
 
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
-from sklearn_asd.networks.losses import CenterLoss
+from sklearn_asd.networks.losses import AdaCos, ArcFace, CenterLoss, Softmax
 from sklearn_asd.networks.reconstruction import DenseAutoencoder
 
-__all__ = ["CenterLoss", "DenseAutoencoder", "InoueT18", "PVMilk20"]
+__all__ = [
+    "AdaCos",
+    "ArcFace",
+    "CenterLoss",
+    "DenseAutoencoder",
+    "InoueT18",
+    "PVMilk20",
+    "Softmax",
+]

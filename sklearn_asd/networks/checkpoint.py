@@ -1,4 +1,4 @@
-"""What a training has come to, on disk, for a process that is killed to go on from."""
+"""Checkpoints: training resumes after the process was killed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from sklearn_asd._utils.files import replacing, unfinished
 from sklearn_asd._version import __version__
 from sklearn_asd.features import ClipSpectrograms
 
-__all__ = ["Checkpoint", "name_training"]
+__all__ = ["UNRELATED_PARAMETERS", "Checkpoint", "name_training", "open_checkpoint"]
 
 _FORMAT = 1
+
+# Parameters of detectors that do not change what their network learns.
+UNRELATED_PARAMETERS = ("checkpoint_dir", "confidence", "contamination", "verbose")
 
 
 class Checkpoint(Callback):
@@ -153,24 +156,51 @@ class Checkpoint(Callback):
             path.unlink(missing_ok=True)
 
 
-def name_training(
-    detector: Any, X: ClipSpectrograms, y: Any, unrelated: tuple[str, ...]
-) -> str:
+def open_checkpoint(
+    detector: Any, X: ClipSpectrograms, y: Any = None, validation: Any = None
+) -> Checkpoint | None:
+    """Give the checkpoint of a detector's training, if it wants one.
+
+    Parameters
+    ----------
+    detector : estimator
+        With the parameters `checkpoint_dir` and `random_state`.
+
+    X, y : ClipSpectrograms, any
+        See :func:`name_training`.
+
+    validation : object or None, default=None
+        See :class:`Checkpoint`.
+
+    Returns
+    -------
+    checkpoint : Checkpoint or None
+        None if `checkpoint_dir` is None.
+
+    Raises
+    ------
+    ValueError
+        See :func:`name_training`.
+    """
+    if detector.checkpoint_dir is None:
+        return None
+    name = name_training(detector, X, y)
+    return Checkpoint(detector.checkpoint_dir, name, validation)
+
+
+def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     """Name a training by all that decides it.
 
     Parameters
     ----------
     detector : estimator
-        What is trained, with an integer parameter `random_state`.
+        The detector, with an integer parameter `random_state`.
 
     X : ClipSpectrograms
         Training clips.
 
-    y : any
-        What else is learnt of them: machines.
-
-    unrelated : tuple of str
-        Parameters that do not matter.
+    y : array-like or None, default=None
+        Labels that the network learns, such as machines.
 
     Returns
     -------
@@ -181,41 +211,47 @@ def name_training(
     ------
     ValueError
         If two fits cannot be known to be the same: `random_state` is no integer, or a
-        parameter has no name.
+        parameter cannot be pickled by name.
     """
     if not isinstance(detector.random_state, Integral):
         raise ValueError(
             f"checkpoint_dir needs an integer random_state, got "
-            f"{detector.random_state!r}: without one, a fit that is run again is "
-            "another one, and cannot go on where the first was stopped"
+            f"{detector.random_state!r}: without one, the same fit run again trains "
+            "another network, and cannot resume this training"
         )
-    parameters = detector.get_params(deep=False)
-    parameters["random_state"] = int(detector.random_state)  # NumPy's hash otherwise
-    for name in (*unrelated, "checkpoint_dir"):
-        parameters.pop(name, None)
+    identity = [
+        type(detector).__qualname__,
+        _related_parameters(detector),
+        None if y is None else np.asarray(y).tolist(),
+        (X.segment_frames, X.segment_hop_frames, X.view_names),
+        (_FORMAT, __version__, torch.__version__),
+    ]
     try:
-        digest = hashlib.blake2b(
-            joblib.hash(
-                [
-                    type(detector).__qualname__,
-                    parameters,
-                    None if y is None else np.asarray(y).tolist(),
-                    (X.segment_frames, X.segment_hop_frames, X.view_names),
-                    (_FORMAT, __version__, torch.__version__),
-                ]
-            ).encode(),
-            digest_size=12,
-        )
+        digest = hashlib.blake2b(joblib.hash(identity).encode(), digest_size=12)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"checkpoint_dir cannot tell this fit from others, as a parameter has no "
-            f"name ({error}): define network at the top of a module"
+            f"checkpoint_dir cannot tell this fit from others, as a parameter cannot "
+            f"be pickled ({error}): define network and loss at the top of a module"
         ) from error
+    _add_frames(digest, X)
+    return digest.hexdigest()
+
+
+def _related_parameters(detector: Any) -> dict[str, Any]:
+    parameters = detector.get_params(deep=False)
+    parameters["random_state"] = int(detector.random_state)  # NumPy's hash otherwise
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name not in UNRELATED_PARAMETERS
+    }
+
+
+def _add_frames(digest: Any, X: ClipSpectrograms) -> None:
     digest.update(repr((X.frames.dtype.str, (X.stops - X.starts).tolist())).encode())
     for clip in range(len(X)):
         for view in range(len(X.view_names)):
             digest.update(np.ascontiguousarray(X.log_mel(clip, view).T).data)
-    return digest.hexdigest()
 
 
 def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:

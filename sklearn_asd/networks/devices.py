@@ -6,7 +6,12 @@ import warnings
 
 import torch
 
-__all__ = ["choose_device", "choose_device_or_cpu", "uses_bfloat16"]
+__all__ = [
+    "choose_device",
+    "choose_device_or_cpu",
+    "has_bfloat16",
+    "uses_bfloat16",
+]
 
 # torch 2.13 on a CPU with AMX: a bfloat16 convolution whose output has a width of 1
 # reads beyond its input, and gives anything from a wrong number to NaN. The last layer
@@ -107,8 +112,23 @@ def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
         )
     if precision != "auto":
         return precision == "bfloat16"
-    if on_cpu:
-        return reliable and torch.cpu._is_avx512_bf16_supported()
-    return torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    )
+    return reliable and has_bfloat16(device)
+
+
+def has_bfloat16(device: str = "cpu") -> bool:
+    """Ask torch whether a device computes in bfloat16 itself.
+
+    Parameters
+    ----------
+    device : str, default="cpu"
+        One of torch's names.
+
+    Returns
+    -------
+    has_it : bool
+        False for devices other than CPUs and CUDA.
+    """
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return torch.cpu._is_avx512_bf16_supported()
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

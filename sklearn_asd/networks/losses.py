@@ -1,15 +1,337 @@
-"""Cross-entropy that also draws each class together in the embedding."""
+"""Losses: where the logits come from, and what training makes of them.
+
+A loss is an object with two methods, those of :class:`Loss`. A new one is one class,
+here with a row in `LOSSES`, or in code of your own.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["CenterLoss", "add_angular_margin"]
+__all__ = ["LOSSES", "AdaCos", "ArcFace", "CenterLoss", "Loss", "Softmax", "find_loss"]
+
+
+class Loss(Protocol):
+    """What a loss decides. A subclass of it is not needed, only the two methods.
+
+    A loss should compare equal to another one with the same settings and be
+    picklable, which a frozen dataclass at the top of a module is.
+    """
+
+    def make_head(self, n_classes: int, n_embedding: int) -> nn.Module | None:
+        """Make the layer that computes the logits.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Number of classes, and size of the embedding.
+
+        Returns
+        -------
+        head : module or None
+            Maps embeddings (batch, n_embedding) to logits (batch, n_classes). None
+            keeps the network's own last layer.
+        """
+
+    def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Change the logits that training takes the cross-entropy of.
+
+        Parameters
+        ----------
+        logits : tensor of shape (batch, n_classes)
+            As the network gives them.
+
+        y : tensor of shape (batch,), int64
+            Own classes.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            For the loss only. Scores are computed from the logits as they were.
+        """
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """The paper's loss: cross-entropy of the logits of the network's last layer.
+
+    Examples
+    --------
+    >>> from sklearn_asd import IDConfidenceDetector
+    >>> from sklearn_asd.networks import Softmax
+    >>> IDConfidenceDetector(loss=Softmax())  # the same as loss="softmax"
+    IDConfidenceDetector(loss=Softmax())
+    """
+
+    def make_head(self, n_classes: int, n_embedding: int) -> None:
+        """Keep the network's own last layer.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Not used.
+        """
+
+    def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Leave the logits as they are.
+
+        Parameters
+        ----------
+        logits : tensor of shape (batch, n_classes)
+            The network's.
+
+        y : tensor of shape (batch,), int64
+            Not used.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            The same.
+        """
+        return logits
+
+
+@dataclass(frozen=True)
+class ArcFace:  # numpydoc ignore=PR02
+    """Classes are directions in the embedding, with a margin between their angles.
+
+    Logits are `scale` times the cosine of the angle between the embedding and the
+    direction of a class. In training the own class must win by `margin`.
+
+    Parameters
+    ----------
+    scale : float > 0, default=30.0
+        Logits lie in [-scale, scale].
+
+    margin : float in [0, pi), default=0.25
+        Angle in radians. Faces take 0.5; machines of one type are more alike.
+
+    n_sub_centers : int >= 1, default=1
+        Directions of each class, of which the nearest counts.
+
+    References
+    ----------
+    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition",
+    CVPR 2019.
+
+    Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web
+    Faces", ECCV 2020.
+
+    Examples
+    --------
+    >>> from sklearn_asd import IDConfidenceDetector
+    >>> from sklearn_asd.networks import ArcFace
+    >>> IDConfidenceDetector(loss=ArcFace(margin=0.5))
+    IDConfidenceDetector(loss=ArcFace(scale=30.0, margin=0.5, n_sub_centers=1))
+    """
+
+    scale: float = 30.0
+    margin: float = 0.25
+    n_sub_centers: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self, "scale", Real, lambda value: 0 < value < math.inf, "> 0")
+        _check(self, "margin", Real, lambda value: 0 <= value < math.pi, "in [0, pi)")
+        _check(self, "n_sub_centers", Integral, lambda value: value >= 1, ">= 1")
+
+    def make_head(self, n_classes: int, n_embedding: int) -> CosineHead:
+        """Make directions of the classes.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Number of classes, and size of the embedding.
+
+        Returns
+        -------
+        head : CosineHead
+            Maps embeddings to logits.
+        """
+        return CosineHead(n_classes, n_embedding, self.scale, self.n_sub_centers)
+
+    def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Widen the angle to the own class, so that training makes up for it.
+
+        Parameters
+        ----------
+        logits : tensor of shape (batch, n_classes)
+            `scale` times the cosines.
+
+        y : tensor of shape (batch,), int64
+            Own classes.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            ``scale * cos(angle + margin)`` for the own class. Beyond an angle of
+            ``pi - margin``, where that would rise again, it falls linearly.
+        """
+        if self.margin == 0:
+            return logits
+        own = logits.gather(1, y[:, None]) / self.scale
+        sine = (1 - own.square()).clamp_min(1e-12).sqrt()
+        widened = own * math.cos(self.margin) - sine * math.sin(self.margin)
+        falling = own - self.margin * math.sin(self.margin)
+        widened = torch.where(own > math.cos(math.pi - self.margin), widened, falling)
+        return logits.scatter(1, y[:, None], (self.scale * widened).to(logits.dtype))
+
+
+@dataclass(frozen=True)
+class AdaCos:  # numpydoc ignore=PR02
+    """Classes are directions in the embedding, on a scale that suits their number.
+
+    Logits are cosines, as those of :class:`ArcFace`, times the scale at which a
+    softmax of them is most sensitive: ``sqrt(2) * log(n_classes - 1)``, for two classes
+    as for three. There is no margin. This is the paper's fixed AdaCos.
+
+    Parameters
+    ----------
+    n_sub_centers : int >= 1, default=1
+        Directions of each class, of which the nearest counts.
+
+    References
+    ----------
+    Zhang et al., "AdaCos: Adaptively Scaling Cosine Logits for Effectively Learning
+    Deep Face Representations", CVPR 2019, Eq. (11).
+
+    Examples
+    --------
+    >>> from sklearn_asd.networks import AdaCos
+    >>> round(AdaCos().make_head(n_classes=41, n_embedding=128).scale, 2)
+    5.22
+    """
+
+    n_sub_centers: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self, "n_sub_centers", Integral, lambda value: value >= 1, ">= 1")
+
+    def make_head(self, n_classes: int, n_embedding: int) -> CosineHead:
+        """Make directions of the classes.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Number of classes, and size of the embedding.
+
+        Returns
+        -------
+        head : CosineHead
+            Maps embeddings to logits.
+        """
+        scale = math.sqrt(2) * math.log(max(n_classes, 3) - 1)
+        return CosineHead(n_classes, n_embedding, scale, self.n_sub_centers)
+
+    def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Leave the logits as they are.
+
+        Parameters
+        ----------
+        logits : tensor of shape (batch, n_classes)
+            The network's.
+
+        y : tensor of shape (batch,), int64
+            Not used.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            The same.
+        """
+        return logits
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "softmax": Softmax,
+    "arcface": ArcFace,
+    "adacos": AdaCos,
+}
+
+
+def find_loss(loss: str | Loss) -> Loss:
+    """Look up a loss that is given by its name.
+
+    Parameters
+    ----------
+    loss : str or loss
+        A name in `LOSSES`, for the loss with its default settings, or an object.
+
+    Returns
+    -------
+    loss : loss
+        The object.
+
+    Raises
+    ------
+    ValueError
+        If it is a class.
+    """
+    if isinstance(loss, type):
+        name = loss.__name__
+        raise ValueError(f"loss is the class {name}; give an object, {name}(...)")
+    return LOSSES[loss]() if isinstance(loss, str) else loss
+
+
+def _check(
+    loss: Loss, name: str, kind: type, holds: Callable[[Any], bool], rule: str
+) -> None:
+    value = getattr(loss, name)
+    if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
+        what = "an integer" if kind is Integral else "a number"
+        raise ValueError(
+            f"{type(loss).__name__}.{name} is {value!r}; it must be {what} {rule}"
+        )
+
+
+class CosineHead(nn.Module):
+    """Logits that are scaled cosines between an embedding and directions of classes.
+
+    Parameters
+    ----------
+    n_classes, n_embedding : int
+        Sizes.
+
+    scale : float > 0
+        Logits are cosines times this.
+
+    n_sub_centers : int, default=1
+        Directions of each class, of which the nearest counts.
+    """
+
+    def __init__(
+        self, n_classes: int, n_embedding: int, scale: float, n_sub_centers: int = 1
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        directions = torch.empty(n_classes, n_sub_centers, n_embedding)
+        self.directions = nn.Parameter(nn.init.xavier_normal_(directions))
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Classify embeddings.
+
+        Parameters
+        ----------
+        embedding : tensor of shape (batch, n_embedding)
+            Of any length.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            In [-scale, scale].
+        """
+        directions = functional.normalize(self.directions, dim=-1)
+        cosines = functional.linear(
+            functional.normalize(embedding), directions.flatten(0, 1)
+        )
+        return self.scale * cosines.unflatten(1, directions.shape[:2]).amax(dim=2)
 
 
 class CenterLoss(nn.Module):
@@ -36,11 +358,8 @@ class CenterLoss(nn.Module):
     center_lr : float > 0, default=0.5
         Learning rate of the centres' own gradient descent.
 
-    scale : float > 0, default=1.0
-        What the logits are divided by to get cosines; for `margin` only.
-
-    margin : float >= 0, default=0.0
-        Angular margin in radians by which the own class is to win, as in ArcFace.
+    loss : loss or None, default=None
+        Adjusts the logits that the cross-entropy is computed from; None leaves them.
 
     Attributes
     ----------
@@ -74,14 +393,12 @@ class CenterLoss(nn.Module):
         n_embedding: int = 128,
         weight: float = 0.1,
         center_lr: float = 0.5,
-        scale: float = 1.0,
-        margin: float = 0.0,
+        loss: Loss | None = None,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.center_lr = center_lr
-        self.scale = scale
-        self.margin = margin
+        self.loss = Softmax() if loss is None else loss
         if weight > 0:
             self.register_buffer("centers", torch.zeros(n_classes, n_embedding))
 
@@ -117,9 +434,7 @@ class CenterLoss(nn.Module):
         self, outputs: tuple[torch.Tensor, torch.Tensor], y: torch.Tensor
     ) -> torch.Tensor:
         logits, embedding = outputs
-        if self.margin > 0:
-            logits = add_angular_margin(logits, y, self.scale, self.margin)
-        loss = functional.cross_entropy(logits, y)
+        loss = functional.cross_entropy(self.loss.adjust_logits(logits, y), y)
         if self.weight == 0:
             return loss
         offset = embedding - self.centers[y]
@@ -137,41 +452,3 @@ def _parts(
     y: torch.Tensor, other: torch.Tensor, share: torch.Tensor
 ) -> list[tuple[torch.Tensor, Any]]:
     return [(y, share), (other, 1 - share)]
-
-
-def add_angular_margin(
-    logits: torch.Tensor, y: torch.Tensor, scale: float, margin: float
-) -> torch.Tensor:
-    """Widen the angle to the own class, so that training makes up for it.
-
-    Parameters
-    ----------
-    logits : tensor of shape (batch, n_classes)
-        `scale` times the cosines of the angles between embedding and classes.
-
-    y : tensor of shape (batch,), int64
-        Own classes.
-
-    scale : float > 0
-        See `logits`.
-
-    margin : float > 0
-        Angle in radians.
-
-    Returns
-    -------
-    logits : tensor of shape (batch, n_classes)
-        ``scale * cos(angle + margin)`` for the own class. Beyond an angle of
-        ``pi - margin``, where that would rise again, it falls linearly.
-
-    References
-    ----------
-    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition",
-    CVPR 2019.
-    """
-    own = logits.gather(1, y[:, None]) / scale
-    sine = (1 - own.square()).clamp_min(1e-12).sqrt()
-    widened = own * math.cos(margin) - sine * math.sin(margin)
-    falling = own - margin * math.sin(margin)
-    widened = torch.where(own > math.cos(math.pi - margin), widened, falling)
-    return logits.scatter(1, y[:, None], (scale * widened).to(logits.dtype))

@@ -16,8 +16,7 @@ from torch import nn
 from torch.utils.data import Sampler
 
 from sklearn_asd.networks.allocator import reuse_large_blocks
-from sklearn_asd.networks.angular import ANGULAR_LOSSES, AngularHead
-from sklearn_asd.networks.architectures import InoueT18, PVMilk20
+from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import (
@@ -25,23 +24,19 @@ from sklearn_asd.networks.devices import (
     choose_device_or_cpu,
     uses_bfloat16,
 )
-from sklearn_asd.networks.losses import CenterLoss
+from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = [
-    "NETWORKS",
     "AutocastNet",
     "EqualBatches",
+    "build_classifier",
+    "check_network",
     "choose_batches",
     "fit_net",
     "make_net",
     "restore_net",
 ]
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "pvmilk20": PVMilk20,
-    "inouet18": InoueT18,
-}
 
 # torch's generator and the allocator's settings belong to the process, so that fits in
 # several threads would draw from each other's stream.
@@ -111,8 +106,7 @@ def make_net(
     n_mels: int,
     n_frames: int,
     n_windows: int,
-    loss: str = "softmax",
-    n_sub_centers: int = 1,
+    loss: str | Loss = "softmax",
     center_loss_weight: float,
     center_lr: float,
     lr: float,
@@ -140,11 +134,8 @@ def make_net(
     n_windows : int
         Number of training windows.
 
-    loss : {"softmax", "arcface", "adacos"}, default="softmax"
-        The last two put an :class:`AngularHead` in place of the last layer.
-
-    n_sub_centers : int, default=1
-        Directions of each class of an angular loss.
+    loss : str or loss, default="softmax"
+        A name in `LOSSES`, or an object with the methods of :class:`Loss`.
 
     center_loss_weight, center_lr : float
         See :class:`CenterLoss`.
@@ -177,27 +168,20 @@ def make_net(
     factory = NETWORKS[network] if isinstance(network, str) else network
     n_embedding = check_network(factory, n_classes, n_mels, n_frames)
     device = choose_device(device)
-    head: dict[str, Any] = {}
-    if loss != "softmax":
-        scale, margin = ANGULAR_LOSSES[loss](n_classes)
-        head = {
-            "module__network": factory,
-            "module__n_embedding": n_embedding,
-            "module__scale": scale,
-            "module__n_sub_centers": n_sub_centers,
-            "criterion__scale": scale,
-            "criterion__margin": margin,
-        }
+    loss = find_loss(loss)
     return AutocastNet(
-        AngularHead if head else factory,
+        build_classifier,
+        module__network=factory,
+        module__loss=loss,
         module__n_classes=n_classes,
         module__n_mels=n_mels,
-        **head,
+        module__n_embedding=n_embedding,
         criterion=CenterLoss,
         criterion__n_classes=n_classes,
         criterion__n_embedding=n_embedding,
         criterion__weight=center_loss_weight,
         criterion__center_lr=center_lr,
+        criterion__loss=loss,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
         lr=lr,
@@ -207,6 +191,73 @@ def make_net(
         verbose=verbose,
         **choose_batches(n_windows, batch_size),
     )
+
+
+def build_classifier(
+    network: Callable[..., nn.Module],
+    loss: Loss,
+    n_classes: int,
+    n_mels: int,
+    n_embedding: int,
+) -> nn.Module:
+    """Build a network whose logits are those of the loss.
+
+    Parameters
+    ----------
+    network : callable
+        Called as ``network(n_classes=..., n_mels=...)``, gives a module.
+
+    loss : loss
+        Decides whether the network's own last layer computes the logits.
+
+    n_classes, n_mels, n_embedding : int
+        Sizes.
+
+    Returns
+    -------
+    module : module
+        Maps log-mels to (logits, embedding).
+    """
+    module = network(n_classes=n_classes, n_mels=n_mels)
+    head = loss.make_head(n_classes, n_embedding)
+    return module if head is None else NetworkWithHead(module, head)
+
+
+class NetworkWithHead(nn.Module):
+    """A network whose last layer is replaced by another.
+
+    Parameters
+    ----------
+    network : module
+        Maps log-mels to (logits, embedding). Its logits are not used.
+
+    head : module
+        Maps embeddings to logits.
+    """
+
+    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify segments.
+
+        Parameters
+        ----------
+        log_mel : tensor of shape (batch, n_mels, n_frames)
+            Log-mels in dB.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            The head's.
+
+        embedding : tensor of shape (batch, n_embedding)
+            The network's.
+        """
+        _, embedding = self.network(log_mel)
+        return self.head(embedding), embedding
 
 
 def choose_batches(n_windows: int, batch_size: int) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The file itself: arrays as safetensors, and beside them one strict JSON text."""
+"""The file itself: arrays as safetensors, and with them one strict JSON text."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from safetensors.numpy import save as dump_tensors
 
 from sklearn_asd._utils.files import replacing
 
-__all__ = ["read_content", "read_file", "write_file"]
+__all__ = ["bad_file", "check_digest", "parse_file", "read_tensors", "write_file"]
 
-# One entry of safetensors' metadata holds it all: their order in a file is random.
+# One entry of safetensors' metadata holds everything, as their order is random.
 _KEY = "sklearn_asd"
 _LENGTH_BYTES = 8  # of the header's length, at the start of a file
+
+# Stands for the digest while that is computed.
+_NO_DIGEST = "0" * 64
 
 
 def write_file(
@@ -30,118 +33,165 @@ def write_file(
     Parameters
     ----------
     path : str or path-like
-        Where. A file that is there is replaced once the new one is complete.
+        The file. An existing one is replaced once the new one is complete.
 
     content : dict
-        What JSON can hold, without NaN and infinity.
+        What JSON can hold, without NaN and infinity. The field "digest" is added.
 
     tensors : dict of str to ndarray
         Arrays of numbers, in C order.
     """
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False)
+    # The digest comes first, so that nothing before it can look like it. ASCII keeps
+    # names of files that are not valid Unicode.
+    text = json.dumps({"digest": _NO_DIGEST, **content}, allow_nan=False)
     data = dump_tensors(tensors, metadata={_KEY: text})
+    digest = _compute_digest(data)
     with replacing(path) as file:
-        file.write(data)
+        file.write(data.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
 
-def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the JSON text of a file, and none of its arrays.
+def parse_file(path: str | os.PathLike[str], data: bytes) -> dict[str, Any]:
+    """Read the JSON text in a file's bytes.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file, for errors.
+
+    data : bytes
+        All of it.
 
     Returns
     -------
     content : dict
-        As it was written.
+        What was written, with the field "digest".
 
     Raises
     ------
     ValueError
-        If it is no such file, or damaged.
+        If it is not such a file, or damaged.
     """
-    with open(path, "rb") as file:
-        n_bytes = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if n_bytes < _LENGTH_BYTES or length > n_bytes - _LENGTH_BYTES:
-            raise _refusal(path, "its header is none, or is cut short")
-        header = file.read(length)
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if not 0 < length <= len(data) - _LENGTH_BYTES:
+        raise bad_file(path, "its header is incomplete")
+    header = data[_LENGTH_BYTES:][:length]
     metadata = _parse(path, header).get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get(_KEY), str):
-        raise _refusal(path, f"its header has no text {_KEY!r}")
+        raise bad_file(path, f"its header has no entry {_KEY!r}")
     return _parse(path, metadata[_KEY])
 
 
-def read_file(
-    path: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a file.
+def check_digest(
+    path: str | os.PathLike[str], data: bytes, content: dict[str, Any]
+) -> None:
+    """Refuse a file that has changed since it was written.
 
     Parameters
     ----------
     path : str or path-like
-        The file.
+        The file, for errors.
+
+    data : bytes
+        All of it.
+
+    content : dict
+        Its JSON text.
+
+    Raises
+    ------
+    ValueError
+        If its bytes do not have the digest that it names.
+    """
+    digest = str(content["digest"])
+    blank = data.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    if len(digest) != len(_NO_DIGEST) or digest != _compute_digest(blank):
+        raise bad_file(path, "its checksum does not match its content")
+
+
+def read_tensors(path: str | os.PathLike[str], data: bytes) -> dict[str, np.ndarray]:
+    """Read the arrays in a file's bytes.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, for errors.
+
+    data : bytes
+        All of it.
 
     Returns
     -------
-    content : dict
-        The JSON text.
-
     tensors : dict of str to ndarray
         The arrays.
 
     Raises
     ------
     ValueError
-        If it is no such file, or damaged.
+        If they are damaged.
     """
-    content = read_content(path)
     try:
         # A KeyError is for a type of numbers that NumPy lacks.
-        return content, load_tensors(Path(path).read_bytes())
+        return load_tensors(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise _refusal(path, f"its arrays cannot be read ({error})") from error
+        raise bad_file(path, f"its arrays cannot be read ({error})") from error
+
+
+def bad_file(path: str | os.PathLike[str], reason: str) -> ValueError:
+    """Make the error for a file that cannot be read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    reason : str
+        What is wrong with it.
+
+    Returns
+    -------
+    error : ValueError
+        To be raised.
+    """
+    return ValueError(
+        f"{os.fspath(path)} is not a file of save_model, or it is damaged: {reason}. "
+        "Save the model again. If joblib.dump wrote it, and you trust its source, use "
+        "joblib.load"
+    )
+
+
+def _compute_digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=len(_NO_DIGEST) // 2).hexdigest()
 
 
 def _parse(path: Any, text: bytes | str) -> dict[str, Any]:
-    """Parse JSON without what the standard does not define, or leaves to chance."""
+    """Parse JSON, without what the standard lacks or leaves open."""
     try:
         value = json.loads(
             text,
             object_pairs_hook=_refuse_duplicates,
             parse_constant=_refuse_constant,
-            parse_float=_finite_float,
+            parse_float=_parse_float,
         )
     except (ValueError, RecursionError) as error:
-        raise _refusal(path, f"its text is no JSON of ours ({error})") from error
+        raise bad_file(path, f"its JSON cannot be read ({error})") from error
     if not isinstance(value, dict):
-        raise _refusal(path, "its text is no JSON object")
+        raise bad_file(path, "its JSON is not an object")
     return value
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key appears twice in one object")
     return unique
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"JSON has no number {name}")
 
 
-def _finite_float(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is too large a number")
     return value
-
-
-def _refusal(path: Any, reason: str) -> ValueError:
-    return ValueError(
-        f"{os.fspath(path)} is no model file that save_model wrote, or it is damaged: "
-        f"{reason}. Save the model again; what joblib.dump wrote is read by "
-        "joblib.load, if you trust its source"
-    )

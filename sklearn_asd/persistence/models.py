@@ -1,8 +1,10 @@
-"""What joblib does for models, without trusting the file."""
+"""Save, load and describe fitted models, in files that contain no code."""
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,41 +13,59 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._version import __version__
-from sklearn_asd.persistence.decoding import Decoder
-from sklearn_asd.persistence.encoding import Encoder
-from sklearn_asd.persistence.files import read_content, read_file, write_file
+from sklearn_asd.persistence.files import (
+    bad_file,
+    check_digest,
+    parse_file,
+    read_tensors,
+    write_file,
+)
+from sklearn_asd.persistence.format1 import Format1Decoder
+from sklearn_asd.persistence.from_json import Decoder
 from sklearn_asd.persistence.summary import summarize
+from sklearn_asd.persistence.to_json import Encoder
 
 __all__ = ["describe_model", "load_model", "save_model"]
 
-# Raised when files are written that earlier versions cannot read. All that were ever
-# written are read: tests/models holds some of each.
-_FORMAT = 1
+# Rises when earlier versions cannot read new files. All earlier formats are read:
+# tests/persistence/models has files of each.
+_FORMAT = 2
 
-# What parts raise that are given values of the wrong kind.
-_FROM_WRONG_VALUES = (ArithmeticError, AttributeError, LookupError, RuntimeError)
-_FROM_WRONG_VALUES += (TypeError, ValueError)
+_FIELDS = {"format_version", "versions", "summary", "objects"}
+_FIELDS_OF_FORMAT = {1: _FIELDS, 2: _FIELDS | {"digest", "notes"}}
 
-_KEYS = {"format_version", "versions", "summary", "objects"}
+# What estimators raise that are given values of the wrong kind.
+_FROM_WRONG_VALUES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
-def save_model(estimator, path):
-    """Save a fitted model as a file without code.
+def save_model(estimator, path, notes=None):
+    """Save a fitted model as a file that contains no code.
 
-    Weights and arrays are kept as safetensors, all else as JSON, so that nothing of a
-    file is ever run: unlike a pickle's, its source need not be trusted. Loaded with
-    :func:`load_model`, it gives the same scores to the bit.
+    Weights and arrays are stored as safetensors, everything else as JSON. Loading runs
+    nothing from the file, so unlike a pickle it may come from a source that you do not
+    trust. A model loaded with :func:`load_model` gives the same scores to the bit.
 
     Parameters
     ----------
     estimator : estimator
-        Any fitted estimator of this library, or a scikit-learn Pipeline of them. Of
-        scikit-learn's own, FrozenEstimator, LedoitWolf and StandardScaler may be
-        inside.
+        Any fitted estimator of this library, or a scikit-learn Pipeline of them.
+        FrozenEstimator, LedoitWolf and StandardScaler of scikit-learn may be inside.
 
     path : str or path-like
-        The file, such as "pump.asd". One that is there is replaced, once the new one is
+        The file, such as "pump.asd". An existing file is replaced once the new one is
         complete.
+
+    notes : any JSON value, default=None
+        Anything else to keep in the file, such as the name of a plant or a table of the
+        recordings: None, bool, int, finite float, str, and lists and dicts of these.
+        :func:`describe_model` returns it.
 
     Raises
     ------
@@ -53,20 +73,21 @@ def save_model(estimator, path):
         If the model is not fitted.
 
     ValueError
-        If it holds what cannot be kept without code: another estimator, a network or a
-        view of your own, a random generator. The message names it; ``joblib.dump``
-        keeps it. Or if a parameter was set after `fit` to what no fit would take.
+        If the model holds what cannot be saved without code: another estimator, a
+        network, loss or view of your own, a random generator. The message names it, and
+        ``joblib.dump`` saves it. Also if a parameter was set after `fit` to a value
+        that `fit` would refuse, or if `notes` is not a JSON value.
 
     See Also
     --------
-    load_model : Reads it.
-    describe_model : Says what is in a file.
+    load_model : Reads the file.
+    describe_model : Shows what is in the file.
 
     Notes
     -----
-    ``LogMelSegmenter(cache_dir=...)`` and ``Pipeline(memory=...)`` name folders of this
-    machine; they are saved as None. What ``sklearn-asd fit`` notes with a model, such
-    as its training recordings, is left out. Equal models make equal files.
+    Parameters that name folders of your computer, as
+    ``LogMelSegmenter(cache_dir=...)`` and ``Pipeline(memory=...)`` do, are saved as
+    None. Equal models with equal notes make equal files.
 
     Examples
     --------
@@ -83,6 +104,10 @@ def save_model(estimator, path):
     True
     """
     check_is_fitted(estimator)
+    try:
+        json.dumps(notes, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"notes is not a JSON value: {error}") from error
     encoder = Encoder()
     encoder.encode(estimator, "")
     content = {
@@ -94,6 +119,7 @@ def save_model(estimator, path):
             "numpy": np.__version__,
         },
         "summary": summarize(estimator),
+        "notes": notes,
         "objects": encoder.objects,
     }
     write_file(path, content, encoder.tensors)
@@ -110,23 +136,24 @@ def load_model(path):
     Returns
     -------
     estimator : estimator
-        Fitted. It scores, is cloned and fitted again as the one that was saved. A model
-        fitted on a GPU comes to the CPU where there is none.
+        Fitted. It scores like the one that was saved, and can be fitted again. A model
+        that was fitted on a GPU moves to the CPU where there is none.
 
     Raises
     ------
     ValueError
-        If the file is damaged, or holds anything that is not known: a file of a later
-        version, or one made to do harm.
+        If the file is damaged, holds anything unknown, or has the format of a later
+        version.
 
     Warns
     -----
     UserWarning
-        If the model was fitted with ``device="cuda"``, or another that is not here.
+        If the model was fitted with ``device="cuda"`` or another device that this
+        computer lacks.
 
     See Also
     --------
-    describe_model : Says what is in a file.
+    describe_model : Shows what is in the file.
 
     Examples
     --------
@@ -141,21 +168,22 @@ def load_model(path):
     ...     load_model(path).predict([[0, 0, 0], [9, 9, 9]])  # +1 is normal
     array([ 1, -1])
     """
-    content, tensors = read_file(path)
-    _check_form(path, content)
-    decoder = Decoder(tensors)
+    content, data = _read(path)
+    tensors = read_tensors(path, data)
+    is_format1 = content["format_version"] == 1
+    decoder = Format1Decoder(tensors) if is_format1 else Decoder(tensors)
     try:
         for encoded in content["objects"]:
             decoder.add(encoded)
         if decoder.unused():
-            raise ValueError(f"nothing refers to the arrays {sorted(decoder.unused())}")
+            raise ValueError(f"no estimator has the arrays {decoder.unused()}")
     except _FROM_WRONG_VALUES as error:
-        raise _refusal(path, f"holds what is not known here: {error}") from error
+        raise bad_file(path, f"its model cannot be built: {error}") from error
     return decoder.objects[-1]
 
 
 def describe_model(path):
-    """Say what is in a model file, without loading it.
+    """Show what is in a model file, without building the model.
 
     Parameters
     ----------
@@ -166,10 +194,12 @@ def describe_model(path):
     -------
     description : dict
         - "format_version": int, of the file;
-        - "versions": dict of package to version, of what wrote it;
-        - "model": str, the estimators inside each other;
-        - "sample_rate": float, in Hz, or None where no audio is read;
-        - "classes": list of str, or None: machines (or views of them) told apart;
+        - "versions": dict of package to version, those that wrote the file;
+        - "notes": the notes that were passed to :func:`save_model`, or None;
+        - "model": str, the estimators with those inside them;
+        - "sample_rate": float, in Hz, or None if the model reads no audio;
+        - "classes": list of str, or None: machines, or views of them, that the model
+          tells apart;
         - "threshold": float, dict of machine to float, or None: scores below it are
           anomalous;
         - "training": list of dict, for each network its "detector", "n_epochs",
@@ -179,7 +209,7 @@ def describe_model(path):
     Raises
     ------
     ValueError
-        If it is no such file.
+        If it is not such a file, or damaged.
 
     Examples
     --------
@@ -194,31 +224,29 @@ def describe_model(path):
     ...     describe_model(path)["model"]
     'MahalanobisDetector'
     """
-    content = read_content(path)
-    _check_form(path, content)
-    summary = content["summary"]
-    if not isinstance(summary, dict):
-        raise _refusal(path, "has no summary")
-    return {name: content[name] for name in ("format_version", "versions")} | summary
+    content, _ = _read(path)
+    described = {name: content[name] for name in ("format_version", "versions")}
+    return described | {"notes": content.get("notes")} | content["summary"]
 
 
-def _check_form(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+    """Read the JSON text and all bytes of a file, and check that it is whole."""
+    data = Path(path).read_bytes()
+    content = parse_file(path, data)
     version = content.get("format_version")
     if type(version) is not int or version < 1:
-        raise _refusal(path, f"has the format version {version!r:.20}")
+        raise bad_file(path, f"it has the format version {version!r:.20}")
     if version > _FORMAT:
         raise ValueError(
             f"{os.fspath(path)} has format version {version}, and sklearn_asd "
             f"{__version__} reads {_FORMAT}: install a later sklearn_asd"
         )
-    if set(content) != _KEYS or not isinstance(content["objects"], list):
-        raise _refusal(path, f"holds {sorted(content)!r:.80}")
-    if not content["objects"]:
-        raise _refusal(path, "holds no estimator")
-
-
-def _refusal(path: str | os.PathLike[str], what: str) -> ValueError:
-    return ValueError(
-        f"{os.fspath(path)} {what}. It was not written by save_model of this or an "
-        "earlier version of sklearn_asd, or is damaged: save the model again"
-    )
+    if set(content) != _FIELDS_OF_FORMAT[version]:
+        raise bad_file(path, f"it has the fields {sorted(content)!r:.80}")
+    if version > 1:
+        check_digest(path, data, content)
+    if not isinstance(content["objects"], list) or not content["objects"]:
+        raise bad_file(path, "it holds no estimator")
+    if not isinstance(content["summary"], dict):
+        raise bad_file(path, "it has no summary")
+    return content, data

@@ -81,8 +81,8 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
     from matplotlib.figure import Figure
 
     names = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
-    colors = dict.fromkeys(names.split(), _INK)
-    with rc_context({**colors, "axes.facecolor": "none", "font.size": 9}):
+    style: Any = dict.fromkeys(names.split(), _INK)
+    with rc_context(style | {"axes.facecolor": "none", "font.size": 9}):
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         plot(figure.add_subplot())
         file = io.StringIO()

@@ -5,16 +5,21 @@ from __future__ import annotations
 import datetime
 import math
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
+from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
 from sklearn_asd.report.findings import Findings
+from sklearn_asd.report.sentences import describe_threshold, format_share
+from sklearn_asd.report.verdicts import Verdicts
 
-__all__ = ["write_report"]
+__all__ = ["load_template", "write_page", "write_report"]
 
 
 def write_report(
@@ -30,12 +35,11 @@ def write_report(
 ):
     """Score clips, and write what was found and why as one HTML file.
 
-    The file holds all its pictures and sounds, asks nothing of any network, and runs
+    The file holds all its pictures and sounds, loads nothing from a network, and runs
     no scripts, so it can be mailed and archived. It lists all clips, the most anomalous
-    first, and tells of the most anomalous ones when in the clip and in which mel bands
-    the anomaly is, which member of an ensemble found it, which view it was mistaken
-    for, and which normal clip is most like it: as much of it as the detector's parts
-    know.
+    first. Of the most anomalous ones it shows when in the clip and in which mel bands
+    the anomaly lies, which member of an ensemble found it, which view was mistaken for
+    another, and which normal clip is most similar, as far as the detector provides it.
 
     Parameters
     ----------
@@ -97,9 +101,9 @@ def write_report(
     the mean spectrum in dB. Without `X_normal` an
     :class:`~sklearn_asd.EmbeddingNeighborDetector` names a training clip.
 
-    Cost: all clips are scored once, or twice where machines have thresholds of their
-    own. A detailed clip of 10 s takes about 2 s on one core for each network of the
-    detector, mostly for the mel bands, and k times that with k views.
+    Cost: each clip is read and scored once, and so are the normal clips of the machines
+    that are explained, at most 200 of each. All are in memory meanwhile. A detailed
+    clip costs mostly the scoring of its mel bands, by each network and for each view.
 
     Examples
     --------
@@ -122,33 +126,81 @@ def write_report(
     """
     check_scalar(max_details, "max_details", Integral, min_val=0)
     check_scalar(max_audio_duration, "max_audio_duration", Real, min_val=0)
-    template = _load_template()
-    findings = Findings(detector, X, X_normal, max_audio_duration)
-    detailed = findings.anomalous[:max_details]
+    template = load_template()
+    verdicts = Verdicts(detector, X, max_details)
+    verdicts.judge(np.arange(len(verdicts)))
+    findings = Findings(verdicts, X_normal, max_audio_duration)
+    return write_page(template, findings, path, title=title, verbose=verbose)
+
+
+def write_page(
+    template: Any,
+    findings: Findings,
+    path: str | PathLike[str],
+    *,
+    title: str = "Anomalous sounds",
+    verbose: int = 0,
+) -> Path:
+    """Write what was found out about clips as one HTML file.
+
+    Parameters
+    ----------
+    template : jinja2.Template
+        From :func:`load_template`.
+
+    findings : Findings
+        What was found out; the clips that its verdicts keep open are explained.
+
+    path : str or path-like
+        The file to write; an existing one is replaced once the new one is complete.
+
+    title : str, default="Anomalous sounds"
+        The page's title.
+
+    verbose : int, default=0
+        Above 0, show progress.
+
+    Returns
+    -------
+    path : Path
+        The file.
+    """
+    detailed = list(findings.verdicts.opened)
+    progress = tqdm(detailed, "explain", unit="clip", disable=not verbose)
+    n_scored = len(findings.anomalous) + len(findings.normal)
     page = template.render(
         title=title,
         findings=findings,
-        machines=findings.by_machine(),
-        histogram=findings.draw_scores(),
+        verdicts=findings.verdicts,
+        description=repr(findings.detector),
+        promise=describe_threshold(findings.detector, n_scored),
+        details=[findings.explain(row) for row in progress],
         detailed=detailed,
-        details=[
-            findings.explain(row)
-            for row in tqdm(detailed, "explain", unit="clip", disable=not verbose)
-        ],
-        sound_given=findings.recordings.have_sound and max_audio_duration > 0,
-        X_normal_given=X_normal is not None,
-        max_audio_duration=max_audio_duration,
+        max_audio_duration=findings.max_audio_duration,
+        format_share=format_share,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
         infinite=math.inf,
     )
-    path = Path(path)
-    # File names may hold bytes that are no UTF-8.
-    path.write_text(page, encoding="utf-8", errors="replace")
-    return path
+    # File names may hold bytes that are not UTF-8.
+    with replacing(path) as file:
+        file.write(page.encode("utf-8", errors="replace"))
+    return Path(path)
 
 
-def _load_template() -> Any:
+def load_template() -> Any:
+    """Load the template of the page.
+
+    Returns
+    -------
+    template : jinja2.Template
+        The template.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib or Jinja2 is not installed.
+    """
     try:
         import matplotlib  # noqa: F401
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -13,8 +13,16 @@ import pytest
 import soundfile
 
 import sklearn_asd
-from sklearn_asd import __version__, load_clips, load_model, save_model
+from sklearn_asd import (
+    __version__,
+    describe_model,
+    load_clips,
+    load_model,
+    save_model,
+)
 from sklearn_asd._cli import main
+from sklearn_asd._cli import score as score_module
+from sklearn_asd.audio import reading
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.meta.scoring import final_step
 
@@ -59,7 +67,7 @@ def folder(tmp_path_factory, sounds):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    path = folder / "valves.joblib"
+    path = folder / "valves.asd"
     code = exit_code("fit", folder / "recordings", "-o", path)
     assert code == 0
     return path
@@ -110,11 +118,11 @@ def in_a_process(*arguments, **options):
 
 
 def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
-    fit = in_a_process("fit", "recordings", "-o", tmp_path / "m.joblib", cwd=folder)
+    fit = in_a_process("fit", "recordings", "-o", tmp_path / "m.asd", cwd=folder)
     assert fit.returncode == 0, fit.stderr
     assert "40 normal recordings of 2 machines:\n  valve_00  20\n" in fit.stderr
-    assert "about 5 % of the normal recordings of each machine" in fit.stdout
-    score = in_a_process("score", tmp_path / "m.joblib", "broken", "new", cwd=folder)
+    assert "Expected false alarms: about 5 % for each machine" in fit.stdout
+    score = in_a_process("score", tmp_path / "m.asd", "broken", "new", cwd=folder)
     assert score.returncode == 1, score.stderr
     lines = score.stdout.splitlines()
     assert len(lines) == 12
@@ -140,7 +148,7 @@ def test_the_exit_code_says_whether_there_are_anomalies(run, model, folder):
 
 
 def test_the_model_is_an_ordinary_detector(model, folder, run):
-    detector = joblib.load(model)
+    detector = load_model(model)
     clips = load_clips(folder / "broken")
     clips["machine_id"] = [path.split(os.sep)[-2] for path in clips["path"]]
     margins = detector.decision_function(clips)
@@ -150,30 +158,48 @@ def test_the_model_is_an_ordinary_detector(model, folder, run):
     np.testing.assert_allclose(printed, margins, atol=5e-4)
 
 
-def test_the_model_can_be_kept_without_code(model, tmp_path, folder):
-    detector = joblib.load(model)
-    save_model(detector, tmp_path / "model.asd")
-    loaded = load_model(tmp_path / "model.asd")
-    clips = load_clips(folder / "broken")
-    scores = loaded.decision_function(clips)
-    np.testing.assert_array_equal(scores, detector.decision_function(clips))
-    assert not hasattr(loaded, "cli_")
+def test_the_model_file_knows_the_training_recordings(model, folder):
+    notes = describe_model(model)["notes"]
+    assert notes["id_column"] == "machine_id"
+    assert notes["machines"] == [[None, "valve_00"], [None, "valve_01"]]
+    paths = [str(path.resolve()) for path in (folder / "recordings").rglob("*.wav")]
+    assert sorted(notes["training"]["path"]) == sorted(paths)
+    assert notes["training"]["machine_type"] == [None] * 40
 
 
-def test_a_model_file_without_code_judges_alike(run, model, tmp_path, new_folder):
-    sklearn_asd.save_model(joblib.load(model), tmp_path / "valves.asd")
-    verdicts = run("score", model, new_folder)[:2]
-    assert run("score", tmp_path / "valves.asd", new_folder)[:2] == verdicts
-
-
-def test_any_saved_detector_can_judge(run, model, tmp_path, folder):
-    pipe = joblib.load(model)
-    del pipe.cli_
-    joblib.dump(pipe, tmp_path / "own.joblib")
+@pytest.mark.parametrize("notes", [None, {"machine": "pump"}])
+def test_any_saved_detector_can_judge(run, model, tmp_path, folder, notes):
+    save_model(load_model(model), tmp_path / "own.asd", notes)
     paths = sorted((folder / "broken" / "valve_00").iterdir())
-    code, output, _ = run("score", tmp_path / "own.joblib", *paths)
+    code, output, _ = run("score", tmp_path / "own.asd", *paths)
     assert code == 1
     assert output.count("anomalous") == 3
+
+
+def test_a_joblib_file_is_read_only_if_it_is_trusted(run, model, tmp_path, folder):
+    """Its content decides, whatever its name is."""
+    own, new = tmp_path / "own.asd", folder / "broken" / "valve_00"
+    joblib.dump(load_model(model), own, compress=3)
+    for command in ("score", "evaluate"):
+        code, output, errors = run(command, own, new)
+        assert (code, output) == (2, "")
+        assert "add --trust: such a file can run code" in errors
+    code, output, _ = run("score", own, new, "--trust")
+    assert code == 1
+    assert output.count("anomalous") == 3
+    joblib.dump({"a": 1}, own)
+    code, _, errors = run("score", own, new, "--trust")
+    assert code == 2
+    assert "holds a dict, which is not a fitted detector" in errors
+
+
+def test_a_damaged_model_is_refused(run, model, tmp_path, folder):
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "m.asd").write_bytes(data)
+    code, output, errors = run("score", tmp_path / "m.asd", folder / "new", "--trust")
+    assert (code, output) == (2, "")
+    assert "its checksum does not match" in errors
 
 
 # -- which machine a recording is of ---------------------------------------------------
@@ -216,14 +242,14 @@ def test_machine_id_names_the_machine_of_all_recordings(run, model, tmp_path, fo
 def test_an_unknown_machine_id_is_refused_with_the_nearest(run, model, folder):
     code, _, errors = run("score", model, folder / "new", "--machine-id", "valve_00x")
     assert code == 2
-    assert "--machine-id 'valve_00x' is no machine that the model knows:" in errors
+    assert "--machine-id 'valve_00x' is unknown to the model:" in errors
     assert "did you mean 'valve_00'?" in errors
 
 
 def test_a_model_of_one_machine_takes_recordings_for_its_own_and_says_so(
     run, folder, tmp_path
 ):
-    one = tmp_path / "one.joblib"
+    one = tmp_path / "one.asd"
     assert run("fit", folder / "recordings" / "valve_00", "-o", one)[0] == 0
     stray = tmp_path / "stray.flac"
     stray.write_bytes(next((folder / "broken" / "valve_00").iterdir()).read_bytes())
@@ -253,12 +279,12 @@ def dcase(tmp_path_factory, sounds):
 def test_names_of_dcase_tell_the_machine_wherever_the_folder_is_read(
     run, dcase, tmp_path
 ):
-    code, _, errors = run("fit", dcase / "2020", "-o", tmp_path / "m.joblib")
+    code, _, errors = run("fit", dcase / "2020", "-o", tmp_path / "m.asd")
     assert code == 0
-    assert "Not learnt from: 12 recordings outside of folders called train" in errors
+    assert "Left out: 12 recordings outside of folders called train" in errors
     assert "  valve/00  20\n  valve/01  20\n" in errors
     for path in (dcase / "2020" / "valve", dcase / "2020" / "valve" / "test"):
-        code, output, _ = run("score", tmp_path / "m.joblib", path)
+        code, output, _ = run("score", tmp_path / "m.asd", path)
         assert code in (0, 1)
         assert {line.split()[2] for line in output.splitlines()} == {
             "valve/00",
@@ -268,9 +294,9 @@ def test_names_of_dcase_tell_the_machine_wherever_the_folder_is_read(
 
 def test_a_name_of_dcase_is_not_overruled_by_the_only_machine(run, dcase, tmp_path):
     normal = dcase / "plain" / "valve" / "00"
-    run("fit", normal, "-o", tmp_path / "m.joblib")
+    run("fit", normal, "-o", tmp_path / "m.asd")
     other = next((dcase / "2020" / "valve" / "test").glob("*id_01*"))
-    code, output, _ = run("score", tmp_path / "m.joblib", other)
+    code, output, _ = run("score", tmp_path / "m.asd", other)
     assert code == 2
     assert "is of machine 'valve/01'" in output
 
@@ -278,16 +304,16 @@ def test_a_name_of_dcase_is_not_overruled_by_the_only_machine(run, dcase, tmp_pa
 def test_type_and_machine_are_found_in_the_folders_of_a_single_file(
     run, dcase, tmp_path
 ):
-    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
+    run("fit", dcase / "plain", "-o", tmp_path / "m.asd")
     path = next((dcase / "plain" / "valve" / "01" / "test" / "normal").iterdir())
-    _, output, _ = run("score", tmp_path / "m.joblib", path)
+    _, output, _ = run("score", tmp_path / "m.asd", path)
     assert output.split()[2] == "valve/01"
-    _, output, _ = run("score", tmp_path / "m.joblib", path, "--machine-id", "00")
+    _, output, _ = run("score", tmp_path / "m.asd", path, "--machine-id", "00")
     assert output.split()[2] == "valve/00"
 
 
 def test_an_attribute_can_tell_machines_apart(run, dcase, tmp_path):
-    model = tmp_path / "m.joblib"
+    model = tmp_path / "m.asd"
     code, _, errors = run("fit", dcase / "2023", "-o", model, "--id-column", "pat")
     assert code == 0
     assert "  valve/00  20\n  valve/01  20\n" in errors
@@ -298,7 +324,7 @@ def test_an_attribute_can_tell_machines_apart(run, dcase, tmp_path):
     write(nameless, np.zeros(2 * RATE))
     code, output, _ = run("score", model, nameless)
     assert code == 2
-    assert "does not say its 'pat' in its name" in output
+    assert "has no 'pat' in its name" in output
 
 
 def test_an_unknown_attribute_is_refused_with_the_nearest(run, dcase, tmp_path):
@@ -335,7 +361,7 @@ def test_a_bad_training_file_is_named_and_left_out(run, folder, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     (tmp_path / "recordings" / "valve_00" / "bad.wav").write_bytes(b"noise")
-    code, _, errors = run("fit", tmp_path / "recordings", "-o", tmp_path / "m.joblib")
+    code, _, errors = run("fit", tmp_path / "recordings", "-o", tmp_path / "m.asd")
     assert code == 0
     assert "Warning: 1 of 21 clips cannot be used" in errors
     assert "(bad.wav) cannot be decoded" in errors
@@ -346,11 +372,11 @@ def test_recordings_of_a_low_sample_rate_are_analysed_at_theirs(run, rng, tmp_pa
         path = tmp_path / "r" / "pump" / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, rng.normal(scale=0.1, size=16000), 8000)
-    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.asd")
     assert code == 0
     assert "Sample rate: 8000 Hz" in errors
     assert "cannot be used" not in errors
-    assert run("score", tmp_path / "m.joblib", tmp_path / "r")[0] in (0, 1)
+    assert run("score", tmp_path / "m.asd", tmp_path / "r")[0] in (0, 1)
 
 
 def test_one_recording_of_a_low_sample_rate_is_named(run, folder, tmp_path):
@@ -359,7 +385,7 @@ def test_one_recording_of_a_low_sample_rate_is_named(run, folder, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     soundfile.write(target.with_name("a.wav"), np.zeros(16000), 8000)
-    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.joblib")
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.asd")
     assert code == 0
     assert "(a.wav) is sampled at 8000 Hz" in errors
 
@@ -395,15 +421,31 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
     assert (table["margin"] >= 0).tolist() == normal.tolist()
 
 
+def test_a_table_that_cannot_be_written_leaves_the_earlier_one(
+    run, model, new_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "v.csv").write_text("earlier")
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fail)
+    code, _, errors = run("score", model, new_folder, "--csv", tmp_path / "v.csv")
+    assert code == 2
+    assert "no space left" in errors
+    assert (tmp_path / "v.csv").read_text() == "earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "v.csv"]
+
+
 @pytest.fixture
 def reports(monkeypatch):
     """What is passed to the report's writer."""
     seen = []
-    report = type(sys)("sklearn_asd.report")
-    report.write_report = lambda *arguments, X_normal: seen.append(
-        (*arguments, X_normal)
+    monkeypatch.setattr(
+        score_module,
+        "write_page",
+        lambda template, findings, path: seen.append((findings, path)),
     )
-    monkeypatch.setitem(sys.modules, "sklearn_asd.report", report)
     return seen
 
 
@@ -411,15 +453,16 @@ def test_the_report_is_written_of_all_that_was_judged(
     run, model, new_folder, tmp_path, reports
 ):
     (new_folder / "valve_00" / "9.wav").write_bytes(b"noise")
-    code, _, _ = run("score", model, new_folder, "--report", tmp_path / "r.html")
+    code, _, errors = run("score", model, new_folder, "--report", tmp_path / "r.html")
     assert code == 2
-    ((detector, X, path, X_normal),) = reports
+    assert "Warning" not in errors  # the table names the clip and the reason
+    ((findings, path),) = reports
     assert path == str(tmp_path / "r.html")
-    assert len(X) == 3
-    assert len(X_normal) == 40
-    with pytest.warns(UserWarning, match="1 of 3 clips cannot be used"):
-        assert np.isfinite(detector.score_samples(X)).sum() == 2
-    assert np.isfinite(detector.score_samples(X_normal)).all()
+    assert len(findings.names) == 3
+    (row,) = findings.unusable
+    assert findings.names[row] == "9.wav"
+    assert "cannot be decoded" in findings.explain_unusable(row)
+    assert np.isfinite(findings.normal_clips.score_all()).sum() == 40
 
 
 def test_training_recordings_that_are_gone_are_no_part_of_the_report(
@@ -427,10 +470,27 @@ def test_training_recordings_that_are_gone_are_no_part_of_the_report(
 ):
     gone = tmp_path / "gone"
     shutil.copytree(folder / "recordings", gone)
-    run("fit", gone, "-o", tmp_path / "m.joblib")
+    run("fit", gone, "-o", tmp_path / "m.asd")
     shutil.rmtree(gone)
-    run("score", tmp_path / "m.joblib", folder / "new", "--report", tmp_path / "r.html")
-    assert reports[0][-1] is None
+    run("score", tmp_path / "m.asd", folder / "new", "--report", tmp_path / "r.html")
+    assert reports[0][0].normal_clips is None
+
+
+def test_with_a_report_each_file_is_read_once(
+    run, model, folder, tmp_path, monkeypatch
+):
+    read, reads = reading.read_file, []
+
+    def count(path, *arguments):
+        reads.append(str(path))
+        return read(path, *arguments)
+
+    monkeypatch.setattr(reading, "read_file", count)
+    code, _, _ = run("score", model, folder / "broken", "--report", tmp_path / "r.html")
+    assert code == 1
+    assert "in detail" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert set(map(str, (folder / "broken").rglob("*.flac"))) < set(reads)
+    assert len(reads) == len(set(reads))
 
 
 def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
@@ -446,12 +506,12 @@ def test_of_nothing_there_is_no_report(run, model, tmp_path, reports):
 def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
     run, model, new_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     code, output, errors = run(
         "score", model, new_folder, "--report", tmp_path / "r.html"
     )
     assert (code, output) == (2, "")
-    assert "pip install 'sklearn_asd[report]'" in errors
+    assert "needs jinja2" in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--report"])
@@ -469,8 +529,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_done(
 
 
 def test_evaluate_tells_auc_false_alarms_and_misses(run, dcase, tmp_path):
-    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
-    code, output, _ = run("evaluate", tmp_path / "m.joblib", dcase / "plain")
+    run("fit", dcase / "plain", "-o", tmp_path / "m.asd")
+    code, output, _ = run("evaluate", tmp_path / "m.asd", dcase / "plain")
     assert code == 0
     assert output.splitlines()[0].split() == ["n_normal", "n_anomalous", "auc", "pauc"]
     assert "average" in output
@@ -479,11 +539,11 @@ def test_evaluate_tells_auc_false_alarms_and_misses(run, dcase, tmp_path):
 
 
 def test_evaluate_names_what_it_cannot_judge(run, dcase, tmp_path):
-    run("fit", dcase / "plain", "-o", tmp_path / "m.joblib")
+    run("fit", dcase / "plain", "-o", tmp_path / "m.asd")
     bad = tmp_path / "more" / "valve" / "00" / "normal" / "bad.wav"
     bad.parent.mkdir(parents=True)
     bad.write_bytes(b"noise")
-    code, _, errors = run("evaluate", tmp_path / "m.joblib", tmp_path / "more")
+    code, _, errors = run("evaluate", tmp_path / "m.asd", tmp_path / "more")
     assert code == 2
     assert "bad.wav: cannot be decoded" in errors
     assert "none of the recordings could be judged" in errors
@@ -499,7 +559,7 @@ def test_evaluate_needs_labels(run, model, folder):
 
 
 def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
-    model = tmp_path / "m.joblib"
+    model = tmp_path / "m.asd"
     options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
     code, output, errors = run("fit", dcase / "2020", "-o", model, *options)
     assert code == 0, errors
@@ -524,12 +584,12 @@ def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
     for number, clip in enumerate(sounds.itertuples()):
         machine = f"valve_{clip.machine_id}"
         write(tmp_path / clip.split / machine / f"{number}.wav", clip.audio)
-    model = tmp_path / "m.joblib"
+    model = tmp_path / "m.asd"
     options = ["--system", "ensemble", "--epochs", "1", "--batch-size", "16"]
     code, output, errors = run("fit", tmp_path / "train", "-o", model, *options)
     assert code == 0, errors
     assert "Threshold: " in output
-    members = final_step(joblib.load(model)).detector_.named_estimators_
+    members = final_step(load_model(model)).detector_.named_estimators_
     networks = [members[name].detector_ for name in ("near", "second", "third")]
     assert [network.random_state for network in networks] == [0, 1, 2]
     assert {network.loss for network in networks} == {"arcface"}
@@ -546,7 +606,7 @@ def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
 
 def test_progress_is_for_whoever_looks_at_it(run, dcase, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    model = tmp_path / "m.joblib"
+    model = tmp_path / "m.asd"
     options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
     for more in ([], options):
         assert "log-mel: 100%" in run("fit", dcase / "2020", "-o", model, *more)[2]
@@ -576,7 +636,7 @@ def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
     shutil.copytree(dcase / "2020" / "valve" / "test", tmp_path / "valve" / "test")
     code, _, errors = run("fit", tmp_path, "-o", tmp_path / "m")
     assert code == 2
-    assert "nothing to learn from, but 12 recordings to test: give a folder" in errors
+    assert "no training recordings, only 12 recordings marked as test: give a" in errors
 
 
 @pytest.mark.parametrize(
@@ -609,7 +669,7 @@ def test_what_cannot_be_learnt_is_refused_before_anything_is_read(run, tmp_path)
         path.touch()
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m")
     assert code == 2
-    assert "machine 'a' has 2 normal recordings, and three are needed" in errors
+    assert "machine 'a' has 2 normal recordings, and at least three are" in errors
     code, _, errors = run(
         "fit", tmp_path / "r" / "b", "-o", tmp_path / "m", "--system", "ensemble"
     )
@@ -621,17 +681,18 @@ def test_what_cannot_be_learnt_is_refused_before_anything_is_read(run, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x80\x05N."])
-def test_what_is_no_model_is_refused(run, tmp_path, folder, content):
+def test_what_is_not_a_model_is_refused(run, tmp_path, folder, content):
     path = tmp_path / "m.joblib"
     path.write_bytes(content)
-    code, _, errors = run("score", path, folder / "new")
-    assert code == 2
-    assert "Error: " in errors
-    assert "Traceback" not in errors
+    for options, message in (([], "is not a model file"), (["--trust"], "not a")):
+        code, output, errors = run("score", path, folder / "new", *options)
+        assert (code, output) == (2, "")
+        assert message in errors
+        assert "Traceback" not in errors
 
 
 def test_a_missing_model_is_named(run, tmp_path):
-    code, _, errors = run("score", tmp_path / "m.joblib", tmp_path)
+    code, _, errors = run("score", tmp_path / "m.asd", tmp_path)
     assert code == 2
     assert "there is no model" in errors
 
@@ -640,14 +701,14 @@ def test_an_unforeseen_error_is_not_taken_for_anomalies(run, monkeypatch, model)
     def fail(*arguments):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("sklearn_asd._cli.score.load_model", fail)
+    monkeypatch.setattr("sklearn_asd._cli.score.read_model", fail)
     code, _, errors = run("score", model, "x.wav")
     assert code == 2
     assert "RuntimeError: unforeseen" in errors
 
 
 def test_a_mistyped_command_is_refused_with_the_nearest(run):
-    code, _, errors = run("scroe", "m.joblib", "x.wav")
+    code, _, errors = run("scroe", "m.asd", "x.wav")
     assert code == 2
     assert "Did you mean 'score'" in errors
 
@@ -659,6 +720,12 @@ def test_help_gives_examples(run, command):
     assert "Example" in output
     assert f"\n    sklearn-asd {command} " in output
     assert max(map(len, output.splitlines())) <= 88
+
+
+def test_help_lists_commands_in_whole_sentences(run):
+    _, output, _ = run("--help")
+    assert "..." not in output
+    assert "Measure MODEL on labelled recordings in FOLDER." in output
 
 
 def test_help_gives_commands_and_exit_codes(run):

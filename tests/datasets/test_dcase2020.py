@@ -181,7 +181,7 @@ def test_a_second_call_needs_no_server(fetch, server):
     assert first.data.equals(third.data)
 
 
-def test_what_is_unpacked_is_not_unpacked_again_and_its_archive_may_go(
+def test_an_unpacked_archive_may_be_deleted_and_is_not_unpacked_again(
     fetch, server, tmp_path
 ):
     path = fetch(subsets="dev").data["path"][0]
@@ -194,7 +194,9 @@ def test_what_is_unpacked_is_not_unpacked_again_and_its_archive_may_go(
     assert len(server.requests) == 1
 
 
-def test_an_interrupted_call_goes_on_where_it_was(fetch, server, tmp_path):
+def test_a_second_call_continues_where_an_interrupted_one_stopped(
+    fetch, server, tmp_path
+):
     last = server.path(3841772, "eval_data_test_fan.zip")
     last.rename(last.with_suffix(".away"))
     with pytest.raises(OSError, match=r"eval_data_test_fan.zip cannot be downloaded"):
@@ -227,7 +229,7 @@ def test_half_an_archive_is_fetched_again(fetch, server, tmp_path):
     assert len(server.requests) == 1
 
 
-def test_what_a_killed_process_had_unpacked_is_not_taken_for_whole(fetch, tmp_path):
+def test_what_a_killed_process_has_unpacked_does_not_count_as_complete(fetch, tmp_path):
     part = tmp_path / "home" / "dcase2020_task2" / ".dev_data_fan.part"
     stale = part / "fan" / "train" / "normal_id_00_00000099.wav"
     stale.parent.mkdir(parents=True)
@@ -240,31 +242,19 @@ def test_a_failed_download_is_tried_again(fetch, server, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     path = server.path(3678171, "dev_data_fan.zip")
     path.write_bytes(b"changed")
-    with pytest.raises(OSError, match="another md5 sum"):
+    with pytest.raises(OSError, match="is not the published"):
         fetch(subsets="dev", n_retries=2)
     assert len(server.requests) == 3
 
 
-def test_a_wrong_md5_is_refused_and_nothing_of_it_kept(fetch, server, tmp_path):
+def test_a_file_with_a_wrong_md5_is_refused_and_not_kept(fetch, server, tmp_path):
     path = server.path(3678171, "dev_data_fan.zip")
     published = hashlib.md5(path.read_bytes()).hexdigest()
     path.write_bytes(path.read_bytes() + b"!")
-    message = rf"dev_data_fan.zip came from http.* published {published}, .* try again"
+    message = rf"sum of dev_data_fan.zip from http.* published {published}, .* again"
     with pytest.raises(OSError, match=message):
         fetch(subsets="dev")
     assert names_below(tmp_path / "home") == []
-
-
-def test_a_truncated_zip_is_refused_and_nothing_of_it_unpacked(
-    fetch, server, publish, tmp_path
-):
-    path = server.path(3678171, "dev_data_fan.zip")
-    path.write_bytes(path.read_bytes()[:-30])
-    publish(path)
-    for _ in range(2):  # nor is it taken for whole by a later call
-        with pytest.raises(ValueError, match=r"dev_data_fan.zip' cannot be unpacked"):
-            fetch(subsets="dev")
-        assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
 
 
 def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(
@@ -276,42 +266,21 @@ def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(
     assert content.count(sound) == 1
     path.write_bytes(content.replace(sound, sound.upper()))
     publish(path)
-    with pytest.raises(ValueError, match=r"cannot be unpacked \(Bad CRC-32"):
+    with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"):
         fetch(subsets="dev")
     assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../../escaped.wav",
-        "/escaped.wav",
-        "fan/../../../x.wav",
-        "..\\x.wav",
-        "C:\\x.wav",
-    ],
-)
-def test_a_zip_that_writes_outside_its_folder_is_refused(
-    fetch, server, publish, tmp_path, name
-):
-    path = server.path(3678171, "dev_data_fan.zip")
-    write_zip(path, [*ARCHIVES["dev_data_fan.zip"], name])
-    publish(path)
-    with pytest.raises(ValueError, match=r"lies outside the folder .* delete it"):
-        fetch(subsets="dev")
-    assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
-
-
-def test_what_is_missing_is_named_where_nothing_may_be_fetched(fetch, server):
+def test_missing_archives_are_named_if_they_may_not_be_fetched(fetch, server):
     message = r"dev_data_fan.zip, .* missing from .* download_if_missing is False"
     with pytest.raises(OSError, match=message):
         fetch(download_if_missing=False)
     assert server.requests == []
 
 
-def test_no_server_is_an_error_that_says_what_to_do(fetch, server):
+def test_the_error_without_a_server_says_what_to_do(fetch, server):
     server.stop()
-    with pytest.raises(OSError, match=r"cannot be downloaded .* by other means"):
+    with pytest.raises(OSError, match=r"cannot be downloaded .* or copy the file into"):
         fetch(subsets="dev")
 
 
@@ -337,7 +306,7 @@ def test_progress_is_shown_when_asked_for(fetch, capsys):
     assert "%" not in capsys.readouterr().err
 
 
-# -- a folder of one's own ---------------------------------------------------------
+# -- a folder of your own ----------------------------------------------------------
 
 
 @pytest.fixture
@@ -351,7 +320,7 @@ def unpacked(tmp_path):
     return tmp_path / "mine"
 
 
-def test_a_folder_of_ones_own_is_read_with_the_list_in_it(unpacked):
+def test_a_folder_is_read_with_the_list_of_labels_in_it(unpacked):
     (unpacked / "eval_data_list.csv").write_text(TRUTH)
     dataset = load_dcase2020_task2(unpacked)
     counts = dataset.data.value_counts(["machine_type", "subset", "label"]).to_dict()
@@ -372,7 +341,9 @@ def test_the_list_may_lie_elsewhere(unpacked, tmp_path):
 
 
 def test_without_the_list_labels_are_missing_with_a_warning(unpacked):
-    message = "2 recordings of the evaluation set have no label: put eval_data_list.csv"
+    message = (
+        "2 recordings of the evaluation set have no label: copy eval_data_list.csv"
+    )
     with pytest.warns(UserWarning, match=message):
         dataset = load_dcase2020_task2(unpacked)
     assert dataset.target.isna().sum() == 2

@@ -6,14 +6,14 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from sklearn_asd.datasets._synthesis import rms
+from sklearn_asd.datasets.machine_kinds import MACHINE_KINDS
 from sklearn_asd.datasets.machine_sounds import (
-    MACHINE_KINDS,
     _Clip,
-    _machine_sound,
     _record,
+    _run_machine,
     make_machine_sounds,
 )
+from sklearn_asd.datasets.synthesis import rms
 
 SAMPLE_RATE = 16000
 KINDS = list(MACHINE_KINDS)
@@ -49,10 +49,10 @@ def healthy_and_faulty(kind, fault, duration=4.0):
     clip = _Clip(3, kind, 0, "test", -1, number)
     n_samples = round(duration * SAMPLE_RATE)
     names = ("none", fault)
-    return [_machine_sound(clip, name, n_samples, SAMPLE_RATE) for name in names]
+    return [_run_machine(clip, name, n_samples, SAMPLE_RATE) for name in names]
 
 
-# --- The table ------------------------------------------------------------------------
+# -- the table -------------------------------------------------------------------------
 
 
 def test_the_default_types_are_all_kinds_of_machine():
@@ -107,7 +107,7 @@ def test_a_table_without_clips_keeps_its_columns():
     assert clips["label"].dtype == "Int64"
 
 
-# --- Randomness -----------------------------------------------------------------------
+# -- randomness ------------------------------------------------------------------------
 
 
 def test_the_same_random_state_gives_the_same_sounds_to_the_bit():
@@ -143,7 +143,7 @@ def test_other_types_machines_and_counts_leave_a_clip_as_it_is():
         np.testing.assert_array_equal(audio, many[key])
 
 
-# --- Levels ---------------------------------------------------------------------------
+# -- levels ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("snr", [-6.0, 6.0])
@@ -156,8 +156,8 @@ def test_normal_clips_have_the_snr_asked_for(kind, snr):
 def test_a_fault_leaves_the_factory_as_loud_as_it_was():
     clip = _Clip(0, "pump", 0, "test", -1, 0)
     machine, noise = _record(clip, 64000, SAMPLE_RATE, 0.0)
-    healthy = _machine_sound(clip, "none", 64000, SAMPLE_RATE)
-    faulty = _machine_sound(clip, clip.fault, 64000, SAMPLE_RATE)
+    healthy = _run_machine(clip, "none", 64000, SAMPLE_RATE)
+    faulty = _run_machine(clip, clip.fault, 64000, SAMPLE_RATE)
     expected = rms(faulty) / rms(healthy)
     assert rms(machine) / rms(noise) == pytest.approx(expected, rel=0.05)
 
@@ -182,7 +182,7 @@ def test_other_sample_rates_and_lengths_work(sample_rate):
     assert all(np.isfinite(audio).all() for audio in clips["audio"])
 
 
-# --- Faults ---------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "fault"), FAULTS)
@@ -219,7 +219,7 @@ def test_a_valve_that_misses_strokes_sounds_with_less_energy():
     assert rms(faulty) < 0.95 * rms(healthy)
 
 
-# --- Errors ---------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -229,15 +229,16 @@ def test_a_valve_that_misses_strokes_sounds_with_less_energy():
         ({"machine_types": ["fan", "zzz"]}, "'zzz' is unknown: choose from fan, pump"),
         ({"machine_types": []}, "name one type or more"),
         ({"machine_types": ["fan", "fan"]}, "each of them once"),
-        ({"n_machines": 0}, "n_machines is 0: give a finite value from 1 to 100"),
-        ({"n_machines": 2.0}, "n_machines is 2.0: give an integer"),
-        ({"n_train": -1}, "n_train is -1: give a finite value of at least 0"),
-        ({"n_test_normal": "10"}, "n_test_normal is '10': give an integer"),
-        ({"n_test_anomalous": True}, "n_test_anomalous is True: give an integer"),
-        ({"duration": 0.0}, "duration is 0.0: give a finite value of at least 0.5"),
-        ({"duration": np.inf}, "duration is inf: give a finite value"),
-        ({"sample_rate": 4000}, "sample_rate is 4000: give a finite value of at least"),
-        ({"snr": np.nan}, "snr is nan: give a finite value from -60 to 60"),
+        ({"n_machines": 0}, "'n_machines' .* int in the range .1, 100.. Got 0"),
+        ({"n_machines": 2.0}, "'n_machines' .* must be an int .* Got 2.0"),
+        ({"n_train": -1}, "'n_train' .* in the range .0, inf.. Got -1"),
+        ({"n_test_normal": "10"}, "'n_test_normal' .* must be an int .* Got '10'"),
+        ({"n_test_anomalous": 2.5}, "'n_test_anomalous' .* must be an int"),
+        ({"duration": 0.0}, "'duration' .* float in the range .0.5, inf.. Got 0.0"),
+        ({"duration": np.inf}, "'duration' .* Got inf"),
+        ({"sample_rate": 4000}, "'sample_rate' .* in the range .8000, inf"),
+        ({"snr": np.nan}, "'snr' .* in the range .-60.0, 60.0.. Got nan"),
+        ({"random_state": "seven"}, "'random_state' .* Got 'seven'"),
     ],
 )
 def test_wrong_values_are_named_with_a_remedy(parameters, message):
@@ -245,7 +246,7 @@ def test_wrong_values_are_named_with_a_remedy(parameters, message):
         make_machine_sounds(**parameters)
 
 
-# --- Difficulty -----------------------------------------------------------------------
+# -- difficulty ------------------------------------------------------------------------
 
 
 def mean_spectra(clips):

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, LogMelSegmenter
 from sklearn_asd.detectors.confidence import log_doubt
-from sklearn_asd.networks import InoueT18, PVMilk20
+from sklearn_asd.networks import AdaCos, ArcFace, InoueT18, PVMilk20, Softmax
 
 N_MELS = 16
 
@@ -255,7 +255,7 @@ def test_precision_is_of_training_only(precision):
     "options",
     [
         {"loss": "arcface"},
-        {"loss": "arcface", "n_sub_centers": 3, "mixup": 0.5},
+        {"loss": ArcFace(n_sub_centers=3), "mixup": 0.5},
         {"loss": "adacos", "random_starts": True},
         {"mixup": 0.5, "random_starts": True},
     ],
@@ -273,11 +273,37 @@ def test_options_of_training_learn_and_are_reproducible(options):
     assert (plain != scores).any()
 
 
-def test_sub_centers_without_an_angular_loss_are_warned_of():
-    detector = make_detector(n_sub_centers=2, max_epochs=1)
-    with pytest.warns(UserWarning, match="n_sub_centers=2 does nothing") as caught:
-        detector.fit(make_clips())
-    assert caught[0].filename == __file__
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [("softmax", Softmax()), ("arcface", ArcFace()), ("adacos", AdaCos())],
+)
+def test_the_name_of_a_loss_is_the_loss_with_its_defaults(name, loss):
+    X = make_clips()
+    named, given = (make_detector(loss=one, max_epochs=2) for one in (name, loss))
+    scores = named.fit(X).score_samples(X)
+    np.testing.assert_array_equal(given.fit(X).score_samples(X), scores)
+
+
+def test_a_search_tries_losses():
+    losses = ["softmax", ArcFace(margin=0.5), ArcFace(n_sub_centers=2)]
+    every = np.arange(36)
+    detector = make_detector(max_epochs=1)
+    search = GridSearchCV(detector, {"loss": losses}, cv=[(every, every)])
+    search.fit(make_clips())
+    assert search.best_params_["loss"] in losses
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("cosface", "'loss' parameter"),
+        (0.5, "'loss' parameter"),
+        (ArcFace, r"loss is the class ArcFace; give an object, ArcFace\(\.\.\.\)"),
+    ],
+)
+def test_what_is_no_loss_is_refused(loss, message):
+    with pytest.raises(ValueError, match=message):
+        make_detector(loss=loss).fit(make_clips())
 
 
 # --- bad clips

@@ -1,10 +1,13 @@
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics.pairwise import manhattan_distances
 from torch import nn
 
 from sklearn_asd import (
+    Clips,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
@@ -71,6 +74,109 @@ def test_a_training_clip_is_judged_by_the_others():
     np.testing.assert_allclose(detector.anomaly_score(X)[:5], 0, atol=1e-6)
 
 
+class MeanLevel(BaseEstimator):
+    """An encoder from outside: the mean of each row, column or clip, as two numbers."""
+
+    def __init__(self, shift=0.0):
+        self.shift = shift
+
+    def fit(self, X, y=None):
+        self.n_fitted_ = len(X)
+        return self
+
+    def embed(self, X):
+        if isinstance(X, ClipSpectrograms):
+            rows = [X.log_mel(row)[:2].mean(axis=1) for row in range(len(X))]
+            return np.array(rows) + self.shift
+        if isinstance(X, pd.DataFrame):
+            return np.stack([audio[:2] for audio in X["audio"]]) + self.shift
+        return np.asarray(X)[:, :2] + self.shift
+
+
+def as_table(points, machine_id):
+    audio = [np.asarray(point, dtype=float) for point in points]
+    return pd.DataFrame({"audio": audio, "machine_id": machine_id})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [at, as_table, lambda points, machine_id: Clips(points, machine_id=machine_id)],
+    ids=["spectrograms", "table", "clips"],
+)
+def test_an_encoder_from_outside_is_enough(make):
+    encoder = MeanLevel()
+    if make not in (at, as_table):
+        encoder = FirstSamples()
+    detector = EmbeddingNeighborDetector(encoder).fit(make(TRAIN, MACHINES))
+    expected = make_detector().fit(at(TRAIN, MACHINES))
+    asked = [[5, 5], [0, 3], [5, 0], [-1, -1]], ["a", "a", "b", "b"]
+    np.testing.assert_allclose(
+        detector.score_samples(make(*asked)),
+        expected.score_samples(at(*asked)),
+        atol=1e-6,
+    )
+    assert detector.embed(make(*asked)).tolist() == asked[0]
+    with pytest.raises(ValueError, match="not among those fitted: z; known are a, b"):
+        detector.score_samples(make([[1, 0]], ["z"]))
+    with pytest.raises(ValueError, match="which are needed to score clips"):
+        detector.score_samples(make([[1, 0]], None))
+    with pytest.raises(ValueError, match="missing for clips 1 of .* all training"):
+        detector.fit(make(TRAIN, ["a", None, "a", "b", "b"]))
+
+
+class FirstSamples(MeanLevel):
+    """The embedding of a clip is its audio."""
+
+    def embed(self, X):
+        return np.stack([source[:2] for source in X.sources])
+
+
+def test_without_ids_all_rows_are_one_machines():
+    X = np.array(TRAIN, dtype=float)
+    detector = EmbeddingNeighborDetector(MeanLevel()).fit(X)
+    near = detector.nearest_training_clips([[5, 0.1], [0.1, 5]])
+    assert near["row"].tolist() == [0, 2]
+    labelled = as_table([[5, 0.1]], ["z"])  # an ID says nothing then
+    assert detector.score_samples(labelled) == detector.score_samples([[5, 0.1]])
+
+
+def test_rows_of_nan_are_unusable_and_anomalous_rows_are_not_learnt_from():
+    X, y = np.array([[1.0, 0], [np.nan, 0], [9, 9], [0, 1]]), [1, 1, -1, 1]
+    detector = EmbeddingNeighborDetector(MeanLevel()).fit(X, y)
+    assert detector.detector_.n_fitted_ == 3
+    known = ~np.isnan(detector.training_score_samples_)
+    assert known.tolist() == [True, False, False, True]
+    scores = detector.score_samples(X)
+    assert np.isnan(scores).tolist() == [False, True, False, False]
+    with pytest.raises(ValueError, match="no usable normal clip: all embeddings are"):
+        EmbeddingNeighborDetector(MeanLevel()).fit(np.full((3, 2), np.nan))
+    with pytest.raises(ValueError, match="X has one usable training clip"):
+        EmbeddingNeighborDetector(MeanLevel()).fit(X[:2])
+
+
+def test_an_embedding_of_another_shape_is_refused():
+    class Wrong(MeanLevel):
+        def embed(self, X):
+            return super().embed(X)[:, 0]
+
+    with pytest.raises(ValueError, match=r"Wrong.embed gave an array of shape \(5,\)"):
+        EmbeddingNeighborDetector(Wrong()).fit(np.array(TRAIN))
+
+
+def test_a_distance_from_outside_is_used():
+    X = np.array(TRAIN, dtype=float)
+    detector = EmbeddingNeighborDetector(MeanLevel(), metric=manhattan_distances)
+    assert detector.fit(X).anomaly_score([[5, 5]]) == [7]
+    assert detector.nearest_training_clips([[5, 5]])["row"].tolist() == [1]
+    with_nan = detector.score_samples(
+        [[5, 5], [np.nan, 0]]
+    )  # which scikit-learn refuses
+    assert np.isnan(with_nan).tolist() == [False, True]
+    wrong = EmbeddingNeighborDetector(MeanLevel(), metric=lambda a, b: a - b[0])
+    with pytest.raises(ValueError, match=r"an array of shape \(5, 2\) for 5 and 5"):
+        wrong.fit(X)
+
+
 def test_tiny_angles_keep_their_digits():
     angles = np.array([1e-3, 1e-5, 1e-6])
     X = at(np.column_stack([np.cos(angles), angles]), list("aaa"))
@@ -135,7 +241,7 @@ def test_parameters_reach_the_inner_detector_and_a_copy_is_unfitted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "parameter", [{"metric": "euclidean"}, {"n_neighbors": 0}, {"detector": "id"}]
+    "parameter", [{"metric": "manhattan"}, {"n_neighbors": 0}, {"detector": "id"}]
 )
 def test_wrong_parameters_are_refused(parameter):
     detector = make_detector().set_params(**parameter)

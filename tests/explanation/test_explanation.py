@@ -198,7 +198,7 @@ def test_members_with_different_segments_have_no_score_in_common(rng):
 def test_detectors_of_numbers_hear_no_segments(rng):
     X = rng.normal(size=(20, 2))
     forest = IsolationForest(random_state=0).fit(X)
-    with pytest.raises(TypeError, match="IsolationForest hears no spectrograms"):
+    with pytest.raises(TypeError, match="IsolationForest takes no spectrograms"):
         segment_scores(forest, X)
 
 

@@ -42,6 +42,7 @@ from sklearn_asd.export.features import LogMel
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.structure import walk
+from sklearn_asd.networks import AdaCos
 
 SEGMENTER = LogMelSegmenter(segment_duration=0.64, segment_hop=0.32)
 WHOLE = LogMelSegmenter(segment_duration=None)
@@ -49,8 +50,7 @@ DETECTOR = IDConfidenceDetector(
     batch_size=16, max_epochs=15, lr=3e-3, precision="float32", random_state=0
 )
 ANGULAR = IDConfidenceDetector(
-    loss="adacos",
-    n_sub_centers=2,
+    loss=AdaCos(n_sub_centers=2),
     batch_size=16,
     max_epochs=10,
     lr=3e-3,
@@ -564,6 +564,9 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     refuse(make_pipeline(SEGMENTER, near[-1]), "^AugmentConfidenceDetector cannot be")
     foreign = PerMachine(make_pipeline(SpectrumStatistics(), Foreign()))
     refuse(make_pipeline(SEGMENTER, foreign).fit(train), "^Foreign cannot be exported")
+    near = make_near(ensemble[-1].estimators_[0])
+    near.fit(SEGMENTER.transform(train)).metric = max
+    refuse(make_pipeline(SEGMENTER, near), "has metric=<built-in function max>, and a")
     forest = PerMachine(make_pipeline(SpectrumStatistics(), IsolationForest()))
     members = [
         ("id", FrozenEstimator(ensemble[-1].estimators_[0])),

@@ -11,13 +11,12 @@ import soundfile
 
 from sklearn_asd import (
     AugmentationExpander,
-    BadClipError,
     Clips,
     LogMelSegmenter,
     MissingClipError,
     WaveformView,
 )
-from sklearn_asd.features.cache import FileStore, MemoryStore
+from sklearn_asd.features.cache import FileCache, MemoryCache
 
 RATE = 16000
 N_CLIPS = 6
@@ -215,6 +214,12 @@ def test_frames_cut_off_the_file_are_computed_again(cached, paths, computed, kep
     assert len(computed) == n_computed
 
 
+def test_a_cache_of_an_earlier_version_is_found(tmp_path):
+    """Its file is named by the settings; here by those of the first release."""
+    LogMelSegmenter(cache_dir=tmp_path).transform([np.zeros(60_000)])
+    assert (tmp_path / "log-mel-0d2905bbddbea287.sqlite").exists()
+
+
 @pytest.mark.parametrize("lost", ["*.float32", "*.sqlite"])
 def test_a_lost_file_is_made_again(cached, paths, lost):
     cached.transform(paths)
@@ -282,20 +287,20 @@ def test_two_processes_may_write_at_once(cached, paths):
     assert len(X.frames) == (X.stops - X.starts).sum()  # each was stored once
 
 
-def test_a_store_opened_while_another_grows_forgets_nothing(tmp_path):
+def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
     frames = np.ones((5, 2), dtype=np.float32)
-    FileStore(tmp_path, "settings", 2, "float32").add({b"first": frames})
+    FileCache(tmp_path, "settings", 2, "float32").add({b"first": frames})
     (index_file,) = tmp_path.glob("*.sqlite")
     (data_file,) = tmp_path.glob("*.float32")
     opened = []
 
-    def open_store():
-        opened.append(FileStore(tmp_path, "settings", 2, "float32"))
+    def open_cache():
+        opened.append(FileCache(tmp_path, "settings", 2, "float32"))
 
     # What a process does that appends, held up before its last step.
     index = sqlite3.connect(index_file)
     index.execute("BEGIN IMMEDIATE")
-    thread = threading.Thread(target=open_store)
+    thread = threading.Thread(target=open_cache)
     thread.start()
     time.sleep(0.2)
     assert not opened  # it waits
@@ -308,8 +313,8 @@ def test_a_store_opened_while_another_grows_forgets_nothing(tmp_path):
     assert opened[0].places[b"second"] == (5, 10)
 
 
-def test_stores_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
-    first, second = (FileStore(tmp_path, "settings", 2, "float32") for _ in range(2))
+def test_caches_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
+    first, second = (FileCache(tmp_path, "settings", 2, "float32") for _ in range(2))
     a, b = np.full((3, 2), 1.0), np.full((4, 2), 2.0)
     first.add({b"a": a})
     second.add({b"b": b, b"a": a})
@@ -318,18 +323,17 @@ def test_stores_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
     np.testing.assert_array_equal(second.frames(), np.concatenate([a, b]))
 
 
-@pytest.mark.parametrize("kind", [MemoryStore, FileStore])
-def test_stores_behave_alike(tmp_path, kind):
-    arguments = (tmp_path, "settings") if kind is FileStore else ()
-    store = kind(*arguments, 2, "float32")
-    assert store.frames().shape == (0, 2)
-    error = BadClipError("is bad")
+@pytest.mark.parametrize("kind", [MemoryCache, FileCache])
+def test_both_caches_behave_alike(tmp_path, kind):
+    arguments = (tmp_path, "settings") if kind is FileCache else ()
+    cache = kind(*arguments, 2, "float32")
+    assert cache.frames().shape == (0, 2)
     frames = np.arange(10, dtype=np.float32).reshape(5, 2)
-    store.add({b"a": frames[:2], b"bad": error})
-    store.add({b"b": frames[2:]})
-    assert store.places[b"a"] == (0, 2)
-    assert store.places[b"b"] == (2, 5)
-    assert store.places[b"bad"] is error
-    assert b"c" not in store.places
-    np.testing.assert_array_equal(store.frames(), frames)
-    assert store.frames().dtype == np.float32
+    cache.add({b"a": frames[:2]})
+    cache.add({})
+    cache.add({b"b": frames[2:]})
+    assert cache.places[b"a"] == (0, 2)
+    assert cache.places[b"b"] == (2, 5)
+    assert b"c" not in cache.places
+    np.testing.assert_array_equal(cache.frames(), frames)
+    assert cache.frames().dtype == np.float32

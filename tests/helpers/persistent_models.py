@@ -29,7 +29,7 @@ from sklearn_asd import (
     ThresholdTuner,
     save_model,
 )
-from sklearn_asd.networks import PVMilk20
+from sklearn_asd.networks import ArcFace, PVMilk20
 
 FOLDER = Path(__file__).parents[1] / "persistence" / "models"
 
@@ -72,8 +72,7 @@ def make_models():
     ]
     augment = AugmentConfidenceDetector(
         network=DETECTOR.network,
-        loss="arcface",
-        n_sub_centers=2,
+        loss=ArcFace(n_sub_centers=2),
         batch_size=16,
         max_epochs=1,
         validation_fraction=0.3,
@@ -106,9 +105,9 @@ def main():
     recorded = {}
     for name, model in make_models().items():
         model.fit(make_clips(0))
-        save_model(model, FOLDER / f"{name}_format1.asd")
+        save_model(model, FOLDER / f"{name}_format2.asd")
         recorded[name] = model.score_samples(make_clips(1, 2)).tolist()
-    (FOLDER / "scores_format1.json").write_text(json.dumps(recorded, indent=1))
+    (FOLDER / "scores_format2.json").write_text(json.dumps(recorded, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from sklearn_asd.networks import InoueT18, PVMilk20
-from sklearn_asd.networks.architectures import FittedConv2d
 
 
 def count_parameters(network):
@@ -116,17 +115,6 @@ def test_gradients_of_pvmilk20_are_the_same_with_several_threads(n_frames):
     for one in several:
         assert (one - expected).norm() < 1e-3 * expected.norm()
         assert one.equal(several[0])
-
-
-@pytest.mark.parametrize("n_frames", [9, 30, 31, 32, 33, 313])
-def test_frames_that_no_output_covers_change_nothing(n_frames):
-    torch.manual_seed(0)
-    for kernel, padding in [((1, 7), (0, 2)), ((1, 5), (0, 1))]:
-        plain = torch.nn.Conv2d(3, 4, kernel, (1, 3), padding)
-        fitted = FittedConv2d(3, 4, kernel, (1, 3), padding)
-        fitted.load_state_dict(plain.state_dict())
-        maps = torch.randn(2, 3, 8, n_frames)
-        torch.testing.assert_close(fitted(maps), plain(maps))
 
 
 def test_pvmilk20_scores_with_its_batch_norms_folded_in():

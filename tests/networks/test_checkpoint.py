@@ -14,7 +14,13 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
 )
-from sklearn_asd.networks.checkpoint import Checkpoint
+from sklearn_asd.networks import ArcFace
+from sklearn_asd.networks.checkpoint import (
+    UNRELATED_PARAMETERS,
+    Checkpoint,
+    name_training,
+    open_checkpoint,
+)
 
 
 class Stop(Exception):
@@ -43,8 +49,7 @@ DETECTORS = {
     "all options": lambda **p: IDConfidenceDetector(
         **PARAMETERS | p,
         network="inouet18",
-        loss="arcface",
-        n_sub_centers=2,
+        loss=ArcFace(n_sub_centers=2),
         mixup=0.5,
         random_starts=True,
         validation_fraction=0.3,
@@ -265,6 +270,28 @@ def test_a_training_goes_on_where_there_are_fewer_gpus(tmp_path, monkeypatch):
     assert_equal(detector, uninterrupted("plain"))
 
 
+def test_a_training_is_named_by_all_parameters_but_those_that_do_not_matter():
+    X, labels = make_clips(), ["a"] * 12
+    detector = DETECTORS["plain"]()
+    name = name_training(detector, X, labels)
+    assert name_training(DETECTORS["plain"](), X, np.array(labels)) == name
+    assert (
+        name_training(DETECTORS["plain"](random_state=np.int64(0)), X, labels) == name
+    )
+    for parameter, value in detector.get_params().items():
+        changed = DETECTORS["plain"]().set_params(**{parameter: 7})
+        same = parameter in UNRELATED_PARAMETERS
+        assert (name_training(changed, X, labels) == name) == same, (parameter, value)
+    assert name_training(detector, X, ["b"] * 12) != name
+    assert name_training(detector, X) != name
+
+
+def test_without_a_folder_there_is_no_checkpoint(tmp_path):
+    assert open_checkpoint(DETECTORS["plain"](random_state=None), make_clips()) is None
+    kept = open_checkpoint(DETECTORS["plain"](checkpoint_dir=tmp_path), make_clips())
+    assert kept.path.parent == tmp_path
+
+
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_without_an_integer_random_state_no_fit_is_the_same(tmp_path, random_state):
     detector = DETECTORS["plain"](checkpoint_dir=tmp_path, random_state=random_state)
@@ -280,7 +307,7 @@ def test_a_network_without_a_name_is_refused(tmp_path):
     detector = IDConfidenceDetector(
         network=lambda **sizes: PVMilk20(**sizes), checkpoint_dir=tmp_path, **PARAMETERS
     )
-    with pytest.raises(ValueError, match="a parameter has no name .*: define network"):
+    with pytest.raises(ValueError, match="a parameter cannot be pickled .*: define"):
         detector.fit(make_clips())
 
 

@@ -8,7 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from sklearn_asd.networks import InoueT18
-from sklearn_asd.networks.fast_layers import FastDropout, convolve_norm_pool
+from sklearn_asd.networks.fast_layers import (
+    FastDropout,
+    FittedConv2d,
+    convolve_norm_pool,
+)
 
 
 class Printed(InoueT18):
@@ -119,3 +123,14 @@ def test_dropout_of_nothing_or_all(rate):
     x = torch.ones(10)
     assert FastDropout(rate)(x).equal(x * (1 - rate))
     assert copy.deepcopy(FastDropout(0.5)).eval()(x).equal(x)
+
+
+@pytest.mark.parametrize("n_frames", [9, 30, 31, 32, 33, 313])
+def test_frames_that_no_output_covers_change_nothing(n_frames):
+    torch.manual_seed(0)
+    for kernel, padding in [((1, 7), (0, 2)), ((1, 5), (0, 1))]:
+        plain = torch.nn.Conv2d(3, 4, kernel, (1, 3), padding)
+        fitted = FittedConv2d(3, 4, kernel, (1, 3), padding)
+        fitted.load_state_dict(plain.state_dict())
+        maps = torch.randn(2, 3, 8, n_frames)
+        torch.testing.assert_close(fitted(maps), plain(maps))

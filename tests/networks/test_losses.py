@@ -1,8 +1,14 @@
+import math
+import pickle
+
 import pytest
 import torch
+from sklearn.base import clone
 from torch.nn import functional
 
-from sklearn_asd.networks import CenterLoss
+from sklearn_asd import IDConfidenceDetector
+from sklearn_asd.networks import AdaCos, ArcFace, CenterLoss, Softmax
+from sklearn_asd.networks.losses import LOSSES, find_loss
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 EMBEDDING = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 0.0]])
@@ -92,3 +98,112 @@ def test_centers_of_mixed_windows_move_by_their_shares():
     loss((EMBEDDING[:1], EMBEDDING[:1]), [Y[:1], Y[1:2], torch.tensor(0.25)])
     expected = 0.5 * torch.tensor([[0.25, 0.0], [0.75, 0.0]])
     torch.testing.assert_close(loss.centers, expected)
+
+
+# -- losses as objects -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [Softmax(), ArcFace(20.0, 0.5, 2), AdaCos(3)])
+def test_losses_are_values(loss):
+    copy = pickle.loads(pickle.dumps(loss))
+    assert copy == loss
+    assert hash(copy) == hash(loss)
+    assert eval(repr(loss)) == loss
+    assert clone(IDConfidenceDetector(loss=loss)).loss == loss
+
+
+def test_losses_have_names():
+    assert {name: find_loss(name) for name in LOSSES} == {
+        "softmax": Softmax(),
+        "arcface": ArcFace(scale=30.0, margin=0.25, n_sub_centers=1),
+        "adacos": AdaCos(n_sub_centers=1),
+    }
+    assert find_loss(ArcFace(margin=0.1)) == ArcFace(margin=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ArcFace(scale=0), r"ArcFace\.scale is 0; it must be a number > 0"),
+        (
+            lambda: ArcFace(margin=4),
+            r"ArcFace\.margin is 4; it must be a number in \[0, pi\)",
+        ),
+        (lambda: ArcFace(n_sub_centers=0), r"ArcFace\.n_sub_centers is 0; it must be"),
+        (lambda: AdaCos(1.5), r"AdaCos\.n_sub_centers is 1\.5; .* an integer >= 1"),
+        (lambda: AdaCos("2"), r"AdaCos\.n_sub_centers is '2'; .* an integer >= 1"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_softmax_keeps_the_networks_own_last_layer():
+    assert Softmax().make_head(2, 2) is None
+    assert Softmax().adjust_logits(LOGITS, Y) is LOGITS
+
+
+def make_head(directions, scale=10.0):
+    directions = torch.tensor(directions)
+    head = ArcFace(scale, n_sub_centers=directions.shape[1]).make_head(
+        len(directions), 2
+    )
+    head.directions.data[:] = directions
+    return head
+
+
+def test_logits_are_scaled_cosines_worked_by_hand():
+    head = make_head([[[2.0, 0.0]], [[1.0, 1.0]]])
+    logits = head(torch.tensor([[3.0, 0.0], [0.0, -5.0]]))
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(
+        logits, 10 * torch.tensor([[1.0, half], [0.0, -half]]), atol=1e-6, rtol=0
+    )
+
+
+def test_the_nearest_direction_of_a_class_counts():
+    head = make_head([[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [-1.0, 0.0]]])
+    logits = head(torch.tensor([[0.0, 2.0]]))
+    torch.testing.assert_close(logits, torch.tensor([[10.0, 0.0]]))
+
+
+def test_the_margin_widens_the_angle_of_the_own_class_only():
+    cosines = torch.tensor([[math.cos(0.5), 0.3], [0.2, math.cos(2.0)]])
+    logits = ArcFace().adjust_logits(30 * cosines, torch.tensor([0, 1]))
+    expected = [[30 * math.cos(0.75), 9.0], [6.0, 30 * math.cos(2.25)]]
+    torch.testing.assert_close(logits, torch.tensor(expected))
+
+
+def test_beyond_the_margin_of_pi_the_logit_goes_on_falling_with_a_gradient():
+    loss = ArcFace(scale=1.0, margin=0.5)
+    angles = torch.linspace(0.01, math.pi - 1e-3, 200)
+    cosines = torch.cos(angles)[:, None].requires_grad_()
+    y = torch.zeros(200, dtype=torch.int64)
+    logits = loss.adjust_logits(cosines, y)[:, 0]
+    assert (logits.diff() < 0).all()
+    logits.sum().backward()
+    assert (cosines.grad > 0).all()
+    exact = torch.ones(2, 1, requires_grad=True)  # an angle of 0
+    loss.adjust_logits(exact, y[:2]).sum().backward()
+    assert torch.isfinite(exact.grad).all()
+
+
+def test_a_margin_of_0_changes_no_logit():
+    assert ArcFace(margin=0).adjust_logits(LOGITS, Y) is LOGITS
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_margin_makes_the_loss_larger_in_training_and_rating_alike(training):
+    logits, embedding = torch.tensor([[5.0, 1.0]]), torch.zeros(1, 2)
+    y = torch.tensor([0])
+    plain = CenterLoss(2, 2, weight=0)((logits, embedding), y)
+    torch.testing.assert_close(plain, functional.cross_entropy(logits, y))
+    criterion = CenterLoss(2, 2, weight=0, loss=ArcFace(scale=10.0, margin=0.25))
+    assert criterion.train(training)((logits, embedding), y) > plain
+
+
+def test_the_scale_of_adacos_is_that_of_its_paper():
+    scales = [AdaCos().make_head(n_classes, 2).scale for n_classes in (41, 3, 2)]
+    assert scales[0] == pytest.approx(math.sqrt(2) * math.log(40))
+    assert scales[2] == scales[1] > 0  # log(2 - 1) would be 0

@@ -1,12 +1,12 @@
 """The paper's Table 3: its systems and the baseline on DCASE 2020 Task 2, against ours.
 
---data names a folder of the unpacked archives: recordings to train on in
-``<type>/train`` (of the development and the additional training data, if both are
-there), and to test in ``<type>/test``. Test recordings of the evaluation data, whose
-names have no label, count if --eval-labels names the published list of their labels.
+--data is the folder of the unpacked archives: training recordings in ``<type>/train``
+(of the development and the additional training data), test recordings in
+``<type>/test``. The names of the evaluation recordings hold no label; to include them,
+pass the published list of their labels as --eval-labels.
 
-Each type, system and seed leaves a file in --out, and what has one is not run again:
-after an interruption the same command goes on. Then all that is finished is written to
+Each type, system and seed writes a file to --out and is not run again if that file
+exists: after an interruption the same command continues. All finished runs go into
 table.md, table.csv and machines.csv. On two cores the whole table takes about a week.
 """
 
@@ -56,11 +56,11 @@ FEW = 2  # clips of each machine and kind in a dry run
 def main(arguments=None):
     args = parse_arguments(arguments)
     clips = load_data(args)
-    # All at first: what is missing is to be said now, and not in a week.
+    # Check all types first: a missing folder should fail now, not in a week.
     parts = {kind: split(clips, kind, args.systems) for kind in args.types}
     for kind, seed in product(args.types, args.seeds):
         train, test = parts[kind]
-        fitted = {}  # (i) and (ii) are made of (iii) and (iv)
+        fitted = {}  # (i) and (ii) combine (iii) and (iv)
         for system in args.systems:
             run(args, kind, system, seed, train, test, fitted)
     write_tables(args.out)
@@ -127,7 +127,7 @@ def load_data(args):
 
 
 def find_eval_labels(clips, args):
-    """Labels of the list for recordings of the same type and name, else missing."""
+    """Look up each recording's type and name in the list of labels."""
     labels = read_eval_labels(args.eval_labels)
     names = clips["path"].map(os.path.basename)
     found = [labels.get(key) for key in zip(clips["machine_type"], names, strict=True)]
@@ -135,7 +135,7 @@ def find_eval_labels(clips, args):
 
 
 def thin(clips):
-    """A few recordings of each machine, some of them to train on in any case."""
+    """Keep a few recordings of each machine, at least one of them to train on."""
     no_training = set(clips["machine_type"]) - set(
         clips.loc[clips["split"] == "train", "machine_type"]
     )
@@ -149,22 +149,22 @@ def thin(clips):
 
 
 def split(clips, kind, systems):
-    """Recordings that the systems train on, and those of the type to test."""
+    """Choose the recordings to train on, and those of the type to test."""
     needed = {other for system in systems for other in training_types(kind, system)}
     train = clips[(clips["split"] == "train") & clips["machine_type"].isin(needed)]
     test = clips[(clips["split"] == "test") & (clips["machine_type"] == kind)]
     missing = sorted(needed - set(train["machine_type"]))
     if missing:
         sys.exit(
-            f"the systems of {kind} train on {', '.join(missing)}, of which there are "
-            "no training recordings: add them, or choose other --types or --systems "
-            "(--dry-run makes do with test recordings)"
+            f"the systems of {kind} train on {', '.join(missing)}, which have no "
+            "training recordings: add them, or choose other --types or --systems "
+            "(--dry-run uses test recordings instead)"
         )
     own = train.loc[train["machine_type"] == kind, "machine_id"]
     unknown = sorted(set(test["machine_id"]) - set(own))
     if unknown:
         sys.exit(
-            f"{kind} {', '.join(unknown)} have test recordings and none to train on: "
+            f"{kind} {', '.join(unknown)} have test but no training recordings: "
             "add the additional training data (those of the evaluation machines), or "
             "leave these test recordings out"
         )
@@ -177,7 +177,7 @@ def split(clips, kind, systems):
 
 
 def run(args, kind, system, seed, train, test, fitted):
-    """Fit and rate one system, unless that was done before."""
+    """Fit and rate one system, unless it has a result already."""
     path = args.out / "runs" / f"{kind}_{system}_seed{seed}.json"
     settings = {
         "epochs": 1 if args.dry_run else args.epochs,
@@ -208,7 +208,7 @@ def run(args, kind, system, seed, train, test, fitted):
 
 
 def overrides(args, seed):
-    """What is set otherwise than in the paper, or is left open there."""
+    """Parameters that differ from the paper's, or that it leaves open."""
     chosen = {"random_state": seed, "n_jobs": args.jobs, "cache_dir": args.cache}
     if args.dry_run or args.epochs is not None:
         chosen["max_epochs"] = 1 if args.dry_run else args.epochs
@@ -220,13 +220,13 @@ def check_same(path, settings):
     before = json.loads(path.read_text())["settings"]
     if before != settings:
         sys.exit(
-            f"{path} was made with {before}, and now it is {settings}: choose another "
-            "--out, or delete the file"
+            f"{path} was computed with {before}, but the settings are {settings} now: "
+            "choose another --out, or delete the file"
         )
 
 
 def fit(kind, system, train, chosen, fitted):
-    """Fit a system; (i) and (ii) take the members that are fitted already."""
+    """Fit a system; (i) and (ii) take members that are already fitted."""
     if system not in fitted:
         detector = make_paper_system(kind, system, **chosen)
         if system in ("i", "ii"):
@@ -266,7 +266,7 @@ def save(path, result):
 
 
 def write_tables(out):
-    """Write what all finished runs in a folder say."""
+    """Write the results of all finished runs in a folder."""
     results = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
     machines = pd.concat([as_table(result) for result in results], ignore_index=True)
     for column in ("machine_type", "system", "set"):
@@ -311,7 +311,7 @@ def as_markdown(table, by_machine, results):
     """Published and own numbers side by side, then those of each machine."""
     lines = ["# DCASE 2020 Task 2: the paper's Table 3", ""]
     if any(result["settings"]["dry_run"] for result in results):
-        lines += ["**A dry run: the numbers say that it runs, and nothing else.**", ""]
+        lines += ["**A dry run: the numbers mean nothing.**", ""]
     lines += [
         "In %; averages over machines, then over types. Several seeds are averaged, "
         "with their standard deviation.",
@@ -329,7 +329,7 @@ def as_markdown(table, by_machine, results):
 
 
 def compare(of_set, systems):
-    """Rows of types with published and own AUC; averages are over the same types."""
+    """Rows of types with published and own AUC, both averaged over the same types."""
     rows = heading(["type"], systems)
     for kind in of_set.index.unique("machine_type"):
         cells = []
@@ -350,7 +350,7 @@ def compare(of_set, systems):
 
 
 def pauc_rows(of_set, systems):
-    """Rows of types with own pAUC, and what the challenge ranks teams by."""
+    """Rows of types with own pAUC, and the average by which the challenge ranks."""
     rows = heading(["type"], systems)
     for kind in of_set.index.unique("machine_type"):
         cells = [

@@ -1,7 +1,6 @@
-"""The kinds of machine that make_machine_sounds knows, and their faults."""
+"""The kinds of machine that make_machine_sounds makes, and their faults."""
 
-# Authors: The sklearn_asd developers
-# SPDX-License-Identifier: BSD-3-Clause
+from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -9,64 +8,75 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_asd.datasets._synthesis import (
+from sklearn_asd.datasets.synthesis import (
     BEARING,
+    FIXED,
+    LEVEL,
+    PITCH,
+    RATE,
     Synthesizer,
     Trait,
     bearing_impacts,
     falling,
-    fixed_trait,
-    level_trait,
-    pitch_trait,
-    rate_trait,
     swinging,
     weakened,
 )
 
-# --- What a machine is: numbers, and faults that change them --------------------------
+__all__ = ["MACHINE_KINDS", "MachineKind"]
+
+_Run = Callable[[SimpleNamespace, Synthesizer], np.ndarray]
 
 
 class MachineKind(NamedTuple):
-    """Numbers that make a machine of the kind, its faults, and how it sounds."""
+    """A kind of machine: its numbers, its faults, and how it sounds.
+
+    A fault moves a machine along the axes on which healthy machines differ. It changes
+    several traits at once, for physical reasons: what drags slows the shaft, and what
+    is loose rings lower.
+
+    Attributes
+    ----------
+    traits : dict of str to Trait
+        The numbers of a machine.
+
+    faults : dict of str to dict of str to float
+        For each fault, the factors by which it changes traits when it is severe.
+
+    run : callable
+        ``run(m, synth) -> signal``, which finds the traits as attributes of `m`.
+    """
 
     traits: dict[str, Trait]
     faults: dict[str, dict[str, float]]
-    run: Callable[[SimpleNamespace, Synthesizer], np.ndarray]
+    run: _Run
 
 
 MACHINE_KINDS: dict[str, MachineKind] = {}
 
 
-def machine_kind(name, traits, faults):
-    """Register the decorated function ``run(m, synth) -> signal`` as a kind of machine.
+def _machine_kind(
+    name: str, traits: dict[str, Trait], faults: dict[str, dict[str, float]]
+) -> Callable[[_Run], _Run]:
+    """Register the decorated function as `run` of a kind of machine."""
 
-    `traits` are the numbers a machine has; `run` finds them as attributes of `m`.
-    `faults` give for each fault the factors by which it changes traits when severe:
-    a fault moves a machine along the axes on which healthy machines differ. Several
-    factors at once are physical: what drags slows the shaft, what is loose rings lower.
-    """
-
-    def register(run):
+    def register(run: _Run) -> _Run:
         MACHINE_KINDS[name] = MachineKind(traits, faults, run)
         return run
 
     return register
 
 
-# --- The kinds of machine -------------------------------------------------------------
-
-
-@machine_kind(
+@_machine_kind(
     "fan",
     traits={
-        "shaft_rate": rate_trait(23.5, 27),
-        "blades": fixed_trait(4.5, 7.5),
-        "slots": fixed_trait(31, 39),
-        "blade_tone": level_trait(0.36, 0.5),
-        "slot_tone": level_trait(0.1, 0.16),
-        "airflow": level_trait(0.56, 0.71),
-        "airflow_pitch": pitch_trait(420, 590),
-        "wobble": level_trait(0.1, 0.14),
+        "shaft_rate": Trait(23.5, 27, RATE),
+        "blades": Trait(4.5, 7.5, FIXED),
+        "slots": Trait(31, 39, FIXED),
+        "blade_tone": Trait(0.36, 0.5, LEVEL),
+        "slot_tone": Trait(0.1, 0.16, LEVEL),
+        "airflow": Trait(0.56, 0.71, LEVEL),
+        "airflow_pitch": Trait(420, 590, PITCH),
+        "wobble": Trait(0.1, 0.14, LEVEL),
         **BEARING,
     },
     faults={
@@ -75,7 +85,7 @@ def machine_kind(name, traits, faults):
         "clogging": {"airflow": 0.8, "airflow_pitch": 1.3, "shaft_rate": 1.06},
     },
 )
-def _run_fan(m, synth):
+def _run_fan(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """Blades chop the air at the blade-pass rate; the motor's slots whine."""
     turns = synth.turns(m.shaft_rate * synth.wander(0.003))
     swing = swinging(turns, m.wobble)
@@ -91,22 +101,22 @@ def _run_fan(m, synth):
     )
 
 
-@machine_kind(
+@_machine_kind(
     "pump",
     traits={
-        "stroke_rate": rate_trait(2.1, 2.8),
-        "shaft_rate": rate_trait(24.5, 27.5),
-        "hum": level_trait(0.19, 0.31),
-        "slots": fixed_trait(27, 35),
-        "slot_tone": level_trait(0.075, 0.12),
-        "thump": level_trait(1.2, 1.7),
-        "thump_pitch": pitch_trait(107, 150),
-        "flow": level_trait(0.92, 1.22),
-        "flow_pitch": pitch_trait(830, 1180),
-        "flow_decay": level_trait(0.07, 0.1),
-        "hiss": level_trait(0.036, 0.05),
-        "hiss_pitch": pitch_trait(3200, 4300),
-        "unevenness": level_trait(0.1, 0.14),
+        "stroke_rate": Trait(2.1, 2.8, RATE),
+        "shaft_rate": Trait(24.5, 27.5, RATE),
+        "hum": Trait(0.19, 0.31, LEVEL),
+        "slots": Trait(27, 35, FIXED),
+        "slot_tone": Trait(0.075, 0.12, LEVEL),
+        "thump": Trait(1.2, 1.7, LEVEL),
+        "thump_pitch": Trait(107, 150, PITCH),
+        "flow": Trait(0.92, 1.22, LEVEL),
+        "flow_pitch": Trait(830, 1180, PITCH),
+        "flow_decay": Trait(0.07, 0.1, LEVEL),
+        "hiss": Trait(0.036, 0.05, LEVEL),
+        "hiss_pitch": Trait(3200, 4300, PITCH),
+        "unevenness": Trait(0.1, 0.14, LEVEL),
         **BEARING,
     },
     faults={
@@ -115,7 +125,7 @@ def _run_fan(m, synth):
         "clogging": {"flow": 0.8, "flow_pitch": 0.75, "shaft_rate": 0.92},
     },
 )
-def _run_pump(m, synth):
+def _run_pump(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """Strokes of the piston, each a thump and a gush of water, over the motor's hum."""
     turns = synth.turns(m.shaft_rate * synth.wander(0.003))
     strokes = synth.events(synth.turns(m.stroke_rate * synth.wander(0.01)), 0.004)
@@ -132,20 +142,20 @@ def _run_pump(m, synth):
     )
 
 
-@machine_kind(
+@_machine_kind(
     "slider",
     traits={
-        "stroke_rate": rate_trait(0.5, 0.9),
-        "whine_pitch": pitch_trait(1400, 2400),
-        "whine": level_trait(0.3, 0.6),
-        "friction": level_trait(0.25, 0.5),
-        "friction_pitch": pitch_trait(2000, 4000),
-        "stop": level_trait(1.0, 2.0),
-        "stop_pitch": pitch_trait(300, 600),
-        "screw_rate": rate_trait(14, 22),
-        "play": level_trait(0.05, 0.1),
-        "play_pitch": pitch_trait(1200, 2400),
-        "stick": level_trait(0.02, 0.05),
+        "stroke_rate": Trait(0.5, 0.9, RATE),
+        "whine_pitch": Trait(1400, 2400, PITCH),
+        "whine": Trait(0.3, 0.6, LEVEL),
+        "friction": Trait(0.25, 0.5, LEVEL),
+        "friction_pitch": Trait(2000, 4000, PITCH),
+        "stop": Trait(1.0, 2.0, LEVEL),
+        "stop_pitch": Trait(300, 600, PITCH),
+        "screw_rate": Trait(14, 22, RATE),
+        "play": Trait(0.05, 0.1, LEVEL),
+        "play_pitch": Trait(1200, 2400, PITCH),
+        "stick": Trait(0.02, 0.05, LEVEL),
         **BEARING,
     },
     faults={
@@ -154,7 +164,7 @@ def _run_pump(m, synth):
         "stick-slip": {"stick": 2.5, "friction": 1.2, "whine_pitch": 0.97},
     },
 )
-def _run_slider(m, synth):
+def _run_slider(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """A carriage to and fro: whine and friction follow its speed, end stops knock."""
     travel = synth.turns(m.stroke_rate * synth.wander(0.01))
     # Speed of the carriage as a share of the top speed: up, cruise, down, and back.
@@ -168,27 +178,27 @@ def _run_slider(m, synth):
     return (
         m.whine * speed * synth.harmonics(synth.turns(m.whine_pitch * speed), [1, 0.4])
         + m.friction * speed * synth.band_noise(m.friction_pitch, octaves=0.8)
-        + m.stop * synth.place(stops, synth.strengths(stops), knock)
-        + m.play * synth.place(shakes, synth.strengths(shakes, 0.6), loose)
+        + m.stop * synth.strike(stops, knock)
+        + m.play * synth.strike(shakes, loose, 0.6)
         + bearing_impacts(m, synth, screw)
     )
 
 
-@machine_kind(
+@_machine_kind(
     "valve",
     traits={
-        "cycle_rate": rate_trait(0.9, 1.8),
-        "hold": level_trait(0.12, 0.24),
-        "click": level_trait(0.6, 1.0),
-        "click_pitch": pitch_trait(700, 1400),
-        "close": level_trait(0.5, 0.8),
-        "close_pitch": pitch_trait(1000, 1900),
-        "ringing": level_trait(0.01, 0.02),
-        "puff": level_trait(0.3, 0.6),
-        "puff_pitch": pitch_trait(3000, 5500),
-        "puff_decay": level_trait(0.02, 0.05),
-        "hiss": level_trait(0.004, 0.01),
-        "unevenness": level_trait(0.06, 0.12),
+        "cycle_rate": Trait(0.9, 1.8, RATE),
+        "hold": Trait(0.12, 0.24, LEVEL),
+        "click": Trait(0.6, 1.0, LEVEL),
+        "click_pitch": Trait(700, 1400, PITCH),
+        "close": Trait(0.5, 0.8, LEVEL),
+        "close_pitch": Trait(1000, 1900, PITCH),
+        "ringing": Trait(0.01, 0.02, LEVEL),
+        "puff": Trait(0.3, 0.6, LEVEL),
+        "puff_pitch": Trait(3000, 5500, PITCH),
+        "puff_decay": Trait(0.02, 0.05, LEVEL),
+        "hiss": Trait(0.004, 0.01, LEVEL),
+        "unevenness": Trait(0.06, 0.12, LEVEL),
     },
     faults={
         "leak": {"hiss": 3.0, "puff": 0.5, "puff_pitch": 1.4, "click_pitch": 0.94},
@@ -196,7 +206,7 @@ def _run_slider(m, synth):
         "slow closing": {"hold": 1.4, "close": 0.5, "close_pitch": 0.92},
     },
 )
-def _run_valve(m, synth):
+def _run_valve(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """The valve snaps open, lets a puff of air through and snaps shut."""
     opens = synth.events(synth.turns(m.cycle_rate), jitter=0.003)
     strengths = weakened(opens, 3, by=m.unevenness) * synth.strengths(opens, 0.1)
@@ -212,20 +222,20 @@ def _run_valve(m, synth):
     )
 
 
-@machine_kind(
+@_machine_kind(
     "ToyCar",
     traits={
-        "wheel_rate": rate_trait(9.9, 11.9),
-        "teeth": fixed_trait(38, 47),
-        "mesh": level_trait(0.36, 0.5),
-        "motor_ratio": fixed_trait(9.9, 11.9),
-        "commutator": level_trait(0.125, 0.2),
-        "rolling": level_trait(0.46, 0.61),
-        "rolling_pitch": pitch_trait(600, 840),
-        "chassis": level_trait(0.24, 0.34),
-        "chassis_pitch": pitch_trait(1500, 2000),
-        "bend": level_trait(0.12, 0.17),
-        "tooth": level_trait(0.36, 0.5),
+        "wheel_rate": Trait(9.9, 11.9, RATE),
+        "teeth": Trait(38, 47, FIXED),
+        "mesh": Trait(0.36, 0.5, LEVEL),
+        "motor_ratio": Trait(9.9, 11.9, FIXED),
+        "commutator": Trait(0.125, 0.2, LEVEL),
+        "rolling": Trait(0.46, 0.61, LEVEL),
+        "rolling_pitch": Trait(600, 840, PITCH),
+        "chassis": Trait(0.24, 0.34, LEVEL),
+        "chassis_pitch": Trait(1500, 2000, PITCH),
+        "bend": Trait(0.12, 0.17, LEVEL),
+        "tooth": Trait(0.36, 0.5, LEVEL),
         **BEARING,
     },
     faults={
@@ -234,7 +244,7 @@ def _run_valve(m, synth):
         "bearing tone": {"bearing": 5.0, "bearing_pitch": 0.85, "wheel_rate": 0.96},
     },
 )
-def _run_toy_car(m, synth):
+def _run_toy_car(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """Gears mesh with sidebands at the wheel's rate, at a speed that wanders."""
     speed = m.wheel_rate * synth.wander(0.015)
     wheel = synth.turns(speed)
@@ -247,25 +257,25 @@ def _run_toy_car(m, synth):
         + m.commutator * synth.harmonics(motor * 6, falling(4, 0.6))
         + m.rolling * swing * synth.band_noise(m.rolling_pitch, octaves=1.4)
         + m.chassis * synth.band_noise(m.chassis_pitch, octaves=0.3)
-        + m.tooth * synth.place(hits, synth.strengths(hits), tooth)
+        + m.tooth * synth.strike(hits, tooth)
         + bearing_impacts(m, synth, motor)
     )
 
 
-@machine_kind(
+@_machine_kind(
     "ToyConveyor",
     traits={
-        "roller_rate": rate_trait(6, 10),
-        "belt_ratio": fixed_trait(0.06, 0.12),
-        "motor_ratio": fixed_trait(10, 16),
-        "motor": level_trait(0.25, 0.5),
-        "belt": level_trait(0.5, 0.8),
-        "belt_pitch": pitch_trait(400, 800),
-        "joint": level_trait(0.6, 1.2),
-        "joint_pitch": pitch_trait(150, 300),
-        "play": level_trait(0.3, 0.6),
-        "play_pitch": pitch_trait(1500, 3000),
-        "wobble": level_trait(0.08, 0.16),
+        "roller_rate": Trait(6, 10, RATE),
+        "belt_ratio": Trait(0.06, 0.12, FIXED),
+        "motor_ratio": Trait(10, 16, FIXED),
+        "motor": Trait(0.25, 0.5, LEVEL),
+        "belt": Trait(0.5, 0.8, LEVEL),
+        "belt_pitch": Trait(400, 800, PITCH),
+        "joint": Trait(0.6, 1.2, LEVEL),
+        "joint_pitch": Trait(150, 300, PITCH),
+        "play": Trait(0.3, 0.6, LEVEL),
+        "play_pitch": Trait(1500, 3000, PITCH),
+        "wobble": Trait(0.08, 0.16, LEVEL),
         **BEARING,
     },
     faults={
@@ -274,7 +284,7 @@ def _run_toy_car(m, synth):
         "clogging": {"roller_rate": 0.92, "motor": 1.2, "belt_pitch": 1.2},
     },
 )
-def _run_toy_conveyor(m, synth):
+def _run_toy_conveyor(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
     """A belt over rollers that rattle, driven by a humming motor."""
     roller = synth.turns(m.roller_rate * synth.wander(0.005))
     swing = swinging(roller, m.wobble)
@@ -286,7 +296,7 @@ def _run_toy_conveyor(m, synth):
     return (
         m.motor * synth.harmonics(motor, falling(12, 0.7))
         + m.belt * swing * synth.wander(0.08) * synth.band_noise(m.belt_pitch, 1.5)
-        + m.joint * synth.place(joints, synth.strengths(joints), plate)
-        + m.play * synth.place(shakes, synth.strengths(shakes, 0.6), loose)
+        + m.joint * synth.strike(joints, plate)
+        + m.play * synth.strike(shakes, loose, 0.6)
         + bearing_impacts(m, synth, motor)
     )

@@ -1,12 +1,12 @@
-"""Accuracy on real recordings: the paper's systems, rivals, and what goes past them.
+"""Accuracy on real recordings: the paper's systems, rivals, and better ones.
 
-    python benchmarks/real_clips.py FOLDER [--sets ...] [--seeds 3] [--systems ...]
+    python benchmarks/accuracy_real_clips.py FOLDER [--sets ...] [--systems ...]
 
 FOLDER holds any of `toycar2020_logmel/clips.npz` (log-mels of DCASE 2020 ToyCar),
 `toycar2023/` and `valve2023/` (recordings of DCASE 2023, with the attribute `car` or
-`pat` for the machine ID). A system has the same settings for every set and machine,
-which stand in `systems_for`. Writes results as they come, so that a run that was
-stopped goes on, and at the end a table for each set.
+`pat` for the machine ID). Every set and machine uses the same settings of a system,
+see `systems_for`. Results are written as they are computed, so a second run continues
+where the first one stopped. At the end there is a table for each set.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def read_recordings(folder, name, machine_id):
     clips = load_clips(folder / name)
     clips["machine_id"] = clips[machine_id]
     train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    hear = make_pipeline(AugmentationExpander(), LogMelSegmenter(n_jobs=-1))
-    return hear.transform(train), hear.transform(test), test["label"].to_numpy(int)
+    read = make_pipeline(AugmentationExpander(), LogMelSegmenter(n_jobs=-1))
+    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
 SETS = {
@@ -168,7 +168,7 @@ def systems_for(seed, with_views, epochs=None):
 
 
 def systems_with_views(seed, system_iii, epochs):
-    """The paper's systems that hear augmented views."""
+    """The paper's systems that use augmented views."""
     system_iv = AugmentConfidenceDetector(max_epochs=epochs or 15, random_state=seed)
     members = [("id", system_iii), ("augment", system_iv)]
     return {
@@ -183,7 +183,7 @@ def clone_with(estimator, **parameters):
 
 
 def make_pyod_forest(seed):
-    """PyOD's forest, if PyOD is there."""
+    """PyOD's forest, if PyOD is installed."""
     try:
         from pyod.models.iforest import IForest
     except ImportError:
@@ -199,7 +199,7 @@ def run_set(name, args, results):
     if args.threads:
         torch.set_num_threads(args.threads)
     X_train, X_test, y = SETS[name](args.folder)
-    epochs = args.epochs or 0  # 0 stands for those of systems_for
+    epochs = args.epochs or 0  # 0: those of systems_for
     done = read_done(results, name, epochs, len(X_train))
     with_views = len(X_train.view_names) > 1
     for seed in range(args.seeds):
@@ -219,7 +219,7 @@ def run_set(name, args, results):
 
 
 def read_done(results, name, epochs, n_train):
-    """Systems and seeds that have results, which must be of the same settings."""
+    """List systems and seeds with results; their settings must be the same."""
     if not results.exists():
         return set()
     frame = pd.read_csv(results)

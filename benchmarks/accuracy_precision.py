@@ -1,9 +1,9 @@
 """Whether bfloat16 costs accuracy: AUC with precision="auto" and with "float32".
 
-    python benchmarks/precision.py FOLDER [--seeds 5] [--networks pvmilk20 inouet18]
+    python benchmarks/accuracy_precision.py FOLDER [--seeds 5] [--networks ...]
 
-FOLDER holds `toycar2020_logmel/clips.npz`; see real_clips.py. The mean difference must
-not be below 0 by more than its standard error.
+FOLDER holds `toycar2020_logmel/clips.npz`; see accuracy_real_clips.py. The mean
+difference may be at most one standard error below 0.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from real_clips import read_log_mels
+from accuracy_real_clips import read_log_mels
 
 from sklearn_asd import IDConfidenceDetector
 from sklearn_asd.metrics import auc_table

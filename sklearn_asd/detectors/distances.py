@@ -1,0 +1,91 @@
+"""Distances between embeddings.
+
+A distance is called with points (n_points, n_features) and others (n_others,
+n_features), and gives an array (n_points, n_others). A new one is a function here with
+a row in `DISTANCES`, or a function of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+
+__all__ = ["DISTANCES", "cosine", "euclidean", "make_whitening"]
+
+
+def cosine(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """One minus the cosine of the angle between embeddings.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, n_features)
+        Embeddings.
+
+    others : ndarray of shape (n_others, n_features)
+        Embeddings.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_points, n_others)
+        In [0, 2].
+    """
+    # Differences, since 1 - cosine of nearly equal directions would lose all digits.
+    return _squared_distances(_normalize(points), _normalize(others)) / 2
+
+
+def euclidean(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Length of the difference between embeddings.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, n_features)
+        Embeddings.
+
+    others : ndarray of shape (n_others, n_features)
+        Embeddings.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_points, n_others)
+        At least 0.
+    """
+    return np.sqrt(_squared_distances(points, others))
+
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# For "mahalanobis" the embeddings are whitened first.
+DISTANCES: dict[str, Distance] = {"cosine": cosine, "mahalanobis": euclidean}
+
+
+def make_whitening(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
+    """Make the matrix that gives deviations from the machines' means unit covariance.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clips, n_features)
+        Embeddings.
+
+    machine : ndarray of shape (n_clips,)
+        The machine of each clip.
+
+    Returns
+    -------
+    whitening : ndarray of shape (n_features, n_features)
+        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf.
+    """
+    means = np.stack([embedding[machine == one].mean(axis=0) for one in machine])
+    covariance = LedoitWolf(assume_centered=True).fit(embedding - means)
+    values, vectors = np.linalg.eigh(covariance.covariance_)
+    return vectors / np.sqrt(np.maximum(values, values.max() * 1e-12))
+
+
+def _normalize(points: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(points, axis=1, keepdims=True)
+    return points / np.maximum(length, np.finfo(float).tiny)
+
+
+def _squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.stack([((others - point) ** 2).sum(axis=1) for point in points])

@@ -1,0 +1,158 @@
+"""What a model file may hold: nothing else is saved, and nothing else is loaded.
+
+A new estimator is added to the table here. Its fitted attributes are declared in its
+class, as `_fitted_attributes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NotRequired, get_args, get_origin
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.covariance import LedoitWolf
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNet
+
+from sklearn_asd._base import fitted_attributes
+from sklearn_asd.detectors import (
+    AugmentConfidenceDetector,
+    AutoencoderDetector,
+    EmbeddingNeighborDetector,
+    IDConfidenceDetector,
+    MahalanobisDetector,
+)
+from sklearn_asd.features import (
+    AugmentationExpander,
+    LogMelSegmenter,
+    SpectrumStatistics,
+)
+from sklearn_asd.meta import (
+    GammaProbabilityEnsemble,
+    OnlyMachineTypes,
+    PerMachine,
+    ThresholdTuner,
+)
+from sklearn_asd.networks import architectures, losses
+
+__all__ = [
+    "ESTIMATORS",
+    "FOLDERS",
+    "LOSSES",
+    "NETWORKS",
+    "SavedNet",
+    "check_fitted",
+]
+
+_COLUMNS: dict[str, Any] = {
+    "n_features_in_": NotRequired[int],
+    "feature_names_in_": NotRequired[np.ndarray],
+}
+_SCIKIT_LEARN: dict[type, dict[str, Any]] = {
+    FrozenEstimator: {},
+    LedoitWolf: {
+        **_COLUMNS,
+        "location_": np.ndarray,
+        "covariance_": np.ndarray,
+        "precision_": np.ndarray,
+        "shrinkage_": Real,
+    },
+    Pipeline: {},
+    StandardScaler: {
+        **_COLUMNS,
+        "mean_": np.ndarray | None,
+        "var_": np.ndarray | None,
+        "scale_": np.ndarray | None,
+        "n_samples_seen_": Real,
+    },
+}
+_OURS: tuple[type, ...] = (
+    AugmentationExpander,
+    AugmentConfidenceDetector,
+    AutoencoderDetector,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    OnlyMachineTypes,
+    PerMachine,
+    SpectrumStatistics,
+    ThresholdTuner,
+)
+ESTIMATORS: dict[str, type] = {one.__name__: one for one in (*_SCIKIT_LEARN, *_OURS)}
+
+NETWORKS = {one.__name__: one for one in architectures.NETWORKS.values()}
+
+LOSSES = {one.__name__: one for one in losses.LOSSES.values()}
+
+# Parameters that name folders of the computer that fitted a model. They are saved as
+# None: loading could unpickle what is in such a folder.
+FOLDERS = ("cache_dir", "checkpoint_dir", "memory")
+
+
+@dataclass(frozen=True)
+class SavedNet:
+    """Weights in a file, before their network is built.
+
+    Attributes
+    ----------
+    name : str
+        Start of the weights' names in the file.
+
+    state : dict of str to ndarray
+        The weights.
+    """
+
+    name: str
+    state: dict[str, np.ndarray]
+
+
+def check_fitted(estimator: BaseEstimator, fitted: dict[str, Any]) -> dict[str, Any]:
+    """Refuse fitted attributes that are missing, unknown or of another type.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of `ESTIMATORS`.
+
+    fitted : dict
+        All its fitted attributes by name; empty if it is not fitted.
+
+    Returns
+    -------
+    fitted : dict
+        The same, in the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit the table.
+    """
+    kind = type(estimator)
+    types = _SCIKIT_LEARN.get(kind, fitted_attributes(kind))
+    unknown = set(fitted) - set(types)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has unknown attributes {sorted(unknown)}")
+    required = {name for name, t in types.items() if get_origin(t) is not NotRequired}
+    if fitted and required - set(fitted):
+        raise ValueError(f"{kind.__name__} lacks {sorted(required - set(fitted))}")
+    for name, value in fitted.items():
+        _check_type(f"{kind.__name__}.{name}", value, types[name])
+    return {name: fitted[name] for name in types if name in fitted}
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    if get_origin(expected) is NotRequired:
+        (expected,) = get_args(expected)
+    if expected is NeuralNet and isinstance(value, SavedNet):
+        return
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise ValueError(
+            f"{name} is {str(value)[:40]!r} of type {type(value).__name__}; it must be "
+            f"of type {getattr(expected, '__name__', expected)}"
+        )

@@ -1,0 +1,123 @@
+"""Sentences of the report."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from sklearn_asd.detectors import MahalanobisDetector
+from sklearn_asd.meta import PerMachine
+from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.plotting import ClipScoreDisplay
+
+__all__ = ["describe_place", "describe_threshold", "format_share"]
+
+
+def describe_threshold(detector: Any, n_clips: int) -> list[str]:
+    """Explain what to expect of the threshold.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted.
+
+    n_clips : int
+        Number of scored clips.
+
+    Returns
+    -------
+    sentences : list of str
+        The promise of a ThresholdTuner, or what `contamination` stands for.
+    """
+    last = final_step(detector)
+    if hasattr(last, "promise_"):
+        promise = f"{last.promise_[0].upper()}{last.promise_[1:]}."
+        return [promise, *_bound(last, n_clips)]
+    each = ""
+    if isinstance(last, PerMachine):
+        last, each = final_step(last.estimator), " of each machine"
+    share: Any = getattr(last, "contamination", None)
+    if isinstance(last, MahalanobisDetector):  # whose threshold is by rows left out
+        return [
+            f"About {100 * share:.3g} % of normal clips{each} are called anomalous, "
+            "by leave-one-out scores of the training clips (contamination). Machines "
+            "with few clips may have more."
+        ]
+    said = [
+        "Nothing is promised about new clips: ThresholdTuner sets a threshold by clips "
+        "that were not trained on, and says what to expect of it."
+    ]
+    if isinstance(share, Real):
+        said.insert(
+            0,
+            f"The detector's own: {share:.3g} of its training clips{each} are called "
+            "anomalous (contamination).",
+        )
+    return said
+
+
+def describe_place(display: ClipScoreDisplay) -> str:
+    """Describe when, and in which mel bands, a clip is most anomalous.
+
+    Parameters
+    ----------
+    display : ClipScoreDisplay
+        Scores of its segments and bands.
+
+    Returns
+    -------
+    text : str
+        At most two sentences.
+    """
+    said = []
+    segments, bands = display.segments, display.bands
+    if segments is not None and len(segments) > 1:
+        worst = segments.iloc[segments["anomaly_score"].argmax()]
+        unit = "frames" if display.frame_duration is None else "s"
+        said.append(
+            f"The most anomalous segment lies at {worst['start']:.3g} to "
+            f"{worst['stop']:.3g} {unit}."
+        )
+    if bands is not None:
+        worst = bands.iloc[bands["drop"].argmax()]
+        limits = f"{worst['low']:.0f} to {worst['high']:.0f}"
+        which = f"Mel bands {limits} carry"
+        if display.edges is not None:
+            which = f"Frequencies from {limits} Hz carry"
+        said.append(
+            f"{which} most of the anomaly."
+            if worst["drop"] > 0
+            else "No single mel band carries the anomaly."
+        )
+    return " ".join(said)
+
+
+def format_share(share: float) -> str:
+    """Write a share in per cent, without rounding it up to all.
+
+    Parameters
+    ----------
+    share : float
+        In [0, 1].
+
+    Returns
+    -------
+    text : str
+        Such as "99.1 %".
+    """
+    return "over 99.99 %" if share > 0.9999 else f"{100 * share:.4g} %"
+
+
+def _bound(tuner: Any, n_clips: int) -> list[str]:
+    """Number of false alarms to expect, where the policy bounds it."""
+    if tuner.policy != "false_alarm_rate" or not np.isfinite(tuner.offset_):
+        return []
+    if n_clips == 0:
+        return []
+    low, high = tuner.false_alarm_interval(n_clips)
+    return [
+        f"If all {n_clips} clips here were normal, between {100 * low:.3g} and "
+        f"{100 * high:.3g} % of them would be called anomalous in 95 of 100 cases."
+    ]

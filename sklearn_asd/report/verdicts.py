@@ -1,0 +1,119 @@
+"""Scores, thresholds and problems of clips; the most anomalous clips are kept."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from sklearn_asd.audio.clips import keep_recordings
+from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.explanation.parts import clip_thresholds
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.meta.structure import Opened
+
+__all__ = ["Verdicts"]
+
+
+class Verdicts:
+    """Verdicts on clips, which are scored some at a time.
+
+    Each file is read once and each clip is scored once, also if it is explained.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted, with a threshold.
+
+    X : any
+        Clips to score, as it takes them.
+
+    max_details : int, default=0
+        Number of clips to keep for explanations: of those called anomalous, the most
+        anomalous.
+
+    Attributes
+    ----------
+    scores, thresholds : ndarray of shape (n_clips,)
+        Anomaly scores, and what they are compared with; NaN before a clip is scored.
+
+    problems : dict of int to str
+        Why clips could not be used, by row; see :class:`ClipSpectrograms`.
+
+    opened : dict of int to Opened
+        The detector with each of the clips to explain, by row.
+
+    machines : list of str or None
+        Machine of each clip; "" where it is not known, None where none is.
+    """
+
+    def __init__(self, detector: Any, X: Any, max_details: int = 0) -> None:
+        self.detector = detector
+        self.X = X
+        self.max_details = max_details
+        self.scores = np.full(_num_samples(X), np.nan)
+        self.thresholds = self.scores.copy()
+        self.problems: dict[int, str] = {}
+        self.opened: dict[int, Opened] = {}
+        labels = machine_labels(X)
+        self.machines = None if labels is None else [label or "" for label in labels]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def margins(self) -> np.ndarray:
+        """Anomaly score of each clip minus its threshold: anomalous above 0."""
+        return self.scores - self.thresholds
+
+    def judge(self, rows: np.ndarray) -> None:
+        """Score some of the clips.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their rows.
+        """
+        opened = Opened(self.detector, keep_recordings(_safe_indexing(self.X, rows)))
+        self.thresholds[rows] = clip_thresholds(opened)
+        self.scores[rows] = opened.scores
+        problems = opened.problems.items()
+        self.problems |= {int(rows[row]): reason for row, reason in problems}
+        self._keep_most_anomalous(rows, opened)
+
+    def rank(self, rows: np.ndarray) -> np.ndarray:
+        """Sort clips by how far they are above the threshold, then by their scores.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their rows.
+
+        Returns
+        -------
+        rows : ndarray of int
+            The most anomalous first.
+        """
+        return rows[np.lexsort([-self.scores[rows], -self.margins[rows]])]
+
+    def _keep_most_anomalous(self, rows: np.ndarray, opened: Opened) -> None:
+        above = rows[self.scores[rows] > self.thresholds[rows]]
+        candidates = np.concatenate([list(self.opened), above]).astype(int)
+        place = {int(row): i for i, row in enumerate(rows)}
+        self.opened = {
+            int(row): self.opened[row]
+            if row in self.opened
+            else _copy_frames(opened.take([place[row]]))
+            for row in self.rank(candidates)[: self.max_details]
+        }
+
+
+def _copy_frames(opened: Opened) -> Opened:
+    """Let go of the other clips' frames, which a few rows share."""
+    for one in opened:
+        if isinstance(one.X, ClipSpectrograms):
+            one.X = copy.deepcopy(one.X)
+    return opened
