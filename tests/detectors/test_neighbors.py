@@ -265,6 +265,17 @@ def test_the_nearest_training_clip_is_named_by_its_row_in_the_table_that_was_fit
     np.testing.assert_allclose(nearest["distance"], detector.anomaly_score(asked))
 
 
+def test_training_points_are_what_distances_are_measured_to(rng):
+    X = at(rng.normal(size=(12, 2)), list("ab") * 6)
+    points, machines, whitening = make_detector().fit(X).training_points()
+    assert machines.tolist() == list("ab") * 6
+    assert whitening is None
+    detector = make_detector(metric="mahalanobis").fit(X)
+    whitened, _, whitening = detector.training_points()
+    np.testing.assert_allclose(whitened, points @ whitening)
+    np.testing.assert_allclose(detector.embed(X) @ whitening, whitened)
+
+
 def test_unusable_clips_have_no_nearest_training_clip():
     X = at([[1, 0], [0, 1], [1, 1]], ["a"] * 3)
     detector = make_detector().fit(at([[1, 0], [0, 1], [1, 0], [0, 1]], list("aabb")))
