@@ -241,7 +241,7 @@ class Opened:
         opened : Opened
             From the outside in.
         """
-        return (one for one in self if hasattr(type(one.estimator), method))
+        yield from (one for one in self if hasattr(type(one.estimator), method))
 
     def take(self, rows: Any) -> Opened:
         """Choose some of the clips, without transforming them again.
