@@ -17,9 +17,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):
 
     A network learns from normal clips which view (which pitch shift and time stretch)
     a segment is, and which machine it comes from. The anomaly score of a clip is
-    ``1 - mean_j p_j``, where p_j is the probability of view j of the clip's own machine,
-    given view j of the clip, averaged over its segments (Eq. (2)). Machine IDs are
-    optional: without them, the network distinguishes views only.
+    ``1 - mean_j p_j``, where p_j is the probability of view j of its own machine, given
+    its view j, averaged over the view's segments (Eq. (2)). Machine IDs are optional:
+    without them, the network distinguishes views only.
 
     Parameters
     ----------
