@@ -164,7 +164,7 @@ class ConfidenceDetector(BaseDetector):
         windows = X.windows()
         if self.random_starts:
             starts, stops = (b[windows.clip, windows.view] for b in (X.starts, X.stops))
-            windows = windows._replace(start=starts, n_frames=stops - starts)
+            windows = Windows(windows.clip, windows.view, starts, stops - starts)
         y = own[windows.clip, windows.view]
         return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
 
@@ -181,7 +181,7 @@ class ConfidenceDetector(BaseDetector):
     def _find_own_classes(self, X: ClipSpectrograms) -> np.ndarray:
         """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
         labels = self._label_clips(X)
-        if labels is None:
+        if labels is None or self.machines_ is None:
             return _index_classes(np.zeros(len(X), dtype=int), X)
         return _index_classes(np.searchsorted(self.machines_, labels.astype(str)), X)
 

@@ -232,7 +232,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         by_id = self.confidence == "id"
         purpose = 'to score clips with confidence="id"' if by_id else "to be recognised"
         labels = known_labels(X, purpose)
-        refuse_unseen(labels, self.machines_, ', or with confidence="msp"')
+        refuse_unseen(labels, self.classes_, ', or with confidence="msp"')
         return labels
 
     def score_samples(self, X):
