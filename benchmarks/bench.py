@@ -49,7 +49,7 @@ def write_page(results):
     text = INTRODUCTION
     for name, result in results.items():
         figures = [measuring.Figure(**figure) for figure in result["figures"]]
-        text += f"\n## {PARTS[name]}\n\nOn {result['machine']}.\n\n"
+        text += f"\n## {PARTS[name]}\n\nOn {result['computer']}.\n\n"
         text += measuring.tabulate(figures) + "\n" if figures else ""
         text += "\n".join(["", *result["notes"]]) + "\n" if result["notes"] else ""
     return text

@@ -1,7 +1,7 @@
 """Memory and time of extracting, fitting and scoring, as a collection grows.
 
-Each number of clips has a process of its own. Its private memory is what the system
-counts as anonymous: pages of the mapped cache belong to the file and can be dropped.
+Each number of clips runs in its own process. Private memory is what the system counts
+as anonymous: pages of the mapped cache belong to the file and can be dropped.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import soundfile
 from sklearn_asd import IDConfidenceDetector, LogMelSegmenter
 from sklearn_asd.audio import Clips
 
-BOUND = 200  # MB that the most clips may take more than the fewest
+BOUND = 200  # MB that the largest collection may take more than the smallest
 
 
 def main():
@@ -50,7 +50,7 @@ def main():
 
 
 def write_files(folder, n_clips):
-    """Recordings that differ, so that each is a content of its own."""
+    """Write recordings that differ, so that the cache keeps each of them."""
     noise = np.random.default_rng(0).integers(-3000, 3000, 11 * measuring.RATE)
     noise = noise.astype(np.int16)
     for number in range(n_clips):
@@ -89,7 +89,7 @@ def measure(n_clips, folder):
 
 
 class PeakOfPrivateMemory:
-    """Watches this process's anonymous memory while the context lasts (Linux)."""
+    """Watch this process's anonymous memory within the context (Linux)."""
 
     def __enter__(self):
         self.megabytes = 0.0

@@ -1,6 +1,7 @@
-"""Graphs of export_onnx: their size, and a file's time to its score against Python's.
+"""Graphs of export_onnx: their size, and the time from a file to its score.
 
-Both read the file, compute its log-mel and score it, on one thread.
+The graph and Python both read the file, compute its log-mel and score it, on one
+thread.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def make_detectors(epochs):
 
 
 def compare(name, model, test, folder, repeats):
-    """Times of one file, and a note of the sizes and of how far scores differ."""
+    """Compare times for one file; note the sizes and how much the scores differ."""
     machines = export_onnx(model, folder / "model.onnx")
     save_model(model, folder / "model.asd")
     labels = list(test["machine_type"] + "/" + test["machine_id"])

@@ -1,4 +1,4 @@
-"""Scoring of segments, and of a file, against the plain way and against PyOD."""
+"""Scoring of segments and of a file, compared to the plain way and to PyOD."""
 
 import argparse
 import functools
@@ -40,7 +40,7 @@ def make_plain(network):
 
 
 def make_fitted(network, n_clips):
-    """A detector, and log-mels that it can score."""
+    """Make a detector, and log-mels to score."""
     log_mels, y = bench_training.make_data(n_clips)
     X = ClipSpectrograms.from_arrays(log_mels, machine_id=y.astype(str))
     detector = IDConfidenceDetector(network=network, max_epochs=1, random_state=0)

@@ -1,4 +1,4 @@
-"""An epoch of training, against the plain way, and against a loop without skorch."""
+"""An epoch of training, compared to the plain way and to a loop without skorch."""
 
 import argparse
 import functools
@@ -14,7 +14,7 @@ from sklearn_asd.networks.training import EqualBatches, make_net
 from sklearn_asd.networks.windows import WindowDataset
 
 N_CLASSES = 6
-# At least so many times as fast as plain: in bfloat16, and in float32.
+# Smallest acceptable ratio to the plain way: in bfloat16, and in float32.
 BOUNDS = {"pvmilk20": (3, 1.5), "inouet18": (4, 1.5)}
 
 
@@ -34,7 +34,7 @@ def main():
 
 
 def make_data(n_clips):
-    """Log-mels of 10 s clips of as many machines as there are classes."""
+    """Make log-mels of 10 s clips, and a machine for each class."""
     rng = np.random.default_rng(0)
     log_mels = rng.normal(-40, 10, size=(n_clips, 128, 313)).astype(np.float32)
     return log_mels, np.arange(n_clips) % N_CLASSES

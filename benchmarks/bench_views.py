@@ -1,8 +1,8 @@
-"""Nine views and their log-mels of 10 s clips, against librosa's way to them.
+"""Nine views of 10 s clips and their log-mels, compared to librosa.
 
-Time: a loop of ``librosa.effects`` and ``librosa.feature`` over the same clips, spread
-over as many workers, is run in turn with the library. Memory: each number of views has
-a process of its own, whose peak is compared with the frames that result.
+Time: a loop of ``librosa.effects`` and ``librosa.feature`` over the same clips, with as
+many workers, takes turns with the library. Memory: each number of views runs in its own
+process, whose peak is compared to the size of the resulting frames.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def make_segmenter(clips, n_jobs):
 
 
 def measure_memory(n_views, n_clips):
-    """Peak of this process beyond what it began with and the frames, in MB (Linux)."""
+    """Peak of this process above its start and the frames, in MB (Linux)."""
     (clip,) = measuring.make_clips(1)
     clips = [clip] * n_clips
     segment = LogMelSegmenter()

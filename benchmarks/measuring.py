@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: taking turns, describing, and keeping results."""
+"""What the benchmarks of speed share: timing in turn, and keeping results."""
 
 import contextlib
 import json
@@ -21,15 +21,15 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Figure(NamedTuple):
-    """One line of the table: what the library and a reference reached in one run."""
+    """One line of the table: the library and a reference in one run."""
 
     what: str
     reference: str
     unit: str
     ours: float
     theirs: float
-    ratio: float  # how many times as fast, above 1 in favour of the library
-    bound: float | None = None  # the least ratio asked for
+    ratio: float  # how many times as fast; above 1 the library is faster
+    bound: float | None = None  # the smallest acceptable ratio
 
     @property
     def verdict(self):
@@ -40,10 +40,10 @@ class Figure(NamedTuple):
 
 
 def take_turns(ways, repeats):
-    """Median seconds of each way by name, run in turn after once to warm up.
+    """Median seconds of each way by name. All run in turn, once more to warm up.
 
-    A way is a function that makes what is timed. Each is called in a process of its
-    own, as how memory is allocated is a matter of the process, and decides the speed.
+    A way is a function that makes the function to be timed. Each runs in its own
+    process, because the speed depends on how the process allocates memory.
     """
     with contextlib.ExitStack() as stack:
         running = {
@@ -57,14 +57,14 @@ def take_turns(ways, repeats):
 
 
 class RunningApart:
-    """Runs what a function makes in another process, whenever it is told to."""
+    """Run a way in another process, as often as asked."""
 
     def __init__(self, make):
         context = multiprocessing.get_context("spawn")
         self._pipe, other_end = context.Pipe()
         self._process = context.Process(target=wait_and_run, args=(make, other_end))
         self._process.start()
-        other_end.close()  # so that its death is noticed
+        other_end.close()  # so that recv fails if the process dies
 
     def __enter__(self):
         return self
@@ -88,7 +88,7 @@ def wait_and_run(make, pipe):
 
 
 def compare(what, reference, seconds, ours, theirs, amount, unit, bound=None):
-    """Figure of two of the ways that `take_turns` timed, as amounts a second."""
+    """Compare two of the ways that `take_turns` timed, as amounts per second."""
     return Figure(
         what,
         reference,
@@ -101,7 +101,7 @@ def compare(what, reference, seconds, ours, theirs, amount, unit, bound=None):
 
 
 def compare_latency(what, reference, seconds, ours, theirs, bound=None):
-    """The same in milliseconds, of which less is better."""
+    """The same in milliseconds, where less is better."""
     ms = {name: 1e3 * seconds[name] for name in (ours, theirs)}
     ratio = ms[theirs] / ms[ours]
     return Figure(what, reference, "ms", ms[ours], ms[theirs], ratio, bound)
@@ -127,7 +127,7 @@ def memory(name):
     return int(kilobytes) * 1024 / 1e6
 
 
-def describe_machine():
+def describe_computer():
     model = platform.processor() or platform.machine()
     flags = ""
     if Path("/proc/cpuinfo").exists():
@@ -157,13 +157,13 @@ def show(value):
 
 
 def keep(name, figures, notes=()):
-    """Print the figures, and write them for the page of the documentation."""
+    """Print the figures, and write them for the documentation."""
     if figures:
         print(tabulate(figures))
     print(*notes, sep="\n", flush=True)
     RESULTS.mkdir(exist_ok=True)
     result = {
-        "machine": describe_machine(),
+        "computer": describe_computer(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "figures": [figure._asdict() for figure in figures],

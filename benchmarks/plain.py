@@ -1,8 +1,8 @@
-"""The straightforward way, which the library's speed is measured against.
+"""The straightforward way, to which the library's speed is compared.
 
 Networks as the paper prints them, in float32 and torch's default memory layout; a
-DataLoader that collates single segments; the network's optimiser and the centres' one
-stepped once a batch; scoring in batches of the same loader.
+DataLoader that collates single segments; one optimiser for the network and one for the
+centres, each stepped once a batch; scoring in batches of the same loader.
 """
 
 import itertools
@@ -68,7 +68,7 @@ def convolve(n_in, n_out, kernel, stride, padding):
 
 
 class Segments(Dataset):
-    """One segment at a time, cut out of its clip's log-mel."""
+    """Single segments, cut out of the log-mels of clips."""
 
     def __init__(self, log_mels, y, n_frames=96, hop=48):
         self.log_mels, self.y, self.n_frames = log_mels, y, n_frames
@@ -147,7 +147,7 @@ def read_log_mel(path):
 
 
 def log_mels_of_views(y, sample_rate=16000):
-    """Log-mels of nine views of one clip, as anyone would write it."""
+    """Log-mels of nine views of one clip, in a simple loop."""
     log_mels = []
     for steps, rate in itertools.product((-0.1, 0, 0.1), (0.9, 1.0, 1.1)):
         view = y

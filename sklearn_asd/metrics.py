@@ -1,4 +1,4 @@
-"""AUC and partial AUC as the DCASE challenge computes them, with a scorer."""
+"""AUC and partial AUC as in the DCASE challenge, with a scorer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["auc_table", "pauc_score", "pauc_scorer"]
 
 
 def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> float:
-    """Partial AUC: how well anomalies are found with few false alarms.
+    """Partial AUC: how many anomalies are found at few false alarms.
 
     Anomalies are the positive class, so the false positive rate is the share of
     normal clips that raise an alarm.
@@ -28,21 +28,21 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
         +1 for normal clips, -1 for anomalous ones; both must occur.
 
     scores : array-like of shape (n_clips,)
-        Scores as of ``score_samples``: higher is more normal.
+        ``score_samples`` of the clips: higher is more normal.
 
     max_fpr : float in (0, 1], default=0.1
-        Largest false positive rate that counts, p in the challenge's terms.
+        Largest false positive rate that counts; the challenge calls it p.
 
     Returns
     -------
     pauc : float in [0, 1]
-        Area under the ROC curve up to `max_fpr`, standardised after McClish: chance
-        is 0.5, and 1 is perfect.
+        Area under the ROC curve up to `max_fpr`, standardised after McClish: 0.5 is
+        chance and 1 is perfect.
 
     Notes
     -----
-    ``roc_auc_score(y, scores, max_fpr=0.1)`` is something else: it would take normal
-    clips for the positive class, and limit the share of anomalies that are missed.
+    ``roc_auc_score(y, scores, max_fpr=0.1)`` differs: normal clips would be the
+    positive class, and the limit would apply to the share of missed anomalies.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
     >>> pauc_score([1, 1, -1, -1], [0.9, 0.4, 0.3, 0.1])
     1.0
 
-    The same for searches and cross-validation:
+    The scorer, for searches and cross-validation:
 
     >>> import numpy as np
     >>> from sklearn.ensemble import IsolationForest
@@ -64,7 +64,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
     if normal.all() or not normal.any():
         raise ValueError(
             f"y holds {normal.sum()} normal and {(~normal).sum()} anomalous clips; a "
-            "ROC curve needs both normal and anomalous ones"
+            "ROC curve needs both: add labelled clips"
         )
     return float(roc_auc_score(~normal, -scores, max_fpr=max_fpr))
 
@@ -81,13 +81,13 @@ def auc_table(
     Parameters
     ----------
     X : DataFrame, Clips or ClipSpectrograms of n_clips
-        Tells machine type and machine ID; what lacks them counts as one machine.
+        Machine types and machine IDs; clips without them count as one machine.
 
     y : array-like of shape (n_clips,)
         +1 for normal clips, -1 for anomalous ones.
 
     scores : array-like of shape (n_clips,)
-        Scores as of ``score_samples``: higher is more normal.
+        ``score_samples`` of the clips: higher is more normal.
 
     max_fpr : float in (0, 1], default=0.1
         See :func:`pauc_score`.
@@ -96,10 +96,10 @@ def auc_table(
     -------
     table : DataFrame
         Columns `n_normal`, `n_anomalous`, `auc` and `pauc`, and a row for each
-        machine, indexed by `machine_type` and `machine_id`. After the machines of a
-        type comes their "average", each machine counting the same, and last, where
-        there are several types, the average over types. A machine without normal or
-        without anomalous clips has NaN and does not enter the averages.
+        machine, indexed by `machine_type` and `machine_id`. The machines of a type are
+        followed by their unweighted "average"; with several types, the last row is the
+        average over types. A machine without normal or without anomalous clips has NaN
+        and is left out of the averages.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _rate_machine(clips: pd.DataFrame, max_fpr: float) -> dict[str, float]:
 
 
 def _average(rows: pd.DataFrame, name: tuple[str, str]) -> pd.DataFrame:
-    """One row: clips are counted, and areas averaged over what has them."""
+    """Make one row: sum the clips, and average the areas that are not NaN."""
     averages = rows[["n_normal", "n_anomalous"]].sum()
     averages = pd.concat([averages, rows[["auc", "pauc"]].mean()])
     return averages.to_frame().T.set_axis(pd.MultiIndex.from_tuples([name]))
@@ -164,20 +164,20 @@ def _average(rows: pd.DataFrame, name: tuple[str, str]) -> pd.DataFrame:
 def _check(
     y: ArrayLike, scores: ArrayLike, n_clips: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as a mask of the normal clips, and scores as floats without NaN."""
+    """Check labels and scores; return the mask of normal clips and the scores."""
     if y is None:
         raise ValueError("y is None; labels are needed, +1 normal and -1 anomalous")
     normal = normal_rows(y, n_clips)
     scores = np.asarray(scores, dtype=float)
     if scores.shape != (n_clips,):
         raise ValueError(
-            f"scores have shape {scores.shape} for {n_clips} clips; there must be one "
-            "for each clip"
+            f"scores have shape {scores.shape} for {n_clips} clips; pass one score for "
+            "each clip"
         )
     bad = np.flatnonzero(np.isnan(scores))
     if len(bad):
         raise ValueError(
-            f"scores are NaN for clips {abbreviate(bad)}, which could not be used: "
-            "leave their rows out of X, y and scores"
+            f"scores are NaN for clips {abbreviate(list(bad))}, which could not be "
+            "used: leave their rows out of X, y and scores"
         )
     return normal, scores

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd._utils.messages import check_choice, did_you_mean
@@ -18,6 +17,7 @@ from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
 from sklearn_asd.features.segmenter import SEGMENT_DURATION, SEGMENT_HOP
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.structure import walk
 
 __all__ = [
     "ID_SYSTEMS",
@@ -294,7 +294,11 @@ ID_SYSTEMS = ("i", "ii", "iii")
 
 def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
     """Set parameters in each estimator that has them."""
-    owners = _list_owners(built)
+    owners = [
+        one
+        for one in walk(built)
+        if not isinstance(one, OnlyMachineTypes | Pipeline)  # which define the system
+    ]
     names = {name for owner in owners for name in owner.get_params(deep=False)}
     names.discard("estimators")
     for name in overrides:
@@ -306,15 +310,5 @@ def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
                 f"{', '.join(kinds)}"
             )
     for owner in owners:
-        own = owner.get_params(deep=False)
-        owner.set_params(**{k: v for k, v in overrides.items() if k in own})
-
-
-def _list_owners(built: Any) -> list[BaseEstimator]:
-    """List what users set parameters of: the ensemble and all steps."""
-    if isinstance(built, GammaProbabilityEnsemble):
-        steps = [
-            step for _, member in built.estimators for step in _list_owners(member)
-        ]
-        return [built, *steps]
-    return [step for _, step in built.estimator.steps]
+        own = overrides.keys() & owner.get_params(deep=False).keys()
+        owner.set_params(**{name: overrides[name] for name in own})

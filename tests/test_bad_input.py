@@ -183,7 +183,7 @@ BAD_FILES = {
     "2 GHz": (
         "clip.wav",
         write(noise(), 2**31 - 1),
-        "is said to be sampled at 2.14748e.09 Hz, which nothing is: correct its",
+        "has the impossible sample rate 2.14748e.09 Hz: correct it, or",
     ),
 }
 
@@ -230,7 +230,7 @@ def test_files_and_folders_that_may_not_be_read_are_named(tmp_path, request, loc
     soundfile.write(tmp_path / "clip.wav", noise(), RATE)
     (tmp_path / locked).chmod(0)
     request.getfixturevalue("as_nobody")
-    with pytest.raises(BadClipError, match=r"^clip 0 \(clip.wav\) may not be read: gi"):
+    with pytest.raises(BadClipError, match=r"^clip 0 \(clip.wav\) is not readable: gi"):
         Short().transform([tmp_path / "clip.wav"])
 
 
@@ -366,9 +366,9 @@ def test_arrays_are_taken_to_be_at_the_sample_rate_unless_the_table_says_otherwi
 @pytest.mark.parametrize(
     ("rate", "error", "message"),
     [
-        (0, BadClipError, "clip 0 is said to be sampled at 0 Hz"),
-        (-16000, BadClipError, "clip 0 is said to be sampled at -16000 Hz"),
-        (np.inf, BadClipError, "clip 0 is said to be sampled at inf Hz"),
+        (0, BadClipError, "clip 0 has the impossible sample rate 0 Hz"),
+        (-16000, BadClipError, "clip 0 has the impossible sample rate -16000 Hz"),
+        (np.inf, BadClipError, "clip 0 has the impossible sample rate inf Hz"),
         ("16k", ValueError, "sample_rate of clip 0 is '16k'; it must be a num"),
     ],
 )

@@ -1,15 +1,39 @@
 """What users add from outside the package, one test a subject."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     AugmentConfidenceDetector,
+    ClipSpectrograms,
+    EmbeddingNeighborDetector,
+    IDConfidenceDetector,
     LogMelSegmenter,
     LogMelView,
     WaveformView,
 )
+
+
+@pytest.fixture
+def spectrograms(rng):
+    """Clips of two machines that differ in level."""
+    log_mels = rng.normal(size=(12, 8, 16)) + np.repeat([0, 4], 6)[:, None, None]
+    machine_id = list("aaaaaabbbbbb")
+    return ClipSpectrograms.from_arrays(
+        log_mels, machine_id=machine_id, segment_frames=16
+    )
+
+
+def make_detector(**parameters):
+    return IDConfidenceDetector(
+        max_epochs=2, batch_size=6, random_state=0, **parameters
+    )
 
 
 def test_a_view_from_outside(rng):
@@ -30,3 +54,57 @@ def test_a_view_from_outside(rng):
     waves = rng.uniform(-0.1, 0.1, (4, 16000))
     assert np.isfinite(pipe.fit(waves).score_samples(waves)).all()
     assert pipe[-1].classes_.tolist() == ["original", "polarity", "mirror"]
+
+
+class MeanNetwork(torch.nn.Module):
+    """The embedding is the mean spectrum of a segment."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__()
+        self.classify = torch.nn.Linear(n_mels, n_classes)
+
+    def forward(self, log_mel):
+        embedding = log_mel.mean(dim=2)
+        return self.classify(embedding), embedding
+
+
+def test_a_network_from_outside(spectrograms):
+    detector = make_detector(network=MeanNetwork).fit(spectrograms)
+    assert np.isfinite(detector.score_samples(spectrograms)).all()
+    means = [spectrograms.log_mel(row).mean(axis=1) for row in range(12)]
+    np.testing.assert_allclose(detector.embed(spectrograms), means, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A head of its own without a bias, and logits that are halved for training."""
+
+    factor: float = 0.5
+
+    def make_head(self, n_classes, n_embedding):
+        return torch.nn.Linear(n_embedding, n_classes, bias=False)
+
+    def adjust_logits(self, logits, y):
+        return self.factor * logits
+
+
+def test_a_loss_from_outside(spectrograms):
+    detector = make_detector(network=MeanNetwork, loss=Scaled()).fit(spectrograms)
+    assert list(detector.net_.module_.head.state_dict()) == ["weight"]
+    scores = detector.score_samples(spectrograms)
+    other = clone(detector).set_params(loss=Scaled(0.1)).fit(spectrograms)
+    assert np.isfinite(scores).all()
+    assert (other.score_samples(spectrograms) != scores).any()
+
+
+def test_a_distance_from_outside(spectrograms):
+    def largest_difference(points, others):
+        return np.abs(points[:, None] - others).max(axis=2)
+
+    detector = EmbeddingNeighborDetector(
+        make_detector(network=MeanNetwork), metric=largest_difference
+    ).fit(spectrograms)
+    mean = detector.embed(spectrograms)
+    distances = largest_difference(mean[:1], mean[1:6])[0]  # of the same machine
+    assert detector.training_score_samples_[0] == -distances.min()
+    assert (detector.score_samples(spectrograms) == 0).all()

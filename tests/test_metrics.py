@@ -172,5 +172,5 @@ def test_bad_labels_and_scores_are_explained(y, scores, message):
 
 
 def test_pauc_needs_both_kinds_of_clips():
-    with pytest.raises(ValueError, match="2 normal and 0 anomalous clips.*both normal"):
+    with pytest.raises(ValueError, match="2 normal and 0 anomalous clips.*needs both"):
         pauc_score([1, 1], [0.0, 1.0])

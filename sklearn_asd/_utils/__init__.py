@@ -1,1 +1,1 @@
-"""Small tools that know nothing of sounds: parameters, labels, messages, files."""
+"""Small tools that are not about sound: parameters, labels, messages, files."""

@@ -14,10 +14,10 @@ __all__ = ["replacing", "unfinished"]
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Write a file that takes the place of an older one once it is complete.
+    """Write a file that replaces an older one once it is complete.
 
-    A process that is killed meanwhile leaves the older one as it was, and beside it
-    one that :func:`unfinished` finds.
+    If the process is killed before that, the older file is unchanged, and
+    :func:`unfinished` finds the incomplete one beside it.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields
     ------
     file : binary file
-        What to write to.
+        Open for writing.
     """
     path = Path(path)
     part = path.with_name(f"{path.name}-{secrets.token_hex(4)}.tmp")
@@ -44,12 +44,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def unfinished(path: str | os.PathLike[str]) -> list[Path]:
-    """Find what processes that were killed have left of a file.
+    """Find the incomplete files that killed processes left.
 
     Parameters
     ----------
     path : str or path-like
-        The file that :func:`replacing` was to write.
+        The file that :func:`replacing` was writing.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def unfinished(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a renaming last through a loss of power, where the system can."""
+    """Make a renaming survive a loss of power, where the system can."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

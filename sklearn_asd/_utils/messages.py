@@ -1,4 +1,4 @@
-"""Pieces of messages for people."""
+"""Phrases that messages share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 __all__ = ["abbreviate", "check_choice", "count", "did_you_mean"]
 
 
-def abbreviate(names: Sequence[Any], limit: int = 8) -> str:
-    """List some names, and say how many more there are.
+def abbreviate(names: Sequence[Any] | np.ndarray, limit: int = 8) -> str:
+    """List some names, and count the rest.
 
     Parameters
     ----------
@@ -30,23 +32,23 @@ def abbreviate(names: Sequence[Any], limit: int = 8) -> str:
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse a value that is none of the choices.
+    """Refuse a value that is not among the choices.
 
     Parameters
     ----------
     name : str
-        What the value is called.
+        Name of the value.
 
     value : any
         The value.
 
     choices : iterable of str
-        What it may be.
+        The allowed values.
 
     Raises
     ------
     ValueError
-        If it is none of them; names the one that is spelt most like it.
+        If it is not among them; suggests the closest spelling.
     """
     choices = list(choices)
     if value not in choices:
@@ -57,20 +59,20 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def did_you_mean(value: Any, choices: Iterable[str]) -> str:
-    """Name the choice that is spelt most like a value, in upper or lower case.
+    """Suggest the choice with the closest spelling, in upper or lower case.
 
     Parameters
     ----------
     value : any
-        What was asked for.
+        The value given.
 
     choices : iterable of str
-        What there is.
+        The allowed values.
 
     Returns
     -------
     question : str
-        Such as " did you mean 'fan'?", or "" if nothing is spelt like it.
+        Such as " did you mean 'fan'?", or "" if no choice is close.
     """
     by_lower = {choice.lower(): choice for choice in choices}
     close = get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
@@ -78,7 +80,7 @@ def did_you_mean(value: Any, choices: Iterable[str]) -> str:
 
 
 def count(n: int, noun: str) -> str:
-    """Write how many things there are.
+    """Write a number of things.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ def count(n: int, noun: str) -> str:
         How many.
 
     noun : str
-        What they are called in the singular; the plural ends in s.
+        Their name in the singular; the plural adds an s.
 
     Returns
     -------

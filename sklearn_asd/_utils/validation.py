@@ -16,7 +16,7 @@ __all__ = ["is_table_of_numbers", "normal_rows"]
 
 
 def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:
-    """Tell which clips are normal.
+    """Find which clips are normal.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
         Number of clips.
 
     lenient : bool, default=False
-        Whether to warn about other values and take all clips as normal, as
-        scikit-learn's own detectors take any y.
+        Whether to warn about other values and take all clips as normal, since
+        scikit-learn's own detectors accept any y.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
 
 
 def is_table_of_numbers(X: Any) -> bool:
-    """Tell what scikit-learn's own detectors take from clips.
+    """Tell tables of numbers, which scikit-learn's detectors take, from clips.
 
     Parameters
     ----------
@@ -95,5 +95,5 @@ def is_table_of_numbers(X: Any) -> bool:
 def _sign(label: Any) -> int | None:
     """+1 or -1 as a number of any type; None for anything else, also True."""
     if isinstance(label, int | float | np.number) and not isinstance(label, bool):
-        return {1: 1, -1: -1}.get(label)
+        return int(label) if label in (1, -1) else None
     return None

@@ -1,4 +1,4 @@
-"""X as the library sees it: one row per clip, and which machine made it."""
+"""Clips: X as a table with one row per clip, its machine and the views wanted."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["Clips", "keep_recordings"]
 class Clips:
     """Where each clip's audio comes from and which machine it was recorded from.
 
-    A lazy table: files are named here and read elsewhere, one at a time, and views
-    of them are made there too. Indexing by integer, slice, mask or index array gives
+    A lazy table: it names files, which are read elsewhere, one at a time; views of
+    them are made there too. Indexing by integer, slice, mask or index array gives
     :class:`Clips` again and copies no audio.
 
     Parameters
@@ -77,7 +77,7 @@ class Clips:
 
     @classmethod
     def from_X(cls, X: Any) -> Clips:
-        """Read any of the forms that X may take.
+        """Convert any of the forms that X may take.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Clips:
         Raises
         ------
         ValueError, TypeError
-            If X is none of these.
+            If X has another form.
         """
         if getattr(X, "ndim", 1) and hasattr(X, "__len__") and len(X) == 0:
             raise ValueError("X holds 0 clips; at least 1 is needed")
@@ -128,7 +128,7 @@ class Clips:
 
     @property
     def shape(self) -> tuple[int]:
-        """Number of clips, as scikit-learn asks for it."""
+        """Number of clips, for scikit-learn."""
         return (len(self),)
 
     def __getitem__(self, index: Any) -> Clips:
@@ -284,7 +284,7 @@ def _holds_clips_one_by_one(X: Any) -> bool:
         row = is_clip.index(False)
         raise TypeError(
             f"clip {row} is {list(X)[row]!r}, neither a path nor an array of samples "
-            "as others in X are: leave it out"
+            "like the others in X: leave it out"
         )
     return all(is_clip)
 

@@ -1,4 +1,4 @@
-"""A folder of recordings to a table of clips, read from the names alone."""
+"""From a folder of recordings to a table of clips, by the names alone."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _COLUMNS = ["path", "machine_type", "machine_id", "split", "label"]
 
 
 def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """List the recordings below a folder with what their names say of them.
+    """List the recordings below a folder, with the facts in their names.
 
-    No audio is read. Understood are the names of DCASE Task 2 of 2020
+    No audio is read. The names may be those of DCASE Task 2 of 2020
     (``fan/train/normal_id_00_00000012.wav``) and of later years
-    (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), and
-    plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
+    (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), or those
+    of plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
     (``pump/3/monday.flac``), with or without folders called ``train``, ``test``,
     ``supplemental``, ``normal``, ``anomaly`` or ``abnormal`` among them.
 
@@ -58,7 +58,7 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     ----------
     folder : str or path-like
         Where to look, at any depth, for ``.wav`` and ``.flac`` files. Hidden files
-        and folders are passed over, and links to folders are not followed.
+        and folders are skipped, and links to folders are not followed.
 
     Returns
     -------
@@ -66,11 +66,11 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
         Sorted by path, with the columns
 
         - `path`: str, below `folder` as it was given;
-        - `machine_type`: str, missing where folders name machines alone;
+        - `machine_type`: str, missing where folders name only machines;
         - `machine_id`: str, the digits of DCASE names ("00"), or the folder's name;
         - `split`: "train", "test", "supplemental" (since 2025: machines without
-          noise, and noise without machines) or missing. A folder so called decides;
-          failing that, the file's name does;
+          noise, and noise without machines) or missing. A folder of that name decides,
+          otherwise the file's name does;
         - `label`: +1 normal, -1 anomalous, or missing (pandas' Int64);
         - `domain` and one column for each attribute found in the names, such as
           `car` ("B1") and `spd` ("31V"); missing where a name lacks it. To tell
@@ -125,7 +125,7 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
-    """List recordings with what their paths say of them.
+    """List recordings, with the facts in their paths.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
     Returns
     -------
     clips : DataFrame of shape (n_clips, 5 or more)
-        As of :func:`load_clips` for the folder that each lies in, in the order given.
+        As :func:`load_clips` describes them in their own folders, in the order given.
     """
     files = [Path(path) for path in paths]
     return _tabulate([_describe(path, path.parent) for path in files])
@@ -150,13 +150,13 @@ def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_recording(path: Path, root: Path) -> bool:
-    """Tell sound files from others, from folders and from what is hidden."""
+    """Tell sound files from other files, folders and hidden ones."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and not path.is_dir()
 
 
 def _describe(path: Path, root: Path) -> dict[str, Any]:
-    """Make one row of the table; what folders say wins over the file's name."""
+    """Make one row of the table; folders win over the file's name."""
     folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
     machines = [folder for folder in folders if not _read_folder(folder)]
     facts = read_name(path.stem)
@@ -171,7 +171,7 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
 
 
 def read_name(stem: str) -> dict[str, str]:
-    """Read what a file's own name says of its recording.
+    """Read the facts in a file's own name.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ def read_name(stem: str) -> dict[str, str]:
     Returns
     -------
     facts : dict of str to str
-        `machine_id`, and whichever of `domain`, `split`, `label` and attributes there
-        are. Empty for names that are not of the DCASE challenge.
+        `machine_id`, and those of `domain`, `split`, `label` and attributes that the
+        name holds. Empty for names that are not of the DCASE challenge.
     """
     if match := _NAME_2020.fullmatch(stem):
         return {k: v for k, v in match.groupdict().items() if v is not None}
@@ -190,17 +190,17 @@ def read_name(stem: str) -> dict[str, str]:
         words = match["words"].split("_")
         facts = {_WORDS[word]: word for word in words if word in _WORDS}
         if "noise" in words:
-            facts.pop("label", None)  # which is a machine's
+            facts.pop("label", None)  # it is about a machine
         attributes = _split_attributes(match["attributes"] or "")
         return attributes | facts | {"machine_id": match["machine_id"]}
     return {}
 
 
 def _own_folders(root: Path) -> list[str]:
-    """Take of the root's path what describes the recordings below it.
+    """Find the folders of the root's path that describe the recordings below it.
 
-    That is its last folder and, where that names a split or label, the ones above
-    up to the machine's: ``load_clips("fan/train")`` is told that it reads fans.
+    These are its last folder and, where that names a split or label, the ones above
+    up to the machine's, so that ``load_clips("fan/train")`` finds the type "fan".
     """
     folders: list[str] = []
     for folder in reversed(root.resolve().parts):
@@ -211,7 +211,7 @@ def _own_folders(root: Path) -> list[str]:
 
 
 def _read_folder(name: str) -> dict[str, str]:
-    """Read the split or label that a folder is called after, if it is."""
+    """Read the split or label in a folder's name, if there is one."""
     name = name.lower()
     if name in _LABELS:
         return {"label": name}

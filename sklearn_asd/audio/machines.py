@@ -41,8 +41,7 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     Returns
     -------
     machine_type, machine_id : ndarray of shape (n_clips,) of str or None
-        None in place of an array that X does not have, and in place of values that
-        are missing.
+        None for an array that X lacks, and for missing values.
     """
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
@@ -50,7 +49,7 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 
 def machine_labels(X: Any) -> np.ndarray | None:
-    """Name the machine of each row in one word.
+    """Name the machine of each row.
 
     Parameters
     ----------
@@ -60,8 +59,8 @@ def machine_labels(X: Any) -> np.ndarray | None:
     Returns
     -------
     labels : ndarray of shape (n_clips,) of str or None
-        "type/id", or "id" where there is no type; None where there is no ID. None in
-        place of the array if X has no IDs at all.
+        "type/id", or "id" where there is no type; None where there is no ID. None for
+        the array if X has no IDs at all.
     """
     machine_type, machine_id = machine_columns(X)
     if machine_id is None or machine_type is None:
@@ -73,7 +72,7 @@ def machine_labels(X: Any) -> np.ndarray | None:
 
 
 def known_labels(X: Any, purpose: str) -> np.ndarray:
-    """Name each clip's machine, or say which clips lack an ID.
+    """Name each clip's machine, and refuse clips without an ID.
 
     Parameters
     ----------
@@ -91,7 +90,7 @@ def known_labels(X: Any, purpose: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If X has no IDs, or not for all clips.
+        If X lacks the IDs of some or all clips.
     """
     labels = machine_labels(X)
     if labels is None:
@@ -109,7 +108,7 @@ def known_labels(X: Any, purpose: str) -> np.ndarray:
 
 
 def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> None:
-    """Refuse clips of machines that nothing was learnt about.
+    """Refuse clips of machines that were not among those fitted.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
         The machine of each clip, from :func:`known_labels`.
 
     known : iterable of str
-        The machines learnt about.
+        The machines fitted.
 
     hint : str, default=""
         A further remedy, to complete "fit again ...".
@@ -184,7 +183,7 @@ def hold_out(rows: np.ndarray, machine: np.ndarray, share: float) -> np.ndarray:
 
 
 def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
-    """Turn a column of labels into strings, with None for what is missing.
+    """Turn a column of labels into strings, with None for missing values.
 
     Whole numbers lose their ".0", so that a column that pandas read as float
     because a value was missing still matches its integers.
@@ -232,7 +231,7 @@ def _as_label(value: Any) -> str | None:
 
 
 def object_array(values: Iterable[Any]) -> np.ndarray:
-    """Make a 1-D array of objects, even where the objects are arrays of one length.
+    """Make a 1-D array of objects, even if these are arrays of equal length.
 
     Parameters
     ----------
@@ -242,7 +241,7 @@ def object_array(values: Iterable[Any]) -> np.ndarray:
     Returns
     -------
     array : ndarray of shape (n_values,), object
-        Of them as they are.
+        The objects, unchanged.
     """
     values = list(values)
     array = np.empty(len(values), dtype=object)

@@ -1,4 +1,4 @@
-"""One recording, file or array, to mono samples at the wanted sample rate."""
+"""From one recording, file or array, to mono samples at the wanted sample rate."""
 
 from __future__ import annotations
 
@@ -99,15 +99,15 @@ class KeptRecording(os.PathLike):
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
 # would overflow.
-_LOUDEST = 1e12
+_MAX_AMPLITUDE = 1e12
 
-# Hz. Recorders of ultrasound stop far below; resampling from a rate that a damaged
-# header states could take forever.
-_FASTEST = 1e8
+# Hz. Ultrasound recorders stop far below; resampling from the rate in a damaged header
+# could take forever.
+_MAX_SAMPLE_RATE = 1e8
 
-# Samples decoded at once. A damaged header may promise any number of them, for which
-# memory must not be set aside.
-_BLOCK = 2**20
+# Samples decoded at once. A damaged header may promise any number of samples: memory is
+# not allocated for them.
+_SAMPLES_AT_ONCE = 2**20
 
 
 def read_file(
@@ -140,10 +140,10 @@ def read_file(
         If there is no such file.
 
     BadClipError
-        If the file may not be read, cannot be decoded, is empty or no file, holds NaN,
-        infinity or absurdly large values, lacks the channel, or has a sample rate below
-        the wanted one or beyond belief.
-        Messages lack the clip's name: they complete the sentence "clip 17
+        If the file is not readable, not a file, empty, or cannot be decoded; if it
+        holds NaN, infinity or absurdly large values, lacks the channel, or has a sample
+        rate that is impossible or below the wanted one.
+        Messages omit the clip's name: they complete the sentence "clip 17
         (pump_03.wav) ...".
 
     Examples
@@ -159,7 +159,7 @@ def read_file(
     try:
         samples, file_rate = _decode(path, channel)
     except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
-        # soundfile gives the error of a stop in mid-file no text of its own.
+        # soundfile has no text of its own for an error in mid-file.
         reason = str(getattr(error, "error_string", error) or "it cannot be read")
         raise BadClipError(
             f"cannot be decoded ({reason.strip().rstrip('.')}): convert it to WAV or "
@@ -215,7 +215,7 @@ def read_array(
             f"has samples of type {samples.dtype}; pass floats in [-1, 1], int16 or "
             "int32"
         )
-    with np.errstate(over="ignore"):  # what overflows is reported as infinity below
+    with np.errstate(over="ignore"):  # overflow is reported as infinity below
         samples = samples.astype(np.float32, copy=False)
     if array_rate is None:
         array_rate = sample_rate
@@ -223,13 +223,13 @@ def read_array(
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
-    """Say what is wrong with a path before libsndfile does, in fewer words."""
+    """Check a path first, as libsndfile's messages are less clear."""
     path = Path(path)
     try:
         status = path.stat()
     except PermissionError as error:
         raise BadClipError(_NOT_PERMITTED) from error
-    except (OSError, ValueError) as error:  # no such name, or one that cannot be
+    except (OSError, ValueError) as error:  # no such file, or an impossible name
         target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
         raise MissingClipError(
             f"does not exist: check the path {os.fspath(path)!r}{target}"
@@ -246,18 +246,18 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
         raise BadClipError(_NOT_PERMITTED) from error
 
 
-_NOT_PERMITTED = "may not be read: give this user permission, or leave it out"
+_NOT_PERMITTED = "is not readable: give this user permission, or leave it out"
 
 
 def _decode(
     path: str | os.PathLike[str], channel: Literal["mix"] | int
 ) -> tuple[np.ndarray, float]:
-    """Samples of one channel, or of their average, and their rate."""
+    """Read the samples of one channel, or the channels' average, and their rate."""
     # Names of files are bytes, and need not be text, except on Windows.
     name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
     with soundfile.SoundFile(name) as file:
         blocks = [np.empty(0, dtype=np.float32)]
-        size = max(1, _BLOCK // file.channels)
+        size = max(1, _SAMPLES_AT_ONCE // file.channels)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             blocks.append(_choose_channel(block, channel))
         return np.concatenate(blocks), file.samplerate
@@ -279,12 +279,12 @@ def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.nd
 def _check_samples(samples: np.ndarray) -> np.ndarray:
     if samples.size == 0:
         raise BadClipError("holds no samples: leave it out")
-    usable = np.abs(samples) <= _LOUDEST  # False for NaN
+    usable = np.abs(samples) <= _MAX_AMPLITUDE  # False for NaN
     if not usable.all():
         first = int(np.argmin(usable))
         raise BadClipError(
             f"holds {samples[first]:g} at sample {first} of {samples.size}, which is "
-            "no sound: repair it or leave it out"
+            "not sound: repair it or leave it out"
         )
     return samples
 
@@ -293,10 +293,10 @@ def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
     """Resample downwards; upwards would leave the upper bands silent."""
     if from_rate == to_rate:
         return samples
-    if not 0 < from_rate <= _FASTEST:
+    if not 0 < from_rate <= _MAX_SAMPLE_RATE:
         raise BadClipError(
-            f"is said to be sampled at {from_rate:g} Hz, which nothing is: correct its "
-            "sample rate, or leave it out"
+            f"has the impossible sample rate {from_rate:g} Hz: correct it, or leave "
+            "the clip out"
         )
     if from_rate < to_rate:
         raise BadClipError(

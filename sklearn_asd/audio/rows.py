@@ -14,12 +14,12 @@ __all__ = ["as_row_index", "check_length", "count_clips", "take"]
 
 
 def as_row_index(index: Any, n_rows: int) -> Any:
-    """Turn what containers are indexed with into a slice or an array of rows.
+    """Convert an index of a container into a slice or an array of rows.
 
     Parameters
     ----------
     index : int, slice, mask, array of int, or (index, Ellipsis)
-        The last is how scikit-learn asks: ``X[rows, ...]``.
+        The last is how scikit-learn indexes: ``X[rows, ...]``.
 
     n_rows : int
         Number of rows.
@@ -32,7 +32,7 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     Raises
     ------
     IndexError
-        If the index is out of range or of no such kind.
+        If the index is out of range or of another kind.
     """
     if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
         index = index[0]
@@ -81,7 +81,7 @@ def take(values: np.ndarray | None, rows: Any) -> np.ndarray | None:
 
 
 def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
-    """Say how many clips of how many machines there are, for a repr.
+    """Count clips and their machines, for a repr.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def check_length(name: str, column: Sized | None, n_clips: int) -> None:
     Raises
     ------
     ValueError
-        If its length is another.
+        If its length differs.
     """
     if column is not None and len(column) != n_clips:
         raise ValueError(f"{name} has {len(column)} values for {n_clips} clips")

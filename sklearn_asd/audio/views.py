@@ -57,7 +57,7 @@ class Sound:
 
     @cached_property
     def vocoder(self) -> PhaseVocoder:
-        """Analysed when the first view asks for it."""
+        """Created when the first view needs it."""
         return PhaseVocoder(self.samples)
 
     @cached_property
@@ -75,12 +75,12 @@ class Sound:
 
 @dataclass(frozen=True)
 class View:
-    """A variant of a clip: the clip as it is, unless a child says otherwise.
+    """A variant of a clip; this base class leaves the clip unchanged.
 
     Attributes
     ----------
     name : str
-        What people know it by.
+        Name of the view.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class View:
         return log_mel
 
     def key(self) -> str:
-        """Name all that the view depends on besides the clip, for caches.
+        """Identify the view in caches: all that it depends on besides the clip.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class PitchStretchView(View):
     Attributes
     ----------
     name : str
-        What people know it by.
+        Name of the view.
 
     pitch_steps : float
         Half steps to shift up by.
@@ -168,15 +168,15 @@ class PitchStretchView(View):
 
 @dataclass(frozen=True)
 class VocodedView(View):
-    """The clip with its pitch and time kept, but with a vocoder's traces.
+    """The clip at its own pitch and speed, but with a vocoder's traces.
 
     Attributes
     ----------
     name : str
-        What people know it by.
+        Name of the view.
 
     stretch_rate : float > 0
-        The rate of the stretch whose traces it is to have.
+        Rate of the stretch whose traces it gets.
     """
 
     stretch_rate: float
@@ -188,7 +188,7 @@ class VocodedView(View):
 
 @dataclass(frozen=True)
 class PartView(View):
-    """What lasts in a clip or what strikes: its harmonic or its percussive part.
+    """The harmonic or the percussive part of a clip.
 
     Attributes
     ----------
@@ -208,7 +208,7 @@ class FunctionView(View):
     Attributes
     ----------
     name : str
-        What people know it by.
+        Name of the view.
 
     function : function
         What makes it.
@@ -236,13 +236,13 @@ class FunctionView(View):
             return joblib.hash((self.takes, _fingerprint(self.function)))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"the view {self.name!r} closes over what has no content to know it "
-                f"by ({error}): make it with numbers, strings, arrays or functions"
+                f"the view {self.name!r} closes over an object that cannot be hashed "
+                f"({error}): make it with numbers, strings, arrays or functions"
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:
-        # A function is pickled by its name. With the key, what hashes the pickle sees
-        # its code too, and what loads it can tell that the code is another.
+        # A function is pickled by its name. The key makes hashes of the pickle depend
+        # on the code too, and shows on loading whether the code has changed.
         return {**vars(self), "_key": self.key()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -267,7 +267,7 @@ class FunctionView(View):
 
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise BadClipError(
-            f"has no view {self.name!r}: its function {what}; mend the function, or "
+            f"has no view {self.name!r}: its function {what}; fix the function, or "
             "leave the clip out"
         ) from cause
 
@@ -301,9 +301,9 @@ class WaveformView(FunctionView):
 
     Notes
     -----
-    Caches know a view by its function's code, defaults, and what it closes over. Other
-    functions and variables of the module that it uses are not looked at: delete the
-    cache after changing those.
+    Caches know a view by its function's code, defaults, and what it closes over. They
+    do not notice changes of other functions and variables that it uses: delete the
+    cache after such a change.
 
     A saved pipeline, and ``Pipeline(memory=...)``, name the function by the module it
     is defined in. To load such a pipeline elsewhere, define it in a module that can be
@@ -354,8 +354,8 @@ class LogMelView(FunctionView):
     See Also
     --------
     AugmentationExpander : Takes it as one of `extra`.
-    WaveformView : The same for a clip's samples; says how caches and saved pipelines
-        know a function.
+    WaveformView : The same for a clip's samples; its notes explain how caches and
+        saved pipelines know a function.
 
     Examples
     --------

@@ -208,22 +208,15 @@ def fetch_dcase2020_task2(
     subsets = _choose("subsets", subsets, _SUBSETS)
     root = Path(get_data_home(data_home)) / "dcase2020_task2"
     archives = [_archive(subset, kind) for kind in types for subset in subsets]
-    truth = _Archive(_TRUTH, _URL.format(record=_TRUTH_RECORD, name=_TRUTH), _TRUTH_MD5)
     packed = [one for one in archives if not _folder(root, one).is_dir()]
+    truth = _Archive(_TRUTH, _URL.format(record=_TRUTH_RECORD, name=_TRUTH), _TRUTH_MD5)
     needed = [*packed, truth] if "eval" in subsets else packed
-    missing = [one for one in needed if not one.is_in(root)]
-    if missing and not download_if_missing:
-        names = abbreviate([one.name for one in missing])
-        raise OSError(
-            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
-            "set it to True, or copy the files into the folder"
-        )
+    missing = _find_missing(needed, root, download_if_missing)
     for one in missing:
         _download(one, root, n_retries, verbose)
     for one in packed:
         _unpack(root / one.name, _folder(root, one), verbose)
-    tables = [load_clips(_folder(root, one)) for one in archives]
-    return _describe(pd.concat(tables, ignore_index=True), root / _TRUTH)
+    return _describe([_folder(root, one) for one in archives], root / _TRUTH)
 
 
 def load_dcase2020_task2(folder, *, eval_labels=None):
@@ -280,10 +273,9 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
     0          fan         01   test     -1        eval
     1          fan         01  train      1  additional
     """
-    clips = load_clips(folder)
     if eval_labels is None:
         eval_labels = next(iter(sorted(Path(folder).rglob(_TRUTH))), None)
-    return _describe(clips, eval_labels)
+    return _describe([folder], eval_labels)
 
 
 def _choose(name: str, wanted: str | Sequence[str] | None, known) -> list[str]:
@@ -307,6 +299,19 @@ def _archive(subset: str, machine_type: str) -> _Archive:
 
 def _folder(root: Path, archive: _Archive) -> Path:
     return root / archive.name.removesuffix(".zip")
+
+
+def _find_missing(
+    needed: list[_Archive], root: Path, download_if_missing: bool
+) -> list[_Archive]:
+    missing = [one for one in needed if not one.is_in(root)]
+    if missing and not download_if_missing:
+        names = abbreviate([one.name for one in missing])
+        raise OSError(
+            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
+            "set it to True, or copy the files into the folder"
+        )
+    return missing
 
 
 def _download(archive: _Archive, root: Path, n_retries: int, verbose: int) -> None:
@@ -351,8 +356,11 @@ def _unpack(archive: Path, folder: Path, verbose: int) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _describe(clips: pd.DataFrame, truth: str | os.PathLike[str] | None) -> Bunch:
-    """Add subsets and the evaluation set's labels to a table of recordings."""
+def _describe(
+    folders: Sequence[str | os.PathLike[str]], truth: str | os.PathLike[str] | None
+) -> Bunch:
+    """List recordings, with their subset and the evaluation set's labels."""
+    clips = pd.concat([load_clips(one) for one in folders], ignore_index=True)
     clips["subset"] = [
         _find_subset(*facts)
         for facts in clips[["machine_type", "machine_id", "split"]].to_numpy()

@@ -1,4 +1,4 @@
-"""From recordings to what networks hear: log-mel spectrograms cut into segments."""
+"""From recordings to the networks' input: log-mel spectrograms cut into segments."""
 
 from sklearn_asd.features.expander import AugmentationExpander
 from sklearn_asd.features.logmel import log_mel_spectrogram

@@ -1,4 +1,4 @@
-"""What the two transformers of recordings tell scikit-learn."""
+"""What the two transformers of recordings have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ClipTransformer"]
 
 
 class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
-    """Stateless transformer of recordings, which may be named by their paths."""
+    """Stateless transformer of recordings, which may be given as paths."""
 
     def __init_subclass__(cls, **kwargs):
         # The result has no columns to name, so nothing is wrapped for set_output.

@@ -23,7 +23,7 @@ from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
 
-# Beyond these no machine is recognised; what is meant in percent is beyond them too.
+# Beyond these no machine is recognised; values meant as percentages are beyond them.
 _PITCH_STEPS = (-48, 48)
 _STRETCH_RATES = (0.1, 10)
 
@@ -48,7 +48,7 @@ class AugmentationExpander(ClipTransformer):
         Further views, each of the clip as it is. By name: of the waveform
         "harmonic" and "percussive" (librosa's separation); of the log-mel
         "flip_time", "flip_frequency", "shift_time" and "shift_frequency" (by a quarter,
-        round the edge) and "rotate" (by 180 degrees). Views of your own are objects:
+        wrapping around) and "rotate" (by 180 degrees). Views of your own are objects:
         :class:`WaveformView` or :class:`LogMelView` of a function.
 
     vocode_identity : bool, default=False
@@ -68,7 +68,7 @@ class AugmentationExpander(ClipTransformer):
     those of ``librosa.effects`` (a phase vocoder with a window of 2048 samples, then
     soxr), computed together: one analysis for each clip, and one pass through the
     vocoder for each view, where librosa takes two. So the cost grows with the clip's
-    length times the number of views. The separation costs several such views.
+    length times the number of views; the separation takes longer than a view.
 
     References
     ----------
@@ -188,14 +188,14 @@ class AugmentationExpander(ClipTransformer):
 
 
 def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[float]:
-    """Refuse what is no number or out of bounds."""
+    """Refuse values that are not numbers, or out of bounds."""
     low, high = bounds
     if np.ndim(values) != 1:
         raise ValueError(f"{name} is {values!r}; it must be a sequence of numbers")
     for value in values:
         if not (isinstance(value, Real) and low <= float(value) <= high):
             raise ValueError(
-                f"{name} holds {value!r}, which is no number in [{low:g}, {high:g}]"
+                f"{name} holds {value!r}, which is not a number in [{low:g}, {high:g}]"
             )
     return [float(value) for value in values]
 
@@ -212,7 +212,7 @@ def _shift_and_stretch(pitch_steps: float, stretch_rate: float) -> View:
 
 
 def _vocode_like(views: list[View]) -> VocodedView:
-    """Vocode without changing, as much as the view that the vocoder changes most."""
+    """Vocode the unchanged clip as strongly as the most changed view."""
     rates = [v.vocoder_rate for v in views if isinstance(v, PitchStretchView)]
     return VocodedView("vocoded", max(rates, key=lambda r: abs(log(r)), default=1.0))
 

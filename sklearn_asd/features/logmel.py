@@ -17,7 +17,7 @@ MIN_POWER = 1e-10
 
 # Frames transformed at once: enough to be fast, few enough to stay in the cache and
 # to bound the memory that an hour of sound takes.
-_BLOCK = 128
+_FRAMES_AT_ONCE = 128
 
 
 def log_mel_spectrogram(
@@ -34,8 +34,8 @@ def log_mel_spectrogram(
 
     Equals ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None).T``
     within 1e-3 dB: Hann window, frames centred on multiples of `hop_length` with
-    zeros beyond the ends, Slaney's mel scale and normalisation. It takes
-    about half of librosa's time.
+    zeros beyond the ends, Slaney's mel scale and normalisation. Time and memory
+    grow with the number of samples.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def log_mel_spectrogram(
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     filters = mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
     mel_power = np.empty((len(windows), n_mels), dtype=np.float32)
-    for start in range(0, len(windows), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(windows), _FRAMES_AT_ONCE):
+        block = slice(start, start + _FRAMES_AT_ONCE)
         mel_power[block] = (filters @ _power(windows[block]).T).T
     np.maximum(mel_power, np.float32(MIN_POWER), out=mel_power)
     return np.float32(10) * np.log10(mel_power)
@@ -110,7 +110,7 @@ def hann_window(n_fft: int) -> np.ndarray:
 def mel_filters(
     sample_rate: float, n_fft: int, n_mels: int, fmin: float, fmax: float | None
 ) -> scipy.sparse.csr_array:
-    """Make mel filters, sparse: fast, and BLAS would round by its number of threads.
+    """Make mel filters; sparse, as BLAS is slower and rounds by its number of threads.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class FileFrames:
         Type of the frames.
 
     digest : bytes
-        Of some of the frames.
+        Digest of some of the frames.
     """
 
     path: str
@@ -51,16 +51,15 @@ class FileFrames:
             One for which :func:`maps_a_file` holds.
 
         n_frames : int
-            Number of frames that are needed. More may be appended to the file, which
-            change nothing.
+            Number of frames that are needed. Frames appended later change nothing.
 
         rows : ndarray of int
-            Frames by which it is known again.
+            Frames that identify the file.
 
         Returns
         -------
         description : FileFrames
-            Of a few hundred bytes.
+            A few hundred bytes in a pickle.
         """
         path = str(Path(str(frames.filename)).absolute())
         digest = _digest_rows(frames, rows)
@@ -83,9 +82,9 @@ class FileFrames:
         Raises
         ------
         ValueError
-            If the file is not there, or holds other frames by now.
+            If the file is missing, or its frames have changed.
         """
-        remedy = "run LogMelSegmenter again, with a cache_dir that is in reach here"
+        remedy = "run LogMelSegmenter again, with a cache_dir that exists here"
         try:
             frames = np.memmap(
                 self.path, self.dtype, "r", offset=self.offset, shape=self.shape
@@ -109,7 +108,7 @@ def maps_a_file(frames: np.ndarray) -> bool:
     Parameters
     ----------
     frames : ndarray
-        Any.
+        Any array.
 
     Returns
     -------

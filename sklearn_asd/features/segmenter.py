@@ -36,7 +36,7 @@ SEGMENT_HOP = 1.536
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
 
-# Raise it when the same settings come to give other frames: caches outlive versions.
+# Raise this when the same settings give other frames: caches outlive versions.
 _FRAMES_VERSION = 1
 
 
@@ -112,9 +112,9 @@ class LogMelSegmenter(ClipTransformer):
     Notes
     -----
     Stateless: `fit` checks parameters and X only. A 10 s clip at the defaults has
-    313 frames and 5 segments, takes 160 kB (float32), and about 2 ms plus the time to
-    decode its file; nine views of it take 1.4 MB and 60 ms. The result has no
-    columns, so ``set_output`` refuses to make tables of it.
+    313 frames and 5 segments, and takes 160 kB (float32); nine views of it take 1.4 MB.
+    Time and memory grow with the clips' total length times the number of views. The
+    result has no columns, so ``set_output`` refuses to make tables of it.
 
     References
     ----------
@@ -222,7 +222,7 @@ class LogMelSegmenter(ClipTransformer):
             and a FileNotFoundError too where the file is missing.
 
         OSError
-            If `cache_dir` cannot be used: the disk is full, say.
+            If `cache_dir` cannot be used, for example because the disk is full.
 
         RuntimeError
             If a worker process was killed.
@@ -314,10 +314,10 @@ class LogMelSegmenter(ClipTransformer):
     def _fill_cache(
         self, cache: FrameCache, clips: Clips, settings: FrameSettings
     ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
-        """Compute the views that the cache lacks; the keys of all, and errors.
+        """Compute the views that the cache lacks; return all keys, and errors.
 
-        Clips of one content have the same keys, so the first one names the content: by
-        that key stand the errors.
+        Clips of equal content have equal keys, so the first key names the content: the
+        errors are stored by it.
         """
         singles = [clips[row] for row in range(len(clips))]
         errors: dict[Hashable, BadClipError] = {}
@@ -359,8 +359,8 @@ class LogMelSegmenter(ClipTransformer):
             if self.cache_dir is not None:
                 kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
             raise RuntimeError(
-                f"a worker process was killed, as a system does that runs out of "
-                f"memory, while it read clips between {clips.name(block[0])} and "
+                "a worker process was killed, perhaps for lack of memory, while it "
+                f"read clips between {clips.name(block[0])} and "
                 f"{clips.name(block[-1])}. {n_done} clips were done before, and are "
                 f"{kept}: lower n_jobs, and run again"
             ) from error

@@ -113,12 +113,11 @@ class ClipSpectrograms:
         Which clips have a segment in every view.
 
     problems : dict of int to str
-        As given: why clips cannot be used, by row. :class:`LogMelSegmenter` fills it
-        with ``on_bad_clip="nan"``; it is empty where nothing is known.
+        Why clips cannot be used, by row, as :class:`LogMelSegmenter` reports it with
+        ``on_bad_clip="nan"``; empty otherwise.
 
     main_view : int
-        Index of the view that stands for the clip as it was recorded: the original,
-        or the first where there is no original.
+        Index of the original view, or 0 where there is none: it stands for the clip.
 
     shape : tuple of int
         ``(n_clips,)``.
@@ -127,11 +126,11 @@ class ClipSpectrograms:
     -----
     A clip of F frames has ``1 + (F - segment_frames) // segment_hop_frames``
     segments, counted from its start: a 10 s clip has 313 frames and 5 segments. What
-    is left over at its end, less than a hop, is not heard, as in the paper.
+    is left over at its end, less than a hop, is not used, as in the paper.
 
-    A pickle holds the frames of its own clips only, and none where `frames` is a memory
-    map of a file, which is opened again where the pickle is loaded, after a look
-    whether it still holds the same.
+    A pickle holds the frames of its own clips only. It holds none if `frames` is a
+    memory map of a file: loading the pickle opens that file, and checks that the frames
+    have not changed.
 
     Examples
     --------
@@ -245,7 +244,7 @@ class ClipSpectrograms:
 
     @property
     def shape(self) -> tuple[int]:
-        """Number of clips, as scikit-learn asks for it."""
+        """Number of clips, for scikit-learn."""
         return (len(self),)
 
     @property
@@ -467,18 +466,17 @@ class ClipSpectrograms:
         )
 
     def split_segments(self) -> ClipSpectrograms:
-        """Make a clip of its own of each segment.
+        """Make each segment a clip.
 
-        So any detector scores segments one by one, each as if it were all there is.
+        So any detector scores segments one by one, each as if it were a whole clip.
 
         Returns
         -------
         segments : ClipSpectrograms of n_segments
             In the order of clips and time, sharing the frames. There is one for each
             segment of the original view, or of the first view where there is no
-            original; other views contribute the segment that lies as far from their
-            beginning in proportion. Views that move time, such as "flip_time", are
-            not turned back.
+            original; other views contribute the segment at the same relative position.
+            Views that move time, such as "flip_time", are not reversed.
         """
         timed = self.main_view
         windows = self.windows()
@@ -525,12 +523,12 @@ class ClipSpectrograms:
 
 
 def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:
-    """Refuse what holds no spectrograms.
+    """Refuse anything but ClipSpectrograms.
 
     Parameters
     ----------
     X : any
-        What was given for clips.
+        The clips.
 
     estimator : str
         Name of the estimator that takes them, for the message.
@@ -557,7 +555,7 @@ def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:
 def find_used_frames(
     n_frames: int, starts: np.ndarray, stops: np.ndarray
 ) -> np.ndarray:
-    """Tell which frames lie in a clip or window.
+    """Find which frames lie in a clip or window.
 
     Parameters
     ----------
@@ -570,7 +568,7 @@ def find_used_frames(
     Returns
     -------
     used : ndarray of shape (n_frames,), bool
-        Those that do.
+        Which frames do.
     """
     begun = np.zeros(n_frames + 1, dtype=np.int64)
     np.add.at(begun, starts, 1)

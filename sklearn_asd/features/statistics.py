@@ -18,8 +18,8 @@ __all__ = ["SpectrumStatistics"]
 class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     """Mean and standard deviation of every mel band over a clip's time.
 
-    Makes one row of numbers of each clip, whatever its length, so that any detector
-    of scikit-learn or PyOD can take it.
+    Turns each clip, whatever its length, into one row of numbers, which any detector
+    of scikit-learn or PyOD can take.
 
     Attributes
     ----------
@@ -39,8 +39,8 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     Of clips of several views it takes the original one.
 
     Clips that could not be used become rows of NaN, which most detectors refuse:
-    leave them out, or put :class:`~sklearn_asd.PerMachine` round the
-    detector, which does.
+    leave them out, or wrap the detector in :class:`~sklearn_asd.PerMachine`,
+    which does so.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures of scores, of clips and of embeddings, in scikit-learn's Display style."""
+"""Displays of scores, clips and embeddings, in scikit-learn's Display style."""
 
 from sklearn_asd.plotting.clip import ClipScoreDisplay
 from sklearn_asd.plotting.embedding import EmbeddingDisplay

@@ -28,13 +28,13 @@ _THRESHOLD = {"linestyle": "--", "linewidth": 1}
 
 
 class ClipScoreDisplay:
-    """Log-mel of a clip, its segments' scores below, and its bands' share beside it.
+    """Log-mel of a clip, with the scores of its segments and the effect of its bands.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions`. Segments are drawn as
-    long as they are: successive ones overlap. The bars beside the log-mel tell by how
-    much the clip's anomaly score drops if a band is occluded, as
-    :func:`~sklearn_asd.explanation.band_scores` does: to the right are the bands that
-    carry the anomaly.
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. Below the log-mel, each
+    segment is a line as long as the segment; successive segments overlap. The bars
+    beside the log-mel show by how much the clip's anomaly score drops without a band
+    (:func:`~sklearn_asd.explanation.band_scores`). Bars to the right are bands that
+    make the clip anomalous.
 
     Parameters
     ----------
@@ -46,30 +46,30 @@ class ClipScoreDisplay:
 
     bands : DataFrame or None, default=None
         `low` and `high` (Hz) of each band, and the `drop` of the clip's anomaly score
-        if it is occluded.
+        without it.
 
     threshold : float or None, default=None
         Anomaly score above which a clip is anomalous.
 
     frame_duration : float or None, default=None
-        Time between frames in s; None counts frames instead, also in `segments`.
+        Time between frames in s; None: the axis, and `segments`, count frames.
 
     edges : ndarray of shape (n_mels + 1,) or None, default=None
-        Edges of the mel bands in Hz; None counts bands instead, also in `bands`.
+        Edges of the mel bands in Hz; None: the axis, and `bands`, count mel bands.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The log-mel.
+        Axes of the log-mel.
 
     segments_ax_ : matplotlib Axes or None
-        The segments' scores, if there are any.
+        Axes of the segments' scores, if they are drawn.
 
     bands_ax_ : matplotlib Axes or None
-        The bands' share, if there is any.
+        Axes of the bands, if they are drawn.
 
     figure_ : matplotlib Figure
-        Their figure.
+        Figure of all axes.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class ClipScoreDisplay:
         ax=None,
         **plot_settings,
     ):
-        """Score a clip's segments, occlude its bands, and draw both.
+        """Score a clip's segments and the effect of its bands, and draw both.
 
         Parameters
         ----------
@@ -130,15 +130,14 @@ class ClipScoreDisplay:
             Row of the clip.
 
         X_normal : any, default=None
-            Normal clips of the same kind, whose bands take the place of occluded ones;
-            see :func:`~sklearn_asd.explanation.band_scores`. Without them none is
-            occluded.
+            Normal clips of the same kind, whose bands replace those of the clip; see
+            :func:`~sklearn_asd.explanation.band_scores`. None draws no bands.
 
         n_bands : int, default=16
-            Number of bands that are occluded one after the other.
+            Number of bands, each replaced in turn.
 
         ax : matplotlib Axes or None, default=None
-            Whose place in its figure is taken; None makes a figure.
+            Replaced by the display in its figure; None makes a figure.
 
         **plot_settings : any
             Passed to :meth:`plot`.
@@ -151,10 +150,10 @@ class ClipScoreDisplay:
         Raises
         ------
         TypeError
-            If no part of the detector is known to hear spectrograms.
+            If nothing inside the detector takes spectrograms.
 
         ValueError
-            If the clip could not be used, or members of an ensemble cut it into
+            If the clip cannot be used, or the members of an ensemble cut it into
             different segments.
 
         ImportError
@@ -176,7 +175,7 @@ class ClipScoreDisplay:
         ax=None,
         **plot_settings,
     ):
-        """Draw scores that are at hand.
+        """Draw scores that are already computed.
 
         Parameters
         ----------
@@ -193,13 +192,13 @@ class ClipScoreDisplay:
             Anomaly score above which a clip is anomalous: minus `offset_`.
 
         frame_duration : float or None, default=None
-            Time between frames in s, if it is known.
+            Time between frames in s, if known.
 
         edges : array-like of shape (n_mels + 1,) or None, default=None
-            Edges of the mel bands in Hz, if they are known.
+            Edges of the mel bands in Hz, if known.
 
         ax : matplotlib Axes or None, default=None
-            Whose place in its figure is taken; None makes a figure.
+            Replaced by the display in its figure; None makes a figure.
 
         **plot_settings : any
             Passed to :meth:`plot`.
@@ -238,12 +237,12 @@ class ClipScoreDisplay:
         )
 
     def plot(self, ax=None, *, cmap="magma", vmin=None, vmax=None):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Whose place in its figure is taken; None makes a figure.
+            Replaced by the display in its figure; None makes a figure.
 
         cmap : str, default="magma"
             Colours of the log-mel, from quiet to loud.
@@ -255,7 +254,7 @@ class ClipScoreDisplay:
         Returns
         -------
         display : ClipScoreDisplay
-            Itself.
+            The same display.
 
         Raises
         ------
@@ -308,7 +307,7 @@ class ClipScoreDisplay:
         edges = np.asarray(self.edges)
         low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
         shown = [f for f in _FREQUENCIES if low <= f <= high]
-        self.ax_.set_yticks(self._heights(shown), [f"{f:g}" for f in shown])
+        self.ax_.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
         self.ax_.set_ylabel("frequency (Hz, mel scale)")
 
     def _draw_segments(self, ax: Any) -> None:
@@ -337,7 +336,7 @@ class ClipScoreDisplay:
         )
 
     def _draw_bands(self, ax: Any) -> None:
-        low, high = self._heights(self.bands["low"]), self._heights(self.bands["high"])
+        low, high = self._place(self.bands["low"]), self._place(self.bands["high"])
         drop = self.bands["drop"].to_numpy()
         colors = [ANOMALOUS if one > 0 else NORMAL for one in drop]
         ax.barh(
@@ -356,12 +355,12 @@ class ClipScoreDisplay:
         short = np.format_float_positional(
             farthest, precision=2, fractional=False, trim="-"
         )
-        ax.set_xticks([farthest], [short])  # the line is at 0
+        ax.set_xticks([farthest], [short])  # the line marks 0
         ax.margins(x=0.15)
-        ax.set_xlabel("score's drop\nif occluded")
+        ax.set_xlabel("score drop\nwithout band")
 
-    def _heights(self, frequencies: Any) -> np.ndarray:
-        """Where frequencies lie on the axis of mel bands."""
+    def _place(self, frequencies: Any) -> np.ndarray:
+        """Places of frequencies on the axis of mel bands."""
         if self.edges is None:
             return np.asarray(frequencies, dtype=float)
         return np.interp(frequencies, self.edges, np.arange(len(self.edges)))
@@ -373,7 +372,7 @@ def lay_out(
     bands: pd.DataFrame | None = None,
     threshold: float | None = None,
 ) -> ClipScoreDisplay:
-    """Prepare the display of a clip, with the axes that its spectrogram allows.
+    """Prepare the display of a clip, in seconds and Hz where they are known.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""EmbeddingDisplay: a map of the clips, as a network of the detector hears them."""
+"""EmbeddingDisplay: a map of the clips in a network's embedding."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ _MOST_IN_LEGEND = 16
 
 
 class EmbeddingDisplay:
-    """Map of clips in two dimensions: near are those that a network hears as alike.
+    """Map of clips in two dimensions; clips that sound alike to a network are close.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions`. Each machine has its
-    colour, and its marker too where there are more machines than colours. Training
-    clips are small and pale, new ones large; anomalous ones are crossed out.
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. Each machine has a
+    colour, and a marker where there are more machines than colours. Training clips are
+    small and pale, new clips are large, and anomalous clips are crossed out.
 
     Parameters
     ----------
     points : ndarray of shape (n_clips, 2)
-        Places of new clips; NaN is left out.
+        Positions of new clips; NaN is left out.
 
     y : array-like of shape (n_clips,) or None, default=None
-        +1 for normal clips, -1 for anomalous ones, if that is known.
+        +1 for normal clips, -1 for anomalous ones, if known.
 
     machines : array-like of shape (n_clips,), str, or None, default=None
         Machine of each new clip.
 
     training_points : ndarray of shape (n_training, 2) or None, default=None
-        Places of training clips.
+        Positions of training clips.
 
     training_machines : array-like of shape (n_training,), str, or None, default=None
         Machine of each training clip.
 
     axis_labels : tuple of str, default=("first dimension", "second dimension")
-        What the axes are.
+        Labels of the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn on.
+        Axes of the map.
 
     figure_ : matplotlib Figure
-        Its figure.
+        Figure of the axes.
 
     See Also
     --------
-    sklearn_asd.explanation.clip_embeddings : The places in all dimensions.
-    sklearn_asd.EmbeddingNeighborDetector : Judges by distances between them.
+    sklearn_asd.explanation.clip_embeddings : The positions in all dimensions.
+    sklearn_asd.EmbeddingNeighborDetector : Scores clips by distances between them.
 
     Examples
     --------
@@ -98,7 +98,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         detector : outlier detector or Pipeline
-            Fitted, with a confidence detector somewhere inside.
+            Fitted, with a confidence detector inside.
 
         X : any
             New clips, of the kind that was passed to its `fit`.
@@ -110,12 +110,12 @@ class EmbeddingDisplay:
             Normal training clips of the same kind.
 
         projection : transformer or None, default=None
-            Maps embeddings to two dimensions; a clone is fitted to the training clips,
-            or without them to the new ones. None is ``PCA(n_components=2)``. One
-            without `transform`, such as t-SNE, is fitted to all.
+            Maps embeddings to two dimensions; None is ``PCA(n_components=2)``. A clone
+            is fitted to the training clips, or to the new clips if there are none. A
+            projection without `transform`, such as t-SNE, is fitted to all clips.
 
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         Returns
         -------
@@ -155,12 +155,12 @@ class EmbeddingDisplay:
         projection=None,
         ax=None,
     ):
-        """Project embeddings that are at hand, and draw the map.
+        """Project embeddings that are already computed, and draw the map.
 
         Parameters
         ----------
         embedding : array-like of shape (n_clips, n_embedding)
-            Of new clips, such as `embed` gives it.
+            Embedding of new clips, as `embed` returns it.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones.
@@ -169,7 +169,7 @@ class EmbeddingDisplay:
             Machine of each new clip.
 
         training_embedding : array-like of shape (n_training, n_embedding), default=None
-            Of training clips.
+            Embedding of training clips.
 
         training_machines : array-like of shape (n_training,), str, or None, \
                 default=None
@@ -179,7 +179,7 @@ class EmbeddingDisplay:
             As in :meth:`from_estimator`.
 
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         Returns
         -------
@@ -211,17 +211,17 @@ class EmbeddingDisplay:
         return display.plot(ax)
 
     def plot(self, ax=None):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         Returns
         -------
         display : EmbeddingDisplay
-            Itself.
+            The same display.
 
         Raises
         ------
@@ -229,7 +229,7 @@ class EmbeddingDisplay:
             If matplotlib is not installed.
         """
         ax = make_axes(ax, type(self).__name__, figsize=(7, 5))
-        styles = self._styles()
+        styles = self._choose_styles()
         if self.training_points is not None:
             self._scatter(
                 ax,
@@ -246,8 +246,8 @@ class EmbeddingDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _styles(self) -> dict[Any, dict[str, Any]]:
-        """Colour and marker of each machine; all alike where there are none."""
+    def _choose_styles(self) -> dict[Any, dict[str, Any]]:
+        """Choose a colour and marker for each machine, or for None without machines."""
         names = {
             name
             for machines in (self.machines, self.training_machines)
@@ -266,15 +266,15 @@ class EmbeddingDisplay:
     def _scatter(
         ax: Any, points: np.ndarray, machines: Any, styles: dict, **settings: Any
     ) -> None:
-        of = np.full(len(points), None) if machines is None else np.asarray(machines)
+        names = np.full(len(points), None) if machines is None else np.asarray(machines)
         default = {"color": COLORS[0], "marker": "o"}
-        for name in dict.fromkeys(of):
-            rows = np.array([one == name for one in of])
+        for name in dict.fromkeys(names):
+            rows = np.array([one == name for one in names])
             style = styles.get(name, default)
             ax.scatter(*points[rows].T, **style, **settings)
 
-    def _kinds(self) -> list[tuple[str, dict[str, Any]]]:
-        """Name and look, in grey, of each kind of clip that there is."""
+    def _list_kinds(self) -> list[tuple[str, dict[str, Any]]]:
+        """List the name and the style, in grey, of each kind of clip."""
         new = {"marker": "o", "markersize": 8, "color": "grey"}
         kinds = []
         if self.training_points is not None:
@@ -295,8 +295,8 @@ class EmbeddingDisplay:
 
     def _draw_legend(self, ax: Any, styles: dict) -> None:
         handles = [
-            ax.plot([], [], linestyle="", label=name, **look)[0]
-            for name, look in self._kinds()
+            ax.plot([], [], linestyle="", label=name, **style)[0]
+            for name, style in self._list_kinds()
         ]
         named = [name for name in styles if name is not None]
         handles += [
@@ -317,13 +317,13 @@ class EmbeddingDisplay:
 def _project(
     embedding: np.ndarray, n_training: int, projection: Any
 ) -> tuple[np.ndarray, tuple[str, str]]:
-    """Places in two dimensions, and what these are; NaN stays NaN."""
+    """Compute positions in two dimensions and labels of the axes; NaN stays NaN."""
     usable = ~np.isnan(embedding).any(axis=1)
-    learnt = usable & (np.arange(len(usable)) < (n_training or len(usable)))
+    fitted = usable & (np.arange(len(usable)) < (n_training or len(usable)))
     projection = PCA(n_components=2) if projection is None else clone(projection)
     points = np.full((len(embedding), 2), np.nan)
     if hasattr(projection, "transform"):
-        projection.fit(embedding[learnt])
+        projection.fit(embedding[fitted])
         points[usable] = projection.transform(embedding[usable])
     else:
         points[usable] = projection.fit_transform(embedding[usable])
@@ -331,5 +331,5 @@ def _project(
         name = type(projection).__name__
         return points, (f"{name} 1", f"{name} 2")
     first, second = projection.explained_variance_ratio_
-    what = "of the variance" if n_training == 0 else "of the training clips' variance"
-    return points, (f"PC 1 ({first:.0%} {what})", f"PC 2 ({second:.0%} {what})")
+    whole = "of the variance" if n_training == 0 else "of the training clips' variance"
+    return points, (f"PC 1 ({first:.0%} {whole})", f"PC 2 ({second:.0%} {whole})")

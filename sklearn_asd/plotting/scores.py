@@ -1,4 +1,4 @@
-"""ScoreDistributionDisplay: how the scores of normal and of new clips lie."""
+"""ScoreDistributionDisplay: how the scores of normal and new clips are distributed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammainc
 
+from sklearn_asd._utils.messages import check_choice
 from sklearn_asd.explanation.parts import clip_thresholds
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.scoring import anomaly_scores, honest_training_scores
@@ -24,15 +25,15 @@ from sklearn_asd.plotting.style import (
 
 __all__ = ["ScoreDistributionDisplay"]
 
-# Ratio of high to low scores from which a linear axis would show nothing of the low.
+# From this ratio of high to low scores on, a linear axis would hide the low ones.
 _WIDE = 100
 
 
 class ScoreDistributionDisplay:
     """Histograms of anomaly scores, with Gamma distributions and the threshold.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions`. Its axis is the anomaly
-    score, which is minus `score_samples`: the higher, the more anomalous.
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. The axis shows anomaly
+    scores (minus `score_samples`): higher is more anomalous.
 
     Parameters
     ----------
@@ -40,31 +41,32 @@ class ScoreDistributionDisplay:
         Anomaly scores of new clips; NaN is left out.
 
     y : array-like of shape (n_clips,) or None, default=None
-        +1 for normal ones, -1 for anomalous ones, if that is known.
+        +1 for normal clips, -1 for anomalous ones, if known.
 
     training_scores : ndarray of shape (n_training,) or None, default=None
         Anomaly scores of normal training clips.
 
     thresholds : array-like of float, default=()
-        Above which clips are anomalous; several where machines have their own.
+        Anomaly scores above which clips are anomalous; several if machines have their
+        own.
 
     gammas : dict of str to GammaScale or None, default=None
         Gamma distributions to draw, by name.
 
     name : str or None, default=None
-        What scored, for the axis.
+        Name of the detector, for the label of the axis.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        What was drawn on.
+        Axes of the histograms.
 
     figure_ : matplotlib Figure
-        Its figure.
+        Figure of the axes.
 
     See Also
     --------
-    sklearn_asd.ThresholdTuner : Sets a threshold that keeps a promise.
+    sklearn_asd.ThresholdTuner : Sets the threshold from clips held out of the fit.
 
     Examples
     --------
@@ -101,12 +103,12 @@ class ScoreDistributionDisplay:
     def from_estimator(
         cls, detector, X, y=None, *, X_train=None, member=None, ax=None, **plot_settings
     ):
-        """Score clips, and draw how the scores lie.
+        """Score clips, and draw the distribution of their scores.
 
         Parameters
         ----------
         detector : outlier detector or Pipeline
-            Fitted; of this library, of scikit-learn or of PyOD.
+            Fitted, from this library, scikit-learn or PyOD.
 
         X : any
             New clips, of the kind that was passed to its `fit`.
@@ -115,16 +117,16 @@ class ScoreDistributionDisplay:
             +1 for normal clips, -1 for anomalous ones.
 
         X_train : any, default=None
-            The normal training clips, to be scored too. Detectors with
-            `training_score_samples_`, each clip as if left out of the fit, show
-            those if this is None.
+            The normal training clips, which are scored too. If None, detectors with
+            `training_score_samples_` show these: scores of the training clips, each as
+            if left out of the fit.
 
         member : str or None, default=None
-            Name of a member of an ensemble, whose own scores are shown with the Gamma
-            distributions that the ensemble scales them by.
+            Name of a member of an ensemble. The display shows the raw scores of the
+            member and the Gamma distributions by which the ensemble scales them.
 
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         **plot_settings : any
             Passed to :meth:`plot`.
@@ -137,25 +139,23 @@ class ScoreDistributionDisplay:
         Raises
         ------
         ValueError
-            If there is no such member.
+            If there is no ensemble, or it has no such member.
 
         ImportError
             If matplotlib is not installed.
         """
         if member is not None:
-            return cls._of_member(detector, X, y, X_train, member).plot(
+            return cls._score_member(detector, X, y, X_train, member).plot(
                 ax, **plot_settings
             )
         opened = Opened(detector, X)
         scores, training = opened.scores, _training_scores(detector, X_train)
-        thresholds = []
-        if hasattr(detector, "decision_function"):
-            thresholds = clip_thresholds(opened)
+        has_threshold = hasattr(detector, "decision_function")
         display = cls(
             scores,
             y=y,
             training_scores=training,
-            thresholds=_distinct(thresholds),
+            thresholds=_keep_distinct(clip_thresholds(opened)) if has_threshold else [],
             gammas=_fit_gamma(scores, y, training),
         )
         return display.plot(ax, **plot_settings)
@@ -171,24 +171,24 @@ class ScoreDistributionDisplay:
         ax=None,
         **plot_settings,
     ):
-        """Draw how scores lie that are at hand.
+        """Draw the distribution of scores that are already computed.
 
         Parameters
         ----------
         scores : array-like of shape (n_clips,)
-            What `score_samples` gave for new clips: the higher, the more normal.
+            `score_samples` of new clips: higher is more normal.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones.
 
         training_scores : array-like of shape (n_training,) or None, default=None
-            The same of normal training clips.
+            `score_samples` of normal training clips.
 
         offset : float or None, default=None
             The detector's `offset_`.
 
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         **plot_settings : any
             Passed to :meth:`plot`.
@@ -217,15 +217,11 @@ class ScoreDistributionDisplay:
         return display.plot(ax, **plot_settings)
 
     @classmethod
-    def _of_member(cls, detector, X, y, X_train, member):
-        """Raw scores of a member, and the distributions that scale them."""
-        opened = Opened(detector, X).find("member_scores")
-        members = {one.name: one for one in ([] if opened is None else opened.inner)}
-        if member not in members:
-            raise ValueError(
-                f"member {member!r} is unknown; the members of the ensemble are "
-                f"{', '.join(members) or 'none, as there is no ensemble'}"
-            )
+    def _score_member(cls, detector, X, y, X_train, member):
+        """Score by one member, and find the distributions that scale its scores."""
+        opened = _open_ensemble(detector, X)
+        members = {one.name: one for one in opened.inner}
+        check_choice("member", member, members)
         place = list(members).index(member)
         gammas = {
             "Gamma distribution" + ("" if group is None else f" of {group}"): of[place]
@@ -233,30 +229,30 @@ class ScoreDistributionDisplay:
             if of
         }
         if X_train is not None:
-            X_train = Opened(detector, X_train).find("member_scores").X
+            X_train = _open_ensemble(detector, X_train).X
         training = _training_scores(members[member].estimator, X_train)
         scores = members[member].scores
         return cls(scores, y=y, training_scores=training, gammas=gammas, name=member)
 
     def plot(self, ax=None, *, bins=30, log_scale="auto"):
-        """Draw.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            What to draw on; None makes a figure.
+            Axes to draw on; None makes a figure.
 
         bins : int, default=30
             Number of bins of the histograms.
 
         log_scale : bool or "auto", default="auto"
-            Whether the axis of the scores is logarithmic. "auto" makes it so if all
-            are above 0 and spread over more than two decades.
+            Whether the axis of the scores is logarithmic. "auto": if all scores are
+            above 0 and spread over more than two decades.
 
         Returns
         -------
         display : ScoreDistributionDisplay
-            Itself.
+            The same display.
 
         Raises
         ------
@@ -267,8 +263,10 @@ class ScoreDistributionDisplay:
             If matplotlib is not installed.
         """
         ax = make_axes(ax, type(self).__name__, figsize=(7, 4))
-        groups = self._groups()
-        edges = self._edges(np.concatenate([s for *_, s in groups]), bins, log_scale)
+        groups = self._list_groups()
+        edges = self._choose_edges(
+            np.concatenate([s for *_, s in groups]), bins, log_scale
+        )
         for label, style, scores in groups:
             share = np.full(len(scores), 1 / max(len(scores), 1))
             ax.hist(scores, edges, weights=share, label=label, **style)
@@ -286,13 +284,13 @@ class ScoreDistributionDisplay:
         whose = "" if self.name is None else f" of {self.name}"
         ax.set_xlabel(f"anomaly score{whose} (higher: more anomalous)")
         ax.set_ylabel("share of the clips in a bin")
-        # Above, where no bar is in its way.
+        # Above the axes, where it hides no bar.
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
-        """Label, style and finite scores of each histogram."""
+    def _list_groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
+        """List the label, style and finite scores of each histogram."""
         styles = {
             "new": {"edgecolor": NEW, "facecolor": NEW + "66", "linewidth": 1.8},
             "normal": {"edgecolor": NORMAL, "linewidth": 2},
@@ -300,19 +298,21 @@ class ScoreDistributionDisplay:
         }
         groups = []
         if self.training_scores is not None:
-            scores = _finite(self.training_scores)
+            scores = _keep_finite(self.training_scores)
             style = {"color": TRAINING, "alpha": 0.6}
             groups.append((f"normal, training ({len(scores)})", style, scores))
         for name, _, rows in label_groups(self.y, len(self.scores)):
-            scores = _finite(np.asarray(self.scores)[rows])
+            scores = _keep_finite(np.asarray(self.scores)[rows])
             label = name if name == "new" else f"{name}, new"
             style = {"histtype": "stepfilled" if name == "new" else "step"}
             groups.append((f"{label} ({len(scores)})", style | styles[name], scores))
         return groups
 
-    def _edges(self, scores: np.ndarray, bins: int, log_scale: Any) -> np.ndarray:
+    def _choose_edges(
+        self, scores: np.ndarray, bins: int, log_scale: Any
+    ) -> np.ndarray:
         if len(scores) == 0:
-            raise ValueError("there is no finite score to draw: score clips first")
+            raise ValueError("no score is finite: pass scores of clips that are usable")
         low, high = scores.min(), scores.max()
         if low == high:
             low, high = low - 0.5, high + 0.5
@@ -322,7 +322,7 @@ class ScoreDistributionDisplay:
         return (np.geomspace if log_scale else np.linspace)(low, high, bins + 1)
 
     def _draw_gammas(self, ax: Any, edges: np.ndarray) -> None:
-        """Expected share of normal clips in a bin around each score."""
+        """Draw the expected share of normal clips in a bin around each score."""
         if _is_log(edges):
             scores = np.geomspace(edges[0], edges[-1], 400)
             half = np.sqrt(edges[1] / edges[0])
@@ -338,6 +338,16 @@ class ScoreDistributionDisplay:
             ax.plot(scores, share, color=ink(), linestyle=dash, label=name)
 
 
+def _open_ensemble(detector: Any, X: Any) -> Opened:
+    opened = Opened(detector, X).find("member_scores")
+    if opened is None:
+        raise ValueError(
+            f"{type(detector).__name__} has no members, as there is no ensemble in it: "
+            "leave member at None"
+        )
+    return opened
+
+
 def _cdf(gamma: GammaScale, scores: np.ndarray) -> np.ndarray:
     return gammainc(gamma.shape, np.maximum(scores + gamma.shift, 0) / gamma.scale)
 
@@ -351,20 +361,22 @@ def _training_scores(detector: Any, X_train: Any) -> np.ndarray | None:
 def _fit_gamma(
     scores: np.ndarray, y: Any, training: np.ndarray | None
 ) -> dict[str, GammaScale]:
-    """Fit to the normal clips: those of training, or else the new ones."""
+    """Fit to the normal clips: to training clips, or else to the new ones."""
     if training is None and y is None:
         return {}
     normal = (
         scores[label_groups(y, len(scores))[0][2]] if training is None else training
     )
-    with suppress(ValueError):  # too few clips, or all alike
-        return {"Gamma fit, normal": GammaScale.fit(_finite(normal), "normal clips")}
+    with suppress(ValueError):  # too few clips, or all scores are equal
+        return {
+            "Gamma fit, normal": GammaScale.fit(_keep_finite(normal), "normal clips")
+        }
     return {}
 
 
-def _distinct(thresholds: Any) -> np.ndarray:
-    """Thresholds that differ by more than rounding, without infinite ones."""
-    values = np.unique(_finite(thresholds))
+def _keep_distinct(thresholds: Any) -> np.ndarray:
+    """Keep finite thresholds that differ by more than rounding."""
+    values = np.unique(_keep_finite(thresholds))
     if len(values) == 0:
         return values
     apart = np.diff(values) > 1e-9 * np.abs(values).max()
@@ -375,6 +387,6 @@ def _is_log(edges: np.ndarray) -> bool:
     return not np.isclose(edges[1] - edges[0], edges[-1] - edges[-2], rtol=1e-3)
 
 
-def _finite(values: Any) -> np.ndarray:
+def _keep_finite(values: Any) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     return values[np.isfinite(values)]

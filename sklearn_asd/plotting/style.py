@@ -1,4 +1,4 @@
-"""The colours of all pictures, and matplotlib, imported when it is first needed."""
+"""Colours of all displays, and the import of matplotlib when it is first needed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "make_axes",
 ]
 
-# Okabe and Ito's colours, which the colour-blind tell apart. Grey prints tell them
-# apart by lightness, or by a hatch or a marker where that is alike.
+# Okabe and Ito's colours, which colour-blind people can tell apart. In grey prints
+# they differ in lightness, or else in hatch or marker.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 TRAINING = "#9a9a9a"
 NORMAL = NEW = "#0072B2"
@@ -30,12 +30,12 @@ ANOMALOUS = "#D55E00"
 
 
 def import_pyplot(caller: str) -> Any:
-    """Import matplotlib.pyplot, or say how to install it.
+    """Import matplotlib.pyplot, or raise an error that tells how to install it.
 
     Parameters
     ----------
     caller : str
-        What draws with it, for the error.
+        Name of the display, for the error.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def import_pyplot(caller: str) -> Any:
     Raises
     ------
     ImportError
-        If it is not installed.
+        If matplotlib is not installed.
     """
     try:
         from matplotlib import pyplot
@@ -58,12 +58,12 @@ def import_pyplot(caller: str) -> Any:
 
 
 def ink() -> str:
-    """Give the colour of lines and text: black, unless the style in force is dark.
+    """Colour of lines and text: black, or as matplotlib's current style sets it.
 
     Returns
     -------
     color : str
-        A setting of matplotlib.
+        In matplotlib's notation.
     """
     import matplotlib
 
@@ -71,18 +71,18 @@ def ink() -> str:
 
 
 def make_axes(ax: Any, caller: str, **figure_settings: Any) -> Any:
-    """Give the axes to draw on, new ones if there are none.
+    """Return the user's axes, or make new ones.
 
     Parameters
     ----------
     ax : matplotlib Axes or None
-        The axes, if the user gave any.
+        The user's axes.
 
     caller : str
-        What draws, for the error.
+        Name of the display, for the error.
 
     **figure_settings : any
-        Of a new figure.
+        Settings of the new figure.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def make_axes(ax: Any, caller: str, **figure_settings: Any) -> Any:
 
 
 def label_groups(y: ArrayLike | None, n_clips: int) -> list[tuple[str, str, Any]]:
-    """Tell new clips apart as far as they are known.
+    """Group new clips by their label.
 
     Parameters
     ----------

@@ -9,7 +9,6 @@ from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing
 
 from sklearn_asd import BadClipError, Clips
-from sklearn_asd.audio.machines import machine_columns, machine_labels
 
 RATE = 16000
 PATHS = ["a.wav", "b.wav", "c.wav"]
@@ -204,53 +203,6 @@ def test_sklearn_splits_clips(clips):
     assert {*train.sources, *test.sources} == set(PATHS)
     folds = [_safe_indexing(clips, test) for _, test in KFold(3).split(clips)]
     assert [list(fold.sources) for fold in folds] == [[path] for path in PATHS]
-
-
-@pytest.mark.parametrize(
-    ("values", "labels"),
-    [
-        ([0, 2, 4], ["0", "2", "4"]),
-        ([0.0, np.nan, 4.0], ["0", None, "4"]),
-        ([1.5, np.int64(3), np.float32(2)], ["1.5", "3", "2"]),
-        (["00", "02", ""], ["00", "02", ""]),
-        (["00", None, pd.NA], ["00", None, None]),
-        (pd.Series(["00", "02", None], dtype="category"), ["00", "02", None]),
-        (pd.Series([1, None, 3], dtype="Int64"), ["1", None, "3"]),
-        (np.array(["00", "02", "04"]), ["00", "02", "04"]),
-    ],
-)
-def test_labels_become_strings(values, labels):
-    assert list(Clips(PATHS, machine_id=values).machine_id) == labels
-    table = pd.DataFrame({"path": PATHS, "machine_id": values}).set_axis([4, 4, 2])
-    assert list(Clips.from_X(table).machine_id) == labels
-
-
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
-def test_a_column_of_missing_labels_is_no_column(missing):
-    table = pd.DataFrame({"path": PATHS, "machine_id": missing})
-    assert Clips.from_X(table).machine_id is None
-    assert machine_columns(table) == (None, None)
-
-
-def test_machine_labels_join_type_and_id():
-    table = pd.DataFrame(
-        {
-            "path": ["a.wav"] * 4,
-            "machine_type": ["fan", "fan", None, "pump"],
-            "machine_id": [0, 2, 4, None],
-        }
-    )
-    for X in (table, Clips.from_X(table)):
-        assert list(machine_labels(X)) == ["fan/0", "fan/2", "4", None]
-
-
-def test_machine_labels_are_ids_where_there_are_no_types():
-    assert list(machine_labels(Clips(PATHS, machine_id=list("xyz")))) == list("xyz")
-
-
-@pytest.mark.parametrize("X", [Clips(PATHS, machine_type=["fan"] * 3), PATHS, WAVES])
-def test_without_ids_there_are_no_machine_labels(X):
-    assert machine_labels(X) is None
 
 
 def test_names_tell_the_row_and_the_file():

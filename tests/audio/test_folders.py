@@ -9,13 +9,13 @@ from sklearn_asd.audio.folders import describe_recordings
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder with a name that says nothing."""
+    """A folder whose name holds no facts."""
     return tmp_path / "recordings"
 
 
 @pytest.fixture
 def describe(root):
-    """Make empty files with these names and list what load_clips says of them."""
+    """Make empty files with these names, and describe them by load_clips."""
 
     def describe(*names, inner="."):
         for name in names:

@@ -154,7 +154,7 @@ def test_an_array_without_samples_is_refused():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_arrays_with_values_that_are_no_sound_are_refused(value):
-    with pytest.raises(BadClipError, match="at sample 1 of 3, which is no sound"):
+    with pytest.raises(BadClipError, match="at sample 1 of 3, which is not sound"):
         read_array(np.array([0, value, 0]), None, RATE)
 
 

@@ -89,7 +89,7 @@ def test_harmonic_and_percussive_are_librosas(rng):
 
 
 def test_the_vocoded_view_has_traces_like_those_of_a_stretch(rng):
-    """A stretch by 1 would be the clip itself, and have none."""
+    """A stretch by 1 would be the clip itself, without traces."""
 
     def unevenness(samples):
         """Noise that a vocoder has smeared is less even."""

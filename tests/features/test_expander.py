@@ -88,7 +88,7 @@ def own_view(name):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"pitch_steps": [0, 50]}, r"pitch_steps holds 50.*no number in \[-48, 48\]"),
+        ({"pitch_steps": [0, 50]}, r"pitch_steps holds 50.*a number in \[-48, 48\]"),
         ({"pitch_steps": [np.nan]}, "pitch_steps holds nan"),
         ({"stretch_rates": [90, 100]}, r"stretch_rates holds 90.*\[0.1, 10\]"),
         ({"stretch_rates": ["fast"]}, "stretch_rates holds 'fast'"),

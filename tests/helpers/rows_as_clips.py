@@ -68,7 +68,10 @@ class OnRows:
         return as_clips(X, self.n_views)
 
     def fit(self, X, y=None):
-        return super().fit(self._clips(X, reset=True))
+        clips = self._clips(X, reset=True)
+        super().fit(clips)
+        self._clips(X, reset=True)  # as a fit starts from a clean slate
+        return self
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

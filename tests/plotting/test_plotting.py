@@ -35,6 +35,7 @@ matplotlib.use("Agg")
 
 @pytest.fixture(autouse=True)
 def close_figures():
+    plt.close("all")  # of doctests in the same process
     yield
     plt.close("all")
 
@@ -109,9 +110,9 @@ def test_scores_are_drawn_as_anomaly_scores_with_the_threshold():
     assert display.figure_ is display.ax_.figure
 
 
-def test_clips_of_which_nothing_is_known_are_new():
+def test_clips_without_labels_are_new():
     display = ScoreDistributionDisplay.from_predictions([-1.0, -2.0, np.nan])
-    assert legend_of(display.ax_) == ["new (2)"]  # without the one that has no score
+    assert legend_of(display.ax_) == ["new (2)"]  # NaN is left out
     (outline,) = display.ax_.patches
     assert outline.get_xy()[:, 1].max() == 0.5  # each of the two in a bin of its own
 
@@ -151,7 +152,7 @@ def test_an_estimators_own_scores_are_drawn(X):
     np.testing.assert_allclose(display.thresholds, [3.0])
 
 
-def test_training_scores_are_honest_ones_where_there_are_any(X):
+def test_training_scores_are_those_of_clips_left_out_of_the_fit(X):
     detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X)
     display = ScoreDistributionDisplay.from_estimator(detector, X)
     honest = -detector[-1].training_score_samples_
@@ -159,7 +160,7 @@ def test_training_scores_are_honest_ones_where_there_are_any(X):
     assert (honest > display.scores).mean() > 0.9
 
 
-def test_machines_may_have_thresholds_of_their_own(X):
+def test_each_machine_may_have_its_threshold(X):
     detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
     display = ScoreDistributionDisplay.from_estimator(detector.fit(X), X)
     expected = sorted(-offset for offset in detector.offsets_.values())
@@ -167,7 +168,7 @@ def test_machines_may_have_thresholds_of_their_own(X):
     assert legend_of(display.ax_).count("machines' thresholds") == 1
 
 
-def test_a_threshold_that_nothing_can_cross_is_not_drawn(X):
+def test_an_infinite_threshold_is_not_drawn(X):
     with pytest.warns(UserWarning, match="cannot promise"):
         tuner = ThresholdTuner(Level(), random_state=0).fit(X)
     display = ScoreDistributionDisplay.from_estimator(tuner, X)
@@ -196,8 +197,8 @@ def test_each_group_has_its_gamma_distribution(X):
     assert len(set(styles)) == 2
 
 
-def test_without_a_finite_score_there_is_nothing_to_draw():
-    with pytest.raises(ValueError, match="no finite score"):
+def test_scores_that_are_all_infinite_or_nan_are_refused():
+    with pytest.raises(ValueError, match="no score is finite"):
         ScoreDistributionDisplay.from_predictions([np.nan, -np.inf])
 
 
@@ -232,7 +233,7 @@ def test_a_clip_is_drawn_in_seconds_and_hertz(pipe):
     assert expected[:, -50:].mean(axis=1).argmax() == pytest.approx(height, abs=1)
 
 
-def test_segments_and_bands_are_drawn_where_they_are(pipe):
+def test_segments_and_bands_are_drawn_at_their_times_and_frequencies(pipe):
     detector, audio = pipe
     display = ClipScoreDisplay.from_estimator(detector, audio, 5, X_normal=audio[:5])
     drawn = [
@@ -276,13 +277,13 @@ def test_segments_above_the_threshold_look_different_in_grey_too(pipe):
     assert legend_of(display.segments_ax_) == ["segment above", "below", "threshold"]
 
 
-def test_without_normal_clips_no_band_is_occluded(pipe):
+def test_without_normal_clips_no_bands_are_drawn(pipe):
     detector, audio = pipe
     display = ClipScoreDisplay.from_estimator(detector, audio)
     assert display.bands_ax_ is None
 
 
-def test_without_a_rate_frames_and_bands_are_counted(X):
+def test_without_a_sample_rate_the_axes_count_frames_and_bands(X):
     display = ClipScoreDisplay.from_estimator(Level().fit(X), X, X_normal=X, n_bands=2)
     assert display.ax_.get_ylabel() == "mel band"
     assert display.segments_ax_.get_xlabel() == "frame"
@@ -334,7 +335,7 @@ def test_many_machines_differ_in_colour_or_marker(rng):
     display = EmbeddingDisplay.from_predictions(
         rng.normal(size=(20, 5)), machines=names
     )
-    styles = display._styles()
+    styles = display._choose_styles()
     assert len({(s["color"], s["marker"]) for s in styles.values()}) == 20
     assert legend_of(display.ax_)[-1] == "and 4 more machines"
 
@@ -361,7 +362,7 @@ def displays():
 
 
 @pytest.mark.parametrize("display", displays(), ids=lambda d: type(d).__name__)
-def test_axes_that_are_given_are_drawn_on(display):
+def test_the_display_takes_the_place_of_given_axes(display):
     figure, axes = plt.subplots(1, 2)
     display.plot(ax=axes[1])
     assert display.figure_ is figure
