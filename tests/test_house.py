@@ -17,16 +17,12 @@ EXPECTED = {
     "_cli/score.py score",
     "explanation/parts.py score_variants",
     "meta/ensemble.py _calibrate",
-    "persistence/known.py check_fitted",
-    "persistence/summary.py _held",
     "detectors/neighbors.py _find_machines",
     "detectors/neighbors.py _hear",
     "detectors/neighbors.py _machines_to_learn",
     "export/judges.py _check",
     "features/spectrograms.py _with",
     "meta/structure.py _take_outer",
-    "persistence/decoding.py _restore_net",
-    "persistence/summary.py _frames_fitted_on",
 }
 EXPECTED_KIND_CHECKS = 30  # to fall to MOST_KIND_CHECKS
 
@@ -37,7 +33,6 @@ FOREIGN = {
     "_is_avx512_bf16_supported",
     "_parameter_constraints",
     "_replace",
-    "_validate_names",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {
