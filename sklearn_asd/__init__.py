@@ -1,6 +1,6 @@
 """Anomalous sounds of machines, found with normal recordings alone."""
 
-from sklearn_asd._version import __version__
+from sklearn_asd._version import __version__ as __version__
 from sklearn_asd.audio import (
     BadClipError,
     Clips,
@@ -50,7 +50,6 @@ __all__ = [
     "SpectrumStatistics",
     "ThresholdTuner",
     "WaveformView",
-    "__version__",
     "describe_model",
     "export_onnx",
     "load_clips",

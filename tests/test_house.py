@@ -19,7 +19,6 @@ EXPECTED = {
     "meta/ensemble.py _calibrate",
     "export/judges.py _check_clips",
     "features/spectrograms.py _with",
-    "meta/structure.py _take_outer",
 }
 EXPECTED_KIND_CHECKS = 20  # to fall to MOST_KIND_CHECKS
 
@@ -30,7 +29,6 @@ FOREIGN = {
     "_is_avx512_bf16_supported",
     "_parameter_constraints",
     "_replace",
-    "_validate_names",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {

@@ -1,4 +1,4 @@
-"""Outlier detectors on spectrograms, in scikit-learn's manner."""
+"""Outlier detectors in scikit-learn's style."""
 
 from sklearn_asd.detectors.augment_confidence import AugmentConfidenceDetector
 from sklearn_asd.detectors.autoencoder import AutoencoderDetector

@@ -1,4 +1,4 @@
-"""AugmentConfidenceDetector: anomalous is what hides which view of it is heard."""
+"""AugmentConfidenceDetector: a clip is anomalous if its views are not recognised."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["AugmentConfidenceDetector"]
 
 
 class AugmentConfidenceDetector(ConfidenceDetector):
-    """Anomalous is a clip whose views a classifier of views does not recognise.
+    """A clip is anomalous if a classifier does not recognise its views.
 
-    A network learns from normal clips which view, that is which pitch shift and time
-    stretch, a segment has been through, and which machine it comes from. A clip scores
-    ``1 - mean_j p_j``, where p_j is the probability of view j of its own machine when
-    that view is heard, averaged over the view's segments (Eq. (2)). It needs no
-    machine IDs: without them, views alone are told apart.
+    A network learns from normal clips which view (which pitch shift and time stretch)
+    a segment is, and which machine it comes from. The anomaly score of a clip is
+    ``1 - mean_j p_j``, where p_j is the probability of view j of its own machine, given
+    its view j, averaged over the view's segments (Eq. (2)). Machine IDs are optional:
+    without them, the network distinguishes views only.
 
     Parameters
     ----------
     network : {"pvmilk20", "inouet18"} or callable, default="inouet18"
-        The classifier: a name, or a torch module class, or anything called as
-        ``network(n_classes=..., n_mels=...)`` that gives a module mapping
-        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
-        set more: ``partial(InoueT18, dropout=(0.2, 0.2))``.
+        The classifier: a name, a torch module class, or any callable that is called
+        as ``network(n_classes=..., n_mels=...)`` and returns a module mapping
+        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` for
+        more settings: ``partial(InoueT18, dropout=(0.2, 0.2))``.
 
     loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle.
+        give each class a direction in the embedding and classify by angle.
         An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
         :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
         methods.
@@ -57,13 +57,13 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         Number of passes over all views of the training clips.
 
     mixup : float >= 0, default=0.0
-        Above 0, training hears mixtures of two segments of a batch, with shares drawn
-        from Beta(mixup, mixup), and is to tell both: for embeddings in which to find
-        neighbours.
+        Above 0, the network is trained on mixtures of two segments of a batch, with
+        shares drawn from Beta(mixup, mixup), and must recognise both. That improves
+        embeddings for :class:`EmbeddingNeighborDetector`.
 
     random_starts : bool, default=False
-        Whether training segments start anywhere in their clip, drawn anew for each
-        epoch, in place of every `segment_hop`. In whole-clip mode it does nothing.
+        Whether training segments start at random places in their clip, redrawn in
+        each epoch, instead of every `segment_hop`. No effect in whole-clip mode.
 
     validation_fraction : float in [0, 1), default=0.0
         Share of each machine's normal clips that is not trained on; the epoch that
@@ -76,26 +76,25 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         more false alarms than that.
 
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", "cuda:1"... "auto" takes CUDA where there
-        is one.
+        Where to compute: "cpu", "cuda", "cuda:1"... "auto" is CUDA if available.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of training; scoring is in float32. "auto" is bfloat16 where the
-        processor computes in it, which is about 1.5 times as fast.
+        Arithmetic of training; scoring is in float32. "auto" is bfloat16, which is
+        faster, if the processor supports it.
 
     checkpoint_dir : str, path-like or None, default=None
-        Folder in which training is saved after each epoch. Should the process be
-        stopped or killed, the same fit run again goes on from there, and gives the
-        weights that it would have given. "Same" is by parameters and clips: a fit that
-        differs in any leaves the file alone and begins its own. It is removed when
-        training is done. Needs an integer `random_state`.
+        Folder in which training is saved after each epoch. If the process is stopped
+        or killed, running the same fit again resumes the training, and gives the same
+        weights as without the interruption. A fit with other parameters or clips has
+        a file of its own. The file is removed after the training. Needs an integer
+        `random_state`.
 
     random_state : int, RandomState or None, default=None
         Decides weights, batches, dropout and the validation clips. An int gives the
-        same fit again on the same machine.
+        same fit again on the same computer.
 
     verbose : int, default=0
-        Above 0, print a line for each epoch.
+        Above 0, a line is printed for each epoch.
 
     Attributes
     ----------
@@ -127,25 +126,23 @@ class AugmentConfidenceDetector(ConfidenceDetector):
 
     See Also
     --------
-    sklearn_asd.AugmentationExpander : Asks for the views.
-    IDConfidenceDetector : Tells machines apart only, and is faster.
+    sklearn_asd.AugmentationExpander : Adds the views.
+    IDConfidenceDetector : Distinguishes machines only, and is faster.
 
     Notes
     -----
     If any training clip has a machine ID, all must have one, and so must all clips
-    that are scored. Clips fitted without IDs are scored without them: an ID is then
-    ignored.
+    that are scored. A detector fitted without IDs ignores the IDs of clips to score.
 
-    Probabilities are computed in float64 from the logits, 1 - p as the sum of the
+    Probabilities are computed from the logits in float64, and 1 - p is the sum of the
     other classes' probabilities, so that the most normal clips are not tied at 0. Each
     view counts the same, however many segments it has.
 
     In whole-clip mode (``segment_duration=None``), training takes from each view a
     random window as long as the shortest view of a training clip; scoring takes all.
 
-    Cost: there are as many segments to train on and to score as there are views, nine
-    at the expander's defaults. inouet18 trains on about 500 segments a second on two
-    cores (700 in bfloat16).
+    Cost: time grows with the number of segments times the number of views (nine by
+    default), and for training times `max_epochs`; docs/benchmarks.md has figures.
 
     References
     ----------
@@ -215,7 +212,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         if len(X.view_names) < 2:
             raise ValueError(
                 f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
-                "tells views apart: use Pipeline([('expand', AugmentationExpander()), "
+                "needs several: use Pipeline([('expand', AugmentationExpander()), "
                 "('segment', LogMelSegmenter()), "
                 "('detect', AugmentConfidenceDetector())])"
             )
@@ -224,7 +221,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):
     def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
         if machine_labels(X) is None:
             return None
-        return known_labels(X, "by all or none")
+        return known_labels(X, "for all training clips or none")
 
     def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
         if self.machines_ is None:
@@ -234,7 +231,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):
         return labels
 
     def view_scores(self, X):
-        """Tell how well each view of each clip was recognised: why a clip scores so.
+        """Score each view of each clip: the reasons for a clip's score.
 
         Parameters
         ----------
@@ -248,8 +245,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):
             that view of the clip's own machine, in [0, 1], averaged over the view's
             segments. ``1 - scores["confidence"].mean(axis=1)`` is the anomaly score.
             ``scores["heard_as"]`` has the same columns: the name of the view that it
-            sounds most like, or "machine: view" if that is another machine's. Where
-            the original is heard as "pitch +0.1", the machine sounds as if it were
+            is taken for, or "machine: view" if that is another machine's. If the
+            original is taken for "pitch +0.1", the machine sounds as if it were
             shifted up by a tenth of a half step. NaN and None for clips that could not
             be used.
         """

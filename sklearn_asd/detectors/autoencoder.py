@@ -1,4 +1,4 @@
-"""AutoencoderDetector: anomalous is what cannot be reconstructed."""
+"""AutoencoderDetector: a clip is anomalous if it cannot be reconstructed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["AutoencoderDetector"]
 
 
 class AutoencoderDetector(BaseDetector):
-    """Anomalous is what an autoencoder of normal sounds cannot reconstruct.
+    """A clip is anomalous if an autoencoder of normal sounds cannot reconstruct it.
 
     The baseline of the DCASE 2020 challenge. A few successive log-mel frames pass
-    through a bottleneck that leaves room for normal sounds only. A clip scores the
-    mean squared error of their reconstruction, averaged over all its frames. It needs
-    no machine IDs.
+    through a bottleneck that leaves room for normal sounds only. The anomaly score of a
+    clip is the mean squared error of the reconstruction, averaged over all its frames.
+    Machine IDs are not used.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class AutoencoderDetector(BaseDetector):
 
     batch_size : int >= 3, default=512
         Largest number of windows in a training batch. With few clips use less, say
-        64, as each batch is one step of learning. Below 3 a batch could hold a single
-        window, which has no spread for the batch norm.
+        64, as each batch is one step of learning. Below 3 a batch could have a single
+        window, and the batch norm needs more.
 
     max_epochs : int, default=100
         Number of passes over the training clips.
@@ -62,22 +62,21 @@ class AutoencoderDetector(BaseDetector):
         than that.
 
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", "cuda:1"... "auto" takes CUDA where there
-        is one.
+        Where to compute: "cpu", "cuda", "cuda:1"... "auto" is CUDA if available.
 
     checkpoint_dir : str, path-like or None, default=None
-        Folder in which training is saved after each epoch. Should the process be
-        stopped or killed, the same fit run again goes on from there, and gives the
-        weights that it would have given. "Same" is by parameters and clips: a fit that
-        differs in any leaves the file alone and begins its own. It is removed when
-        training is done. Needs an integer `random_state`.
+        Folder in which training is saved after each epoch. If the process is stopped
+        or killed, running the same fit again resumes the training, and gives the same
+        weights as without the interruption. A fit with other parameters or clips has
+        a file of its own. The file is removed after the training. Needs an integer
+        `random_state`.
 
     random_state : int, RandomState or None, default=None
         Decides weights and batches. An int gives the same fit again on the same
-        machine.
+        computer.
 
     verbose : int, default=0
-        Above 0, print a line for each epoch.
+        Above 0, a line is printed for each epoch.
 
     Attributes
     ----------
@@ -96,25 +95,20 @@ class AutoencoderDetector(BaseDetector):
     See Also
     --------
     PerMachine : Fits one for each machine; the baseline has one for each type.
-    IDConfidenceDetector : Learns from the other machines of the type, too.
+    IDConfidenceDetector : Also learns from the other machines of the type.
 
     Notes
     -----
-    `anomaly_score` is in dB squared. Frames enter in dB as they are, as in the
-    baseline: the batch norm after the first layer scales them. The last layer must
-    learn their level, some hundred steps from 0; until then `train_loss` is in the
-    hundreds.
+    `anomaly_score` is in dB squared. Frames are not standardised, as in the baseline:
+    the batch norm after the first layer scales them. The last layer needs some hundred
+    steps to learn their level; until then `train_loss` is in the hundreds.
 
-    It hears whole clips: windows of `n_frames` start at every frame, whatever the
-    length and hop of the segments. Of clips that
-    :class:`~sklearn_asd.AugmentationExpander` has made views of, it hears the
-    original only.
+    Whole clips are used: a window of `n_frames` starts at every frame, whatever the
+    length and hop of the segments. Only the original view of each clip is used.
 
-    Windows are gathered for one batch at a time, so that training needs some 60 bytes
-    for each besides the frames themselves.
-
-    Cost: on one core training takes about 40,000 windows a second (10 s of sound are
-    309 windows) and scoring about 140,000.
+    Cost: time grows with the number of frames, and for training times `max_epochs`.
+    Training needs some 60 bytes of memory per window besides the frames themselves;
+    docs/benchmarks.md has figures.
 
     References
     ----------
@@ -199,8 +193,8 @@ class AutoencoderDetector(BaseDetector):
         dataset = WindowDataset(X, X.windows())
         if len(dataset) < 2:
             raise ValueError(
-                f"X holds 1 window of n_frames={self.n_frames} frames, and at least 2 "
-                "are needed: add normal clips, or lower n_frames"
+                f"X holds 1 window of n_frames={self.n_frames} frames; at least 2 are "
+                "needed: add normal clips, or lower n_frames"
             )
         net = self._make_net(X.n_mels, len(dataset), self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)

@@ -120,7 +120,7 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
 
 
 def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
-    """Tell which clips may be learnt from.
+    """Find the clips to learn from.
 
     Parameters
     ----------
@@ -133,17 +133,17 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
     Returns
     -------
     usable : ndarray of shape (n_clips,), bool
-        Those that are normal and could be read.
+        Which clips are normal and usable.
 
     Raises
     ------
     ValueError
-        If there are none, or y is not of that form.
+        If there are no such clips, or y has other values.
     """
     usable = normal_rows(y, len(X)) & X.usable
     if not usable.any():
         raise ValueError(
-            "X holds no usable normal clip: y is -1 for all, or none could be read"
+            "X holds no usable normal clip: y is -1 for all, or no clip could be read"
         )
     return usable
 

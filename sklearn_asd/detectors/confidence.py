@@ -1,4 +1,4 @@
-"""What the two confidence detectors share: a classifier, and how sure it is."""
+"""ConfidenceDetector: what the two confidence detectors share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["ConfidenceDetector", "log_doubt"]
 
 
 class ConfidenceDetector(BaseDetector):
-    """Outlier detector that asks how confidently a classifier recognises a clip.
+    """Outlier detector that scores how confidently a classifier recognises a clip.
 
     A class is a pair of a machine and a view: all views of the first machine, then
     all of the second. A child selects the views (`_select_views`), and names the
@@ -77,11 +77,11 @@ class ConfidenceDetector(BaseDetector):
 
     @abstractmethod
     def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
-        """Name each clip's machine; None where machines are not told apart."""
+        """Name each clip's machine; None without machine IDs."""
 
     @abstractmethod
     def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
-        """Name each clip's machine, one of `machines_`; None as at the training."""
+        """Name each clip's machine, one of `machines_`; None if `machines_` is None."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
         labels = self._label_training_clips(X)
@@ -160,18 +160,18 @@ class ConfidenceDetector(BaseDetector):
         return restore_net(net, state, self.device)
 
     def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
-        """Segments of every view, in their places or anywhere in it."""
+        """Segments of every view, at their own places or at random ones."""
         windows = X.windows()
         if self.random_starts:
             starts, stops = (b[windows.clip, windows.view] for b in (X.starts, X.stops))
-            windows = windows._replace(start=starts, n_frames=stops - starts)
+            windows = Windows(windows.clip, windows.view, starts, stops - starts)
         y = own[windows.clip, windows.view]
         return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
 
     def _split(
         self, machine: np.ndarray, rng: np.random.RandomState
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on, and rows of every machine to choose the epoch by."""
+        """Split the rows into training rows and validation rows of every machine."""
         rows = rng.permutation(len(machine))
         if self.validation_fraction == 0:
             return np.arange(len(machine)), np.arange(0)
@@ -181,7 +181,7 @@ class ConfidenceDetector(BaseDetector):
     def _find_own_classes(self, X: ClipSpectrograms) -> np.ndarray:
         """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
         labels = self._label_clips(X)
-        if labels is None:
+        if labels is None or self.machines_ is None:
             return _index_classes(np.zeros(len(X), dtype=int), X)
         return _index_classes(np.searchsorted(self.machines_, labels.astype(str)), X)
 
@@ -250,14 +250,14 @@ class ConfidenceDetector(BaseDetector):
     def score(self, X, y=None):
         """Accuracy of the classifier on normal clips.
 
-        What a search without anomalies goes by: the better the classifier, the
-        better the detector (section 4.1.3). That compares settings with the same
-        classes only: with fewer views, any classifier is right more often.
+        A search without anomalies maximises it: the better the classifier, the better
+        the detector (section 4.1.3). Compare settings with the same classes only: with
+        fewer views, any classifier is right more often.
 
         Parameters
         ----------
         X : ClipSpectrograms of n_clips
-            Clips whose machines are known, if machines are told apart.
+            Clips, with machine IDs if the detector was fitted with them.
 
         y : array-like of shape (n_clips,) or None, default=None
             Clips marked -1 do not count; None takes all as normal.
@@ -275,7 +275,7 @@ class ConfidenceDetector(BaseDetector):
         return float(np.mean(self._average_probabilities(X).argmax(axis=-1) == own))
 
     def embed(self, X, *, average=True):
-        """Give the network's view of the clips, before the classes are told apart.
+        """Compute the network's embedding of the clips.
 
         Parameters
         ----------
@@ -288,9 +288,10 @@ class ConfidenceDetector(BaseDetector):
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float64
-            Or, without averaging, of shape (n_clips, n_segments, n_embedding) for
-            the largest number of segments, those of the first view first. What a clip
-            lacks is NaN.
+            Without averaging, of shape (n_clips, n_segments, n_embedding), where
+            n_segments is the largest number of segments of a clip, those of the first
+            view first; the rest of shorter clips is NaN. NaN for clips that could not
+            be used.
         """
         X = self._check_clips(X)
         if average:
@@ -311,7 +312,7 @@ def _take_embedding(logits: np.ndarray, embedding: np.ndarray, *_: Any) -> np.nd
 
 
 def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Logarithm of 1 - p for the class asked for, without cancellation.
+    """Logarithm of 1 - p of the given class, without cancellation.
 
     1 - p is the sum of the other classes' probabilities. Subtracting p from 1 would
     lose all digits for the most normal clips, and tie them.
@@ -322,7 +323,7 @@ def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
         Class scores before the softmax.
 
     asked : ndarray of shape (n,), int
-        The class asked for.
+        The class of each row.
 
     Returns
     -------
@@ -337,7 +338,7 @@ def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
 def _name_classes(
     machines: np.ndarray | None, view_names: tuple[str, ...]
 ) -> np.ndarray:
-    """Name the classes: by machine, by view, or by both where there are both."""
+    """Name the classes by machine, by view, or by both."""
     if machines is None:
         return np.array(view_names)
     if len(view_names) == 1:

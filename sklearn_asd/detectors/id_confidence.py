@@ -1,4 +1,4 @@
-"""IDConfidenceDetector: anomalous is what does not sound like its own machine."""
+"""IDConfidenceDetector: a clip is anomalous if it is not taken for its machine."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ __all__ = ["IDConfidenceDetector"]
 
 
 class IDConfidenceDetector(ConfidenceDetector):
-    """Anomalous is what a classifier of machine IDs does not recognise.
+    """A clip is anomalous if a classifier of machine IDs does not recognise it.
 
-    A network learns from normal clips which machine, that is which pair of machine
-    type and machine ID, a segment comes from. A clip scores ``1 - p``, where p is the
-    probability of its own machine, averaged over its segments (Eq. (1)). Centre loss
-    draws each machine's clips together, which leaves less room for anomalies.
+    A network learns from normal clips which machine (a pair of machine type and
+    machine ID) a segment comes from. The anomaly score of a clip is ``1 - p``, where p
+    is the probability of its own machine, averaged over its segments (Eq. (1)). Centre
+    loss draws each machine's clips together, which leaves less room for anomalies.
 
     Parameters
     ----------
     network : {"pvmilk20", "inouet18"} or callable, default="pvmilk20"
-        The classifier: a name, or a torch module class, or anything called as
-        ``network(n_classes=..., n_mels=...)`` that gives a module mapping
-        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` to
-        set more: ``partial(PVMilk20, dropout=0.5)``.
+        The classifier: a name, a torch module class, or any callable that is called
+        as ``network(n_classes=..., n_mels=...)`` and returns a module mapping
+        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` for
+        more settings: ``partial(PVMilk20, dropout=0.5)``.
 
     confidence : {"id", "msp"}, default="id"
-        Whose probability counts: "id" that of the clip's own machine, "msp" the
+        Which probability counts: "id" is that of the clip's own machine, "msp" the
         largest (maximum softmax probability), for clips whose machine is not known.
 
     loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and tell classes apart by angle.
+        give each class a direction in the embedding and classify by angle.
         An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
         :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
         methods.
@@ -60,13 +60,13 @@ class IDConfidenceDetector(ConfidenceDetector):
         Number of passes over the training clips.
 
     mixup : float >= 0, default=0.0
-        Above 0, training hears mixtures of two segments of a batch, with shares drawn
-        from Beta(mixup, mixup), and is to tell both: for embeddings in which to find
-        neighbours.
+        Above 0, the network is trained on mixtures of two segments of a batch, with
+        shares drawn from Beta(mixup, mixup), and must recognise both. That improves
+        embeddings for :class:`EmbeddingNeighborDetector`.
 
     random_starts : bool, default=False
-        Whether training segments start anywhere in their clip, drawn anew for each
-        epoch, in place of every `segment_hop`. In whole-clip mode it does nothing.
+        Whether training segments start at random places in their clip, redrawn in
+        each epoch, instead of every `segment_hop`. No effect in whole-clip mode.
 
     validation_fraction : float in [0, 1), default=0.0
         Share of each machine's normal clips that is not trained on; the epoch that
@@ -79,26 +79,25 @@ class IDConfidenceDetector(ConfidenceDetector):
         more false alarms than that.
 
     device : str, default="auto"
-        Where to compute: "cpu", "cuda", "cuda:1"... "auto" takes CUDA where there
-        is one.
+        Where to compute: "cpu", "cuda", "cuda:1"... "auto" is CUDA if available.
 
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Arithmetic of training; scoring is in float32. "auto" is bfloat16 where the
-        processor computes in it, which is about 1.5 times as fast.
+        Arithmetic of training; scoring is in float32. "auto" is bfloat16, which is
+        faster, if the processor supports it.
 
     checkpoint_dir : str, path-like or None, default=None
-        Folder in which training is saved after each epoch. Should the process be
-        stopped or killed, the same fit run again goes on from there, and gives the
-        weights that it would have given. "Same" is by parameters and clips: a fit that
-        differs in any leaves the file alone and begins its own. It is removed when
-        training is done. Needs an integer `random_state`.
+        Folder in which training is saved after each epoch. If the process is stopped
+        or killed, running the same fit again resumes the training, and gives the same
+        weights as without the interruption. A fit with other parameters or clips has
+        a file of its own. The file is removed after the training. Needs an integer
+        `random_state`.
 
     random_state : int, RandomState or None, default=None
         Decides weights, batches, dropout and the validation clips. An int gives the
-        same fit again on the same machine.
+        same fit again on the same computer.
 
     verbose : int, default=0
-        Above 0, print a line for each epoch.
+        Above 0, a line is printed for each epoch.
 
     Attributes
     ----------
@@ -128,25 +127,24 @@ class IDConfidenceDetector(ConfidenceDetector):
     See Also
     --------
     sklearn_asd.LogMelSegmenter : Makes its input.
-    AugmentConfidenceDetector : Asks instead which view of the clip is heard.
+    AugmentConfidenceDetector : Classifies the views of a clip instead.
 
     Notes
     -----
-    Machines to be told apart must differ in what they are, not in how they were
-    recorded: a microphone of its own for each machine teaches the network the
-    microphones.
+    Machines must differ in what they are, not in how they were recorded: if each
+    machine has its own microphone, the network learns the microphones.
 
-    Of clips that :class:`~sklearn_asd.AugmentationExpander` has made views of, it
-    hears the original only, as in the paper.
+    Only the original view of each clip is used, as in the paper; other views of
+    :class:`~sklearn_asd.AugmentationExpander` are ignored.
 
-    Probabilities are computed in float64 from the logits, 1 - p as the sum of the
+    Probabilities are computed from the logits in float64, and 1 - p is the sum of the
     other machines' probabilities, so that the most normal clips are not tied at 0.
 
     In whole-clip mode (``segment_duration=None``), training takes from each clip a
     random window as long as the shortest training clip; scoring takes whole clips.
 
-    Cost: pvmilk20 trains on about 400 segments a second on two cores, inouet18 on
-    about 500 (700 in bfloat16).
+    Cost: training time grows with the number of segments times `max_epochs`, scoring
+    time with the number of segments; docs/benchmarks.md has figures.
 
     References
     ----------
@@ -220,13 +218,13 @@ class IDConfidenceDetector(ConfidenceDetector):
         return X.select_original(type(self).__name__)
 
     def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray:
-        labels = known_labels(X, "to learn to tell machines apart")
+        labels = known_labels(X, "to learn to distinguish machines")
         if len(set(labels)) < 2:
             raise ValueError(
                 f"X holds one machine only ({labels[0]}); IDConfidenceDetector learns "
-                "to tell machines apart: add normal recordings of another machine of "
-                "the kind, or make an attribute the machine_id. In a search, give "
-                "folds that hold every machine"
+                "to distinguish machines: add normal recordings of another machine of "
+                "the same type, or use an attribute as machine_id. In a search, use "
+                "folds that contain every machine"
             )
         return labels
 
@@ -234,7 +232,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         by_id = self.confidence == "id"
         purpose = 'to score clips with confidence="id"' if by_id else "to be recognised"
         labels = known_labels(X, purpose)
-        refuse_unseen(labels, self.machines_, ', or with confidence="msp"')
+        refuse_unseen(labels, self.classes_, ', or with confidence="msp"')
         return labels
 
     def score_samples(self, X):
@@ -256,7 +254,7 @@ class IDConfidenceDetector(ConfidenceDetector):
         return -self._average_doubt(self._check_clips(X), None)
 
     def predict_id(self, X):
-        """Tell which machine each clip sounds like.
+        """Predict which machine each clip sounds like.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""MahalanobisDetector: anomalous is what lies far from the mean, for its direction."""
+"""MahalanobisDetector: a row is anomalous if it is far from the mean."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["MahalanobisDetector"]
 
 
 class MahalanobisDetector(JudgingMixin, BaseEstimator):
-    """Anomalous is a row far from the mean, measured by the rows' own covariance.
+    """A row is anomalous if it is far from the mean, measured by the covariance.
 
-    The Mahalanobis distance with a covariance that is shrunk as Ledoit and Wolf do,
-    so that it can have more columns than rows: mean spectra of a few hundred clips.
+    The Mahalanobis distance with the covariance of Ledoit and Wolf, which is shrunk, so
+    that there can be more columns than rows, as in mean spectra of a few hundred clips.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         `training_score_samples_`; at most as many as there are rows.
 
     contamination : float in (0, 0.5], default=0.1
-        Share of the training rows that the threshold calls anomalous, each judged by
-        rows of other folds.
+        Share of the training rows that the threshold calls anomalous, each scored by
+        a covariance of other folds.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         Mean and covariance of the training rows.
 
     training_score_samples_ : ndarray of shape (n_samples,)
-        Score of each row passed to `fit` by a covariance of other folds; NaN for
-        rows not learnt from. :class:`~sklearn_asd.GammaProbabilityEnsemble`
+        Score of each row passed to `fit`, by a covariance of other folds; NaN for
+        anomalous rows. :class:`~sklearn_asd.GammaProbabilityEnsemble`
         calibrates on it.
 
     offset_ : float
@@ -55,21 +55,22 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
 
     See Also
     --------
-    sklearn_asd.SpectrumStatistics : Makes rows of clips.
+    sklearn_asd.SpectrumStatistics : Turns clips into rows.
     sklearn_asd.PerMachine : Fits one for each machine.
     sklearn.covariance.EllipticEnvelope : Robust to outliers among many rows.
 
     Notes
     -----
-    Rows that a covariance was estimated from lie much closer than new ones: with 256
-    columns and 200 rows, a threshold set by them would call nearly all new rows
-    anomalous. That is why they are left out in folds, and why more than a share of
-    `contamination` of the training rows is on the normal side of the threshold.
+    Rows that a covariance was estimated from are much closer to the mean than new
+    ones: with 256 columns and 200 rows, a threshold set by them would call nearly all
+    new rows anomalous. Therefore each fold is scored by a covariance of the others, and
+    `predict` calls less than a share of `contamination` of the training rows anomalous.
 
-    Columns are not brought to one scale first: bands that hardly vary would count as
-    much as those in which machines differ.
+    Columns are not standardised: bands that hardly vary would count as much as those
+    in which machines differ.
 
-    Cost: n_folds + 1 covariances, each of n_samples times n_features squared.
+    Cost: n_folds + 1 covariances; the time for each grows with n_samples times
+    n_features squared.
 
     References
     ----------
@@ -105,7 +106,7 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
     @validates_parameters(prefer_skip_nested_validation=True)
     @all_or_nothing
     def fit(self, X, y=None):
-        """Estimate mean and covariance.
+        """Estimate the mean and the covariance.
 
         Parameters
         ----------

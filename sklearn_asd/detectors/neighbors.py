@@ -1,4 +1,4 @@
-"""EmbeddingNeighborDetector: anomalous is what lies far from all training clips."""
+"""EmbeddingNeighborDetector: a clip is anomalous if it is far from training clips."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ __all__ = ["EmbeddingNeighborDetector"]
 
 
 class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
-    """Anomalous is a clip far from its machine's training clips in an embedding.
+    """A clip is anomalous if it is far from its machine's training clips.
 
     Fits a detector that learns an embedding, and keeps the embedding of each training
-    clip. A clip scores its mean distance to the `n_neighbors` nearest training clips of
-    its own machine. With few training clips that finds more anomalies than the
-    confidence of a classifier, which says little about clips far from all machines.
+    clip. The anomaly score is the mean distance to the `n_neighbors` nearest training
+    clips of the clip's own machine. With few training clips that finds more anomalies
+    than the confidence of a classifier, which says little about clips far from all
+    machines.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         has fewer, all.
 
     contamination : float in (0, 0.5], default=0.1
-        Share of the training clips that the threshold calls anomalous, each clip
-        judged by the others.
+        Share of the training clips that the threshold calls anomalous, each compared
+        with the other ones.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     See Also
     --------
-    IDConfidenceDetector : Learns the embedding, and has a score of its own.
+    IDConfidenceDetector : Learns an embedding, and has a score of its own.
 
     Notes
     -----
@@ -87,8 +88,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     table with the column `machine_id`); without IDs, all clips are one machine's.
     Clips fitted without IDs are scored without them.
 
-    The network has seen the training clips, so they lie closer together than new
-    ones do, also with each clip left out.
+    The network has seen the training clips, so they are closer together than new
+    clips, even when each is compared with the other ones.
 
     Cost: that of the detector; then time and memory grow with the number of clips
     times the number of training clips of their machine.
@@ -242,7 +243,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         return -self._mean_distance(points, self._label(X))
 
     def nearest_training_clips(self, X):
-        """Find the training clip that lies nearest to each clip: why it scores so.
+        """Find the training clip nearest to each clip: the reason for its score.
 
         Parameters
         ----------

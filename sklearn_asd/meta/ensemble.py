@@ -230,12 +230,12 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return Bunch(**dict(zip(names, self.estimators_, strict=True)))
 
     def inner_detectors(self, X):
-        """List the members; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        """List the members."""
         members = self.named_estimators_.items()
         return [Inner(member, name=name) for name, member in members]
 
     def combine_scores(self, scores, rows, X):
-        """Aggregate them; see :meth:`MetaDetectorMixin.combine_scores`."""
+        """Scale and aggregate the scores of the members."""
         return self._aggregate(np.column_stack(scores), self._find_groups(X))
 
     def anomaly_probability(self, X):

@@ -153,7 +153,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         return self
 
     def inner_detectors(self, X):
-        """List the estimator; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        """List the fitted estimator, with the clips of its types."""
         rows = self._find_rows(_known_types(X))
         return [Inner(self.estimator_, rows)] if len(rows) else []
 

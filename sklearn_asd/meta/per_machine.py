@@ -171,7 +171,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         return self
 
     def inner_detectors(self, X):
-        """List each machine's; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        """List the detector of each machine, with its clips."""
         check_is_fitted(self)
         labels = known_labels(X, "to choose the detector that scores a clip")
         refuse_unseen(labels, self.classes_)

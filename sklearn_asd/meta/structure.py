@@ -241,7 +241,7 @@ class Opened:
         opened : Opened
             From the outside in.
         """
-        return (one for one in self if hasattr(type(one.estimator), method))
+        yield from (one for one in self if hasattr(type(one.estimator), method))
 
     def take(self, rows: Any) -> Opened:
         """Choose some of the clips, without transforming them again.
@@ -260,11 +260,11 @@ class Opened:
         some = Opened(self.estimator, _safe_indexing(self.X, rows), name=self.name)
         if "inner" in vars(self):
             some.inner = [
-                taken for one in self.inner if (taken := one._take_outer(rows))
+                taken for one in self.inner if (taken := one.take_outer(rows))
             ]
         return some
 
-    def _take_outer(self, rows: np.ndarray) -> Opened | None:
+    def take_outer(self, rows: np.ndarray) -> Opened | None:
         """Choose clips by their rows in the outer detector's clips."""
         if self.rows is None:
             return self.take(rows)

@@ -259,7 +259,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         return self
 
     def inner_detectors(self, X):
-        """List the detector; see :meth:`MetaDetectorMixin.inner_detectors`."""
+        """List the fitted detector."""
         return [Inner(self.detector_)]
 
     def false_alarm_interval(self, n_clips, level=0.95):

@@ -1,4 +1,4 @@
-"""What learns: the paper's networks, their loss, and how they are trained."""
+"""The paper's networks, their losses, and their training."""
 
 from sklearn_asd.networks.architectures import InoueT18, PVMilk20
 from sklearn_asd.networks.losses import AdaCos, ArcFace, CenterLoss, Softmax

@@ -1,4 +1,4 @@
-"""The C allocator's habits, which decide the speed of training on a CPU."""
+"""Settings of the C allocator, which training on a CPU depends on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["reuse_large_blocks"]
 
 # Parameters of glibc's mallopt (malloc.h).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-# Where glibc's own adjustment of its thresholds ends, and its number of mappings.
+# The largest values that glibc itself sets the thresholds to, and its default.
 _DEFAULTS = {
     _TRIM_THRESHOLD: 64 * 2**20,
     _MMAP_THRESHOLD: 32 * 2**20,
@@ -21,17 +21,16 @@ _DEFAULTS = {
 
 @contextmanager
 def reuse_large_blocks() -> Iterator[None]:
-    """Keep freed memory in the process while the context lasts, where glibc is used.
+    """Keep freed memory in the process while the context lasts, if glibc is used.
 
-    A layer's output is often larger than the 32 MB from which glibc asks the kernel
-    for fresh pages at every allocation. The kernel clears each page, which takes as
-    long as the arithmetic of a small network: training pvmilk20 becomes about twice
-    as fast without it. The memory is given back at the end.
+    The output of a layer is often larger than 32 MB, and glibc asks the kernel for
+    fresh pages for every block of that size. The kernel clears each page, which takes
+    as long as the arithmetic of a small network. The memory is released at the end.
 
     Yields
     ------
     None
-        Nothing; elsewhere than on glibc, nothing happens either.
+        Nothing. Without glibc, the context has no effect.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

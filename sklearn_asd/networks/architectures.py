@@ -1,8 +1,8 @@
 """The paper's two networks: log-mel segments in, class logits and an embedding out.
 
 Both end in a maximum over time, so they take segments of any length, and both map
-``(batch, n_mels, n_frames)`` to ``(logits, embedding)``. Any module class that does
-the same can take their place.
+``(batch, n_mels, n_frames)`` to ``(logits, embedding)``. Any module class with the same
+input and outputs can replace them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PVMilk20(nn.Module):
         Number of classes.
 
     n_mels : int, default=128
-        Number of mel bands. The embedding sees one value for each.
+        Number of mel bands. The embedding has one input value for each.
 
     n_embedding : int, default=128
         Size of the embedding.
@@ -43,7 +43,7 @@ class PVMilk20(nn.Module):
         Dropout rate before the embedding.
 
     embedding_activation : {"linear", "relu"}, default="linear"
-        Activation of the embedding, which the paper does not print.
+        Activation of the embedding, which the paper does not state.
 
     Attributes
     ----------
@@ -52,8 +52,8 @@ class PVMilk20(nn.Module):
 
     Notes
     -----
-    Channels are 8-8-16-16-32: the order that gives the published numbers of
-    parameters and, swapped, the printed (freq, 32, time).
+    Channels are 8-8-16-16-32: that gives the published numbers of parameters, and
+    after swapping the axes the printed (freq, 32, time).
 
     Examples
     --------
@@ -100,7 +100,7 @@ class PVMilk20(nn.Module):
             Class scores before the softmax.
 
         embedding : tensor of shape (batch, n_embedding)
-            What the logits are a linear function of.
+            The logits are a linear function of it.
         """
         # Channels last is the faster order in memory, in training and in scoring.
         maps = log_mel.unsqueeze(1).contiguous(memory_format=torch.channels_last)
@@ -131,7 +131,7 @@ class InoueT18(nn.Module):
         Dropout rates after the first pooling and before the embedding.
 
     embedding_activation : {"linear", "relu"}, default="linear"
-        Activation of the embedding, which the paper does not print.
+        Activation of the embedding, which the paper does not state.
 
     Attributes
     ----------
@@ -191,9 +191,9 @@ class InoueT18(nn.Module):
             Class scores before the softmax.
 
         embedding : tensor of shape (batch, n_embedding)
-            What the logits are a linear function of.
+            The logits are a linear function of it.
         """
-        exported = torch.compiler.is_exporting()  # with layers that a graph knows
+        exported = torch.compiler.is_exporting()  # a graph needs standard layers
         on_cpu = log_mel.device.type == "cpu"
         if on_cpu and not log_mel.requires_grad and not exported:
             maps = self._features_on_cpu(log_mel)

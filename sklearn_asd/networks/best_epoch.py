@@ -1,4 +1,4 @@
-"""Which epoch of a training is kept, by clips that were held out."""
+"""KeepBestEpoch: held-out clips decide which epoch of a training is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class KeepBestEpoch(Callback):
         Held-out normal clips.
 
     y : ndarray of shape (n_clips, n_views), int
-        The class of each view of them.
+        The class of each of their views.
     """
 
     def __init__(self, spectrograms: ClipSpectrograms, y: np.ndarray) -> None:
@@ -38,7 +38,7 @@ class KeepBestEpoch(Callback):
         self.best_epoch_ = 0
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Rate the network, and remember it if it is the best so far."""
+        """Rate the network, and keep a copy if it is the best so far."""
         accuracy, loss = self.rate(net)
         net.history.record("valid_loss", loss)
         net.history.record("valid_accuracy", accuracy)
@@ -74,7 +74,7 @@ class KeepBestEpoch(Callback):
         return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
 
     def get_state(self) -> dict[str, Any]:
-        """Say what is remembered, for a checkpoint.
+        """Get the state for a checkpoint.
 
         Returns
         -------
@@ -90,7 +90,7 @@ class KeepBestEpoch(Callback):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Remember what a checkpoint says.
+        """Take over the state of a checkpoint.
 
         Parameters
         ----------

@@ -30,18 +30,18 @@ UNRELATED_PARAMETERS = ("checkpoint_dir", "confidence", "contamination", "verbos
 
 
 class Checkpoint(Callback):
-    """Save a training after each epoch, and take up one that was saved.
+    """Save a training after each epoch, and restore it.
 
     Parameters
     ----------
     folder : str or path-like
-        Where to; created if it does not exist.
+        Folder for the file; created if it does not exist.
 
     name : str
-        What the training is known by, from :func:`name_training`.
+        Name of the training, from :func:`name_training`.
 
     validation : object or None, default=None
-        A callback with `get_state` and `set_state`, saved along.
+        A callback with `get_state` and `set_state`, whose state is saved too.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Checkpoint(Callback):
         self.save(_state(net, self.validation))
 
     def restore(self, net: NeuralNet) -> int:
-        """Bring a net, and torch's generators, to where the training had come.
+        """Restore a net, and torch's generators, from the file.
 
         Parameters
         ----------
@@ -65,12 +65,12 @@ class Checkpoint(Callback):
         Returns
         -------
         n_epochs : int
-            Number of epochs that are done.
+            Number of epochs already trained.
 
         Raises
         ------
         ValueError
-            If the file is of another training after all.
+            If the file is of another training, in spite of its name.
         """
         state = self.load()
         if state is None:
@@ -96,17 +96,17 @@ class Checkpoint(Callback):
         if self.validation is not None:
             self.validation.set_state(state["validation"])
         torch.set_rng_state(state["generator"])
-        # The machine that goes on may have fewer GPUs.
+        # This computer may have fewer GPUs than the one that saved it.
         n_devices = torch.cuda.device_count()
         torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
 
     def load(self) -> dict[str, Any] | None:
-        """Read what was saved; no code in it is run.
+        """Read the file; no code in it is run.
 
         Returns
         -------
         state : dict or None
-            None if there is nothing, or nothing that can be read.
+            None if there is no file, or it cannot be read.
 
         Warns
         -----
@@ -123,14 +123,14 @@ class Checkpoint(Callback):
             reason = str(error).partition("\n")[0]
             warnings.warn(
                 f"the checkpoint {os.fspath(self.path)!r} cannot be read ({reason}): "
-                "training starts anew, and writes over it",
+                "training starts again, and overwrites it",
                 stacklevel=2,
             )
             return None
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the file as a whole, so that a killed process leaves old or new.
+        """Replace the file as a whole: a killed process leaves the old or the new one.
 
         Parameters
         ----------
@@ -139,19 +139,19 @@ class Checkpoint(Callback):
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # The same fit, elsewhere, may be done, and have taken it away.
+            # Another process that ran the same fit may have removed it.
             with suppress(FileNotFoundError), replacing(self.path) as file:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:  # torch's, of a full disk
             raise OSError(
                 f"no checkpoint can be written to checkpoint_dir "
                 f"{os.fspath(self.path.parent)!r} ({error}): free some space, or set "
-                "checkpoint_dir=None. The one before is kept, and the same fit goes on "
-                "from it"
+                "checkpoint_dir=None. The previous checkpoint is kept, and the same "
+                "fit resumes from it"
             ) from error
 
     def remove(self) -> None:
-        """Forget the training, which is done, and what killed processes left of it."""
+        """Delete the file of a finished training, and what killed processes left."""
         for path in [self.path, *unfinished(self.path)]:
             path.unlink(missing_ok=True)
 
@@ -159,7 +159,7 @@ class Checkpoint(Callback):
 def open_checkpoint(
     detector: Any, X: ClipSpectrograms, y: Any = None, validation: Any = None
 ) -> Checkpoint | None:
-    """Give the checkpoint of a detector's training, if it wants one.
+    """Open the checkpoint of a detector's training, if it has a `checkpoint_dir`.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def open_checkpoint(
 
 
 def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
-    """Name a training by all that decides it.
+    """Name a training by everything that decides its result.
 
     Parameters
     ----------
@@ -230,8 +230,9 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
         digest = hashlib.blake2b(joblib.hash(identity).encode(), digest_size=12)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
-            f"checkpoint_dir cannot tell this fit from others, as a parameter cannot "
-            f"be pickled ({error}): define network and loss at the top of a module"
+            f"checkpoint_dir cannot distinguish this fit from others, as a parameter "
+            f"cannot be pickled ({error}): define network and loss at the top of a "
+            "module"
         ) from error
     _add_frames(digest, X)
     return digest.hexdigest()
@@ -272,5 +273,5 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own number, the only kind that loads without running code."""
+    """Python's own number, as only that loads without running code."""
     return value.item() if isinstance(value, np.generic) else value

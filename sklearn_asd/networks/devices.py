@@ -1,4 +1,4 @@
-"""Where to compute, and how precisely."""
+"""Device and precision."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = [
 ]
 
 # torch 2.13 on a CPU with AMX: a bfloat16 convolution whose output has a width of 1
-# reads beyond its input, and gives anything from a wrong number to NaN. The last layer
-# of pvmilk20 comes to that below 18 frames.
+# reads beyond its input, and gives wrong numbers or NaN. That happens in the last layer
+# of pvmilk20 below 18 frames.
 _MIN_FRAMES_BFLOAT16 = 32
 
 
@@ -30,7 +30,7 @@ def choose_device(device: str) -> str:
     Returns
     -------
     device : str
-        For "auto", "cuda" where there is one, otherwise "cpu".
+        For "auto", "cuda" if it is available, otherwise "cpu".
 
     Raises
     ------
@@ -50,7 +50,7 @@ def choose_device(device: str) -> str:
 
 
 def choose_device_or_cpu(device: str) -> str:
-    """Choose where to compute, for a model that was fitted elsewhere.
+    """Choose where to compute with a model that was fitted on another computer.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def choose_device_or_cpu(device: str) -> str:
     Warns
     -----
     UserWarning
-        If there is none.
+        If there is no such device.
     """
     try:
         return choose_device(device)
@@ -79,13 +79,13 @@ def choose_device_or_cpu(device: str) -> str:
 
 
 def uses_bfloat16(precision: str, device: str, n_frames: int) -> bool:
-    """Tell whether to train in bfloat16.
+    """Decide whether to train in bfloat16.
 
     Parameters
     ----------
     precision : {"auto", "float32", "bfloat16"}
-        "auto" is bfloat16 where the processor computes in it, but for windows so
-        short that its convolutions are not to be trusted.
+        "auto" is bfloat16 if the processor supports it, except for windows so short
+        that its convolutions are not reliable.
 
     device : str
         From :func:`choose_device`.

@@ -24,10 +24,11 @@ def convolve_norm_pool(
 ) -> torch.Tensor:
     """Convolution along frequency, batch norm, max pooling and ReLU in one.
 
-    Equals the four layers one after the other, but for rounding. The statistics that
-    the batch norm needs of the convolution's output follow from those of its input,
-    so that the batch norm becomes a part of the filters; and the outputs are pooled
-    while they are in the cache. No gradient is computed for the input.
+    Equals the four layers one after the other, apart from rounding. The statistics of
+    the convolution's output, which the batch norm needs, are computed from those of
+    its input, so that the batch norm can be folded into the filters; and the outputs
+    are pooled while they are in the processor's cache. No gradient is computed for the
+    input.
 
     Parameters
     ----------
@@ -41,12 +42,12 @@ def convolve_norm_pool(
         Its running statistics are updated in training.
 
     pool : int
-        Number of frequencies that one value is kept of.
+        Number of frequencies of which the largest value is kept.
 
     Returns
     -------
     maps : tensor of shape (batch, n_frames, n_mels // pool, n_channels)
-        In autocast's dtype, where it is on.
+        In autocast's dtype, if it is on.
     """
     autocast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if autocast else log_mel.dtype
@@ -89,11 +90,11 @@ class FastDropout(nn.Dropout):
 
 
 class FittedConv2d(nn.Conv2d):
-    """Convolution that is given as many frames as its outputs cover, and no more.
+    """Convolution that first cuts off the frames that no output covers.
 
-    torch 2.13 on a CPU with several threads computes wrong gradients, other ones each
-    time, where a stride leaves the last frames of the padded input uncovered. Cutting
-    those off changes no output.
+    torch 2.13 on a CPU with several threads computes wrong gradients, different ones
+    each time, if a stride leaves the last frames of the padded input uncovered. Cutting
+    them off changes no output.
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -125,12 +126,12 @@ def run_folded(layers: nn.Sequential, maps: torch.Tensor) -> torch.Tensor:
     """Run convolutions, each with a batch norm and a ReLU, with the norms folded in.
 
     A fixed batch norm is a scale and a shift of each channel, which the convolution's
-    weights can hold, so that no pass over the maps is spent on it.
+    weights can include, so that it needs no pass over the maps.
 
     Parameters
     ----------
     layers : Sequential
-        Convolution, batch norm and ReLU, again and again, in evaluation.
+        Convolution, batch norm and ReLU, repeated, in evaluation mode.
 
     maps : tensor of shape (batch, n_in, n_mels, n_frames)
         Input.
@@ -236,7 +237,7 @@ class _PooledProduct(torch.autograd.Function):
         grad_bank = torch.zeros_like(bank, dtype=torch.float32)
         for part in _parts(windows):
             outputs = (windows[part] @ bank).view(-1, ctx.pool, maps.shape[1])
-            # The gradient goes to the largest, shared where several are.
+            # The gradient goes to the largest value, or is shared by several of them.
             share = outputs.eq_(maps[part, None])
             live = grad[part].where(maps[part] > 0, 0) / share.sum(dim=1).clamp_min(1)
             share *= live[:, None]

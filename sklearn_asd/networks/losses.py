@@ -1,7 +1,7 @@
-"""Losses: where the logits come from, and what training makes of them.
+"""Losses: which layer computes the logits, and how training changes them.
 
-A loss is an object with two methods, those of :class:`Loss`. A new one is one class,
-here with a row in `LOSSES`, or in code of your own.
+A loss is an object with the two methods of :class:`Loss`. A new one is one class: here,
+with a row in `LOSSES`, or in your own code.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["LOSSES", "AdaCos", "ArcFace", "CenterLoss", "Loss", "Softmax", "find
 
 
 class Loss(Protocol):
-    """What a loss decides. A subclass of it is not needed, only the two methods.
+    """The interface of a loss: two methods. Losses need not inherit from it.
 
-    A loss should compare equal to another one with the same settings and be
-    picklable, which a frozen dataclass at the top of a module is.
+    Losses with the same settings should be equal, and picklable: write a frozen
+    dataclass at the top of a module.
     """
 
     def make_head(self, n_classes: int, n_embedding: int) -> nn.Module | None:
@@ -42,7 +42,7 @@ class Loss(Protocol):
         """
 
     def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Change the logits that training takes the cross-entropy of.
+        """Change the logits before the cross-entropy is computed in training.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class Loss(Protocol):
         Returns
         -------
         logits : tensor of shape (batch, n_classes)
-            For the loss only. Scores are computed from the logits as they were.
+            Used for the loss only. Scores are computed from the unchanged logits.
         """
 
 
@@ -339,9 +339,9 @@ class CenterLoss(nn.Module):
 
     ``cross_entropy(logits, y) + weight / 2 * mean(||embedding_i - center_{y_i}||^2)``
 
-    Two things differ from the printed equation, both needed for centres that
-    converge: the squared distances are averaged over the batch, not summed (the sum
-    sends the centres to NaN at the paper's learning rate of 0.5), and the step of
+    It differs from the printed equation in two ways, both needed for the centres to
+    converge: the squared distances are averaged over the batch, not summed (with the
+    sum, the centres become NaN at the paper's learning rate of 0.5), and the step of
     the centres does not depend on `weight`.
 
     Parameters
@@ -356,7 +356,7 @@ class CenterLoss(nn.Module):
         Weight of the centre term, lambda_c. At 0 there are no centres and no cost.
 
     center_lr : float > 0, default=0.5
-        Learning rate of the centres' own gradient descent.
+        Learning rate of the centres.
 
     loss : loss or None, default=None
         Adjusts the logits that the cross-entropy is computed from; None leaves them.
@@ -364,14 +364,14 @@ class CenterLoss(nn.Module):
     Attributes
     ----------
     centers : tensor of shape (n_classes, n_embedding)
-        The centres, at first 0. Absent if `weight` is 0.
+        The centres, initially 0. Absent if `weight` is 0.
 
     Notes
     -----
-    The centres take their step in the forward pass, in closed form:
+    The centres are updated in the forward pass, in closed form:
     ``c_j -= center_lr * sum_{i: y_i = j} (c_j - x_i) / batch_size``. That equals
-    an SGD optimiser of their own, without a second backward pass. They move in
-    training mode only, and after the loss is computed.
+    a separate SGD optimiser, without a second backward pass. They move in training
+    mode only, and after the loss is computed.
 
     Examples
     --------
@@ -415,8 +415,8 @@ class CenterLoss(nn.Module):
             Tensors of shape (batch, n_classes) and (batch, n_embedding).
 
         y : tensor of shape (batch,), int64, or (y, other, share)
-            Classes. For windows that are mixed, the classes of both and the share of
-            the first: the loss is mixed as the windows are.
+            Classes. For mixed windows, the classes of both and the share of the first;
+            the losses are mixed with the same shares.
 
         Returns
         -------

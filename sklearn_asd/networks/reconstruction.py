@@ -1,4 +1,4 @@
-"""The challenge baseline's autoencoder: a few frames in, the same frames out."""
+"""The autoencoder of the challenge baseline: it reconstructs a few frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn_asd.networks.training import choose_batches
 
 __all__ = ["DenseAutoencoder", "make_autoencoder_net", "reconstruction_errors"]
 
-# Windows of a clip scored at once: more would only take more memory.
+# Windows of a clip scored at once: more would only need more memory.
 _WINDOWS_SCORED_AT_ONCE = 1024
 
 
@@ -73,9 +73,9 @@ class DenseAutoencoder(nn.Module):
         Returns
         -------
         reconstruction : tensor of shape (batch, n_mels, n_frames)
-            What the bottleneck lets through.
+            The reconstructed windows.
         """
-        # Frame after frame, as they lie in memory.
+        # Frame after frame, which is their order in memory.
         by_frame = log_mel.transpose(1, 2)
         return self.layers(by_frame.flatten(1)).view(by_frame.shape).transpose(1, 2)
 
@@ -144,7 +144,7 @@ def reconstruction_errors(
 ) -> np.ndarray:
     """Mean squared error of each clip, averaged over its windows with a hop of 1.
 
-    Clips share no batch, so that none depends on another, to the bit.
+    Each clip has batches of its own, so that its error does not depend on the others.
 
     Parameters
     ----------

@@ -38,8 +38,8 @@ __all__ = [
     "restore_net",
 ]
 
-# torch's generator and the allocator's settings belong to the process, so that fits in
-# several threads would draw from each other's stream.
+# torch's generator and the allocator's settings belong to the process: fits in several
+# threads would draw from the same stream.
 _ONE_TRAINING = threading.RLock()
 
 
@@ -54,7 +54,7 @@ class AutocastNet(NeuralNet):
         Passed to skorch.
 
     autocast : bool, default=False
-        Whether to run the module in bfloat16 where torch deems it safe.
+        Whether to run the module in bfloat16, in the layers that torch considers safe.
 
     **kwargs : any
         Passed to skorch.
@@ -75,8 +75,8 @@ class AutocastNet(NeuralNet):
 class EqualBatches(Sampler[list[int]]):
     """Shuffled batches whose sizes differ by one at most.
 
-    A small batch at the end of an epoch, as a loader makes it otherwise, would upset
-    the batch norm's statistics and the centres.
+    Otherwise the last batch of an epoch could be small, which would disturb the batch
+    norm's statistics and the centres.
 
     Parameters
     ----------
@@ -122,8 +122,8 @@ def make_net(
     Parameters
     ----------
     network : str or callable
-        A name in `NETWORKS`, or what is called as
-        ``network(n_classes=..., n_mels=...)`` and gives a module.
+        A name in `NETWORKS`, or a callable that is called as
+        ``network(n_classes=..., n_mels=...)`` and returns a module.
 
     n_classes, n_mels : int
         Numbers of classes and of mel bands.
@@ -278,7 +278,7 @@ def choose_batches(n_windows: int, batch_size: int) -> dict[str, Any]:
     """
     return {
         "iterator_train__batch_sampler": EqualBatches(n_windows, batch_size),
-        # Which torch wants to see beside a sampler.
+        # torch requires it beside a batch sampler.
         "iterator_train__batch_size": 1,
         "iterator_train__collate_fn": _pass_through,
         "train_split": None,
@@ -292,7 +292,7 @@ def fit_net(
     validation: KeepBestEpoch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Train a net, and strip it of what only training needs.
+    """Train a net, and remove what only training needs.
 
     Parameters
     ----------
@@ -310,8 +310,8 @@ def fit_net(
         Chooses the epoch that is kept; None keeps the last.
 
     checkpoint : Checkpoint or None, default=None
-        Saves every epoch. If it has saved some of the same training, they are not
-        trained again, and the result is as if they were. It is removed at the end.
+        Saves every epoch. Epochs that it has saved of the same training are not
+        trained again; the result is the same. It is removed at the end.
 
     Returns
     -------
@@ -353,13 +353,13 @@ def fit_net(
 
 
 def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> NeuralNet:
-    """Give an untrained net its weights, as `fit_net` would have left it.
+    """Load weights into an untrained net, which is then as `fit_net` leaves it.
 
     Parameters
     ----------
     net : skorch net
-        From :func:`make_net` or its like, with ``device="meta"``: weights of any size
-        then take no memory before they are known to be there.
+        From :func:`make_net` or `make_autoencoder_net`, with ``device="meta"``, so that
+        no memory is allocated before the weights have been checked.
 
     state : dict of str to ndarray
         The module's weights.
@@ -385,7 +385,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     with _seeded(0), torch.device("meta"):
         net.initialize()
     expected = {k: (v.dtype, v.shape) for k, v in net.module_.state_dict().items()}
-    # A copy, aligned as torch does it.
+    # A copy with torch's alignment.
     weights = {name: torch.from_numpy(array).clone() for name, array in state.items()}
     given = {name: (value.dtype, value.shape) for name, value in weights.items()}
     wrong = [name for name in expected | given if expected.get(name) != given.get(name)]
@@ -405,7 +405,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
 def check_network(
     factory: Callable[..., nn.Module], n_classes: int, n_mels: int, n_frames: int
 ) -> int:
-    """Try a network on silence, and measure its embedding.
+    """Run a network on silence, and measure its embedding.
 
     Parameters
     ----------
@@ -416,7 +416,7 @@ def check_network(
         Numbers of classes and of mel bands.
 
     n_frames : int
-        Length of the shortest window it will be given.
+        Length of the shortest window that it must take.
 
     Returns
     -------
@@ -484,7 +484,7 @@ def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch while the context lasts, which other threads wait for."""
+    """Seed torch while the context lasts; other threads wait until then."""
     devices = range(torch.cuda.device_count())
     with _ONE_TRAINING, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Windows of spectrograms on their way into a network, and what comes out."""
+"""Windows of spectrograms as input of a network, and its outputs."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class WindowDataset(Dataset):
     Parameters
     ----------
     spectrograms : ClipSpectrograms
-        Where the windows lie.
+        Contains the windows.
 
     windows : Windows
-        The windows. Longer ones than `n_frames` are cut to that length, at a place
-        drawn anew each time from torch's generator.
+        The windows. Windows longer than `n_frames` are cut to that length, each time
+        at a place drawn from torch's generator.
 
     y : ndarray of shape (n_windows,), int, or None, default=None
         Class of each window; None makes each window its own target.
 
     n_frames : int or None, default=None
-        Length that the network is given; None is that of the shortest window.
+        Length of the network's input; None is that of the shortest window.
 
     mixup : float >= 0, default=0.0
-        Above 0, the windows of a batch are mixed with each other, with shares of
-        Beta(mixup, mixup); see :class:`~sklearn_asd.IDConfidenceDetector`.
+        Above 0, the windows of a batch are mixed with each other, with shares drawn
+        from Beta(mixup, mixup); see :class:`~sklearn_asd.IDConfidenceDetector`.
 
     Warns
     -----
@@ -77,14 +77,14 @@ class WindowDataset(Dataset):
         self.device = torch.device("cpu")
 
     def move_to(self, device: str) -> None:
-        """Give batches on a device, and hold the frames there if they fit.
+        """Give batches on a device, and keep the frames there if they fit.
 
         Parameters
         ----------
         device : str
             One of torch's names. On the CPU the frames stay where they are, which may
-            be a file; on a GPU those that lie in windows are copied to it once, if they
-            take no more than half of its free memory, otherwise batch by batch.
+            be a file. On a GPU the frames inside windows are copied once if they need
+            no more than half of the free memory, otherwise batch by batch.
         """
         self.device = torch.device(device)
         if self.device.type != "cuda":
@@ -93,12 +93,12 @@ class WindowDataset(Dataset):
         self.hold_frames(_SHARE_FOR_FRAMES * free)
 
     def hold_frames(self, n_bytes: float) -> None:
-        """Copy the frames that lie in windows to the device, if they fit.
+        """Copy the frames inside windows to the device, if they fit.
 
         Parameters
         ----------
         n_bytes : float
-            Memory that they may take.
+            Memory that they may need.
         """
         frames = np.asarray(self.frames)
         stop = self.start + self.n_frames + self.spare
@@ -111,7 +111,7 @@ class WindowDataset(Dataset):
         return len(self.start)
 
     def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
-        """Gather a batch in one go; the loader then has nothing to collate."""
+        """Gather a whole batch, so that the loader has nothing to collate."""
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
@@ -126,7 +126,7 @@ def _shortest(windows: Windows) -> int:
         warnings.warn(
             f"the shortest training clip, or view of one, has {shortest} frames and "
             f"the median {median}; whole-clip training uses {shortest} of each: "
-            "leave short clips or fast views out, or train on segments",
+            "leave out short clips or fast views, or train on segments",
             stacklevel=3,
         )
     return shortest
@@ -135,7 +135,7 @@ def _shortest(windows: Windows) -> int:
 def _mix(
     log_mel: torch.Tensor, y: torch.Tensor, alpha: float
 ) -> tuple[torch.Tensor, Any]:
-    """Mix each window with another one of the batch, all with one share."""
+    """Mix each window with another one of the batch, all with the same share."""
     share = torch.distributions.Beta(alpha, alpha).sample()
     partner = torch.randperm(len(y)).to(y.device)
     mixed = torch.lerp(log_mel[partner], log_mel, share.to(log_mel.device))
@@ -161,7 +161,7 @@ def gather(
     Returns
     -------
     log_mel : tensor of shape (n_windows, n_mels, n_frames), float32
-        The windows, as networks take them, where the frames are.
+        The windows, on the device of the frames.
     """
     rows = start[:, None] + np.arange(n_frames)
     if isinstance(frames, torch.Tensor):
@@ -172,20 +172,20 @@ def gather(
 
 
 def move(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a batch to a device, without waiting for a GPU to have taken it.
+    """Move a batch to a device, without waiting for a GPU.
 
     Parameters
     ----------
     batch : tensor
-        Anywhere.
+        On any device.
 
     device : torch.device
-        Where to.
+        The device to move it to.
 
     Returns
     -------
     batch : tensor
-        There.
+        On that device.
     """
     if batch.device.type == "cpu" and device.type == "cuda":
         return batch.pin_memory().to(device, non_blocking=True)
@@ -197,7 +197,7 @@ def predict_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run a trained net on windows, in float32.
 
-    Windows of one length share a batch and are never padded, so that no window's
+    Windows of the same length share a batch and are never padded, so that no window's
     result depends on the others.
 
     Parameters
@@ -206,7 +206,7 @@ def predict_windows(
         Initialised.
 
     spectrograms : ClipSpectrograms
-        Where the windows lie.
+        Contains the windows.
 
     windows : Windows
         The windows.
@@ -226,7 +226,7 @@ def predict_windows(
     device = torch.device(net.device)
     n_frames_at_once = _FRAMES_SCORED_AT_ONCE[device.type == "cuda"]
     order, outputs = [], []
-    # Without TF32, to which CUDA would otherwise round.
+    # Without TF32, which CUDA would otherwise use.
     full_precision = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with torch.inference_mode(), full_precision:
         for n_frames in np.unique(windows.n_frames):
@@ -250,7 +250,7 @@ def summarize_windows(
     windows: Windows,
     summarize: Callable[[np.ndarray, np.ndarray, slice], np.ndarray],
 ) -> np.ndarray:
-    """Run a trained net on any number of windows, and keep what is wanted of it.
+    """Run a trained net on any number of windows, and keep a summary of its outputs.
 
     Parameters
     ----------
@@ -258,13 +258,13 @@ def summarize_windows(
         See :func:`predict_windows`.
 
     summarize : callable
-        Called as ``summarize(logits, embedding, rows)`` for some thousand windows at a
-        time, gives an array with a row for each.
+        Called as ``summarize(logits, embedding, rows)`` with some thousand windows at a
+        time, returns an array with a row for each.
 
     Returns
     -------
     summary : ndarray of shape (n_windows, ...)
-        Its results.
+        The results of all calls.
     """
     parts = []
     for first in range(0, max(1, len(windows.clip)), _WINDOWS_SUMMARIZED_AT_ONCE):

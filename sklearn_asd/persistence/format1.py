@@ -37,7 +37,7 @@ class Format1Decoder(Decoder):
         params = super()._decode_params(encoded)
         n_sub_centers = params.pop("n_sub_centers", 1)  # now a setting of the loss
         if n_sub_centers != 1 and params.get("loss") in list(_LOSSES):
-            loss = LOSSES[_LOSSES[params["loss"]]]
+            loss: Any = LOSSES[_LOSSES[params["loss"]]]
             params["loss"] = loss(n_sub_centers=n_sub_centers)
         return params
 

@@ -1,7 +1,7 @@
-"""Models of each kind, and what wrote the files in the folder `models`.
+"""Models of each kind. Running this file writes those of tests/persistence/models.
 
-That was run once, and is run again only for a new format, whose files get other names:
-later versions must read those that are there, and give the scores recorded with them.
+Run it for a new format only, and give the files new names: later versions must read the
+old files, and give the scores recorded with them.
 """
 
 import json

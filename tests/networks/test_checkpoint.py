@@ -205,7 +205,7 @@ def test_a_checkpoint_that_cannot_be_read_is_warned_of_and_runs_no_code(
         torch.save({"format": 99}, path)
     else:
         path.write_text("" if damage == "nothing" else "no checkpoint")
-    message = r"checkpoint '.*\.pt' cannot be read \(.*\): training starts anew"
+    message = r"checkpoint '.*\.pt' cannot be read \(.*\): training starts again"
     with pytest.warns(UserWarning, match=message):
         detector = DETECTORS["plain"](checkpoint_dir=folder).fit(make_clips())
     assert_equal(detector, uninterrupted("plain"))

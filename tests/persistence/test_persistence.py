@@ -1,4 +1,4 @@
-"""Files without code: what comes back from them, and what they must not do."""
+"""Model files: what comes back from them, and what they must not do."""
 
 import hashlib
 import json
@@ -181,7 +181,7 @@ def test_the_librarys_networks_come_back(network, log_mels, tmp_path):
     )
 
 
-def test_folders_of_this_machine_are_left_out(tmp_path):
+def test_folders_of_this_computer_are_left_out(tmp_path):
     cache = tmp_path / "cache"
     pipe = make_pipeline(
         LogMelSegmenter(segment_duration=None, cache_dir=str(cache)),
@@ -196,8 +196,8 @@ def test_folders_of_this_machine_are_left_out(tmp_path):
     assert str(tmp_path).encode() not in (tmp_path / "model.asd").read_bytes()
 
 
-def test_a_model_of_a_gpu_comes_to_the_cpu(log_mels, tmp_path, monkeypatch):
-    """Without a GPU: all that a file tells of one is the parameter."""
+def test_a_model_of_a_gpu_moves_to_the_cpu(log_mels, tmp_path, monkeypatch):
+    """This needs no GPU: a file names the device only in the parameter."""
     detector = clone(DETECTOR).fit(log_mels)
     expected = detector.score_samples(log_mels)
     detector.net_.device = "cuda"  # as device="auto" leaves it
@@ -392,7 +392,7 @@ def saved(tmp_path_factory):
 
 
 class Bomb:
-    """A pickle that leaves a trace when it is loaded."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path):
         self.path = path
@@ -418,15 +418,15 @@ BYTES = {
     "no UTF-8": raw_file(b'{"\xff": 1}'),
     "no metadata": raw_file({}),
     "metadata of another library": raw_file({"__metadata__": {"format": "pt"}}),
-    "metadata that is no text": raw_file({"__metadata__": {"sklearn_asd": {}}}),
+    "metadata that is not text": raw_file({"__metadata__": {"sklearn_asd": {}}}),
     "deep nesting": raw_file({"__metadata__": {"sklearn_asd": NESTED}}),
     "a deeply nested header": raw_file(NESTED.encode()),
-    "a name that stands twice": raw_file(b'{"a": 1, "a": 2}'),
+    "a repeated name": raw_file(b'{"a": 1, "a": 2}'),
 }
 
 
 @pytest.mark.parametrize("data", BYTES.values(), ids=BYTES)
-def test_what_is_no_model_file_is_refused(data, tmp_path):
+def test_what_is_not_a_model_file_is_refused(data, tmp_path):
     path = tmp_path / "model.asd"
     path.write_bytes(data)
     for read_it in (load_model, describe_model):
@@ -623,7 +623,7 @@ SPOILT = {
     "arrays that no estimator has": (add_array, "no estimator has the arrays"),
     "more classes than weights": (claim_classes, "the weights .* of PVMilk20 are"),
     "sizes beyond any memory": (claim_size, "the weights|cannot be built"),
-    "a key that appears twice": (say_twice, "a key appears twice"),
+    "a repeated key": (say_twice, "a key appears twice"),
     "NaN": (say_nan, "JSON has no number NaN"),
     "a number that is too large": (say_huge, "1e999 is too large"),
     "deep nesting": (nest, "verbose|recursion"),
