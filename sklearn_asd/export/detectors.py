@@ -269,19 +269,24 @@ def find_machines(estimator: Any) -> list[str]:
     for one in inside:
         _look_up(one)
     known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
-    grouped = [one for one in inside if getattr(one, "group_by", None) and one.scales_]
+    common = set.intersection(*known) if known else {""}  # one machine without a name
     machines = sorted(
-        machine
-        for machine in set.intersection(*known or [set()])
-        if all(_find_group(one, machine) is not None for one in grouped)
+        machine for machine in common if all(_is_scaled(one, machine) for one in inside)
     )
-    if not machines and (known or grouped):
+    if not machines:
         raise ValueError(
             "no machine is known to all members of the ensemble and to its group_by: "
             "export the members one by one, or fit with group_by=None, "
             '"machine_type" or "machine_id"'
         )
-    return machines
+    return machines if known else []
+
+
+def _is_scaled(estimator: Any, machine: str) -> bool:
+    """Whether an ensemble has Gamma distributions for a machine; True of others."""
+    if not getattr(estimator, "group_by", None) or not estimator.scales_:
+        return True
+    return _find_group(estimator, machine) is not None
 
 
 def _find_group(ensemble: GammaProbabilityEnsemble, machine: str) -> str | None:

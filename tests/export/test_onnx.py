@@ -589,6 +589,11 @@ def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
         by_label.fit(train.assign(site="a")),
         "no machine is .* or fit with group_by=None",
     )
+    grouped = GammaProbabilityEnsemble(
+        [("spectrum", make_spectrum())], group_by="machine_type"
+    )
+    grouped = make_pipeline(WHOLE, grouped).fit(train)
+    refuse(grouped, "no machine is .* or fit with group_by=None")
     slow = clone(SEGMENTER).set_params(sample_rate=8000)
     rates = GammaProbabilityEnsemble(
         [
