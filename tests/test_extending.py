@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
@@ -16,8 +16,15 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     LogMelView,
+    MahalanobisDetector,
+    SpectrumStatistics,
+    ThresholdTuner,
     WaveformView,
 )
+from sklearn_asd.explanation import band_scores, detector_parts, segment_scores
+from sklearn_asd.meta.policies import Threshold
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.report import write_report
 
 
 @pytest.fixture
@@ -108,3 +115,58 @@ def test_a_distance_from_outside(spectrograms):
     distances = largest_difference(mean[:1], mean[1:6])[0]  # of the same machine
     assert detector.training_score_samples_[0] == -distances.min()
     assert (detector.score_samples(spectrograms) == 0).all()
+
+
+def test_a_policy_from_outside(rng):
+    def one_false_alarm(normal, anomalous, tuner):
+        assert len(anomalous) == 0
+        return Threshold(np.sort(normal)[1], f"1 of {len(normal)} is a false alarm")
+
+    X = rng.normal(size=(50, 3))
+    tuner = ThresholdTuner(MahalanobisDetector(), one_false_alarm, random_state=0)
+    tuner.fit(X)
+    scores = tuner.training_score_samples_
+    assert tuner.promise_ == "1 of 10 is a false alarm"
+    assert (scores[~np.isnan(scores)] < tuner.offset_).sum() == 1
+    with pytest.raises(ValueError, match="false_alarm_rate"):
+        tuner.false_alarm_interval(10)
+
+
+class Halves(MetaDetectorMixin, BaseEstimator):
+    """Clones of a detector score the rows of even and of odd number."""
+
+    def __init__(self, detector):
+        self.detector = detector
+
+    def fit(self, X, y=None):
+        self.halves_ = [clone(self.detector).fit(X[half::2]) for half in range(2)]
+        self.offset_ = -1e6
+        return self
+
+    def inner_detectors(self, X):
+        halves = [np.arange(half, len(X), 2) for half in range(2)]
+        return [
+            Inner(fitted, rows)
+            for fitted, rows in zip(self.halves_, halves, strict=True)
+            if len(rows)
+        ]
+
+
+def test_a_meta_estimator_from_outside_is_scored_explained_and_reported(
+    spectrograms, tmp_path
+):
+    inside = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
+    detector = Halves(inside).fit(spectrograms)
+    scores = detector.score_samples(spectrograms)
+    for half, fitted in enumerate(detector.halves_):
+        expected = fitted.score_samples(spectrograms[half::2])
+        np.testing.assert_array_equal(scores[half::2], expected)
+    kinds = [type(part.estimator) for part in detector_parts(detector, spectrograms, 3)]
+    assert kinds[0] is Halves
+    assert kinds[-1] is MahalanobisDetector
+    pipe = make_pipeline("passthrough", detector)
+    assert len(segment_scores(pipe, spectrograms, 3)) == 1
+    bands = band_scores(pipe, spectrograms, 3, X_normal=spectrograms, n_bands=2)
+    assert len(bands) == 2
+    path = write_report(pipe, spectrograms, tmp_path / "page.html", max_details=1)
+    assert "</strong> clips in all" in path.read_text()
