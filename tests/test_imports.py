@@ -32,11 +32,6 @@ LAYERS = [
 # Imports within functions, each with its reason: an optional extra, a slow start.
 LAZY: dict[str, str] = {}
 
-# Known offenders, to be removed one by one. Add none.
-EXPECTED = {
-    "sklearn_asd.export.judges: sklearn_asd.meta.ensemble.ALMOST_1",
-}
-
 
 class Import(NamedTuple):
     """One name that a module imports from a module of the package."""
@@ -103,8 +98,8 @@ IMPORTS = [
 
 
 def report(offenders):
-    """List offenders that are not expected, with their places."""
-    return sorted(f"{one.place} {one}" for one in offenders if str(one) not in EXPECTED)
+    """List offenders with their places."""
+    return sorted(f"{one.place} {one}" for one in offenders)
 
 
 def find_layer(module):
@@ -151,8 +146,7 @@ def test_imports_run_down_the_layers():
 def test_no_circle_is_imported():
     graph = {module: set() for module in MODULES}
     for one in IMPORTS:
-        if str(one) not in EXPECTED:
-            graph[one.importer].add(one.module)
+        graph[one.importer].add(one.module)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

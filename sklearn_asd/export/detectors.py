@@ -96,10 +96,10 @@ class _Neighbors(nn.Module):
         self, detector: EmbeddingNeighborDetector, machines: list[str]
     ) -> None:
         super().__init__()
-        if callable(detector.metric):
+        if detector.metric not in ("cosine", "mahalanobis"):
             raise ValueError(
-                f"EmbeddingNeighborDetector has metric={detector.metric!r}, and a "
-                'graph holds no function: fit with metric="cosine" or "mahalanobis"'
+                f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
+                'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
             )
         points, names, whitening = detector.training_points()
         self.points = torch.from_numpy(points)

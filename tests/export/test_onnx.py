@@ -566,7 +566,9 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     refuse(make_pipeline(SEGMENTER, foreign).fit(train), "^Foreign cannot be exported")
     near = make_near(ensemble[-1].estimators_[0])
     near.fit(SEGMENTER.transform(train)).metric = max
-    refuse(make_pipeline(SEGMENTER, near), "has metric=<built-in function max>, and a")
+    refuse(make_pipeline(SEGMENTER, near), "has metric=<built-in function max>, which")
+    near.metric = "manhattan"  # as if the library had it, and the graph did not
+    refuse(make_pipeline(SEGMENTER, near), "has metric='manhattan', which a graph")
     forest = PerMachine(make_pipeline(SpectrumStatistics(), IsolationForest()))
     members = [
         ("id", FrozenEstimator(ensemble[-1].estimators_[0])),
