@@ -247,9 +247,8 @@ def _record(
     healthy = machine = _run_machine(clip, "none", n_samples, sample_rate)
     if clip.fault != "none":
         machine = _run_machine(clip, clip.fault, n_samples, sample_rate)
-    noise = factory_noise(
-        Synthesizer(clip.derive_seed("factory"), n_samples, sample_rate)
-    )
+    factory = Synthesizer(clip.derive_seed("factory"), n_samples, sample_rate)
+    noise = factory_noise(factory)
     rng = np.random.default_rng(clip.derive_seed("microphone"))
     tilt = rng.normal(0, 0.05)
     # A turned microphone brightens or dulls: 0.05 gives the highest frequencies 0.9 dB
