@@ -301,15 +301,13 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
         ax.set_ylabel("segment's\nscore")
         ax.margins(y=0.15)
-        handles = [ax.plot([], [], label="segment", **_SEGMENT)[0]]
         if np.isfinite(limit):
-            handles = [
-                ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)[0],
-                ax.plot([], [], label="below", **_SEGMENT)[0],
-                ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD),
-            ]
+            ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)
+            ax.plot([], [], label="below", **_SEGMENT)
+            ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD)
+        else:
+            ax.plot([], [], label="segment", **_SEGMENT)
         ax.legend(
-            handles=handles,
             loc="lower left",
             bbox_to_anchor=(-0.02, 0.96),
             ncols=3,

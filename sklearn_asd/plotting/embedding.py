@@ -125,13 +125,12 @@ class EmbeddingDisplay:  # numpydoc ignore=PR02
         ImportError
             If matplotlib is not installed.
         """
+        training = None if X_train is None else clip_embeddings(detector, X_train)
         return cls.from_predictions(
             clip_embeddings(detector, X),
             y,
             machines=machine_labels(X),
-            training_embedding=None
-            if X_train is None
-            else clip_embeddings(detector, X_train),
+            training_embedding=training,
             training_machines=machine_labels(X_train),
             projection=projection,
             ax=ax,
@@ -219,14 +218,8 @@ class EmbeddingDisplay:  # numpydoc ignore=PR02
         ax = make_axes(ax, type(self).__name__, figsize=(7, 5))
         styles = self._choose_styles()
         if self.training_points is not None:
-            self._scatter(
-                ax,
-                self.training_points,
-                self.training_machines,
-                styles,
-                s=14,
-                alpha=0.35,
-            )
+            points, machines = self.training_points, self.training_machines
+            self._scatter(ax, points, machines, styles, s=14, alpha=0.35)
         self._scatter(ax, self.points, self.machines, styles, s=60, alpha=0.9)
         self._draw_anomalous(ax)
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
