@@ -126,12 +126,7 @@ def auc_table(
     ]
     machines = pd.MultiIndex.from_arrays(columns, names=["machine_type", "machine_id"])
     clips = pd.DataFrame({"normal": normal, "score": scores}, index=machines)
-    by_machine = pd.DataFrame(
-        {
-            machine: _rate_machine(of_machine, max_fpr)
-            for machine, of_machine in clips.groupby(level=[0, 1])
-        }
-    ).T
+    by_machine = clips.groupby(level=[0, 1]).apply(_rate_machine, max_fpr)
     parts = []
     for kind, of_type in by_machine.groupby(level=0):
         parts += [of_type, _average(of_type, (kind, "average"))]
@@ -142,23 +137,21 @@ def auc_table(
     return pd.concat(parts).astype(counts).rename_axis(machines.names)
 
 
-def _rate_machine(clips: pd.DataFrame, max_fpr: float) -> dict[str, float]:
-    n_normal = int(clips["normal"].sum())
+def _rate_machine(clips: pd.DataFrame, max_fpr: float) -> pd.Series:
+    n_normal = clips["normal"].sum()
     row = {"n_normal": n_normal, "n_anomalous": len(clips) - n_normal}
-    if min(row.values()) == 0:
-        return row | {"auc": np.nan, "pauc": np.nan}
-    y = np.where(clips["normal"], 1, -1)
-    return row | {
-        "auc": roc_auc_score(y, clips["score"]),
-        "pauc": pauc_score(y, clips["score"], max_fpr=max_fpr),
-    }
+    auc = pauc = np.nan
+    if min(row.values()) > 0:
+        y = np.where(clips["normal"], 1, -1)
+        auc = roc_auc_score(y, clips["score"])
+        pauc = pauc_score(y, clips["score"], max_fpr=max_fpr)
+    return pd.Series(row | {"auc": auc, "pauc": pauc})
 
 
 def _average(rows: pd.DataFrame, name: tuple[str, str]) -> pd.DataFrame:
     """Make one row: sum the clips, and average the areas that are not NaN."""
-    averages = rows[["n_normal", "n_anomalous"]].sum()
-    averages = pd.concat([averages, rows[["auc", "pauc"]].mean()])
-    return averages.to_frame().T.set_axis(pd.MultiIndex.from_tuples([name]))
+    row = {"n_normal": "sum", "n_anomalous": "sum", "auc": "mean", "pauc": "mean"}
+    return rows.agg(row).to_frame().T.set_axis(pd.MultiIndex.from_tuples([name]))
 
 
 def _check(

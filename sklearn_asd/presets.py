@@ -14,7 +14,7 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
 )
 from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
-from sklearn_asd.features.segmenter import SEGMENT_DURATION, SEGMENT_HOP
+from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.structure import walk
@@ -33,24 +33,18 @@ class _IDSystem(NamedTuple):
 
     training_types: tuple[str, ...]
     network: str
-    input: str
+    segment_duration: float | None
     center_loss_weight: float
     batch_size: int
 
 
 _TABLE_2 = {
-    "ToyCar": _IDSystem(TOYADMOS_TYPES, "pvmilk20", "segment", 0.1, 384),
-    "ToyConveyor": _IDSystem(("ToyConveyor",), "pvmilk20", "segment", 0.2, 384),
-    "fan": _IDSystem(MIMII_TYPES, "pvmilk20", "segment", 0.1, 384),
-    "pump": _IDSystem(DCASE2020_TYPES, "pvmilk20", "clip", 0.0075, 384),
-    "slider": _IDSystem(MIMII_TYPES, "pvmilk20", "segment", 0.1, 384),
-    "valve": _IDSystem(DCASE2020_TYPES, "inouet18", "clip", 0.15, 256),
-}
-
-_SEGMENTS = {"segment_duration": SEGMENT_DURATION, "segment_hop": SEGMENT_HOP}
-_INPUTS: dict[str, dict[str, Any]] = {
-    "segment": _SEGMENTS,
-    "clip": {"segment_duration": None},
+    "ToyCar": _IDSystem(TOYADMOS_TYPES, "pvmilk20", SEGMENT_DURATION, 0.1, 384),
+    "ToyConveyor": _IDSystem(("ToyConveyor",), "pvmilk20", SEGMENT_DURATION, 0.2, 384),
+    "fan": _IDSystem(MIMII_TYPES, "pvmilk20", SEGMENT_DURATION, 0.1, 384),
+    "pump": _IDSystem(DCASE2020_TYPES, "pvmilk20", None, 0.0075, 384),
+    "slider": _IDSystem(MIMII_TYPES, "pvmilk20", SEGMENT_DURATION, 0.1, 384),
+    "valve": _IDSystem(DCASE2020_TYPES, "inouet18", None, 0.15, 256),
 }
 
 
@@ -238,7 +232,7 @@ def _make_id_system(machine_type: str) -> OnlyMachineTypes:
         weight_decay=0.0,
         validation_fraction=0.1,
     )
-    segment = LogMelSegmenter(**_INPUTS[row.input])
+    segment = LogMelSegmenter(segment_duration=row.segment_duration)
     pipe = Pipeline([("segment", segment), ("detect", detect)])
     return OnlyMachineTypes(pipe, training_types(machine_type, "iii"))
 
@@ -255,7 +249,7 @@ def _make_augment_system(machine_type: str) -> OnlyMachineTypes:
     expand = AugmentationExpander(
         pitch_steps=(-0.1, 0, 0.1), stretch_rates=(0.9, 1.0, 1.1)
     )
-    segment = LogMelSegmenter(**_SEGMENTS)
+    segment = LogMelSegmenter()  # its defaults are the paper's
     pipe = Pipeline([("expand", expand), ("segment", segment), ("detect", detect)])
     return OnlyMachineTypes(pipe, training_types(machine_type, "iv"))
 

@@ -9,7 +9,6 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pooch
@@ -23,105 +22,24 @@ from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, known_label
 
 __all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2", "read_eval_labels"]
 
-_URL = "https://zenodo.org/records/{record}/files/{name}"
+_REGISTRY = Path(__file__).with_name("dcase2020_task2.txt")
+_DESCR = Path(__file__).with_name("dcase2020_task2.rst")
 
-# Zenodo's record and the archives' names for each subset.
+# How the names of a subset's archives start.
 _SUBSETS = {
-    "dev": (3678171, "dev_data_{}.zip"),
-    "additional": (3727685, "eval_data_train_{}.zip"),
-    "eval": (3841772, "eval_data_test_{}.zip"),
+    "dev": "dev_data",
+    "additional": "eval_data_train",
+    "eval": "eval_data_test",
 }
-# md5 sums of the archives for each machine type, in the order of the subsets.
-_MD5 = {
-    "ToyCar": (
-        "4dec75ca8d9f666aa9e4c1894a740501",
-        "a5d4ccd498af70b04dd74b644b820006",
-        "bea2bdd612f616be8f2b8eb087b32c7c",
-    ),
-    "ToyConveyor": (
-        "03b6aa1bfd09a39d53af0ba39f71fa91",
-        "0e808ac0b761e9fb13d5e0c65caff00d",
-        "ccfcc9847c7d3404d7ee9d6d9e0b2ba2",
-    ),
-    "fan": (
-        "649bdfc06263ae7a838963f43b6641e6",
-        "567798854130c8019df8b664c095ed1e",
-        "1eb9356a768cadfd0f2e59a5c57e578b",
-    ),
-    "pump": (
-        "90e7091ef722b7238a7f1009365779cd",
-        "4e33ae9c0db5cc88437675f5e317caee",
-        "23a8f8f924be218c69df67fe07360348",
-    ),
-    "slider": (
-        "da24a757719f0d94d5aa2d646bbfdc86",
-        "f84f186f4295fc23754abcdd1b0580a7",
-        "0193c769073840332ce3aad84b1ccaa2",
-    ),
-    "valve": (
-        "34d2672f55bb041589ef79c10dc89934",
-        "057cdd560caffb8305449541afd28c6d",
-        "f69c551d2088691050d20cccca9d631c",
-    ),
+_TRUTH = "eval_data_list.csv"
+
+# IDs of the development and of the evaluation set for each machine type. They tell the
+# subsets apart, whatever the folders are called.
+_IDS = {
+    "ToyCar": (("01", "02", "03", "04"), ("05", "06", "07")),
+    "ToyConveyor": (("01", "02", "03"), ("04", "05", "06")),
+    **dict.fromkeys(MIMII_TYPES, (("00", "02", "04", "06"), ("01", "03", "05"))),
 }
-_TRUTH_RECORD, _TRUTH = 3951620, "eval_data_list.csv"
-_TRUTH_MD5 = "f16aaa185df9906e588864aaf7cb58ea"
-
-# The IDs tell the subsets apart, whatever the folders are called.
-_DEV_IDS = {
-    "ToyCar": ("01", "02", "03", "04"),
-    "ToyConveyor": ("01", "02", "03"),
-    **dict.fromkeys(MIMII_TYPES, ("00", "02", "04", "06")),
-}
-_EVAL_IDS = {
-    "ToyCar": ("05", "06", "07"),
-    "ToyConveyor": ("04", "05", "06"),
-    **dict.fromkeys(MIMII_TYPES, ("01", "03", "05")),
-}
-
-_DESCR = """\
-DCASE 2020 Challenge Task 2
-===========================
-
-Recordings of six types of machine in factory noise: 16 kHz, one channel, about 10 s
-(ToyCar 11 s). ToyCar and ToyConveyor come from ToyADMOS, fan, pump, slider and valve
-from MIMII. A machine type has three or four machines (IDs) in the development set, and
-three others in the evaluation set.
-
-=============  ====================  ==============================================
-subset         machines              recordings
-=============  ====================  ==============================================
-"dev"          of the development    split "train", normal; "test", of both classes
-"additional"   of the evaluation     split "train", normal
-"eval"         of the evaluation     split "test", of both classes
-=============  ====================  ==============================================
-
-The columns of `data` are those of `load_clips`, and `subset`. `label` is +1 for normal
-and -1 for anomalous recordings; those of "eval" are the ground truth published after
-the challenge.
-
-The recordings are licensed for non-commercial use, CC BY-NC-SA 4.0. Cite
-
-- Koizumi et al., "ToyADMOS: A Dataset of Miniature-Machine Operating Sounds for
-  Anomalous Sound Detection", WASPAA 2019;
-- Purohit et al., "MIMII Dataset: Sound Dataset for Malfunctioning Industrial Machine
-  Investigation and Inspection", DCASE 2019 Workshop;
-- Koizumi et al., "Description and Discussion on DCASE2020 Challenge Task2: Unsupervised
-  Anomalous Sound Detection for Machine Condition Monitoring", DCASE 2020 Workshop.
-"""
-
-
-class _Archive(NamedTuple):
-    """A file on Zenodo."""
-
-    name: str
-    url: str
-    md5: str
-
-    def is_in(self, folder: Path) -> bool:
-        """Whether the folder holds the complete file."""
-        path = folder / self.name
-        return path.is_file() and pooch.file_hash(str(path), alg="md5") == self.md5
 
 
 def fetch_dcase2020_task2(
@@ -207,16 +125,21 @@ def fetch_dcase2020_task2(
     types = _choose("machine_types", machine_types, DCASE2020_TYPES)
     subsets = _choose("subsets", subsets, _SUBSETS)
     root = Path(get_data_home(data_home)) / "dcase2020_task2"
-    archives = [_archive(subset, kind) for kind in types for subset in subsets]
-    packed = [one for one in archives if not _folder(root, one).is_dir()]
-    truth = _Archive(_TRUTH, _URL.format(record=_TRUTH_RECORD, name=_TRUTH), _TRUTH_MD5)
-    needed = [*packed, truth] if "eval" in subsets else packed
-    missing = _find_missing(needed, root, download_if_missing)
-    for one in missing:
-        _download(one, root, n_retries, verbose)
-    for one in packed:
-        _unpack(root / one.name, _folder(root, one), verbose)
-    return _describe([_folder(root, one) for one in archives], root / _TRUTH)
+    folders = [root / f"{_SUBSETS[one]}_{kind}" for kind in types for one in subsets]
+    packed = [folder for folder in folders if not folder.is_dir()]
+    needed = [f"{folder.name}.zip" for folder in packed]
+    if "eval" in subsets:
+        needed.append(_TRUTH)
+    zenodo = pooch.create(path=root, base_url="", retry_if_failed=n_retries)
+    zenodo.load_registry(_REGISTRY)
+    if download_if_missing:
+        for name in needed:
+            _download(zenodo, name, verbose)
+    else:
+        _refuse_missing(zenodo, needed)
+    for folder in packed:
+        _unpack(folder.with_name(f"{folder.name}.zip"), folder, verbose)
+    return _describe(folders, root / _TRUTH)
 
 
 def load_dcase2020_task2(folder, *, eval_labels=None):
@@ -290,53 +213,34 @@ def _choose(name: str, wanted: str | Sequence[str] | None, known) -> list[str]:
     return [one for one in known if one in names]
 
 
-def _archive(subset: str, machine_type: str) -> _Archive:
-    record, pattern = _SUBSETS[subset]
-    name = pattern.format(machine_type)
-    md5 = _MD5[machine_type][list(_SUBSETS).index(subset)]
-    return _Archive(name, _URL.format(record=record, name=name), md5)
-
-
-def _folder(root: Path, archive: _Archive) -> Path:
-    return root / archive.name.removesuffix(".zip")
-
-
-def _find_missing(
-    needed: list[_Archive], root: Path, download_if_missing: bool
-) -> list[_Archive]:
-    missing = [one for one in needed if not one.is_in(root)]
-    if missing and not download_if_missing:
-        names = abbreviate([one.name for one in missing])
+def _refuse_missing(zenodo: pooch.Pooch, needed: list[str]) -> None:
+    missing = [name for name in needed if not _is_complete(zenodo, name)]
+    if missing:
         raise OSError(
-            f"{names} missing from {str(root)!r}, and download_if_missing is False: "
-            "set it to True, or copy the files into the folder"
+            f"{abbreviate(missing)} missing from {str(zenodo.abspath)!r}, and "
+            "download_if_missing is False: set it to True, or copy the files into the "
+            "folder"
         )
-    return missing
 
 
-def _download(archive: _Archive, root: Path, n_retries: int, verbose: int) -> None:
-    """Fetch one file; an incomplete or changed one is not kept."""
-    fetcher = pooch.create(
-        path=root,
-        base_url="",
-        registry={archive.name: f"md5:{archive.md5}"},
-        urls={archive.name: archive.url},
-        retry_if_failed=n_retries,
-    )
+def _is_complete(zenodo: pooch.Pooch, name: str) -> bool:
+    path = zenodo.abspath / name
+    if not path.is_file():
+        return False
+    return f"md5:{pooch.file_hash(str(path), alg='md5')}" == zenodo.registry[name]
+
+
+def _download(zenodo: pooch.Pooch, name: str, verbose: int) -> None:
+    """Fetch one file unless it is complete; a wrong one is not kept."""
     # pooch's default of 1 kB at a time is slow for gigabytes.
     downloader = pooch.HTTPDownloader(progressbar=verbose > 0, chunk_size=2**20)
     try:
-        fetcher.fetch(archive.name, downloader=downloader)
-    except ValueError as error:  # pooch's error for a wrong md5 sum
+        zenodo.fetch(name, downloader=downloader)
+    except (OSError, ValueError) as error:  # ValueError: another md5 sum
         raise OSError(
-            f"the md5 sum of {archive.name} from {archive.url} is not the published "
-            f"{archive.md5}, and the file is not kept: try again, or copy the file "
-            f"into {str(root)!r}"
-        ) from error
-    except OSError as error:
-        raise OSError(
-            f"{archive.name} cannot be downloaded from {archive.url} ({error}): try "
-            f"again (complete files are kept), or copy the file into {str(root)!r}"
+            f"{name} cannot be downloaded from {zenodo.get_url(name)} ({error}): try "
+            "again (complete files are kept), or copy the file into "
+            f"{str(zenodo.abspath)!r}"
         ) from error
 
 
@@ -381,17 +285,18 @@ def _describe(
     if clips["label"].isna().any():
         warnings.warn(
             f"{clips['label'].isna().sum()} recordings of the evaluation set have no "
-            f"label: copy {_TRUTH} (Zenodo record {_TRUTH_RECORD}) into the folder, or "
-            "pass its path as eval_labels",
+            f"label: copy {_TRUTH} (Zenodo record 3951620) into the folder, or pass "
+            "its path as eval_labels",
             stacklevel=3,
         )
-    return Bunch(data=clips, target=clips["label"], DESCR=_DESCR)
+    return Bunch(data=clips, target=clips["label"], DESCR=_DESCR.read_text())
 
 
 def _find_subset(kind: str, identity: str, split: str) -> str | None:
-    if identity in _DEV_IDS.get(kind, ()):
+    development, evaluation = _IDS.get(kind, ((), ()))
+    if identity in development:
         return "dev"
-    if identity in _EVAL_IDS.get(kind, ()):
+    if identity in evaluation:
         return "additional" if split == "train" else "eval"
     return None
 

@@ -8,23 +8,44 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_asd.datasets.synthesis import (
-    BEARING,
-    FIXED,
-    LEVEL,
-    PITCH,
-    RATE,
-    Synthesizer,
-    Trait,
-    bearing_impacts,
-    falling,
-    swinging,
-    weakened,
-)
+from sklearn_asd.datasets.synthesis import Synthesizer, falling, swinging, weakened
 
-__all__ = ["MACHINE_KINDS", "MachineKind"]
+__all__ = ["MACHINE_KINDS", "MachineKind", "Trait"]
 
 _Run = Callable[[SimpleNamespace, Synthesizer], np.ndarray]
+
+
+class Trait(NamedTuple):
+    """A number of a machine: its range over machines, and its jitter over clips.
+
+    Attributes
+    ----------
+    low, high : float
+        Range, log-uniform over machines.
+
+    jitter : float
+        Standard deviation of the number's logarithm from clip to clip: `_FIXED`,
+        `_RATE`, `_PITCH` or `_LEVEL`.
+    """
+
+    low: float
+    high: float
+    jitter: float
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw the number of a new machine.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of chance.
+
+        Returns
+        -------
+        value : float
+            In the range.
+        """
+        return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
 
 
 class MachineKind(NamedTuple):
@@ -51,6 +72,19 @@ class MachineKind(NamedTuple):
     run: _Run
 
 
+# Jitter of traits.
+_FIXED = 0.0  # ratios and counts set by the machine's build
+_RATE = 0.01  # speeds (1/s), which the load changes a little
+_PITCH = 0.005  # resonances and centres of noise bands (Hz)
+_LEVEL = 0.12  # amplitudes and other quantities that vary by about 1 dB
+
+# Traits of a shaft's bearing; only a worn one is audible.
+_BEARING = {
+    "ball_pass": Trait(3.1, 5.4, _FIXED),  # impacts a revolution
+    "bearing_pitch": Trait(2200, 4200, _PITCH),
+    "bearing": Trait(0.02, 0.05, _LEVEL),
+}
+
 MACHINE_KINDS: dict[str, MachineKind] = {}
 
 
@@ -66,18 +100,29 @@ def _machine_kind(
     return register
 
 
+def _strike_bearing(
+    m: SimpleNamespace, synth: Synthesizer, turns: np.ndarray
+) -> np.ndarray:
+    """Balls roll over a worn spot; the impacts swell with the turning load."""
+    times = synth.events(m.ball_pass * turns, jitter=0.0004)
+    angle = np.interp(times, np.arange(turns.size) / synth.sample_rate, turns)
+    load = 1 + 0.5 * np.sin(2 * np.pi * angle)
+    shell = synth.modes(m.bearing_pitch * np.array([1.0, 1.31, 1.74]), decay=0.003)
+    return m.bearing * synth.place(times, load * synth.strengths(times, 0.3), shell)
+
+
 @_machine_kind(
     "fan",
     traits={
-        "shaft_rate": Trait(23.5, 27, RATE),
-        "blades": Trait(4.5, 7.5, FIXED),
-        "slots": Trait(31, 39, FIXED),
-        "blade_tone": Trait(0.36, 0.5, LEVEL),
-        "slot_tone": Trait(0.1, 0.16, LEVEL),
-        "airflow": Trait(0.56, 0.71, LEVEL),
-        "airflow_pitch": Trait(420, 590, PITCH),
-        "wobble": Trait(0.1, 0.14, LEVEL),
-        **BEARING,
+        "shaft_rate": Trait(23.5, 27, _RATE),
+        "blades": Trait(4.5, 7.5, _FIXED),
+        "slots": Trait(31, 39, _FIXED),
+        "blade_tone": Trait(0.36, 0.5, _LEVEL),
+        "slot_tone": Trait(0.1, 0.16, _LEVEL),
+        "airflow": Trait(0.56, 0.71, _LEVEL),
+        "airflow_pitch": Trait(420, 590, _PITCH),
+        "wobble": Trait(0.1, 0.14, _LEVEL),
+        **_BEARING,
     },
     faults={
         "bearing tone": {"bearing": 5.0, "bearing_pitch": 0.85, "shaft_rate": 0.96},
@@ -97,27 +142,27 @@ def _run_fan(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
         + m.slot_tone * slots
         + m.wobble * synth.harmonics(turns, falling(4, 0.7))
         + m.airflow * airflow
-        + bearing_impacts(m, synth, turns)
+        + _strike_bearing(m, synth, turns)
     )
 
 
 @_machine_kind(
     "pump",
     traits={
-        "stroke_rate": Trait(2.1, 2.8, RATE),
-        "shaft_rate": Trait(24.5, 27.5, RATE),
-        "hum": Trait(0.19, 0.31, LEVEL),
-        "slots": Trait(27, 35, FIXED),
-        "slot_tone": Trait(0.075, 0.12, LEVEL),
-        "thump": Trait(1.2, 1.7, LEVEL),
-        "thump_pitch": Trait(107, 150, PITCH),
-        "flow": Trait(0.92, 1.22, LEVEL),
-        "flow_pitch": Trait(830, 1180, PITCH),
-        "flow_decay": Trait(0.07, 0.1, LEVEL),
-        "hiss": Trait(0.036, 0.05, LEVEL),
-        "hiss_pitch": Trait(3200, 4300, PITCH),
-        "unevenness": Trait(0.1, 0.14, LEVEL),
-        **BEARING,
+        "stroke_rate": Trait(2.1, 2.8, _RATE),
+        "shaft_rate": Trait(24.5, 27.5, _RATE),
+        "hum": Trait(0.19, 0.31, _LEVEL),
+        "slots": Trait(27, 35, _FIXED),
+        "slot_tone": Trait(0.075, 0.12, _LEVEL),
+        "thump": Trait(1.2, 1.7, _LEVEL),
+        "thump_pitch": Trait(107, 150, _PITCH),
+        "flow": Trait(0.92, 1.22, _LEVEL),
+        "flow_pitch": Trait(830, 1180, _PITCH),
+        "flow_decay": Trait(0.07, 0.1, _LEVEL),
+        "hiss": Trait(0.036, 0.05, _LEVEL),
+        "hiss_pitch": Trait(3200, 4300, _PITCH),
+        "unevenness": Trait(0.1, 0.14, _LEVEL),
+        **_BEARING,
     },
     faults={
         "leak": {"hiss": 4.0, "hiss_pitch": 1.3, "thump": 0.7, "shaft_rate": 1.04},
@@ -138,25 +183,25 @@ def _run_pump(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
         + m.thump * synth.place(strokes, strengths, case)
         + m.flow * (0.15 + gush) * synth.band_noise(m.flow_pitch, octaves=0.9)
         + m.hiss * synth.wander(0.15) * synth.band_noise(m.hiss_pitch, octaves=0.6)
-        + bearing_impacts(m, synth, turns)
+        + _strike_bearing(m, synth, turns)
     )
 
 
 @_machine_kind(
     "slider",
     traits={
-        "stroke_rate": Trait(0.5, 0.9, RATE),
-        "whine_pitch": Trait(1400, 2400, PITCH),
-        "whine": Trait(0.3, 0.6, LEVEL),
-        "friction": Trait(0.25, 0.5, LEVEL),
-        "friction_pitch": Trait(2000, 4000, PITCH),
-        "stop": Trait(1.0, 2.0, LEVEL),
-        "stop_pitch": Trait(300, 600, PITCH),
-        "screw_rate": Trait(14, 22, RATE),
-        "play": Trait(0.05, 0.1, LEVEL),
-        "play_pitch": Trait(1200, 2400, PITCH),
-        "stick": Trait(0.02, 0.05, LEVEL),
-        **BEARING,
+        "stroke_rate": Trait(0.5, 0.9, _RATE),
+        "whine_pitch": Trait(1400, 2400, _PITCH),
+        "whine": Trait(0.3, 0.6, _LEVEL),
+        "friction": Trait(0.25, 0.5, _LEVEL),
+        "friction_pitch": Trait(2000, 4000, _PITCH),
+        "stop": Trait(1.0, 2.0, _LEVEL),
+        "stop_pitch": Trait(300, 600, _PITCH),
+        "screw_rate": Trait(14, 22, _RATE),
+        "play": Trait(0.05, 0.1, _LEVEL),
+        "play_pitch": Trait(1200, 2400, _PITCH),
+        "stick": Trait(0.02, 0.05, _LEVEL),
+        **_BEARING,
     },
     faults={
         "rattle": {"play": 6.0, "play_pitch": 0.8, "stop_pitch": 0.93},
@@ -180,25 +225,25 @@ def _run_slider(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
         + m.friction * speed * synth.band_noise(m.friction_pitch, octaves=0.8)
         + m.stop * synth.strike(stops, knock)
         + m.play * synth.strike(shakes, loose, 0.6)
-        + bearing_impacts(m, synth, screw)
+        + _strike_bearing(m, synth, screw)
     )
 
 
 @_machine_kind(
     "valve",
     traits={
-        "cycle_rate": Trait(0.9, 1.8, RATE),
-        "hold": Trait(0.12, 0.24, LEVEL),
-        "click": Trait(0.6, 1.0, LEVEL),
-        "click_pitch": Trait(700, 1400, PITCH),
-        "close": Trait(0.5, 0.8, LEVEL),
-        "close_pitch": Trait(1000, 1900, PITCH),
-        "ringing": Trait(0.01, 0.02, LEVEL),
-        "puff": Trait(0.3, 0.6, LEVEL),
-        "puff_pitch": Trait(3000, 5500, PITCH),
-        "puff_decay": Trait(0.02, 0.05, LEVEL),
-        "hiss": Trait(0.004, 0.01, LEVEL),
-        "unevenness": Trait(0.06, 0.12, LEVEL),
+        "cycle_rate": Trait(0.9, 1.8, _RATE),
+        "hold": Trait(0.12, 0.24, _LEVEL),
+        "click": Trait(0.6, 1.0, _LEVEL),
+        "click_pitch": Trait(700, 1400, _PITCH),
+        "close": Trait(0.5, 0.8, _LEVEL),
+        "close_pitch": Trait(1000, 1900, _PITCH),
+        "ringing": Trait(0.01, 0.02, _LEVEL),
+        "puff": Trait(0.3, 0.6, _LEVEL),
+        "puff_pitch": Trait(3000, 5500, _PITCH),
+        "puff_decay": Trait(0.02, 0.05, _LEVEL),
+        "hiss": Trait(0.004, 0.01, _LEVEL),
+        "unevenness": Trait(0.06, 0.12, _LEVEL),
     },
     faults={
         "leak": {"hiss": 3.0, "puff": 0.5, "puff_pitch": 1.4, "click_pitch": 0.94},
@@ -225,18 +270,18 @@ def _run_valve(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
 @_machine_kind(
     "ToyCar",
     traits={
-        "wheel_rate": Trait(9.9, 11.9, RATE),
-        "teeth": Trait(38, 47, FIXED),
-        "mesh": Trait(0.36, 0.5, LEVEL),
-        "motor_ratio": Trait(9.9, 11.9, FIXED),
-        "commutator": Trait(0.125, 0.2, LEVEL),
-        "rolling": Trait(0.46, 0.61, LEVEL),
-        "rolling_pitch": Trait(600, 840, PITCH),
-        "chassis": Trait(0.24, 0.34, LEVEL),
-        "chassis_pitch": Trait(1500, 2000, PITCH),
-        "bend": Trait(0.12, 0.17, LEVEL),
-        "tooth": Trait(0.36, 0.5, LEVEL),
-        **BEARING,
+        "wheel_rate": Trait(9.9, 11.9, _RATE),
+        "teeth": Trait(38, 47, _FIXED),
+        "mesh": Trait(0.36, 0.5, _LEVEL),
+        "motor_ratio": Trait(9.9, 11.9, _FIXED),
+        "commutator": Trait(0.125, 0.2, _LEVEL),
+        "rolling": Trait(0.46, 0.61, _LEVEL),
+        "rolling_pitch": Trait(600, 840, _PITCH),
+        "chassis": Trait(0.24, 0.34, _LEVEL),
+        "chassis_pitch": Trait(1500, 2000, _PITCH),
+        "bend": Trait(0.12, 0.17, _LEVEL),
+        "tooth": Trait(0.36, 0.5, _LEVEL),
+        **_BEARING,
     },
     faults={
         "broken tooth": {"tooth": 4.0, "chassis_pitch": 0.9, "mesh": 0.8},
@@ -258,25 +303,25 @@ def _run_toy_car(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
         + m.rolling * swing * synth.band_noise(m.rolling_pitch, octaves=1.4)
         + m.chassis * synth.band_noise(m.chassis_pitch, octaves=0.3)
         + m.tooth * synth.strike(hits, tooth)
-        + bearing_impacts(m, synth, motor)
+        + _strike_bearing(m, synth, motor)
     )
 
 
 @_machine_kind(
     "ToyConveyor",
     traits={
-        "roller_rate": Trait(6, 10, RATE),
-        "belt_ratio": Trait(0.06, 0.12, FIXED),
-        "motor_ratio": Trait(10, 16, FIXED),
-        "motor": Trait(0.25, 0.5, LEVEL),
-        "belt": Trait(0.5, 0.8, LEVEL),
-        "belt_pitch": Trait(400, 800, PITCH),
-        "joint": Trait(0.6, 1.2, LEVEL),
-        "joint_pitch": Trait(150, 300, PITCH),
-        "play": Trait(0.3, 0.6, LEVEL),
-        "play_pitch": Trait(1500, 3000, PITCH),
-        "wobble": Trait(0.08, 0.16, LEVEL),
-        **BEARING,
+        "roller_rate": Trait(6, 10, _RATE),
+        "belt_ratio": Trait(0.06, 0.12, _FIXED),
+        "motor_ratio": Trait(10, 16, _FIXED),
+        "motor": Trait(0.25, 0.5, _LEVEL),
+        "belt": Trait(0.5, 0.8, _LEVEL),
+        "belt_pitch": Trait(400, 800, _PITCH),
+        "joint": Trait(0.6, 1.2, _LEVEL),
+        "joint_pitch": Trait(150, 300, _PITCH),
+        "play": Trait(0.3, 0.6, _LEVEL),
+        "play_pitch": Trait(1500, 3000, _PITCH),
+        "wobble": Trait(0.08, 0.16, _LEVEL),
+        **_BEARING,
     },
     faults={
         "rattle": {"play": 1.8, "play_pitch": 0.85},
@@ -298,5 +343,5 @@ def _run_toy_conveyor(m: SimpleNamespace, synth: Synthesizer) -> np.ndarray:
         + m.belt * swing * synth.wander(0.08) * synth.band_noise(m.belt_pitch, 1.5)
         + m.joint * synth.strike(joints, plate)
         + m.play * synth.strike(shakes, loose, 0.6)
-        + bearing_impacts(m, synth, motor)
+        + _strike_bearing(m, synth, motor)
     )

@@ -1,32 +1,15 @@
-"""Building blocks of synthetic machine sounds: traits, components, a factory."""
+"""Building blocks of synthetic sounds: components of one clip, and a factory."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len
-from scipy.signal import lfilter, oaconvolve
+from scipy.signal import oaconvolve
 
-__all__ = [
-    "BEARING",
-    "FIXED",
-    "LEVEL",
-    "PITCH",
-    "RATE",
-    "Synthesizer",
-    "Trait",
-    "bearing_impacts",
-    "factory_noise",
-    "falling",
-    "rms",
-    "swinging",
-    "tilt_spectrum",
-    "weakened",
-]
+__all__ = ["Synthesizer", "factory_noise", "falling", "rms", "swinging", "weakened"]
 
 
 def rms(signal: np.ndarray) -> float:
@@ -220,23 +203,6 @@ class Synthesizer:
         times = np.flatnonzero(np.diff(np.floor(turns))) / self.sample_rate
         return times + jitter * self.stream().standard_normal(times.size)
 
-    def random_times(self, rate: float) -> np.ndarray:
-        """Times of a Poisson process.
-
-        Parameters
-        ----------
-        rate : float
-            Mean number of events in a second.
-
-        Returns
-        -------
-        times : ndarray of shape (n_events,)
-            In seconds, unsorted.
-        """
-        stream = self.stream()
-        n_events = stream.poisson(rate * self.duration)
-        return stream.uniform(0, self.duration, n_events)
-
     def strengths(self, times: np.ndarray, spread: float = 0.2) -> np.ndarray:
         """Log-normal strengths around 1.
 
@@ -349,81 +315,6 @@ class Synthesizer:
         return self.place(times, self.strengths(times, spread), response)
 
 
-class Trait(NamedTuple):
-    """A number of a machine: its range over machines, and its jitter over clips.
-
-    Attributes
-    ----------
-    low, high : float
-        Range, log-uniform over machines.
-
-    jitter : float
-        Standard deviation of the number's logarithm from clip to clip: `FIXED`,
-        `RATE`, `PITCH` or `LEVEL`.
-    """
-
-    low: float
-    high: float
-    jitter: float
-
-    def draw(self, rng: np.random.Generator) -> float:
-        """Draw the number of a new machine.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            Source of chance.
-
-        Returns
-        -------
-        value : float
-            In the range.
-        """
-        return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
-
-
-# Jitter of traits.
-FIXED = 0.0  # ratios and counts set by the machine's build
-RATE = 0.01  # speeds (1/s), which the load changes a little
-PITCH = 0.005  # resonances and centres of noise bands (Hz)
-LEVEL = 0.12  # amplitudes and other quantities that vary by about 1 dB
-
-# Traits of a shaft's bearing; only a worn one is audible.
-BEARING = {
-    "ball_pass": Trait(3.1, 5.4, FIXED),  # impacts a revolution
-    "bearing_pitch": Trait(2200, 4200, PITCH),
-    "bearing": Trait(0.02, 0.05, LEVEL),
-}
-
-
-def bearing_impacts(
-    m: SimpleNamespace, synth: Synthesizer, turns: np.ndarray
-) -> np.ndarray:
-    """Balls roll over a worn spot; the impacts swell with the turning load.
-
-    Parameters
-    ----------
-    m : SimpleNamespace
-        Machine with the traits `BEARING`.
-
-    synth : Synthesizer
-        Source of the components.
-
-    turns : ndarray of shape (n_samples,)
-        Revolutions of the shaft.
-
-    Returns
-    -------
-    impacts : ndarray of shape (n_samples,)
-        Their sound.
-    """
-    times = synth.events(m.ball_pass * turns, jitter=0.0004)
-    angle = np.interp(times, np.arange(turns.size) / synth.sample_rate, turns)
-    load = 1 + 0.5 * np.sin(2 * np.pi * angle)
-    shell = synth.modes(m.bearing_pitch * np.array([1.0, 1.31, 1.74]), decay=0.003)
-    return m.bearing * synth.place(times, load * synth.strengths(times, 0.3), shell)
-
-
 def falling(n_harmonics: int, power: float) -> np.ndarray:
     """Amplitudes of harmonics that fall as ``1 / k ** power``.
 
@@ -506,26 +397,7 @@ def factory_noise(synth: Synthesizer) -> np.ndarray:
         noise += synth.harmonics(turns, amplitudes)
     draught = synth.band_noise(300 * 16 ** rng.random(), octaves=rng.uniform(0.4, 1.0))
     noise += rng.uniform(0.05, 0.3) * synth.wander(0.2, interval=1.5) * draught
-    clanks = synth.random_times(rate=0.2)
+    stream = synth.stream()
+    clanks = stream.uniform(0, synth.duration, stream.poisson(0.2 * synth.duration))
     body = synth.modes(np.cumsum(rng.uniform(300, 1200, size=4)), decay=0.06)
     return noise + synth.strike(clanks, body, 0.6)
-
-
-def tilt_spectrum(signal: np.ndarray, tilt: float) -> np.ndarray:
-    """Brighten or dull a signal, as a turned microphone does.
-
-    Parameters
-    ----------
-    signal : ndarray of shape (n_samples,)
-        The signal.
-
-    tilt : float
-        Above 0 brightens, below 0 dulls; 0.05 gives the highest frequencies 0.9 dB
-        more than the lowest.
-
-    Returns
-    -------
-    tilted : ndarray of shape (n_samples,)
-        The signal as recorded.
-    """
-    return lfilter([1.0, -tilt], [1.0], signal)

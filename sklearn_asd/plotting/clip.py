@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.explanation import band_scores
-from sklearn_asd.explanation.localization import (
-    frame_duration,
-    mel_edges,
-    score_segments,
-)
-from sklearn_asd.explanation.parts import clip_thresholds, find_spectrograms, take_clip
+from sklearn_asd.explanation import band_scores, localization
+from sklearn_asd.explanation.parts import find_spectrograms, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
@@ -27,7 +23,8 @@ _SEGMENT_ABOVE = {"color": ANOMALOUS, "linewidth": 5, "solid_capstyle": "butt"}
 _THRESHOLD = {"linestyle": "--", "linewidth": 1}
 
 
-class ClipScoreDisplay:
+@dataclass(repr=False, eq=False)
+class ClipScoreDisplay:  # numpydoc ignore=PR02
     """Log-mel of a clip, with the scores of its segments and the effect of its bands.
 
     Made by :meth:`from_estimator` or :meth:`from_predictions`. Below the log-mel, each
@@ -87,22 +84,13 @@ class ClipScoreDisplay:
     'time (s)'
     """
 
-    def __init__(
-        self,
-        log_mel,
-        segments,
-        *,
-        bands=None,
-        threshold=None,
-        frame_duration=None,
-        edges=None,
-    ):
-        self.log_mel = log_mel
-        self.segments = segments
-        self.bands = bands
-        self.threshold = threshold
-        self.frame_duration = frame_duration
-        self.edges = edges
+    log_mel: np.ndarray
+    segments: Any
+    _: KW_ONLY
+    bands: Any = None
+    threshold: float | None = None
+    frame_duration: float | None = None
+    edges: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -159,7 +147,16 @@ class ClipScoreDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        display = cls._explain(detector, X, clip, X_normal, n_bands)
+        one = take_clip(X, clip)
+        opened = Opened(detector, one)
+        threshold = bands = None
+        if hasattr(detector, "decision_function"):
+            threshold = float(opened.thresholds[0])
+        if X_normal is not None:
+            bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
+        heard = find_spectrograms(opened)
+        segments = localization.score_segments(opened)
+        display = lay_out(heard, segments, bands, threshold)
         return display.plot(ax, **plot_settings)
 
     @classmethod
@@ -223,19 +220,6 @@ class ClipScoreDisplay:
         )
         return display.plot(ax, **plot_settings)
 
-    @staticmethod
-    def _explain(detector, X, clip, X_normal, n_bands):
-        one = take_clip(X, clip)
-        opened = Opened(detector, one)
-        threshold = bands = None
-        if hasattr(detector, "decision_function"):
-            threshold = float(clip_thresholds(opened)[0])
-        if X_normal is not None:
-            bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
-        return lay_out(
-            find_spectrograms(opened), score_segments(opened), bands, threshold
-        )
-
     def plot(self, ax=None, *, cmap="magma", vmin=None, vmax=None):
         """Draw the display.
 
@@ -274,12 +258,11 @@ class ClipScoreDisplay:
         self.ax_ = self.figure_.add_subplot(grid[0, 0])
         self._draw_log_mel(self.figure_.add_subplot(grid[0, -1]), cmap, vmin, vmax)
         self.segments_ax_ = self.bands_ax_ = None
-        bottom = self.ax_
         if rows:
             self.segments_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
             self._draw_segments(self.segments_ax_)
             self.ax_.tick_params(labelbottom=False)
-            bottom = self.segments_ax_
+        bottom = self.segments_ax_ or self.ax_
         bottom.set_xlabel("frame" if self.frame_duration is None else "time (s)")
         if columns:
             self.bands_ax_ = self.figure_.add_subplot(grid[0, 1], sharey=self.ax_)
@@ -287,11 +270,12 @@ class ClipScoreDisplay:
         return self
 
     def _draw_log_mel(self, colorbar_ax: Any, cmap: str, vmin: Any, vmax: Any) -> None:
-        n_mels, n_frames = self.log_mel.shape
+        log_mel = self.log_mel.astype(np.float32)
+        n_mels, n_frames = log_mel.shape
         step = self.frame_duration or 1
-        quiet, loud = np.percentile(self.log_mel.astype(np.float32), [1, 99.9])
+        quiet, loud = np.percentile(log_mel, [1, 99.9])
         image = self.ax_.imshow(
-            self.log_mel.astype(np.float32),
+            log_mel,
             origin="lower",
             aspect="auto",
             interpolation="nearest",
@@ -317,15 +301,13 @@ class ClipScoreDisplay:
             ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
         ax.set_ylabel("segment's\nscore")
         ax.margins(y=0.15)
-        handles = [ax.plot([], [], label="segment", **_SEGMENT)[0]]
         if np.isfinite(limit):
-            handles = [
-                ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)[0],
-                ax.plot([], [], label="below", **_SEGMENT)[0],
-                ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD),
-            ]
+            ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)
+            ax.plot([], [], label="below", **_SEGMENT)
+            ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD)
+        else:
+            ax.plot([], [], label="segment", **_SEGMENT)
         ax.legend(
-            handles=handles,
             loc="lower left",
             bbox_to_anchor=(-0.02, 0.96),
             ncols=3,
@@ -339,15 +321,7 @@ class ClipScoreDisplay:
         low, high = self._place(self.bands["low"]), self._place(self.bands["high"])
         drop = self.bands["drop"].to_numpy()
         colors = [ANOMALOUS if one > 0 else NORMAL for one in drop]
-        ax.barh(
-            low,
-            drop,
-            0.9 * (high - low),
-            align="edge",
-            color=colors,
-            linewidth=0,
-            alpha=0.9,
-        )
+        ax.barh(low, drop, 0.9 * (high - low), align="edge", color=colors, alpha=0.9)
         ax.axvline(0, color=ink(), linewidth=0.8)
         ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
         ax.xaxis.set_label_position("top")
@@ -387,11 +361,12 @@ def lay_out(
     display : ClipScoreDisplay
         Not yet drawn.
     """
+    has_frequencies = None not in (heard.fmin, heard.fmax)
     return ClipScoreDisplay(
         heard.log_mel(0, heard.main_view),
         segments,
         bands=bands,
         threshold=threshold,
-        frame_duration=frame_duration(heard),
-        edges=None if None in (heard.fmin, heard.fmax) else mel_edges(heard),
+        frame_duration=localization.frame_duration(heard),
+        edges=localization.mel_edges(heard) if has_frequencies else None,
     )

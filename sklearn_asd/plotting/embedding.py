@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 
@@ -19,7 +21,8 @@ _MARKERS = "osD^vP"
 _MOST_IN_LEGEND = 16
 
 
-class EmbeddingDisplay:
+@dataclass(repr=False, eq=False)
+class EmbeddingDisplay:  # numpydoc ignore=PR02
     """Map of clips in two dimensions; clips that sound alike to a network are close.
 
     Made by :meth:`from_estimator` or :meth:`from_predictions`. Each machine has a
@@ -72,22 +75,13 @@ class EmbeddingDisplay:
     4
     """
 
-    def __init__(
-        self,
-        points,
-        *,
-        y=None,
-        machines=None,
-        training_points=None,
-        training_machines=None,
-        axis_labels=("first dimension", "second dimension"),
-    ):
-        self.points = points
-        self.y = y
-        self.machines = machines
-        self.training_points = training_points
-        self.training_machines = training_machines
-        self.axis_labels = axis_labels
+    points: np.ndarray
+    _: KW_ONLY
+    y: ArrayLike | None = None
+    machines: Any = None
+    training_points: np.ndarray | None = None
+    training_machines: Any = None
+    axis_labels: tuple[str, str] = ("first dimension", "second dimension")
 
     @classmethod
     def from_estimator(
@@ -131,14 +125,13 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         """
+        training = None if X_train is None else clip_embeddings(detector, X_train)
         return cls.from_predictions(
             clip_embeddings(detector, X),
             y,
             machines=machine_labels(X),
-            training_embedding=None
-            if X_train is None
-            else clip_embeddings(detector, X_train),
-            training_machines=None if X_train is None else machine_labels(X_train),
+            training_embedding=training,
+            training_machines=machine_labels(X_train),
             projection=projection,
             ax=ax,
         )
@@ -191,20 +184,14 @@ class EmbeddingDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        embedding = np.asarray(embedding, dtype=np.float64)
-        training = np.empty((0, embedding.shape[1]))
-        if training_embedding is not None:
-            training = np.asarray(training_embedding, dtype=np.float64)
-        points, labels = _project(
-            np.concatenate([training, embedding]), len(training), projection
-        )
+        n_training = 0 if training_embedding is None else len(training_embedding)
+        both = [training_embedding, embedding] if n_training else [embedding]
+        points, labels = _project(np.concatenate(both), n_training, projection)
         display = cls(
-            points[len(training) :],
+            points[n_training:],
             y=y,
             machines=machines,
-            training_points=None
-            if training_embedding is None
-            else points[: len(training)],
+            training_points=points[:n_training] if n_training else None,
             training_machines=training_machines,
             axis_labels=labels,
         )
@@ -231,14 +218,8 @@ class EmbeddingDisplay:
         ax = make_axes(ax, type(self).__name__, figsize=(7, 5))
         styles = self._choose_styles()
         if self.training_points is not None:
-            self._scatter(
-                ax,
-                self.training_points,
-                self.training_machines,
-                styles,
-                s=14,
-                alpha=0.35,
-            )
+            points, machines = self.training_points, self.training_machines
+            self._scatter(ax, points, machines, styles, s=14, alpha=0.35)
         self._scatter(ax, self.points, self.machines, styles, s=60, alpha=0.9)
         self._draw_anomalous(ax)
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
@@ -247,46 +228,44 @@ class EmbeddingDisplay:
         return self
 
     def _choose_styles(self) -> dict[Any, dict[str, Any]]:
-        """Choose a colour and marker for each machine, or for None without machines."""
+        """Choose a colour and marker for each machine, and for clips without one."""
         names = {
             name
             for machines in (self.machines, self.training_machines)
             if machines is not None
             for name in machines
         }
-        return {
+        styles = {
             name: {
                 "color": COLORS[number % len(COLORS)],
                 "marker": _MARKERS[number // len(COLORS) % len(_MARKERS)],
             }
-            for number, name in enumerate(sorted(names, key=str) or [None])
+            for number, name in enumerate(sorted(names, key=str))
         }
+        return {None: {"color": COLORS[0], "marker": "o"}} | styles
 
     @staticmethod
     def _scatter(
         ax: Any, points: np.ndarray, machines: Any, styles: dict, **settings: Any
     ) -> None:
         names = np.full(len(points), None) if machines is None else np.asarray(machines)
-        default = {"color": COLORS[0], "marker": "o"}
         for name in dict.fromkeys(names):
             rows = np.array([one == name for one in names])
-            style = styles.get(name, default)
+            style = styles.get(name, styles[None])
             ax.scatter(*points[rows].T, **style, **settings)
 
     def _list_kinds(self) -> list[tuple[str, dict[str, Any]]]:
         """List the name and the style, in grey, of each kind of clip."""
-        new = {"marker": "o", "markersize": 8, "color": "grey"}
+        dot: dict[str, Any] = {"marker": "o", "color": "grey"}
         kinds = []
         if self.training_points is not None:
-            small = {"marker": "o", "markersize": 4, "color": "grey", "alpha": 0.5}
-            kinds.append(("normal, training", small))
-        if self.y is None:
-            return [*kinds, ("new", new)]
-        kinds.append(("normal, new", new))
-        return [
-            *kinds,
-            ("anomalous, new", {"marker": "x", "color": ink(), "markersize": 9}),
-        ]
+            kinds.append(("normal, training", dot | {"markersize": 4, "alpha": 0.5}))
+        new = "new" if self.y is None else "normal, new"
+        kinds.append((new, dot | {"markersize": 8}))
+        if self.y is not None:
+            cross = {"marker": "x", "color": ink(), "markersize": 9}
+            kinds.append(("anomalous, new", cross))
+        return kinds
 
     def _draw_anomalous(self, ax: Any) -> None:
         if self.y is not None:
@@ -294,18 +273,15 @@ class EmbeddingDisplay:
             ax.scatter(*anomalous.T, color=ink(), marker="x", s=90, linewidth=1.5)
 
     def _draw_legend(self, ax: Any, styles: dict) -> None:
-        handles = [
-            ax.plot([], [], linestyle="", label=name, **style)[0]
-            for name, style in self._list_kinds()
-        ]
-        named = [name for name in styles if name is not None]
-        handles += [
-            ax.plot([], [], linestyle="", label=name, **styles[name])[0]
-            for name in named[:_MOST_IN_LEGEND]
-        ]
+        entries = self._list_kinds()
+        named = [(name, style) for name, style in styles.items() if name is not None]
+        entries += named[:_MOST_IN_LEGEND]
         if len(named) > _MOST_IN_LEGEND:
-            more = f"and {len(named) - _MOST_IN_LEGEND} more machines"
-            handles += ax.plot([], [], linestyle="", label=more)
+            entries.append((f"and {len(named) - _MOST_IN_LEGEND} more machines", {}))
+        handles = [
+            ax.plot([], [], linestyle="", label=label, **style)[0]
+            for label, style in entries
+        ]
         ax.legend(
             handles=handles,
             frameon=False,
@@ -318,6 +294,7 @@ def _project(
     embedding: np.ndarray, n_training: int, projection: Any
 ) -> tuple[np.ndarray, tuple[str, str]]:
     """Compute positions in two dimensions and labels of the axes; NaN stays NaN."""
+    embedding = embedding.astype(np.float64)
     usable = ~np.isnan(embedding).any(axis=1)
     fitted = usable & (np.arange(len(usable)) < (n_training or len(usable)))
     projection = PCA(n_components=2) if projection is None else clone(projection)

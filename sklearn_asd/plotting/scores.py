@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-from scipy.special import gammainc
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from sklearn_asd._utils.messages import check_choice
-from sklearn_asd.explanation.parts import clip_thresholds
+from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.scoring import anomaly_scores, honest_training_scores
 from sklearn_asd.meta.structure import Opened
-from sklearn_asd.plotting.style import (
-    ANOMALOUS,
-    NEW,
-    NORMAL,
-    TRAINING,
-    ink,
-    label_groups,
-    make_axes,
-)
+from sklearn_asd.plotting.style import ANOMALOUS, NEW, NORMAL, TRAINING, ink, make_axes
 
 __all__ = ["ScoreDistributionDisplay"]
 
 # From this ratio of high to low scores on, a linear axis would hide the low ones.
 _WIDE = 100
 
+# Styles of the histograms.
+_TRAINING = {"color": TRAINING, "alpha": 0.6}
+_NEW = {
+    "histtype": "stepfilled",
+    "edgecolor": NEW,
+    "facecolor": NEW + "66",
+    "linewidth": 1.8,
+}
+_NORMAL = {"histtype": "step", "edgecolor": NORMAL, "linewidth": 2}
+_ANOMALOUS = {
+    "histtype": "step",
+    "edgecolor": ANOMALOUS,
+    "linewidth": 1.5,
+    "hatch": "////",
+}
 
-class ScoreDistributionDisplay:
+
+@dataclass(repr=False, eq=False)
+class ScoreDistributionDisplay:  # numpydoc ignore=PR02
     """Histograms of anomaly scores, with Gamma distributions and the threshold.
 
     Made by :meth:`from_estimator` or :meth:`from_predictions`. The axis shows anomaly
@@ -83,22 +94,13 @@ class ScoreDistributionDisplay:
     'anomaly score (higher: more anomalous)'
     """
 
-    def __init__(
-        self,
-        scores,
-        *,
-        y=None,
-        training_scores=None,
-        thresholds=(),
-        gammas=None,
-        name=None,
-    ):
-        self.scores = scores
-        self.y = y
-        self.training_scores = training_scores
-        self.thresholds = thresholds
-        self.gammas = gammas
-        self.name = name
+    scores: np.ndarray
+    _: KW_ONLY
+    y: ArrayLike | None = None
+    training_scores: np.ndarray | None = None
+    thresholds: Any = ()
+    gammas: dict[str, GammaScale] | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -146,9 +148,8 @@ class ScoreDistributionDisplay:
             If matplotlib is not installed.
         """
         if member is not None:
-            return cls._score_member(detector, X, y, X_train, member).plot(
-                ax, **plot_settings
-            )
+            display = cls._score_member(detector, X, y, X_train, member)
+            return display.plot(ax, **plot_settings)
         opened = Opened(detector, X)
         scores, training = opened.scores, _training_scores(detector, X_train)
         has_threshold = hasattr(detector, "decision_function")
@@ -156,7 +157,7 @@ class ScoreDistributionDisplay:
             scores,
             y=y,
             training_scores=training,
-            thresholds=_keep_distinct(clip_thresholds(opened)) if has_threshold else [],
+            thresholds=_keep_distinct(opened.thresholds) if has_threshold else [],
             gammas=_fit_gamma(scores, y, training),
         )
         return display.plot(ax, **plot_settings)
@@ -205,15 +206,14 @@ class ScoreDistributionDisplay:
             If matplotlib is not installed.
         """
         scores = -np.asarray(scores, dtype=np.float64)
-        training = training_scores
-        if training is not None:
-            training = -np.asarray(training, dtype=np.float64)
+        if training_scores is not None:
+            training_scores = -np.asarray(training_scores, dtype=np.float64)
         display = cls(
             scores,
             y=y,
-            training_scores=training,
+            training_scores=training_scores,
             thresholds=[] if offset is None else [-offset],
-            gammas=_fit_gamma(scores, y, training),
+            gammas=_fit_gamma(scores, y, training_scores),
         )
         return display.plot(ax, **plot_settings)
 
@@ -265,22 +265,20 @@ class ScoreDistributionDisplay:
         """
         ax = make_axes(ax, type(self).__name__, figsize=(7, 4))
         groups = self._list_groups()
-        edges = self._choose_edges(
-            np.concatenate([s for *_, s in groups]), bins, log_scale
-        )
-        for label, style, scores in groups:
-            share = np.full(len(scores), 1 / max(len(scores), 1))
-            ax.hist(scores, edges, weights=share, label=label, **style)
-        self._draw_gammas(ax, edges)
-        for number, threshold in enumerate(self.thresholds):
-            label = "threshold" if len(self.thresholds) == 1 else "machines' thresholds"
-            ax.axvline(
-                threshold,
-                color=ink(),
-                linestyle="--",
-                label=None if number else label,
-            )
-        if _is_log(edges):
+        scores = np.concatenate([finite for *_, finite in groups])
+        edges, is_log = _choose_edges(scores, bins, log_scale)
+        for kind, style, finite in groups:
+            share = np.full(len(finite), 1 / max(len(finite), 1))
+            label = f"{kind} ({len(finite)})"
+            ax.hist(finite, edges, weights=share, label=label, **style)
+        self._draw_gammas(ax, edges, is_log)
+        entry: str | None = "threshold"
+        if len(self.thresholds) > 1:
+            entry = "machines' thresholds"
+        for threshold in self.thresholds:
+            ax.axvline(threshold, color=ink(), linestyle="--", label=entry)
+            entry = None  # the legend names them once
+        if is_log:
             ax.set_xscale("log")
         whose = "" if self.name is None else f" of {self.name}"
         ax.set_xlabel(f"anomaly score{whose} (higher: more anomalous)")
@@ -292,39 +290,21 @@ class ScoreDistributionDisplay:
 
     def _list_groups(self) -> list[tuple[str, dict[str, Any], np.ndarray]]:
         """List the label, style and finite scores of each histogram."""
-        styles = {
-            "new": {"edgecolor": NEW, "facecolor": NEW + "66", "linewidth": 1.8},
-            "normal": {"edgecolor": NORMAL, "linewidth": 2},
-            "anomalous": {"edgecolor": ANOMALOUS, "linewidth": 1.5, "hatch": "////"},
-        }
         groups = []
         if self.training_scores is not None:
-            scores = _keep_finite(self.training_scores)
-            style = {"color": TRAINING, "alpha": 0.6}
-            groups.append((f"normal, training ({len(scores)})", style, scores))
-        for name, _, rows in label_groups(self.y, len(self.scores)):
-            scores = _keep_finite(np.asarray(self.scores)[rows])
-            label = name if name == "new" else f"{name}, new"
-            style = {"histtype": "stepfilled" if name == "new" else "step"}
-            groups.append((f"{label} ({len(scores)})", style | styles[name], scores))
-        return groups
+            groups.append(("normal, training", _TRAINING, self.training_scores))
+        scores = np.asarray(self.scores)
+        if self.y is None:
+            groups.append(("new", _NEW, scores))
+        else:
+            normal = normal_rows(self.y, len(scores))
+            groups.append(("normal, new", _NORMAL, scores[normal]))
+            groups.append(("anomalous, new", _ANOMALOUS, scores[~normal]))
+        return [(kind, style, _keep_finite(scores)) for kind, style, scores in groups]
 
-    def _choose_edges(
-        self, scores: np.ndarray, bins: int, log_scale: Any
-    ) -> np.ndarray:
-        if len(scores) == 0:
-            raise ValueError("no score is finite: pass scores of clips that are usable")
-        low, high = scores.min(), scores.max()
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        if log_scale == "auto":
-            few, many = np.quantile(scores, [0.05, 0.95])
-            log_scale = low > 0 and many > _WIDE * few
-        return (np.geomspace if log_scale else np.linspace)(low, high, bins + 1)
-
-    def _draw_gammas(self, ax: Any, edges: np.ndarray) -> None:
+    def _draw_gammas(self, ax: Any, edges: np.ndarray, is_log: bool) -> None:
         """Draw the expected share of normal clips in a bin around each score."""
-        if _is_log(edges):
+        if is_log:
             scores = np.geomspace(edges[0], edges[-1], 400)
             half = np.sqrt(edges[1] / edges[0])
             low, high = scores / half, scores * half
@@ -334,7 +314,8 @@ class ScoreDistributionDisplay:
             low, high = scores - half, scores + half
         dashes = cycle(["-", "-.", ":", "--"])
         for name, gamma in (self.gammas or {}).items():
-            share = _cdf(gamma, high) - _cdf(gamma, low)
+            fitted = stats.gamma(gamma.shape, loc=-gamma.shift, scale=gamma.scale)
+            share = fitted.cdf(high) - fitted.cdf(low)
             ax.plot(scores, share, color=ink(), linestyle=next(dashes), label=name)
 
 
@@ -348,8 +329,20 @@ def _open_ensemble(detector: Any, X: Any) -> Opened:
     return opened
 
 
-def _cdf(gamma: GammaScale, scores: np.ndarray) -> np.ndarray:
-    return gammainc(gamma.shape, np.maximum(scores + gamma.shift, 0) / gamma.scale)
+def _choose_edges(
+    scores: np.ndarray, bins: int, log_scale: bool | str
+) -> tuple[np.ndarray, bool]:
+    """Choose the edges of the bins, and whether they are spread logarithmically."""
+    if len(scores) == 0:
+        raise ValueError("no score is finite: pass scores of clips that are usable")
+    low, high = scores.min(), scores.max()
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    if log_scale == "auto":
+        few, many = np.quantile(scores, [0.05, 0.95])
+        log_scale = low > 0 and many > _WIDE * few
+    spread = np.geomspace if log_scale else np.linspace
+    return spread(low, high, bins + 1), bool(log_scale)
 
 
 def _training_scores(detector: Any, X_train: Any) -> np.ndarray | None:
@@ -362,29 +355,21 @@ def _fit_gamma(
     scores: np.ndarray, y: Any, training: np.ndarray | None
 ) -> dict[str, GammaScale]:
     """Fit to the normal clips: to training clips, or else to the new ones."""
-    if training is None and y is None:
-        return {}
-    normal = (
-        scores[label_groups(y, len(scores))[0][2]] if training is None else training
-    )
+    if training is None:
+        if y is None:
+            return {}
+        training = scores[normal_rows(y, len(scores))]
     with suppress(ValueError):  # too few clips, or all scores are equal
-        return {
-            "Gamma fit, normal": GammaScale.fit(_keep_finite(normal), "normal clips")
-        }
+        gamma = GammaScale.fit(_keep_finite(training), "normal clips")
+        return {"Gamma fit, normal": gamma}
     return {}
 
 
 def _keep_distinct(thresholds: Any) -> np.ndarray:
     """Keep finite thresholds that differ by more than rounding."""
     values = np.unique(_keep_finite(thresholds))
-    if len(values) == 0:
-        return values
-    apart = np.diff(values) > 1e-9 * np.abs(values).max()
-    return values[np.append(True, apart)]
-
-
-def _is_log(edges: np.ndarray) -> bool:
-    return not np.isclose(edges[1] - edges[0], edges[-1] - edges[-2], rtol=1e-3)
+    rounding = 1e-9 * np.abs(values).max(initial=0)
+    return values[np.diff(values, prepend=-np.inf) > rounding]
 
 
 def _keep_finite(values: Any) -> np.ndarray:

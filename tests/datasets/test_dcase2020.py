@@ -3,8 +3,10 @@ import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import pooch
 import pytest
 
+from sklearn_asd.audio.machines import DCASE2020_TYPES
 from sklearn_asd.datasets import dcase2020, fetch_dcase2020_task2, load_dcase2020_task2
 
 # What the archives hold, in the layout of Zenodo's.
@@ -57,9 +59,22 @@ class Server:
     def path(self, record, name):
         return self.folder / str(record) / name
 
+    def publish(self):
+        """Register all files, with their md5 sums of now."""
+        host = f"http://127.0.0.1:{self.http.server_port}"
+        lines = [
+            f"{path.name} md5:{md5_of(path)} {host}/{path.parent.name}/{path.name}\n"
+            for path in self.folder.glob("*/*")
+        ]
+        dcase2020._REGISTRY.write_text("".join(lines))
+
     def stop(self):
         self.http.shutdown()
         self.http.server_close()
+
+
+def md5_of(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def record_of(name):
@@ -76,37 +91,16 @@ def write_zip(path, members):
 
 
 @pytest.fixture
-def publish(monkeypatch):
-    """Make a file's md5 sum the published one."""
-    sums = {kind: list(dcase2020._MD5[kind]) for kind in dcase2020._MD5}
-    monkeypatch.setattr(dcase2020, "_MD5", sums)
-
-    def publish(path):
-        md5 = hashlib.md5(path.read_bytes()).hexdigest()
-        if path.name == "eval_data_list.csv":
-            monkeypatch.setattr(dcase2020, "_TRUTH_MD5", md5)
-            return
-        subset = ["dev_data", "eval_data_train", "eval_data_test"].index(
-            path.stem.rpartition("_")[0]
-        )
-        sums[path.stem.rpartition("_")[2]][subset] = md5
-
-    return publish
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch, publish):
+def server(tmp_path, monkeypatch):
     server = Server(tmp_path / "zenodo")
     server.folder.mkdir()
+    monkeypatch.setattr(dcase2020, "_REGISTRY", tmp_path / "registry.txt")
     for name, members in ARCHIVES.items():
         write_zip(server.path(record_of(name), name), members)
-        publish(server.path(record_of(name), name))
     truth = server.path(3951620, "eval_data_list.csv")
     truth.parent.mkdir()
     truth.write_text(TRUTH)
-    publish(truth)
-    url = f"http://127.0.0.1:{server.http.server_port}/{{record}}/{{name}}"
-    monkeypatch.setattr(dcase2020, "_URL", url)
+    server.publish()
     yield server
     server.stop()
 
@@ -124,15 +118,21 @@ def names_below(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_the_sums_are_those_of_18_archives_and_a_list():
-    sums = [md5 for of_type in dcase2020._MD5.values() for md5 in of_type]
-    assert len(set(sums)) == 18
-    assert all(len(bytes.fromhex(md5)) == 16 for md5 in [*sums, dcase2020._TRUTH_MD5])
-    fan = dcase2020._archive("additional", "fan")
-    assert fan.url == (
-        "https://zenodo.org/records/3727685/files/eval_data_train_fan.zip"
-    )
-    assert fan.md5 == "567798854130c8019df8b664c095ed1e"
+def test_18_archives_and_a_list_are_registered():
+    registry = pooch.create(path="", base_url="")
+    registry.load_registry(dcase2020._REGISTRY)
+    archives = {
+        f"{subset}_{kind}.zip"
+        for subset in ("dev_data", "eval_data_train", "eval_data_test")
+        for kind in DCASE2020_TYPES
+    }
+    assert registry.registry.keys() == archives | {"eval_data_list.csv"}
+    sums = [md5.removeprefix("md5:") for md5 in registry.registry.values()]
+    assert len(set(sums)) == 19
+    assert all(len(bytes.fromhex(md5)) == 16 for md5 in sums)
+    name = "eval_data_train_fan.zip"
+    assert registry.get_url(name) == f"https://zenodo.org/records/3727685/files/{name}"
+    assert registry.registry[name] == "md5:567798854130c8019df8b664c095ed1e"
 
 
 def test_all_subsets_are_listed_with_their_labels(fetch):
@@ -242,30 +242,30 @@ def test_a_failed_download_is_tried_again(fetch, server, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     path = server.path(3678171, "dev_data_fan.zip")
     path.write_bytes(b"changed")
-    with pytest.raises(OSError, match="is not the published"):
+    with pytest.raises(OSError, match="does not match the known hash"):
         fetch(subsets="dev", n_retries=2)
     assert len(server.requests) == 3
 
 
 def test_a_file_with_a_wrong_md5_is_refused_and_not_kept(fetch, server, tmp_path):
     path = server.path(3678171, "dev_data_fan.zip")
-    published = hashlib.md5(path.read_bytes()).hexdigest()
+    published = md5_of(path)
     path.write_bytes(path.read_bytes() + b"!")
-    message = rf"sum of dev_data_fan.zip from http.* published {published}, .* again"
+    message = (
+        rf"dev_data_fan.zip cannot .* http.* expected md5:{published} .* try again"
+    )
     with pytest.raises(OSError, match=message):
         fetch(subsets="dev")
     assert names_below(tmp_path / "home") == []
 
 
-def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(
-    fetch, server, publish, tmp_path
-):
+def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(fetch, server, tmp_path):
     path = server.path(3678171, "dev_data_fan.zip")
     content = path.read_bytes()
     sound = b"sound of fan/test/anomaly"
     assert content.count(sound) == 1
     path.write_bytes(content.replace(sound, sound.upper()))
-    publish(path)
+    server.publish()
     with pytest.raises(zipfile.BadZipFile, match="Bad CRC-32"):
         fetch(subsets="dev")
     assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
@@ -369,8 +369,8 @@ def test_the_published_list_is_read_whole(recordings):
     path = folder / "dcase2020_eval_data_list.csv"
     if not path.exists():
         pytest.skip(f"{path} is not there")
-    assert hashlib.md5(path.read_bytes()).hexdigest() == dcase2020._TRUTH_MD5
+    assert f"eval_data_list.csv md5:{md5_of(path)} " in dcase2020._REGISTRY.read_text()
     labels = dcase2020.read_eval_labels(path)
-    assert {kind for kind, _ in labels} == set(dcase2020._MD5)
+    assert {kind for kind, _ in labels} == set(DCASE2020_TYPES)
     assert labels["fan", "id_01_00000000.wav"] == 1
     assert labels["fan", "id_01_00000001.wav"] == -1
