@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -165,22 +164,19 @@ def write_page(
     path : Path
         The file.
     """
-    detailed = list(findings.verdicts.opened)
-    progress = tqdm(detailed, "explain", unit="clip", disable=not verbose)
+    detailed = tqdm(
+        findings.verdicts.opened, "explain", unit="clip", disable=not verbose
+    )
     n_scored = len(findings.anomalous) + len(findings.normal)
     page = template.render(
         title=title,
         findings=findings,
-        verdicts=findings.verdicts,
-        description=repr(findings.detector),
         promise=describe_threshold(findings.detector, n_scored),
-        details=[findings.explain(row) for row in progress],
-        detailed=detailed,
-        max_audio_duration=findings.max_audio_duration,
+        details=[findings.explain(row) for row in detailed],
         format_share=format_share,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
-        infinite=math.inf,
+        infinite=np.inf,
     )
     # File names may hold bytes that are not UTF-8.
     with replacing(path) as file:
