@@ -107,16 +107,8 @@ def score_segments(opened: Opened) -> pd.DataFrame:
     scores : DataFrame of n_segments rows
         As of :func:`segment_scores`.
     """
-    grids: list[np.ndarray] = []
-
-    def _split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
-        segments, grid = _split_clip(X)
-        grids.append(grid)
-        return segments
-
-    scores = score_variants(opened, None, _split)
-    _refuse_different(grids, "segments")
-    start, stop = grids[0].T
+    scores, grid = score_variants(opened, None, _split_clip)
+    start, stop = grid.T
     return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
 
 
@@ -210,27 +202,20 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
     scores : DataFrame of n_bands rows
         As of :func:`band_scores`.
     """
-    limits: list[np.ndarray] = []
 
     def _occlude_bands(
         X: ClipSpectrograms, normal: ClipSpectrograms | None
-    ) -> ClipSpectrograms:
+    ) -> tuple[ClipSpectrograms, np.ndarray]:
         if normal is None:
             raise ValueError("none of the normal clips could be used: give others")
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
-        limits.append(mel_edges(X)[edges])
-        return _occlude(X, edges, _replacements(X, normal))
+        return _occlude(X, edges, _replacements(X, normal)), mel_edges(X)[edges]
 
-    score, *occluded = score_variants(opened, normal, _occlude_bands)
-    _refuse_different(limits, "mel bands")
-    by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
+    (score, *occluded), limits = score_variants(opened, normal, _occlude_bands)
+    low, high = limits[:-1], limits[1:]
+    by_band = np.reshape(occluded, (-1, len(low))).mean(axis=0)
     return pd.DataFrame(
-        {
-            "low": limits[0][:-1],
-            "high": limits[0][1:],
-            "anomaly_score": by_band,
-            "drop": score - by_band,
-        }
+        {"low": low, "high": high, "anomaly_score": by_band, "drop": score - by_band}
     )
 
 
@@ -273,7 +258,7 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
     return halves[1::2]
 
 
-def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
+def _split_clip(X: ClipSpectrograms, _: Any) -> tuple[ClipSpectrograms, np.ndarray]:
     """Segments of one clip as clips, and when each starts and stops."""
     segmented = X
     view = X.main_view
@@ -387,12 +372,3 @@ def spread_evenly(rows: np.ndarray, n_most: int) -> np.ndarray:
         Some of the rows, or all.
     """
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), n_most)).astype(int)]
-
-
-def _refuse_different(grids: list[np.ndarray], what: str) -> None:
-    if any(not np.array_equal(grid, grids[0]) for grid in grids):
-        raise ValueError(
-            f"the members of the ensemble hear different {what}, so these have no "
-            "score in common: put one LogMelSegmenter before the ensemble, or ask one "
-            "of its members"
-        )

@@ -19,7 +19,6 @@ __all__ = [
     "Part",
     "clip_embeddings",
     "clip_spectrograms",
-    "clip_thresholds",
     "detector_parts",
     "embed_clips",
     "find_spectrograms",
@@ -170,8 +169,11 @@ def find_spectrograms(opened: Opened) -> ClipSpectrograms:
 def score_variants(
     opened: Opened,
     normal: Opened | None,
-    vary: Callable[[ClipSpectrograms, ClipSpectrograms | None], ClipSpectrograms],
-) -> np.ndarray:
+    vary: Callable[
+        [ClipSpectrograms, ClipSpectrograms | None],
+        tuple[ClipSpectrograms, np.ndarray],
+    ],
+) -> tuple[np.ndarray, np.ndarray]:
     """Score variants of a clip's spectrogram, made where the detector has one.
 
     Parameters
@@ -183,43 +185,48 @@ def score_variants(
         The same detector with normal clips of the same machine.
 
     vary : callable
-        Maps the spectrograms of the clip and of the normal clips to its variants. It
-        is called for each member of an ensemble that has its own segmenter.
+        Maps the spectrograms of the clip and of the normal clips to variants of the
+        clip, and to the grid of segments or bands that they stand for. It is called for
+        each member of an ensemble that has its own segmenter.
 
     Returns
     -------
     scores : ndarray of shape (n_variants,), float64
         The higher, the more anomalous.
 
+    grid : ndarray
+        The grid, which all members share.
+
     Raises
     ------
     TypeError, ValueError
-        As in :func:`clip_spectrograms`.
+        As in :func:`clip_spectrograms`; or if members have different grids.
     """
     estimator = opened.estimator
     if isinstance(opened.X, ClipSpectrograms):
-        variants = vary(_check_usable(opened.X), _select_usable(normal))
+        variants, grid = vary(_check_usable(opened.X), _select_usable(normal))
         scores = anomaly_scores(estimator, variants)
         if np.isnan(scores).all():
             raise _make_no_score_error(estimator)
-        return scores
+        return scores, grid
     if not opened.inner:
-        takes_clips = hasattr(estimator, "inner_detectors")
-        make_error = (
-            _make_no_score_error if takes_clips else _make_no_spectrograms_error
+        if hasattr(estimator, "inner_detectors"):
+            raise _make_no_score_error(estimator)
+        raise _make_no_spectrograms_error(estimator)
+    inner = zip_longest(opened.inner, [] if normal is None else normal.inner)
+    scored = [score_variants(one, its_normal, vary) for one, its_normal in inner]
+    columns, grids = map(list, zip(*scored, strict=True))
+    if not all(np.array_equal(grid, grids[0]) for grid in grids):
+        raise ValueError(
+            "the members of the ensemble use different segments or mel bands, so these "
+            "have no common score: put one LogMelSegmenter before the ensemble, or "
+            "explain one of its members"
         )
-        raise make_error(estimator)
-    normals = [] if normal is None else normal.inner
-    columns = [
-        score_variants(one, its_normal, vary)
-        for one, its_normal in zip_longest(opened.inner, normals)
-    ]
-    if len({len(column) for column in columns}) > 1:
-        columns = [column[:1] for column in columns]  # for the caller to refuse
     if not hasattr(estimator, "combine_scores"):
-        return columns[0]
+        return columns[0], grids[0]
     same_clip = _safe_indexing(opened.X, np.zeros(len(columns[0]), dtype=int))
-    return -estimator.combine_scores(columns, [None] * len(columns), same_clip)
+    scores = -estimator.combine_scores(columns, [None] * len(columns), same_clip)
+    return scores, grids[0]
 
 
 def clip_embeddings(detector, X):
@@ -290,33 +297,6 @@ def embed_clips(opened: Opened) -> np.ndarray | None:
         if embedding is not None:
             return scatter([(one.rows, embedding)], _num_samples(opened.X))
     return None
-
-
-def clip_thresholds(opened: Opened) -> np.ndarray:
-    """Find the threshold that each clip's anomaly score is compared with.
-
-    Parameters
-    ----------
-    opened : Opened
-        The detector with the clips.
-
-    Returns
-    -------
-    thresholds : ndarray of shape (n_clips,), float64
-        A clip with a higher score is anomalous. NaN for clips that no inner detector
-        scores, where these have the thresholds.
-
-    Raises
-    ------
-    TypeError
-        If the detector has no threshold.
-    """
-    if not hasattr(opened.estimator, "decision_function"):
-        raise TypeError(
-            f"{type(final_step(opened.estimator)).__name__} has no threshold, so it "
-            "cannot judge clips: wrap it in ThresholdTuner"
-        )
-    return opened.thresholds
 
 
 def take_clip(X: Any, clip: int) -> Any:

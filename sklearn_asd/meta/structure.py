@@ -20,7 +20,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, decisions, own_offset
+from sklearn_asd.meta.scoring import anomaly_scores, decisions, final_step, own_offset
 
 __all__ = [
     "Inner",
@@ -181,10 +181,16 @@ class Opened:
 
     @cached_property
     def thresholds(self) -> np.ndarray:
-        """What each clip's anomaly score is compared with, (n_clips,).
+        """Threshold of each clip's anomaly score, (n_clips,): higher is anomalous.
 
         NaN for clips that no inner detector scores, where these have the thresholds.
+        TypeError if there is no threshold.
         """
+        if not hasattr(self.estimator, "decision_function"):
+            raise TypeError(
+                f"{type(final_step(self.estimator)).__name__} has no threshold, so it "
+                "cannot judge clips: wrap it in ThresholdTuner"
+            )
         n_clips = _num_samples(self.X)
         if hasattr(self.estimator, "offset_"):
             return np.full(n_clips, -own_offset(self.estimator, self.X))

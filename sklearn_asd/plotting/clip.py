@@ -13,7 +13,7 @@ from sklearn_asd.explanation.localization import (
     mel_edges,
     score_segments,
 )
-from sklearn_asd.explanation.parts import clip_thresholds, find_spectrograms, take_clip
+from sklearn_asd.explanation.parts import find_spectrograms, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
@@ -229,7 +229,7 @@ class ClipScoreDisplay:
         opened = Opened(detector, one)
         threshold = bands = None
         if hasattr(detector, "decision_function"):
-            threshold = float(clip_thresholds(opened)[0])
+            threshold = float(opened.thresholds[0])
         if X_normal is not None:
             bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
         return lay_out(

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import gammainc
 
 from sklearn_asd._utils.messages import check_choice
-from sklearn_asd.explanation.parts import clip_thresholds
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.scoring import anomaly_scores, honest_training_scores
 from sklearn_asd.meta.structure import Opened
@@ -156,7 +155,7 @@ class ScoreDistributionDisplay:
             scores,
             y=y,
             training_scores=training,
-            thresholds=_keep_distinct(clip_thresholds(opened)) if has_threshold else [],
+            thresholds=_keep_distinct(opened.thresholds) if has_threshold else [],
             gammas=_fit_gamma(scores, y, training),
         )
         return display.plot(ax, **plot_settings)

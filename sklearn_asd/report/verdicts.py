@@ -11,7 +11,6 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.explanation.parts import clip_thresholds
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.structure import Opened
 
@@ -78,7 +77,7 @@ class Verdicts:
             Their rows.
         """
         opened = Opened(self.detector, keep_recordings(_safe_indexing(self.X, rows)))
-        self.thresholds[rows] = clip_thresholds(opened)
+        self.thresholds[rows] = opened.thresholds
         self.scores[rows] = opened.scores
         problems = opened.problems.items()
         self.problems |= {int(rows[row]): reason for row, reason in problems}
