@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
+from sklearn.utils import Bunch, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -31,7 +31,7 @@ from sklearn_asd.meta.scoring import (
     copy_features,
     honest_training_scores,
 )
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -212,8 +212,15 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             a member that is not scaled scores outside [0, 1].
         """
         names, members = self._list_members()
-        X, normal = self._check_training_clips(X, y)
-        X = _safe_indexing(X, np.flatnonzero(normal))
+        (X,) = indexable(X)
+        n_clips = _num_samples(X)
+        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
+        if normal.sum() < 2:
+            raise ValueError(
+                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
+                "two are needed"
+            )
+        X = take_rows(X, np.flatnonzero(normal))
         groups = self._find_groups(X)
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
@@ -332,19 +339,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             check_scores_clips(member)
         return list(kept), list(kept.values())
 
-    @staticmethod
-    def _check_training_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """X with rows that can be taken, and which of them are normal."""
-        (X,) = indexable(X)
-        n_clips = _num_samples(X)
-        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
-        if normal.sum() < 2:
-            raise ValueError(
-                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
-                "two are needed"
-            )
-        return X, normal
-
     def _set_threshold(
         self, scores: np.ndarray, normal: np.ndarray, left_out: bool
     ) -> None:
@@ -384,19 +378,18 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
         And whether all are scores of clips that the members were not trained on.
         """
-        folds = self._make_folds(X)
         columns: dict[int, Any] = dict(
             enumerate(map(honest_training_scores, self.estimators_))
         )
-        unknown = {j for j, column in columns.items() if column is None}
-        seen = {j for j in unknown if not isinstance(members[j], FrozenEstimator)}
+        unknown = [j for j, column in columns.items() if column is None]
+        refit = [j for j in unknown if not isinstance(members[j], FrozenEstimator)]
+        folds = self._make_folds(X)
         if folds is not None:
-            refit = {j: members[j] for j in seen}
-            columns |= _score_left_out(refit, X, folds, parallel)
-            unknown, seen = unknown - seen, set()
-        for j in unknown:
-            columns[j] = anomaly_scores(self.estimators_[j], X)
-        return np.column_stack(list(columns.values())), not seen
+            columns |= _score_left_out(members, refit, X, folds, parallel)
+        for j, member in enumerate(self.estimators_):
+            if columns[j] is None:
+                columns[j] = anomaly_scores(member, X)
+        return np.column_stack(list(columns.values())), folds is not None or not refit
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit to and rows to score, in folds that each hold every machine."""
@@ -469,25 +462,22 @@ def _fit(member: Any, X: Any) -> Any:
     return clone(member).fit(X, None)  # a FrozenEstimator stays as it is
 
 
-def _fit_and_score(
-    member: Any, X: Any, train: np.ndarray, test: np.ndarray
-) -> np.ndarray:
-    fitted = _fit(member, _safe_indexing(X, train))
-    return anomaly_scores(fitted, _safe_indexing(X, test))
+def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:
+    train, test = fold
+    return anomaly_scores(_fit(member, take_rows(X, train)), take_rows(X, test))
 
 
 def _score_left_out(
-    members: dict[int, Any],
+    members: list[Any],
+    refit: list[int],
     X: Any,
     folds: list[tuple[np.ndarray, np.ndarray]],
     parallel: Parallel,
 ) -> dict[int, np.ndarray]:
-    """Anomaly scores of each clip by clones of the members fitted without it."""
-    columns = {j: np.full(_num_samples(X), np.nan) for j in members}
-    tasks = list(product(members, folds))
-    scored = parallel(
-        delayed(_fit_and_score)(members[j], X, *fold) for j, fold in tasks
-    )
+    """Anomaly scores of each clip by clones of some members fitted without it."""
+    columns = {j: np.full(_num_samples(X), np.nan) for j in refit}
+    tasks = list(product(refit, folds))
+    scored = parallel(delayed(_fit_and_score)(members[j], X, fold) for j, fold in tasks)
     for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
         columns[j][rows] = scores
     return columns

@@ -17,7 +17,7 @@ from scipy.special import gammainccinv
 from sklearn_asd._utils.messages import count
 from sklearn_asd.meta.gamma import GammaScale
 
-__all__ = ["POLICIES", "Policy", "Threshold", "format_percent", "smallest_sample"]
+__all__ = ["POLICIES", "Policy", "Threshold"]
 
 # 0.29 * 100 is 28.999999999999996; what is meant is 29.
 _ROUNDING = 1e-9
@@ -67,13 +67,14 @@ def _keep_false_alarm_rate(
     rank = math.floor(rate * (len(normal) + 1) + _ROUNDING)
     clips = count(len(normal), "normal clip")
     if rank == 0:
+        n_needed = math.ceil(1 / rate - _ROUNDING) - 1
         promise = (
             f"no clip is called anomalous, as {clips} cannot promise "
-            f"{format_percent(rate)} of false alarms; it takes {smallest_sample(rate)}"
+            f"{_format_percent(rate)} of false alarms; it takes {n_needed}"
         )
         return Threshold(-np.inf, promise, rank)
     promise = (
-        f"at most {format_percent(rate)} of unseen normal clips are called anomalous, "
+        f"at most {_format_percent(rate)} of unseen normal clips are called anomalous, "
         f"by {clips}"
     )
     return Threshold(np.sort(normal)[rank - 1], promise, rank)
@@ -91,7 +92,7 @@ def _cut_gamma_tail(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Th
     gamma = GammaScale.fit(-normal, "the normal validation clips")
     quantile = gammainccinv(gamma.shape, tuner.false_alarm_rate) * gamma.scale
     promise = (
-        f"{format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
+        f"{_format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
         "anomalous if their scores follow the Gamma distribution of "
         f"{count(len(normal), 'normal clip')}"
     )
@@ -137,35 +138,7 @@ POLICIES: dict[str, tuple[Policy, tuple[str, ...]]] = {
 }
 
 
-def smallest_sample(rate: float) -> int:
-    """Compute how many normal clips a false alarm rate takes.
-
-    Parameters
-    ----------
-    rate : float in (0, 1)
-        False alarm rate.
-
-    Returns
-    -------
-    n_clips : int
-        Smallest n for which ``rate * (n + 1)`` is at least 1.
-    """
-    return math.ceil(1 / rate - _ROUNDING) - 1
-
-
-def format_percent(rate: float) -> str:
-    """Write a share in per cent.
-
-    Parameters
-    ----------
-    rate : float
-        In [0, 1].
-
-    Returns
-    -------
-    text : str
-        Such as "5 %".
-    """
+def _format_percent(rate: float) -> str:
     return f"{100 * rate:.6g} %"
 
 

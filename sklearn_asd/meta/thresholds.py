@@ -11,13 +11,7 @@ import numpy as np
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import (
-    _safe_indexing,
-    check_random_state,
-    check_scalar,
-    get_tags,
-    indexable,
-)
+from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import all_or_nothing
@@ -30,9 +24,9 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import hold_out, machine_labels
-from sklearn_asd.meta.policies import POLICIES, Policy, format_percent, smallest_sample
+from sklearn_asd.meta.policies import POLICIES, Policy
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
 
 __all__ = ["ThresholdTuner"]
 
@@ -240,22 +234,23 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             needs.
         """
         check_scores_clips(self.detector)
-        X, normal = self._check_clips(X, y)
+        (X,) = indexable(X)
+        _, needed = self._look_up_policy()
+        # Without y no policy can find anomalies, so there it must not be ignored.
+        lenient = "anomalous" not in needed and is_table_of_numbers(X)
+        normal = normal_rows(y, _num_samples(X), lenient=lenient)
         train, validation = self._split(X, normal)
         # Before the detector is fitted, which may take hours, and after: clips that
         # score NaN do not count.
-        _refuse_without(self.policy, *_count_classes(normal[validation]))
+        self._check_classes(normal[validation])
         # A FrozenEstimator stays as it is.
-        self.detector_ = clone(self.detector).fit(_safe_indexing(X, train), None)
+        self.detector_ = clone(self.detector).fit(take_rows(X, train), None)
         copy_features(self, [self.detector_])
-        scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
-        usable = ~np.isnan(scores)
-        self._set_threshold(scores[usable], normal[validation][usable], len(scores))
+        scores = -anomaly_scores(self.detector_, take_rows(X, validation))
+        self._set_threshold(scores, normal[validation])
         self.training_score_samples_ = np.full(len(normal), np.nan)
         self.training_score_samples_[validation] = scores
         self.training_score_samples_[~normal] = np.nan
-        if self._rank == 0:
-            _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
         return self
 
     def inner_detectors(self, X):
@@ -309,13 +304,33 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # The sum of all may round to less than 1 - tail.
         return float(low / n_clips), float(min(high, n_clips) / n_clips)
 
-    def _check_clips(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """X with rows that can be taken, and which of them are normal."""
-        (X,) = indexable(X)
-        # Without y no policy can find anomalies, so there it must not be ignored.
-        _, needed = _look_up(self.policy)
-        lenient = "anomalous" not in needed and is_table_of_numbers(X)
-        return X, normal_rows(y, _num_samples(X), lenient=lenient)
+    def _look_up_policy(self) -> tuple[Policy, tuple[str, ...]]:
+        """Function of the policy, and the classes of validation clips that it needs."""
+        if isinstance(self.policy, str):
+            return POLICIES[self.policy]
+        return self.policy, ("normal",)
+
+    def _check_classes(self, normal: np.ndarray, n_unusable: int = 0) -> None:
+        """Refuse validation clips that lack a class that the policy needs."""
+        _, needed = self._look_up_policy()
+        counts = {"normal": int(normal.sum()), "anomalous": int((~normal).sum())}
+        if all(counts[kind] for kind in needed):
+            return
+        if n_unusable:
+            remedy = "find out why clips could not be used, or add others"
+        elif "anomalous" in needed:
+            remedy = (
+                "pass them with y, +1 normal and -1 anomalous, or set "
+                'policy="false_alarm_rate"'
+            )
+        else:
+            remedy = "add normal clips, marked +1 if you pass y"
+        unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
+        raise ValueError(
+            f"of the validation clips, {counts['normal']} are normal and "
+            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r} needs "
+            f"{' and '.join(needed)} ones: {remedy}"
+        )
 
     def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows to set the threshold by."""
@@ -340,21 +355,26 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         train = normal & ~hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
-    def _set_threshold(
-        self, scores: np.ndarray, normal: np.ndarray, n_validation: int
-    ) -> None:
-        """Apply the policy to the usable ones of the validation clips."""
-        n_normal, n_anomalous = _count_classes(normal)
-        n_unusable = n_validation - len(scores)
-        _refuse_without(self.policy, n_normal, n_anomalous, n_unusable)
-        decide, _ = _look_up(self.policy)
+    def _set_threshold(self, scores: np.ndarray, normal: np.ndarray) -> None:
+        """Apply the policy to the validation clips that have a score."""
+        usable = ~np.isnan(scores)
+        n_unusable = int((~usable).sum())
+        scores, normal = scores[usable], normal[usable]
+        self._check_classes(normal, n_unusable)
+        decide, _ = self._look_up_policy()
         threshold = decide(scores[normal], scores[~normal], self)
         self.offset_ = float(threshold.offset)
         self._rank = threshold.rank
-        self.n_validation_normal_ = n_normal
-        self.n_validation_anomalous_ = n_anomalous
+        self.n_validation_normal_ = int(normal.sum())
+        self.n_validation_anomalous_ = int((~normal).sum())
         self.n_validation_unusable_ = n_unusable
         self.promise_ = threshold.promise
+        if self._rank == 0:
+            warnings.warn(
+                f"{self.promise_}; add normal clips, or raise validation_fraction or "
+                "false_alarm_rate",
+                stacklevel=5,  # above fit and its two decorators
+            )
         if n_unusable:
             self.promise_ += f"; without {count(n_unusable, 'clip')} that scored NaN"
 
@@ -364,46 +384,3 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags = get_tags(self.detector).input_tags
         return tags
-
-
-def _look_up(policy: str | Policy) -> tuple[Policy, tuple[str, ...]]:
-    """Function of a policy, and the classes that it needs."""
-    return POLICIES[policy] if isinstance(policy, str) else (policy, ("normal",))
-
-
-def _refuse_without(
-    policy: str | Policy, n_normal: int, n_anomalous: int, n_unusable: int = 0
-) -> None:
-    """Refuse validation clips that lack a class that the policy needs."""
-    counts = {"normal": n_normal, "anomalous": n_anomalous}
-    _, needed = _look_up(policy)
-    if all(counts[kind] for kind in needed):
-        return
-    if n_unusable:
-        remedy = "find out why clips could not be used, or add others"
-    elif "anomalous" in needed:
-        remedy = (
-            "pass them with y, +1 normal and -1 anomalous, or set "
-            'policy="false_alarm_rate"'
-        )
-    else:
-        remedy = "add normal clips, marked +1 if you pass y"
-    unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
-    raise ValueError(
-        f"of the validation clips, {n_normal} are normal and {n_anomalous} anomalous"
-        f"{unusable}; policy={policy!r} needs {' and '.join(needed)} ones: {remedy}"
-    )
-
-
-def _warn_of_too_few(n_normal: int, rate: float) -> None:
-    warnings.warn(
-        f"{count(n_normal, 'normal validation clip')} cannot promise "
-        f"{format_percent(rate)} of false alarms, so no clip will be called anomalous: "
-        f"it takes {smallest_sample(rate)}; add normal clips, or raise "
-        "validation_fraction or false_alarm_rate",
-        stacklevel=5,  # above fit and its two decorators
-    )
-
-
-def _count_classes(normal: np.ndarray) -> tuple[int, int]:
-    return int(normal.sum()), int((~normal).sum())
