@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import metadata
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
+from sklearn.utils.metaestimators import available_if
 
 from sklearn_asd._version import __version__
 
@@ -100,6 +102,7 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
         """
         return self.score_samples(X) - self.offset_
 
+    @available_if(attrgetter("decision_function"))
     def predict(self, X):
         """Judge clips.
 

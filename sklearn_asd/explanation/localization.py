@@ -9,7 +9,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pandas as pd
-from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.machines import machine_labels
@@ -20,7 +20,6 @@ from sklearn_asd.meta.structure import Opened
 
 __all__ = [
     "band_scores",
-    "choose_normal",
     "frame_duration",
     "mel_edges",
     "score_bands",
@@ -178,9 +177,8 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     3
     """
     check_scalar(n_bands, "n_bands", Integral, min_val=1)
-    one = take_clip(X, clip)
-    normal = _safe_indexing(X_normal, choose_normal(one, X_normal))
-    return score_bands(Opened(detector, one), Opened(detector, normal), n_bands)
+    opened = Opened(detector, take_clip(X, clip))
+    return score_bands(opened, Opened(detector, X_normal), n_bands)
 
 
 def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFrame:
@@ -192,7 +190,8 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         The detector with one clip.
 
     normal : Opened
-        The same detector with normal clips of the same machine.
+        The same detector with normal clips, of which similar ones of the same machine
+        are used.
 
     n_bands : int >= 1, default=16
         Number of bands.
@@ -211,6 +210,7 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
         return _occlude(X, edges, _replacements(X, normal)), mel_edges(X)[edges]
 
+    normal = normal.take(_choose_normal(opened.X, normal.X))
     (score, *occluded), limits = score_variants(opened, normal, _occlude_bands)
     low, high = limits[:-1], limits[1:]
     by_band = np.reshape(occluded, (-1, len(low))).mean(axis=0)
@@ -260,32 +260,29 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
 
 def _split_clip(X: ClipSpectrograms, _: Any) -> tuple[ClipSpectrograms, np.ndarray]:
     """Segments of one clip as clips, and when each starts and stops."""
-    segmented = X
-    view = X.main_view
     if X.segment_frames is None:
-        shortest = int((X.stops - X.starts).min())
         # Whole-clip detectors score the segments of the paper's other systems.
+        shortest = int((X.stops - X.starts).min())
         segmented = X.resegment(min(SEGMENT_FRAMES, shortest), SEGMENT_HOP_FRAMES)
-    segments = segmented.split_segments()
+        segments = segmented.split_segments().resegment(None, X.segment_hop_frames)
+    else:
+        segments = X.split_segments()
+    view = X.main_view
     frames = np.column_stack([segments.starts[:, view], segments.stops[:, view]])
-    frames = frames - X.starts[0, view]
-    if X.segment_frames is None:
-        segments = segments.resegment(None, X.segment_hop_frames)
-    step = frame_duration(X)
-    return segments, frames if step is None else frames * step
+    return segments, (frames - X.starts[0, view]) * (frame_duration(X) or 1)
 
 
 def _occlude(
     X: ClipSpectrograms, edges: np.ndarray, replacements: list[np.ndarray]
 ) -> ClipSpectrograms:
     """One clip as it is, then for each replacement with each of the bands replaced."""
-    variants = [_all_frames(X, 0)]
+    lengths = (X.stops - X.starts)[0]
+    variants = [_fit_length(X, 0, lengths)]
     for replacement in replacements:
         for low, high in pairwise(edges):
             variant = variants[0].copy()
             variant[:, low:high] = replacement[:, low:high]
             variants.append(variant)
-    lengths = X.stops[0] - X.starts[0]
     stops = np.cumsum(lengths) + lengths.sum() * np.arange(len(variants))[:, None]
     same_clip = X[np.zeros(len(variants), dtype=int)]
     return same_clip.with_frames(np.concatenate(variants), stops - lengths, stops)
@@ -293,8 +290,8 @@ def _occlude(
 
 def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndarray]:
     """Frames to replace those of all views of a clip, at the clip's own level."""
-    own = _all_frames(X, 0)
-    lengths = (X.stops - X.starts)[0].tolist()
+    lengths = (X.stops - X.starts)[0]
+    own = _fit_length(X, 0, lengths)
     lent = [_fit_length(normal, row, lengths) for row in range(len(normal))]
     differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in lent]
     levels = np.median(differences, axis=1)
@@ -302,7 +299,7 @@ def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndar
     return [lent[row] + levels[row] for row in np.argsort(distances)[:_N_LENDERS]]
 
 
-def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray:
+def _fit_length(X: ClipSpectrograms, row: int, lengths: np.ndarray) -> np.ndarray:
     """Frames of all views of a clip, brought to lengths by mirroring or cutting."""
     views = enumerate(lengths)
     return np.concatenate(
@@ -314,34 +311,8 @@ def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray
     )
 
 
-def _all_frames(X: ClipSpectrograms, row: int) -> np.ndarray:
-    """Frames of all views of a clip, one after the other."""
-    views = range(len(X.view_names))
-    return np.concatenate([X.log_mel(row, v).T for v in views], dtype=np.float32)
-
-
-def choose_normal(one: Any, X_normal: Any) -> np.ndarray:
-    """Choose normal clips to compare a clip with: some of the same machine.
-
-    Parameters
-    ----------
-    one : any, of length 1
-        The clip.
-
-    X_normal : any
-        Normal clips of the same kind.
-
-    Returns
-    -------
-    rows : ndarray of int
-        At most 20 rows of `X_normal`, spread evenly over those of the clip's machine,
-        or over all where machines are not known.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+def _choose_normal(one: Any, X_normal: Any) -> np.ndarray:
+    """Rows of at most 20 normal clips of a clip's machine, or of all if not known."""
     own, others = machine_labels(one), machine_labels(X_normal)
     if own is None or others is None:
         rows = np.arange(_num_samples(X_normal))

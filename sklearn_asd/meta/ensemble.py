@@ -24,14 +24,9 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
-from sklearn_asd.meta.scoring import (
-    anomaly_scores,
-    check_scores_clips,
-    copy_features,
-    honest_training_scores,
-)
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -225,9 +220,17 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
             raw, left_out = self._calibrate(X, members, parallel)
-        copy_features(self, self.estimators_)
+        scoring.copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
-        self._set_threshold(self._aggregate(raw, groups), normal, left_out)
+        scores = self._aggregate(raw, groups)
+        if np.isnan(scores).all():
+            raise ValueError(
+                "no clip is scored by all members, so they cannot be combined: give "
+                "members that score the same clips"
+            )
+        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        if left_out:
+            self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
 
     @property
@@ -285,13 +288,9 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         raw = np.column_stack(scores)
         log_f, _ = self._scale(raw, self._find_groups(X))
         names = list(self.named_estimators_)
-        return pd.concat(
-            {
-                "raw": pd.DataFrame(raw, columns=names),
-                "scaled": pd.DataFrame(np.exp(log_f), columns=names),
-            },
-            axis=1,
-        )
+        unscaled = pd.DataFrame(raw, columns=names)
+        scaled = pd.DataFrame(np.exp(log_f), columns=names)
+        return pd.concat({"raw": unscaled, "scaled": scaled}, axis=1)
 
     def get_params(self, deep=True):
         """Get the parameters, with those of the members as ``name__parameter``.
@@ -336,22 +335,8 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         if not kept:
             raise ValueError('all members are "drop"; at least one is needed')
         for member in kept.values():
-            check_scores_clips(member)
+            scoring.check_scores_clips(member)
         return list(kept), list(kept.values())
-
-    def _set_threshold(
-        self, scores: np.ndarray, normal: np.ndarray, left_out: bool
-    ) -> None:
-        """Set `offset_`, and offer the scores if all are of clips left out."""
-        if np.isnan(scores).all():
-            raise ValueError(
-                "no clip is scored by all members, so they cannot be combined: give "
-                "members that score the same clips"
-            )
-        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
-        if left_out:
-            self.training_score_samples_ = np.full(len(normal), np.nan)
-            self.training_score_samples_[normal] = scores
 
     def _find_groups(self, X: Any) -> np.ndarray:
         """What `group_by` says of each clip, or None for all."""
@@ -379,7 +364,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         And whether all are scores of clips that the members were not trained on.
         """
         columns: dict[int, Any] = dict(
-            enumerate(map(honest_training_scores, self.estimators_))
+            enumerate(map(scoring.honest_training_scores, self.estimators_))
         )
         unknown = [j for j, column in columns.items() if column is None]
         refit = [j for j in unknown if not isinstance(members[j], FrozenEstimator)]
@@ -388,7 +373,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             columns |= _score_left_out(members, refit, X, folds, parallel)
         for j, member in enumerate(self.estimators_):
             if columns[j] is None:
-                columns[j] = anomaly_scores(member, X)
+                columns[j] = scoring.anomaly_scores(member, X)
         return np.column_stack(list(columns.values())), folds is not None or not refit
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
@@ -464,7 +449,7 @@ def _fit(member: Any, X: Any) -> Any:
 
 def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:
     train, test = fold
-    return anomaly_scores(_fit(member, take_rows(X, train)), take_rows(X, test))
+    return scoring.anomaly_scores(_fit(member, take_rows(X, train)), take_rows(X, test))
 
 
 def _score_left_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Real
+from operator import attrgetter
 from typing import Any, NotRequired
 
 import numpy as np
@@ -17,19 +18,10 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_columns
-from sklearn_asd.meta.scoring import (
-    check_scores_clips,
-    decisions,
-    final_step,
-    honest_training_scores,
-)
+from sklearn_asd.meta.scoring import check_scores_clips, decisions, final_step
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["OnlyMachineTypes"]
-
-
-def _has_threshold(self: OnlyMachineTypes) -> bool:
-    return hasattr(self.estimator, "decision_function")
 
 
 class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
@@ -68,7 +60,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     Notes
     -----
     The other clips are not read, so they cost nothing. They score NaN, which an
-    ensemble leaves out of its Gamma distributions and of its threshold.
+    ensemble leaves out of its Gamma distributions and of its threshold, and which
+    `predict` counts as anomalous.
 
     Examples
     --------
@@ -144,12 +137,10 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         rows = self._find_rows(kinds)
         rows = rows[normal[rows]]
         self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
-        offset = _find_common_offset(self.estimator_)
-        if offset is not None:
-            self.offset_ = offset
-        scores = honest_training_scores(self.estimator_)
-        if scores is not None:
-            self.training_score_samples_ = -scatter([(rows, scores)], len(X))
+        detector = final_step(self.estimator_)
+        if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
+            self.offset_ = float(np.squeeze(detector.offset_))
+        self._keep_training_scores([Inner(self.estimator_, rows)], X)
         return self
 
     def inner_detectors(self, X):
@@ -157,7 +148,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         rows = self._find_rows(_known_types(X))
         return [Inner(self.estimator_, rows)] if len(rows) else []
 
-    @available_if(_has_threshold)
+    @available_if(attrgetter("estimator.decision_function"))
     def decision_function(self, X):
         """Score clips relative to the estimator's threshold.
 
@@ -177,23 +168,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             for one in self.inner_detectors(X)
         ]
         return scatter(values, len(X))
-
-    @available_if(_has_threshold)
-    def predict(self, X):
-        """Judge clips by the estimator's threshold.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip of another type scores NaN and
-            counts as anomalous.
-        """
-        return super().predict(X)
 
     def _list_types(self) -> list[str]:
         kinds = self.machine_types
@@ -241,11 +215,3 @@ def _known_types(X: Any) -> np.ndarray:
             "OnlyMachineTypes chooses clips by it: fill it in or leave them out"
         )
     return kinds
-
-
-def _find_common_offset(estimator: Any) -> float | None:
-    """Threshold on the scale of `score_samples`, if there is one for all clips."""
-    offset = getattr(final_step(estimator), "offset_", None)
-    if offset is None or not hasattr(estimator, "score_samples"):
-        return None
-    return float(np.squeeze(offset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from operator import attrgetter
 from typing import Any, NotRequired
 
 import numpy as np
@@ -17,19 +18,10 @@ from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import (
-    anomaly_scores,
-    check_scores_clips,
-    honest_training_scores,
-    own_offset,
-)
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
+from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, own_offset
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
 
 __all__ = ["PerMachine"]
-
-
-def _has_threshold(self: PerMachine) -> bool:
-    return hasattr(self.estimator, "decision_function")
 
 
 class PerMachine(MetaDetectorMixin, BaseEstimator):
@@ -167,7 +159,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         offsets = [offset for _, offset in fitted]
         if None not in offsets:
             self.offsets_ = dict(zip(rows, offsets, strict=True))
-        self._keep_training_scores(rows, len(X))
+        inner = [Inner(self.estimators_[label], rows[label]) for label in rows]
+        self._keep_training_scores(inner, X)
         return self
 
     def inner_detectors(self, X):
@@ -180,7 +173,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             for label, rows in _group(labels, _find_usable(X))
         ]
 
-    @available_if(_has_threshold)
+    @available_if(attrgetter("estimator.decision_function"))
     def decision_function(self, X):
         """Score clips relative to their own machine's threshold.
 
@@ -199,37 +192,11 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         labels: Any = machine_labels(X)
         return scores - np.array([self.offsets_[label] for label in labels])
 
-    @available_if(_has_threshold)
-    def predict(self, X):
-        """Judge clips by their own machine's threshold.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of the machines fitted.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip that could not be used scores NaN
-            and counts as anomalous.
-        """
-        return super().predict(X)
-
     def _score_inner(self, inner, X):
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(anomaly_scores)(one.estimator, take_rows(X, one.rows))
             for one in inner
         )
-
-    def _keep_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
-        """Offer the training scores, if the detector of each machine has some."""
-        parts: list[Any] = [
-            (of_machine, honest_training_scores(self.estimators_[label]))
-            for label, of_machine in rows.items()
-        ]
-        if all(scores is not None for _, scores in parts):
-            self.training_score_samples_ = -scatter(parts, n_clips)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

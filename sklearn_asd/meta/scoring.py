@@ -32,11 +32,10 @@ def final_step(estimator: Any) -> Any:
     detector : object
         The last step of the last step ..., or the estimator itself.
     """
-    while isinstance(estimator, Pipeline | FrozenEstimator):
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        else:
-            estimator = estimator.estimator
+    if isinstance(estimator, Pipeline):
+        return final_step(estimator.steps[-1][1])
+    if isinstance(estimator, FrozenEstimator):
+        return final_step(estimator.estimator)
     return estimator
 
 
@@ -158,12 +157,11 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
         `training_score_samples_` (NaN where a row was not trained on). None if the
         detector has none, or was fitted before (FrozenEstimator), on other clips.
     """
-    detector = estimator
-    while isinstance(detector, Pipeline):
-        detector = detector.steps[-1][1]
-    if isinstance(detector, FrozenEstimator):
+    if isinstance(estimator, Pipeline):
+        return honest_training_scores(estimator.steps[-1][1])
+    if isinstance(estimator, FrozenEstimator):
         return None
-    scores = getattr(detector, "training_score_samples_", None)
+    scores = getattr(estimator, "training_score_samples_", None)
     return None if scores is None else -scores
 
 

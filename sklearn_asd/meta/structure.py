@@ -8,6 +8,7 @@ what is inside it (`inner_detectors`) and how their scores become its own
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, decisions, final_step, own_offset
+from sklearn_asd.meta import scoring
 
 __all__ = [
     "Inner",
@@ -112,9 +113,20 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         return self.combine_scores(scores, [one.rows for one in inner], X)
 
     def _score_inner(self, inner, X):
-        return [anomaly_scores(one.estimator, take_rows(X, one.rows)) for one in inner]
+        return [
+            scoring.anomaly_scores(one.estimator, take_rows(X, one.rows))
+            for one in inner
+        ]
+
+    def _keep_training_scores(self, inner, X):
+        """Set `training_score_samples_`, if each detector has honest scores."""
+        scores = [scoring.honest_training_scores(one.estimator) for one in inner]
+        if all(values is not None for values in scores):
+            rows = [one.rows for one in inner]
+            self.training_score_samples_ = self.combine_scores(scores, rows, X)
 
 
+@dataclass(eq=False)
 class Opened:
     """A fitted detector with the clips that it scores, and what is inside it likewise.
 
@@ -137,17 +149,10 @@ class Opened:
         as "outer/inner"; "" outside ensembles.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        X: Any,
-        rows: np.ndarray | None = None,
-        name: str = "",
-    ) -> None:
-        self.estimator = estimator
-        self.X = X
-        self.rows = rows
-        self.name = name
+    estimator: Any
+    X: Any
+    rows: np.ndarray | None = None
+    name: str = ""
 
     @cached_property
     def inner(self) -> list[Opened]:
@@ -172,7 +177,7 @@ class Opened:
     def scores(self) -> np.ndarray:
         """Anomaly score of each clip, (n_clips,)."""
         if not self.inner:
-            return anomaly_scores(self.estimator, self.X)
+            return scoring.anomaly_scores(self.estimator, self.X)
         scores = [one.scores for one in self.inner]
         if hasattr(self.estimator, "combine_scores"):
             rows = [one.rows for one in self.inner]
@@ -187,16 +192,17 @@ class Opened:
         TypeError if there is no threshold.
         """
         if not hasattr(self.estimator, "decision_function"):
+            name = type(scoring.final_step(self.estimator)).__name__
             raise TypeError(
-                f"{type(final_step(self.estimator)).__name__} has no threshold, so it "
-                "cannot judge clips: wrap it in ThresholdTuner"
+                f"{name} has no threshold, so it cannot judge clips: wrap it in "
+                "ThresholdTuner"
             )
         n_clips = _num_samples(self.X)
         if hasattr(self.estimator, "offset_"):
-            return np.full(n_clips, -own_offset(self.estimator, self.X))
+            return np.full(n_clips, -scoring.own_offset(self.estimator, self.X))
         if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
-        return self.scores + decisions(self.estimator, self.X)
+        return self.scores + scoring.decisions(self.estimator, self.X)
 
     @property
     def problems(self) -> dict[int, str]:

@@ -26,7 +26,7 @@ from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import hold_out, machine_labels
 from sklearn_asd.meta.policies import POLICIES, Policy
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["ThresholdTuner"]
 
@@ -248,9 +248,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
         self._set_threshold(scores, normal[validation])
-        self.training_score_samples_ = np.full(len(normal), np.nan)
-        self.training_score_samples_[validation] = scores
-        self.training_score_samples_[~normal] = np.nan
+        honest = np.where(normal[validation], scores, np.nan)
+        self.training_score_samples_ = scatter([(validation, honest)], len(normal))
         return self
 
     def inner_detectors(self, X):

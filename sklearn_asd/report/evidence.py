@@ -13,11 +13,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.detectors.distances import cosine
-from sklearn_asd.explanation.localization import (
-    choose_normal,
-    score_bands,
-    spread_evenly,
-)
+from sklearn_asd.explanation.localization import score_bands, spread_evenly
 from sklearn_asd.explanation.parts import embed_clips, find_spectrograms
 from sklearn_asd.meta.structure import Opened, scatter
 from sklearn_asd.report.recordings import find_segmenter, name_clips
@@ -243,7 +239,7 @@ class NormalClips:
             As of :func:`band_scores`.
         """
         _, normal = self.open(_find_machine(opened))
-        return score_bands(opened, normal.take(choose_normal(opened.X, normal.X)))
+        return score_bands(opened, normal)
 
 
 def _find_machine(opened: Opened) -> str | None:

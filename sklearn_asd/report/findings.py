@@ -63,10 +63,8 @@ class Findings:
         self.max_audio_duration = max_audio_duration
         usable = ~np.isnan(verdicts.scores)
         above = verdicts.scores > verdicts.thresholds
-        self.anomalous, self.normal = (
-            verdicts.rank(np.flatnonzero(usable & where)).tolist()
-            for where in (above, ~above)
-        )
+        self.anomalous = verdicts.rank(np.flatnonzero(usable & above)).tolist()
+        self.normal = verdicts.rank(np.flatnonzero(usable & ~above)).tolist()
         self.unusable = np.flatnonzero(~usable).tolist()
 
     @property

@@ -60,9 +60,6 @@ class Verdicts:
         labels = machine_labels(X)
         self.machines = None if labels is None else [label or "" for label in labels]
 
-    def __len__(self) -> int:
-        return len(self.scores)
-
     @property
     def margins(self) -> np.ndarray:
         """Anomaly score of each clip minus its threshold: anomalous above 0."""

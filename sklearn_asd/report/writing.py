@@ -127,7 +127,7 @@ def write_report(
     check_scalar(max_audio_duration, "max_audio_duration", Real, min_val=0)
     template = load_template()
     verdicts = Verdicts(detector, X, max_details)
-    verdicts.judge(np.arange(len(verdicts)))
+    verdicts.judge(np.arange(len(verdicts.scores)))
     findings = Findings(verdicts, X_normal, max_audio_duration)
     return write_page(template, findings, path, title=title, verbose=verbose)
 
