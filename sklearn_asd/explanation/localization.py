@@ -28,24 +28,24 @@ __all__ = [
     "spread_evenly",
 ]
 
-# Normal clips among which those that lend their bands are looked for, and their number.
+# Occluded bands are replaced by those of the 3 most similar of 20 normal clips.
 _MAX_NORMAL = 20
-_N_LENDERS = 3
+_N_SIMILAR = 3
 
 
 def segment_scores(detector, X, clip=0):
-    """Score each segment of a clip, as if it were all there is of the clip.
+    """Score each segment of a clip, as if it were the whole clip.
 
-    Of detectors that average over segments, as confidence detectors and the
-    autoencoder do, the mean of the scores is the clip's own, with several views
-    about so.
+    For detectors that average over segments, such as confidence detectors and the
+    autoencoder, the mean of the scores is the clip's score; with several views it is
+    close to it.
 
     Parameters
     ----------
     detector : outlier detector or Pipeline
         Fitted; of this library, or one on rows of numbers behind
-        :class:`~sklearn_asd.SpectrumStatistics`. It is looked into where it is made of
-        others: Pipelines, ensembles, :class:`~sklearn_asd.ThresholdTuner`,
+        :class:`~sklearn_asd.SpectrumStatistics`. It may be inside Pipelines,
+        ensembles, :class:`~sklearn_asd.ThresholdTuner`,
         :class:`~sklearn_asd.PerMachine` and so on.
 
     X : any
@@ -57,15 +57,14 @@ def segment_scores(detector, X, clip=0):
     Returns
     -------
     scores : DataFrame of n_segments rows
-        `start` and `stop` of each segment in s, or in frames where the rate of the
-        frames is not known, and its `anomaly_score`: the higher, the more anomalous.
-        Detectors of whole clips are given segments of 96 frames too, or the clip if
-        it is shorter.
+        `start` and `stop` of each segment in s, or in frames if the frame rate is not
+        known, and its `anomaly_score`: the higher, the more anomalous. Detectors of
+        whole clips also get segments of 96 frames, or the whole clip if it is shorter.
 
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used, or members of an ensemble cut it into different
@@ -112,11 +111,11 @@ def score_segments(opened: Opened) -> pd.DataFrame:
 
 
 def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
-    """Tell which mel bands make a clip anomalous, by occluding one after the other.
+    """Find the mel bands that make a clip anomalous, by occluding one after the other.
 
     An occluded band is replaced by the same band of a normal clip of the same machine,
-    moved up or down by the difference in level of the two clips. Scores are the mean
-    over the three normal clips with the most similar mean spectra.
+    shifted by the difference in level between the two clips. Scores are the mean over
+    the three normal clips with the most similar mean spectra.
 
     Parameters
     ----------
@@ -130,8 +129,8 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
         Row of the clip.
 
     X_normal : any
-        Normal clips of the same kind. Where they tell machines, those of the clip's own
-        machine are looked at; of more than 20, as many, spread evenly.
+        Normal clips of the same kind. If machines are known, only those of the clip's
+        own machine are used. Of more than 20, 20 are used, spread evenly.
 
     n_bands : int, default=16
         Number of bands, each of about as many mels; at most the number of mels.
@@ -139,26 +138,26 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     Returns
     -------
     scores : DataFrame of n_bands rows
-        Edges of each band, `low` and `high`, in Hz, or in mel bands counted from 0
-        where the frequencies are not known; the clip's `anomaly_score` with the band
-        occluded; and the `drop` from its score as it is. A drop above 0 means that the
+        Edges of each band, `low` and `high`, in Hz, or in mel bands counted from 0 if
+        the frequencies are not known; the clip's `anomaly_score` with the band
+        occluded; and the `drop` from its unchanged score. A drop above 0 means that the
         band carries some of the anomaly.
 
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
-        If the clip could not be used, none of the normal clips is of its machine, or
-        members of an ensemble have different mel bands.
+        If the clip could not be used, no normal clip is of its machine, or members of
+        an ensemble have different mel bands.
 
     Notes
     -----
-    A clip of which one band is another clip's is a sound that the detector has never
-    heard, so small drops of either sign mean little. Confidence detectors' scores end
-    at 1: where a clip is anomalous for several reasons, no band on its own may lower
-    it. All views of a clip are occluded alike.
+    No training clip has one band of another clip, so small drops of either sign mean
+    little. Scores of confidence detectors are at most 1: if a clip is anomalous for
+    several reasons, it may happen that no single band lowers the score. The same bands
+    are occluded in all views of a clip.
 
     Examples
     --------
@@ -190,7 +189,7 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         The detector with one clip.
 
     normal : Opened
-        The same detector with normal clips, of which similar ones of the same machine
+        The same detector with normal clips, of which similar ones of the clip's machine
         are used.
 
     n_bands : int >= 1, default=16
@@ -206,7 +205,7 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         X: ClipSpectrograms, normal: ClipSpectrograms | None
     ) -> tuple[ClipSpectrograms, np.ndarray]:
         if normal is None:
-            raise ValueError("none of the normal clips could be used: give others")
+            raise ValueError("no normal clip could be used: give others")
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
         return _occlude(X, edges, _replacements(X, normal)), mel_edges(X)[edges]
 
@@ -220,7 +219,7 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
 
 
 def frame_duration(X: ClipSpectrograms) -> float | None:
-    """Tell how much time there is between frames.
+    """Compute the time between successive frames.
 
     Parameters
     ----------
@@ -230,7 +229,7 @@ def frame_duration(X: ClipSpectrograms) -> float | None:
     Returns
     -------
     duration : float or None
-        In s; None where it is not known.
+        In s; None if it is not known.
     """
     if X.sample_rate is None or X.hop_length is None:
         return None
@@ -238,7 +237,7 @@ def frame_duration(X: ClipSpectrograms) -> float | None:
 
 
 def mel_edges(X: ClipSpectrograms) -> np.ndarray:
-    """Tell where each mel band begins and ends.
+    """Compute where each mel band begins and ends.
 
     Parameters
     ----------
@@ -249,11 +248,11 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
     -------
     edges : ndarray of shape (n_mels + 1,)
         Frequencies in Hz half way, in mel, between the centres of successive bands; or
-        the bands' numbers where the frequencies are not known.
+        the numbers of the bands if the frequencies are not known.
     """
     if X.fmin is None or X.fmax is None:
         return np.arange(X.n_mels + 1.0)
-    # The bands' centres lie at every second one but the first and the last.
+    # The centres of the bands are halves[2:-1:2].
     halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
     return halves[1::2]
 
@@ -275,7 +274,7 @@ def _split_clip(X: ClipSpectrograms, _: Any) -> tuple[ClipSpectrograms, np.ndarr
 def _occlude(
     X: ClipSpectrograms, edges: np.ndarray, replacements: list[np.ndarray]
 ) -> ClipSpectrograms:
-    """One clip as it is, then for each replacement with each of the bands replaced."""
+    """The unchanged clip, then variants with one band replaced, by each replacement."""
     lengths = (X.stops - X.starts)[0]
     variants = [_fit_length(X, 0, lengths)]
     for replacement in replacements:
@@ -289,18 +288,18 @@ def _occlude(
 
 
 def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndarray]:
-    """Frames to replace those of all views of a clip, at the clip's own level."""
+    """Frames of similar normal clips, all views, shifted to the level of the clip."""
     lengths = (X.stops - X.starts)[0]
     own = _fit_length(X, 0, lengths)
-    lent = [_fit_length(normal, row, lengths) for row in range(len(normal))]
-    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in lent]
+    others = [_fit_length(normal, row, lengths) for row in range(len(normal))]
+    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in others]
     levels = np.median(differences, axis=1)
     distances = np.square(differences - levels[:, None]).sum(axis=1)
-    return [lent[row] + levels[row] for row in np.argsort(distances)[:_N_LENDERS]]
+    return [others[row] + levels[row] for row in np.argsort(distances)[:_N_SIMILAR]]
 
 
 def _fit_length(X: ClipSpectrograms, row: int, lengths: np.ndarray) -> np.ndarray:
-    """Frames of all views of a clip, brought to lengths by mirroring or cutting."""
+    """Frames of all views of a clip, mirrored or cut to lengths."""
     views = enumerate(lengths)
     return np.concatenate(
         [
@@ -320,7 +319,7 @@ def _choose_normal(one: Any, X_normal: Any) -> np.ndarray:
         rows = np.flatnonzero(others == own[0])
         if len(rows) == 0:
             raise ValueError(
-                f"X_normal holds no clip of machine {own[0]}: add some, whose bands "
+                f"X_normal holds no clip of machine {own[0]}: add some, as their bands "
                 "replace the occluded ones"
             )
     return spread_evenly(rows, _MAX_NORMAL)

@@ -1,4 +1,4 @@
-"""Questions about clips, asked of a detector and of what is inside it."""
+"""Spectrograms, embeddings and scores of clips inside a detector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Part(NamedTuple):
-    """A fitted part of a detector, and a clip as that part is given it.
+    """A fitted detector inside another one, and a clip as it takes it.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Part(NamedTuple):
         as "outer/inner"; "" outside ensembles.
 
     estimator : estimator
-        The part.
+        The inner detector.
 
     X : any, of length 1
         The clip.
@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 def detector_parts(detector, X, clip=0):
-    """Take a detector apart, down to what judges a clip.
+    """List a detector and the detectors inside it that score a clip.
 
     Parameters
     ----------
@@ -75,10 +75,11 @@ def detector_parts(detector, X, clip=0):
     Yields
     ------
     part : Part
-        The detector itself, then what is inside it, from the outside in: the step
-        after the transformers of a Pipeline, the members of an ensemble, the detector
-        inside a :class:`~sklearn_asd.ThresholdTuner`, the one for the clip's machine
-        of a :class:`~sklearn_asd.PerMachine`. What does not judge the clip is left out.
+        The detector itself, then those inside it, from the outside in: the step after
+        the transformers of a Pipeline, the members of an ensemble, the detector inside
+        a :class:`~sklearn_asd.ThresholdTuner`, the one for the clip's machine of a
+        :class:`~sklearn_asd.PerMachine`. Detectors that do not score the clip are left
+        out.
 
     Examples
     --------
@@ -97,7 +98,9 @@ def detector_parts(detector, X, clip=0):
 
 
 def clip_spectrograms(detector, X, clip=0):
-    """Give a clip as the first part of a detector hears it.
+    """Compute the spectrogram of a clip that a detector uses.
+
+    That of the first segmenter, if members of an ensemble have different ones.
 
     Parameters
     ----------
@@ -118,7 +121,7 @@ def clip_spectrograms(detector, X, clip=0):
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used.
@@ -140,7 +143,7 @@ def clip_spectrograms(detector, X, clip=0):
 
 
 def find_spectrograms(opened: Opened) -> ClipSpectrograms:
-    """Find the log-mel of one clip where a detector first has it.
+    """Find the outermost log-mel of one clip; see :func:`clip_spectrograms`.
 
     Parameters
     ----------
@@ -155,7 +158,7 @@ def find_spectrograms(opened: Opened) -> ClipSpectrograms:
     Raises
     ------
     TypeError
-        If no part of the detector takes spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used.
@@ -174,7 +177,7 @@ def score_variants(
         tuple[ClipSpectrograms, np.ndarray],
     ],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score variants of a clip's spectrogram, made where the detector has one.
+    """Score variants of a clip's spectrogram, which replace it inside the detector.
 
     Parameters
     ----------
@@ -230,7 +233,7 @@ def score_variants(
 
 
 def clip_embeddings(detector, X):
-    """Give the clips' places in the embedding that a network of the detector learnt.
+    """Embed clips by a network of the detector.
 
     Parameters
     ----------
@@ -244,14 +247,14 @@ def clip_embeddings(detector, X):
     Returns
     -------
     embedding : ndarray of shape (n_clips, n_embedding), float64
-        NaN for clips that could not be used, or whose machine type that network has
-        not learnt.
+        NaN for clips that could not be used, or whose machine type the network was not
+        trained on.
 
     Raises
     ------
     TypeError
         If there is no such network, or one for each machine
-        (:class:`~sklearn_asd.PerMachine`), whose embeddings have nothing in common.
+        (:class:`~sklearn_asd.PerMachine`), as their embeddings cannot be compared.
 
     Examples
     --------
@@ -285,12 +288,12 @@ def embed_clips(opened: Opened) -> np.ndarray | None:
     Returns
     -------
     embedding : ndarray of shape (n_clips, n_embedding), float64, or None
-        NaN for clips that could not be used, or whose machine type that network has
-        not learnt; None if there is no such network.
+        NaN for clips that could not be used, or whose machine type the network was not
+        trained on; None if there is no such network.
     """
     if hasattr(opened.estimator, "embed"):
         return opened.estimator.embed(opened.X)
-    if isinstance(opened.estimator, PerMachine):  # embeddings with nothing in common
+    if isinstance(opened.estimator, PerMachine):  # embeddings cannot be compared
         return None
     for one in opened.inner:
         embedding = embed_clips(one)
@@ -329,7 +332,7 @@ def take_clip(X: Any, clip: int) -> Any:
 def _check_usable(X: ClipSpectrograms) -> ClipSpectrograms:
     if not X.usable.all():
         raise ValueError(
-            "the clip has no segments, as it could not be used: choose another"
+            "the clip has no segments, as it could not be used: choose another one"
         )
     return X
 
@@ -342,8 +345,8 @@ def _select_usable(normal: Opened | None) -> ClipSpectrograms | None:
 
 def _make_no_score_error(estimator: Any) -> ValueError:
     return ValueError(
-        f"{type(final_step(estimator)).__name__} gives the clip no score, as its "
-        "machine type was not learnt: choose another clip"
+        f"{type(final_step(estimator)).__name__} gives the clip no score, as it was "
+        "not trained on its machine type: choose another clip"
     )
 
 

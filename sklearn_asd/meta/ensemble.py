@@ -30,8 +30,8 @@ from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_r
 
 __all__ = ["GammaProbabilityEnsemble"]
 
-# Largest raw score that is less than 1 in float64: a member that is not scaled says no
-# more, and minus infinity would be no threshold.
+# Largest float64 below 1. Scores of members that are not scaled are clipped to it: at 1
+# the logarithm would be minus infinity, which cannot be a threshold.
 ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
@@ -48,7 +48,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     estimators : list of (str, estimator)
         Members by name: outlier detectors of this library, of scikit-learn or of
         PyOD, or Pipelines that end in one. ``"drop"`` leaves one out;
-        ``FrozenEstimator(fitted)`` takes one as it is.
+        ``FrozenEstimator(fitted)`` uses one that is already fitted.
 
     scaling : {"gamma"} or None, default="gamma"
         "gamma" is the paper's system (ii); None takes anomaly scores in [0, 1] as they
@@ -60,18 +60,18 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         members must agree.
 
     group_by : str or None, default=None
-        What the Gamma distributions are fitted apart for: "machine_type" (the paper's
+        Fit separate Gamma distributions for each value of "machine_type" (the paper's
         MD), "machine_id" (each pair of type and ID), or another column of a table.
         None fits one for all clips (MI), which the paper found better.
 
     calibration_cv : int, splitter, iterable of (train, test) or None, default=None
-        What the Gamma distributions are fitted to. None takes the scores of the
+        Scores that the Gamma distributions are fitted to. None takes the scores of the
         clips that the members were trained on, as in the paper, although a network is
         too sure of those. An int takes scores of clips that were left out, from that
         many folds that each hold every machine, and costs as many further fits of
-        each member. A splitter is given the normal clips, with their machines for
-        classes. Members that offer `training_score_samples_`, each clip
-        judged by the others, are calibrated on those either way.
+        each member. A splitter is given the normal clips, with their machines as
+        classes. Members with `training_score_samples_`, where each clip is scored
+        without being trained on, are calibrated on those in both cases.
 
     contamination : float in (0, 0.5], default=0.1
         Share of the calibration clips that the threshold calls anomalous.
@@ -100,10 +100,10 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Threshold: ``decision_function = score_samples - offset_``.
 
     n_features_in_ : int
-        Number of columns of X, if a member says it.
+        Number of columns of X, if a member has this attribute.
 
     feature_names_in_ : ndarray of str
-        Their names, if a member says them.
+        Their names, if a member has this attribute.
 
     See Also
     --------
@@ -111,16 +111,16 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
     Notes
     -----
-    Only clips with y = +1 are learnt from. A table of numbers, such as scikit-learn's
-    own detectors take, may come with any y: one that does not consist of +1 and -1 is
-    ignored with a warning, as those detectors do it silently.
+    Only clips with y = +1 are trained on. With a table of numbers, as for
+    scikit-learn's own detectors, y may be anything: unless it consists of +1 and -1 it
+    is ignored with a warning, where those detectors ignore it silently.
 
-    Gamma distributions begin at 0. The scores of a member that has scored a
-    calibration clip at 0 or below, as OneClassSVM does, are shifted: to one standard
-    deviation above 0 for the lowest.
+    Gamma distributions begin at 0. If a member scores a calibration clip at 0 or
+    below, as OneClassSVM does, its scores are shifted so that the lowest is one
+    standard deviation above 0.
 
-    Everything is computed from logarithms of f_i and of 1 - f_i, so that not even clips
-    far out in the tail, where f_i rounds to 1, are tied.
+    Everything is computed from logarithms of f_i and of 1 - f_i, so that clips far out
+    in the tail, where f_i rounds to 1, still have different scores.
 
     References
     ----------
@@ -202,9 +202,9 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Raises
         ------
         ValueError
-            If there are no members or two of one name, y holds anything but +1 and
-            -1, X lacks what `group_by` asks for, no clip is scored by all members, or
-            a member that is not scaled scores outside [0, 1].
+            If there are no members or two with the same name, y holds anything but +1
+            and -1, X lacks the column for `group_by`, no clip is scored by all members,
+            or a member that is not scaled scores outside [0, 1].
         """
         names, members = self._list_members()
         (X,) = indexable(X)
@@ -225,7 +225,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         scores = self._aggregate(raw, groups)
         if np.isnan(scores).all():
             raise ValueError(
-                "no clip is scored by all members, so they cannot be combined: give "
+                "no clip is scored by all members, so scores cannot be combined: use "
                 "members that score the same clips"
             )
         self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
@@ -249,7 +249,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return self._aggregate(np.column_stack(scores), self._find_groups(X))
 
     def anomaly_probability(self, X):
-        """Give the aggregated probability, the paper's f_e.
+        """Compute the aggregated probability, the paper's f_e.
 
         Parameters
         ----------
@@ -259,13 +259,13 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Returns
         -------
         probability : ndarray of shape (n_clips,), float64
-            In [0, 1]: the higher, the more anomalous. It is not how probable a fault
-            is, but how rare such scores are among normal clips.
+            In [0, 1]: the higher, the more anomalous. It is not the probability of a
+            fault, but the share of normal clips that score lower.
         """
         return -np.expm1(self.score_samples(X))
 
     def member_scores(self, X, scores=None):
-        """Give the score of each member, raw and scaled.
+        """Compute the score of each member, raw and scaled.
 
         Parameters
         ----------
@@ -273,14 +273,14 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             Clips, as the members take them.
 
         scores : list of ndarray of shape (n_clips,) or None, default=None
-            The members' anomaly scores, where they are known already.
+            The members' anomaly scores, if they are known already.
 
         Returns
         -------
         scores : DataFrame of n_clips rows
             ``scores["raw"]`` has a column for each member: its own anomaly score, the
             higher the more anomalous. ``scores["scaled"]`` has the probability f_i
-            that it becomes, in [0, 1]; the same if `scaling` is None.
+            computed from it, in [0, 1]; the raw score if `scaling` is None.
         """
         check_is_fitted(self)
         if scores is None:
@@ -339,7 +339,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return list(kept), list(kept.values())
 
     def _find_groups(self, X: Any) -> np.ndarray:
-        """What `group_by` says of each clip, or None for all."""
+        """Value of `group_by` for each clip; None for each if clips are not grouped."""
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
@@ -351,17 +351,17 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
         if groups is None or None in groups:
             raise ValueError(
-                f"X has no {self.group_by!r} for every clip, and group_by needs it: "
-                "fill it in, or set group_by=None"
+                f"X has no {self.group_by!r} for some or all clips, and group_by needs "
+                "it: fill it in, or set group_by=None"
             )
         return groups
 
     def _calibrate(
         self, X: Any, members: list[Any], parallel: Parallel
     ) -> tuple[np.ndarray, bool]:
-        """Anomaly scores that the Gamma distributions are fitted to.
+        """Scores to fit Gamma distributions to, and whether none is of a training clip.
 
-        And whether all are scores of clips that the members were not trained on.
+        Scores are (n_clips, n_members).
         """
         columns: dict[int, Any] = dict(
             enumerate(map(scoring.honest_training_scores, self.estimators_))
@@ -377,7 +377,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return np.column_stack(list(columns.values())), folds is not None or not refit
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Rows to fit to and rows to score, in folds that each hold every machine."""
+        """Rows to fit on and rows to score, in folds that each hold every machine."""
         cv: Any = self.calibration_cv
         if cv is None:
             return None
@@ -433,7 +433,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # fit will say what is wrong with the members
+        # If the members are not valid, fit raises the error.
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags.sparse = all(
                 get_tags(member).input_tags.sparse
@@ -444,7 +444,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
 
 def _fit(member: Any, X: Any) -> Any:
-    return clone(member).fit(X, None)  # a FrozenEstimator stays as it is
+    return clone(member).fit(X, None)  # a FrozenEstimator is not fitted again
 
 
 def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:

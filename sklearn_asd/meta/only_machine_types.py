@@ -1,4 +1,4 @@
-"""OnlyMachineTypes: a detector that learns from, and scores, some machine types."""
+"""OnlyMachineTypes: a detector for the clips of some machine types."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["OnlyMachineTypes"]
 class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector to clips of some machine types, and score only those.
 
-    For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that learn from
-    different types, where X holds the clips of all: one network may tell all fans,
-    pumps and valves apart, and another the views of fans.
+    For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that are trained on
+    different types: one network may tell all fans, pumps and valves apart, and another
+    one the views of fans. All members are given the same X.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Of this library, of scikit-learn or of PyOD; it is cloned.
 
     machine_types : str or sequence of str
-        The type or types, as in the column `machine_type` of X, to the letter.
+        The type or types, spelt as in the column `machine_type` of X.
 
     Attributes
     ----------
@@ -50,18 +50,18 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
-        :class:`~sklearn_asd.EmbeddingNeighborDetector` has.
+        :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
 
     See Also
     --------
-    sklearn_asd.PerMachine : Fits a detector of its own to each machine.
+    sklearn_asd.PerMachine : Fits one detector for each machine.
     sklearn_asd.presets.make_paper_system : Where it is used.
 
     Notes
     -----
-    The other clips are not read, so they cost nothing. They score NaN, which an
-    ensemble leaves out of its Gamma distributions and of its threshold, and which
-    `predict` counts as anomalous.
+    The other clips are not read, so they cost nothing. They score NaN: an ensemble
+    leaves them out of its Gamma distributions and of its threshold, and `predict`
+    counts them as anomalous.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips of any types, of the kind that the estimator takes.
+            Training clips of any types, as the estimator takes them.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -128,7 +128,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If X holds normal clips of some of the types only.
+            If X holds no normal clips of some of the types.
         """
         check_scores_clips(self.estimator)
         normal = normal_rows(y, len(X))
@@ -178,19 +178,20 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         return np.flatnonzero(np.isin(kinds.astype(str), self._list_types()))
 
     def _check_types_present(self, kinds: np.ndarray) -> None:
-        """Refuse clips of none of the types, and warn where some types lack any."""
+        """Raise if no type has normal clips, and warn if some types have none."""
         present = sorted(set(kinds))
         missing = [kind for kind in self._list_types() if kind not in present]
         if len(missing) == len(self._list_types()):
             raise ValueError(
                 f"X holds no normal clip of machine_types {abbreviate(missing)}; it "
-                f"holds {abbreviate(present)}: give clips of the types, spelt alike"
+                f"holds {abbreviate(present)}: add clips of the types, or check the "
+                "spelling"
             )
         if missing:
             warnings.warn(
-                f"X holds no normal clip of {abbreviate(missing)}, on which "
-                f"{type(final_step(self.estimator)).__name__} was to be trained too: "
-                "add some, or leave them out of machine_types",
+                f"X holds no normal clip of {abbreviate(missing)} to train "
+                f"{type(final_step(self.estimator)).__name__} on: add some, or leave "
+                "them out of machine_types",
                 stacklevel=5,
             )
 
@@ -205,13 +206,14 @@ def _known_types(X: Any) -> np.ndarray:
     kinds, _ = machine_columns(X)
     if kinds is None:
         raise ValueError(
-            "X has no machine types, which OnlyMachineTypes chooses clips by: give X "
-            "as a table with the column machine_type, as load_clips(folder) does"
+            "X has no machine types, and OnlyMachineTypes needs them to choose clips: "
+            "pass a table with the column machine_type, such as load_clips returns"
         )
     missing = [row for row, kind in enumerate(kinds) if kind is None]
     if missing:
         raise ValueError(
             f"machine_type is missing for clips {abbreviate(missing)}, and "
-            "OnlyMachineTypes chooses clips by it: fill it in or leave them out"
+            "OnlyMachineTypes needs it to choose clips: fill it in, or leave these "
+            "clips out"
         )
     return kinds

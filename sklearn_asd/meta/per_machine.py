@@ -1,4 +1,4 @@
-"""PerMachine: a detector of its own for every machine."""
+"""PerMachine: one detector for each machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ __all__ = ["PerMachine"]
 
 
 class PerMachine(MetaDetectorMixin, BaseEstimator):
-    """Fit a clone of an outlier detector for every machine, and score by its own.
+    """Fit a clone of an outlier detector for each machine, and score clips with it.
 
-    For detectors that learn what one machine sounds like and would take another
-    machine's sound for normal: those on rows of numbers, and the autoencoder.
+    For detectors that learn the sound of one machine and, trained on several, would
+    accept one machine's sound as normal for another: those on rows of numbers, and the
+    autoencoder.
 
     Parameters
     ----------
@@ -37,8 +38,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 
     n_jobs : int or None, default=None
         Machines fitted or scored in parallel, on joblib's threads or the backend in
-        force (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is
-        all cores.
+        force (``joblib.parallel_config``). None is 1, unless a configuration is in
+        force; -1 is all cores.
 
     Attributes
     ----------
@@ -49,29 +50,29 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         For each machine the detector fitted on its normal clips.
 
     offsets_ : dict of str to float
-        Each machine's threshold, which is its own detector's: ``decision_function =
-        score_samples - offsets_[machine]``. There is no common `offset_`. Absent if
-        the estimator has no `decision_function`.
+        Threshold of each machine's detector: ``decision_function = score_samples -
+        offsets_[machine]``. There is no common `offset_`. Absent if the estimator has
+        no `decision_function`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
-        :class:`MahalanobisDetector` has.
+        :class:`MahalanobisDetector` does.
 
     See Also
     --------
-    sklearn_asd.SpectrumStatistics : Makes rows of numbers of clips.
+    sklearn_asd.SpectrumStatistics : Turns clips into rows of numbers.
     sklearn_asd.metrics.auc_table : Compares scores within each machine.
 
     Notes
     -----
-    Scores of different machines need not be comparable, as each comes from a detector
-    of its own: sort clips by them within a machine, or compare decisions.
+    Do not compare scores of different machines: they come from different detectors.
+    Sort clips by their scores within a machine, or compare decisions.
 
     Clips that could not be used (:class:`~sklearn_asd.ClipSpectrograms` without
-    segments) are neither trained on nor passed on; they score NaN and are judged
-    anomalous. So put :class:`~sklearn_asd.LogMelSegmenter` before this, not into the
-    estimator; recordings are then read once, too.
+    segments) are not passed to the detectors; they score NaN and are judged anomalous.
+    So put :class:`~sklearn_asd.LogMelSegmenter` before this, not into the estimator;
+    recordings are then also read only once.
 
     With a fixed `random_state` in the estimator the result does not depend on
     `n_jobs`. Fits of networks wait for each other in threads, which use all cores for
@@ -122,7 +123,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips with machine IDs, of the kind that the estimator takes.
+            Training clips with machine IDs, as the estimator takes them.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -147,7 +148,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         normal = normal_rows(y, len(X)) & _find_usable(X)
         if not normal.any():
             raise ValueError(
-                "X holds no usable normal clip: y is -1 for all, or none could be read"
+                "X holds no usable normal clip: y is -1 for all clips, or no normal "
+                "clip could be read"
             )
         rows = dict(_group(labels, normal))
         fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
@@ -205,7 +207,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 
 
 def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]:
-    """Fit one detector and find its threshold, if it has any."""
+    """Fit one detector and find its threshold, if it has one."""
     try:
         estimator.fit(X)
     except ValueError as error:
@@ -218,13 +220,13 @@ def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]
 
 
 def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Wanted rows of each machine that has any, in the order of the names."""
+    """Wanted rows of each machine that has wanted rows, sorted by name."""
     for label in np.unique(labels[wanted].astype(str)):
         yield str(label), np.flatnonzero(wanted & (labels == label))
 
 
 def _find_usable(X: Any) -> np.ndarray:
-    """Clips that can be scored, as far as X shows before it is read."""
+    """Clips that can be scored, as far as is known before X is read."""
     if isinstance(X, ClipSpectrograms):
         return X.usable
     return np.ones(len(X), dtype=bool)

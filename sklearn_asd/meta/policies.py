@@ -1,8 +1,8 @@
 """Policies: how a threshold follows from the scores of validation clips.
 
 A policy is a function of the normal clips' scores, the anomalous clips' scores and the
-:class:`~sklearn_asd.ThresholdTuner`, whose parameters it may read. A new one is a
-function and its row in `POLICIES`, or is passed to the tuner as it is.
+:class:`~sklearn_asd.ThresholdTuner`, whose parameters it may read. To add one, write a
+function and list it in `POLICIES`, or pass the function to the tuner.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from sklearn_asd.meta.gamma import GammaScale
 
 __all__ = ["POLICIES", "Policy", "Threshold"]
 
-# 0.29 * 100 is 28.999999999999996; what is meant is 29.
+# 0.29 * 100 is 28.999999999999996, but 29 is meant.
 _ROUNDING = 1e-9
 
 
 class Threshold(NamedTuple):
-    """What a policy decides.
+    """Decision of a policy.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Threshold(NamedTuple):
         Clips with a lower score are anomalous.
 
     promise : str
-        What to expect of it, and the number of clips that this rests on.
+        What to expect of it, and how many clips this is based on.
 
     rank : int or None, default=None
-        Rank of the threshold among the normal scores, from 1 for the smallest, if it
-        is one of them; 0 if there are too few normal clips.
+        Rank of the threshold among the normal scores, 1 for the smallest; 0 if there
+        are too few normal clips. None if the threshold is not one of the scores.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def _keep_false_alarm_rate(
         return Threshold(-np.inf, promise, rank)
     promise = (
         f"at most {_format_percent(rate)} of unseen normal clips are called anomalous, "
-        f"by {clips}"
+        f"based on {clips}"
     )
     return Threshold(np.sort(normal)[rank - 1], promise, rank)
 
@@ -143,7 +143,7 @@ def _format_percent(rate: float) -> str:
 
 
 def _next_gap(levels: np.ndarray, last: int) -> float:
-    """Half way from a level to the next one; a hair above it if it is the highest."""
+    """Half way from a level to the next one; just above it if it is the highest."""
     low = levels[last]
     if last + 1 == len(levels):
         return float(np.nextafter(low, np.inf))

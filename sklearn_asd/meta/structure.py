@@ -1,8 +1,8 @@
-"""What is inside a detector, and which clips it hands on to what is inside.
+"""Detectors inside detectors, and the clips that each of them scores.
 
-A detector made of others inherits from :class:`MetaDetectorMixin` and says two things:
-what is inside it (`inner_detectors`) and how their scores become its own
-(`combine_scores`). Everything else follows: its scores, its explanations, its report.
+A detector made of others inherits from :class:`MetaDetectorMixin` and defines its inner
+detectors (`inner_detectors`) and how to combine their scores (`combine_scores`). The
+scores, explanations and reports follow from these two methods.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         Returns
         -------
         inner : list of Inner
-            The detectors with the rows of X that each scores; detectors that score
-            none of them are left out.
+            The detectors with the rows of X that each scores; detectors that score no
+            row are left out.
         """
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             Anomaly scores, one array for each of ``inner_detectors(X)``.
 
         rows : list of ndarray of int or None
-            Rows of X that they belong to, as in :class:`Inner`.
+            Rows of X that the scores belong to, as in :class:`Inner`.
 
         X : any
             The same clips.
@@ -128,12 +128,12 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
 
 @dataclass(eq=False)
 class Opened:
-    """A fitted detector with the clips that it scores, and what is inside it likewise.
+    """A fitted detector with clips, and its inner detectors with their clips.
 
-    The inside is looked up when it is first needed. Each transformer of a Pipeline runs
-    once, so that each file is read once for all questions about the clips.
+    The inner detectors are looked up when they are first needed. Each transformer of a
+    Pipeline runs once, so each file is read once for all questions about the clips.
 
-    Parameters
+    Attributes
     ----------
     estimator : outlier detector or Pipeline
         Fitted.
@@ -142,7 +142,7 @@ class Opened:
         Clips, as it takes them.
 
     rows : ndarray of int or None, default=None
-        Rows of the outer detector's clips that these are; None is all of them.
+        Rows of these clips among the outer detector's clips; None is all of them.
 
     name : str, default=""
         Name of the member of an ensemble that it belongs to, or of the member's member
@@ -188,8 +188,8 @@ class Opened:
     def thresholds(self) -> np.ndarray:
         """Threshold of each clip's anomaly score, (n_clips,): higher is anomalous.
 
-        NaN for clips that no inner detector scores, where these have the thresholds.
-        TypeError if there is no threshold.
+        NaN for clips that no inner detector scores, if the thresholds are theirs.
+        Raises TypeError if there is no threshold.
         """
         if not hasattr(self.estimator, "decision_function"):
             name = type(scoring.final_step(self.estimator)).__name__
@@ -216,7 +216,7 @@ class Opened:
         }
 
     def __iter__(self) -> Iterator[Opened]:
-        """Go through the detector and all that is inside it, from the outside in."""
+        """Go through the detector and its inner detectors, from the outside in."""
         yield self
         for one in self.inner:
             yield from one
@@ -232,7 +232,8 @@ class Opened:
         Returns
         -------
         opened : Opened or None
-            That detector; None if there is none, or one for each machine.
+            That detector; None if no detector has the method, or each machine has its
+            own detector.
         """
         if hasattr(type(self.estimator), method):
             return self
@@ -277,7 +278,18 @@ class Opened:
         return some
 
     def take_outer(self, rows: np.ndarray) -> Opened | None:
-        """Choose clips by their rows in the outer detector's clips."""
+        """Choose clips by their rows among the outer detector's clips.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows of the outer detector's clips.
+
+        Returns
+        -------
+        opened : Opened or None
+            The same detector with those of its clips; None if it scores none of them.
+        """
         if self.rows is None:
             return self.take(rows)
         ours = np.flatnonzero(np.isin(rows, self.rows))
@@ -299,7 +311,7 @@ def walk(estimator: Any) -> Iterator[Any]:
     Yields
     ------
     estimator : estimator
-        From the outside in; the fitted one where there is an unfitted one beside it.
+        From the outside in; of a fitted and an unfitted one, the fitted one.
     """
     yield estimator
     for one in list_inside(estimator):
@@ -317,7 +329,7 @@ def list_inside(estimator: Any) -> list[Any]:
     Returns
     -------
     inside : list of estimator
-        The fitted ones where there are unfitted ones beside them.
+        The fitted ones if the estimator is fitted, or else those of its parameters.
     """
     held = vars(estimator)
     fitted = {name: value for name, value in held.items() if name.endswith("_")}
@@ -357,7 +369,7 @@ def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
     Returns
     -------
     scattered : ndarray of shape (n_clips, ...), float64
-        NaN in rows that have no value.
+        NaN in rows without a value.
     """
     shape = parts[0][1].shape[1:] if parts else ()
     scattered = np.full((n_clips, *shape), np.nan)
@@ -367,7 +379,7 @@ def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
 
 
 def _run_first_step(pipeline: Pipeline, X: Any) -> tuple[Any, Any]:
-    """Rest of a Pipeline after its first step, and the clips as that takes them."""
+    """Steps of a Pipeline after the first, and the clips transformed by the first."""
     first = pipeline.steps[0][1]
     if len(pipeline) == 1:
         return first, X

@@ -1,4 +1,4 @@
-"""ThresholdTuner: where normal ends, by clips that the detector has not seen."""
+"""ThresholdTuner: a threshold set by clips that the detector was not trained on."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ __all__ = ["ThresholdTuner"]
 class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector, and set its threshold by clips it was not trained on.
 
-    A detector's own threshold is a percentile of the scores of its training clips,
-    which it knows too well. Here some normal clips are kept apart, together with all
-    that are known to be anomalous, and a policy sets `offset_` by their scores.
+    A detector's own threshold is a percentile of its training scores. These are better
+    than scores of new clips, so expect more false alarms. Here some normal clips are
+    held out, together with all clips known to be anomalous, and a policy sets `offset_`
+    from their scores.
 
     Parameters
     ----------
@@ -48,12 +49,12 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     policy : str or callable, default="false_alarm_rate"
         How the threshold is chosen.
 
-        - "false_alarm_rate": so that at most a share `false_alarm_rate` of unseen
-          normal clips is called anomalous, whatever the distribution of the scores
-          (split conformal prediction). Needs normal clips only.
-        - "gamma": where a Gamma distribution of the normal clips' anomaly scores has a
-          tail of `false_alarm_rate`. Needs normal clips only, and fewer, but is as
-          good as the distribution fits.
+        - "false_alarm_rate": at most a share `false_alarm_rate` of unseen normal clips
+          is called anomalous, whatever the distribution of the scores (split conformal
+          prediction). Needs normal clips only.
+        - "gamma": the tail of a Gamma distribution, fitted to the normal clips' anomaly
+          scores, is `false_alarm_rate`. Needs normal clips only, and fewer, but is only
+          as good as the distribution fits.
         - "f1": the largest F1 of the anomalous class. Needs both classes.
         - "escapes": the fewest false alarms with at most a share `max_escape_rate` of
           the anomalous clips missed. Needs anomalous clips.
@@ -69,11 +70,11 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
     validation_fraction : float in (0, 1), default=0.2
         Share of the normal clips that set the threshold instead of being trained on,
-        drawn at random from each machine where X tells machines. A machine with a
-        single clip is trained on.
+        drawn at random from each machine if X has machines. The only clip of a machine
+        is trained on.
 
     random_state : int, RandomState or None, default=None
-        Decides which clips these are. The detector has its own.
+        Draws these clips. The detector has its own random state.
 
     Attributes
     ----------
@@ -85,7 +86,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         there are too few normal clips for `false_alarm_rate`.
 
     promise_ : str
-        What the threshold promises, and by how many clips.
+        What the threshold promises, and how many clips this is based on.
 
     n_validation_normal_ : int
         Number of normal clips that set the threshold.
@@ -102,14 +103,14 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on them.
 
     n_features_in_ : int
-        Number of columns of X, if the detector says it.
+        Number of columns of X, if the detector has this attribute.
 
     feature_names_in_ : ndarray of str
-        Their names, if the detector says them.
+        Their names, if the detector has this attribute.
 
     See Also
     --------
-    sklearn_asd.metrics.auc_table : Judges scores without a threshold.
+    sklearn_asd.metrics.auc_table : Evaluates scores without a threshold.
 
     Notes
     -----
@@ -121,29 +122,29 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     no clip is called anomalous.
 
     That is an average over choices of validation clips; :meth:`false_alarm_interval`
-    tells how far off a single one can be. It holds for unseen clips like those of
-    validation: the same machines, in the same proportions, taken together. A machine
-    of its own may raise more false alarms. Clips are drawn from each machine apart,
-    which may exceed the rate by a share of about 1 / n of it where machines' scores lie
-    far from each other.
+    computes how far off a single one can be. It holds for unseen clips like those of
+    validation: the same machines, in the same proportions, taken together. A single
+    machine may raise more false alarms. Clips are drawn from each machine separately,
+    which may exceed the rate by a share of about 1 / n of it if the scores of machines
+    are far apart.
 
     "f1" and "escapes" put the threshold half way between the last validation clip that
     is called anomalous and the first that is not, and promise nothing about unseen
     clips. Of thresholds with the same F1 the lowest is taken.
 
     Gamma distributions begin at 0. If a validation clip has an anomaly score of 0 or
-    below, as of OneClassSVM, the scores are shifted: to one standard deviation above 0
-    for the lowest.
+    below, as with OneClassSVM, the scores are shifted so that the lowest is one
+    standard deviation above 0.
 
-    Clips that could not be used score NaN and are called anomalous: nothing speaks for
-    them. They are no false alarms in the sense of the promise.
+    Clips that could not be used score NaN and are called anomalous. The promise does
+    not count them as false alarms.
 
     The detector is not fitted again with the validation clips, since they would no
     longer be unseen.
 
-    A table of numbers, such as scikit-learn's own detectors take, may come with any y
-    for the policies without anomalies: one that does not consist of +1 and -1 is
-    ignored with a warning, as those detectors do it silently.
+    With a table of numbers, as for scikit-learn's own detectors, y may be anything for
+    the policies without anomalies: unless it consists of +1 and -1 it is ignored with a
+    warning, where those detectors ignore it silently.
 
     References
     ----------
@@ -161,7 +162,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     >>> tuner.predict([[0, 0], [5, 5]])  # +1 is normal
     array([ 1, -1])
     >>> tuner.promise_
-    'at most 5 % of unseen normal clips are called anomalous, by 100 normal clips'
+    'at most 5 % of unseen normal clips are called anomalous, based on 100 normal clips'
     >>> tuner.false_alarm_interval(1000)
     (0.015, 0.102)
     """
@@ -208,7 +209,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     @validates_parameters(prefer_skip_nested_validation=False)
     @all_or_nothing
     def fit(self, X, y=None):
-        """Fit the detector to some of the clips, and set the threshold by the others.
+        """Fit the detector on some of the clips, and set the threshold by the others.
 
         Parameters
         ----------
@@ -230,20 +231,20 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             If the detector cannot score clips.
 
         ValueError
-            If y holds anything but +1 and -1, or clips are missing that the policy
-            needs.
+            If y holds anything but +1 and -1, or the policy needs clips that are
+            missing.
         """
         check_scores_clips(self.detector)
         (X,) = indexable(X)
         _, needed = self._look_up_policy()
-        # Without y no policy can find anomalies, so there it must not be ignored.
+        # A policy that needs anomalies cannot do without y, so y is not ignored there.
         lenient = "anomalous" not in needed and is_table_of_numbers(X)
         normal = normal_rows(y, _num_samples(X), lenient=lenient)
         train, validation = self._split(X, normal)
-        # Before the detector is fitted, which may take hours, and after: clips that
-        # score NaN do not count.
+        # Checked before the detector is fitted, which may take hours, and again after
+        # it, as clips that score NaN do not count.
         self._check_classes(normal[validation])
-        # A FrozenEstimator stays as it is.
+        # A FrozenEstimator is not fitted again.
         self.detector_ = clone(self.detector).fit(take_rows(X, train), None)
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
@@ -257,7 +258,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         return [Inner(self.detector_)]
 
     def false_alarm_interval(self, n_clips, level=0.95):
-        """Tell which rates of false alarms to expect among unseen normal clips.
+        """Compute which false alarm rates to expect among unseen normal clips.
 
         Of m unseen clips, the number below the k-th smallest of n validation scores is
         BetaBinomial(m, k, n + 1 - k), whatever the distribution of the scores. Few
@@ -289,9 +290,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         )
         if self._rank is None:
             raise ValueError(
-                "the threshold was set by another policy than "
-                '"false_alarm_rate", and only that one knows how many false alarms '
-                'to expect: fit with policy="false_alarm_rate"'
+                f"policy={self.policy!r} does not bound the number of false alarms: "
+                'fit with policy="false_alarm_rate"'
             )
         if self._rank == 0:
             return 0.0, 0.0
@@ -379,7 +379,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # Not all that PyOD and others offer have tags.
+        # Some detectors, such as PyOD's, have no tags.
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags = get_tags(self.detector).input_tags
         return tags

@@ -1,4 +1,4 @@
-"""What the detectors inside a detector find in one clip: facts, without HTML."""
+"""Findings of the detectors inside a detector about one clip, without HTML."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Nearest(NamedTuple):
         Its name.
 
     distance : float
-        How different it is.
+        Its distance from the clip.
 
     measure : str
-        What the distance is.
+        Name of the distance.
 
     opened : Opened or None, default=None
         The detector with the normal clip; None if it is known by its row only.
@@ -79,7 +79,7 @@ def list_members(opened: Opened) -> pd.DataFrame | None:
 
 
 def list_views(opened: Opened) -> dict[str, pd.DataFrame]:
-    """List which views of the clip were recognised.
+    """List what each view of the clip was recognised as.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def recognise_machines(opened: Opened) -> dict[str, str]:
 
 
 def find_nearest_in_training(opened: Opened) -> Nearest | None:
-    """Find the nearest training clip, where a detector keeps them.
+    """Find the nearest training clip, if a detector keeps its training clips.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
     Returns
     -------
     nearest : Nearest or None
-        None where no detector keeps training clips.
+        None if no detector keeps training clips.
     """
     for one in opened.find_all("nearest_training_clips"):
         nearest = one.estimator.nearest_training_clips(one.X).iloc[0]
@@ -141,7 +141,7 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
 
 
 class NormalClips:
-    """Normal clips to compare others with, opened for each machine when it is needed.
+    """Normal clips to compare others with, opened for each machine when needed.
 
     Parameters
     ----------
@@ -165,13 +165,13 @@ class NormalClips:
         Parameters
         ----------
         machine : str or None
-            The machine, or None for all where it is not known.
+            The machine; None, if it is not known, is all of them.
 
         Returns
         -------
         rows : ndarray of int
-            Their rows among the normal clips: all of the machine, or 200 spread evenly
-            over them if there are more.
+            Their rows among the normal clips: all of the machine, or 200 of them,
+            spread evenly.
 
         opened : Opened
             The detector with these clips.
@@ -255,7 +255,7 @@ def _pivot(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
-    """Distance of one clip to each of the normal clips, and what it measures."""
+    """Distances of one clip to each normal clip, and the name of the distance."""
     point, others = embed_clips(opened), embed_clips(normal)
     if point is not None and others is not None:
         return cosine(point, others)[0], "cosine distance in the embedding"

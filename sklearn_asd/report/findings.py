@@ -1,4 +1,4 @@
-"""All that the page shows: facts about the scored clips, and details of some."""
+"""Contents of the page: facts about all scored clips, and details of some."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["Findings"]
 
 
 class Findings:
-    """All that the page shows of scored clips.
+    """Contents of the page about scored clips.
 
     Parameters
     ----------
     verdicts : Verdicts
-        On all clips.
+        Verdicts on all clips.
 
     X_normal : any or None
         Normal clips, as the detector takes them.
 
     max_audio_duration : float, default=15.0
-        How much of each clip can be listened to, in s.
+        Longest sound of each clip on the page, in s.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Findings:
         Names of the clips.
 
     segmenter : LogMelSegmenter or None
-        What reads the clips; None if there is no sound.
+        Segmenter that reads the clips; None if there is no sound.
 
     anomalous, normal, unusable : list of int
         Rows of the clips with each verdict, those furthest above the threshold first.
@@ -69,7 +69,7 @@ class Findings:
 
     @property
     def common_threshold(self) -> float | None:
-        """The threshold, or None where machines have thresholds of their own."""
+        """The threshold; None if each machine has its own."""
         known = self.verdicts.thresholds[~np.isnan(self.verdicts.thresholds)]
         if len(known) == 0 or not np.allclose(known, known[0], rtol=1e-9, atol=0):
             return None
@@ -81,7 +81,7 @@ class Findings:
         Returns
         -------
         rows : list of (str, int, int, int)
-            Empty where machines are not known.
+            Empty if machines are not known.
         """
         machines = self.verdicts.machines or []
         anomalous, normal, unusable = (
@@ -109,16 +109,16 @@ class Findings:
         if row in self.verdicts.problems:
             return self.verdicts.problems[row]
         if self.segmenter is not None:
-            return "gets no score, as the detector has not learnt its machine type"
+            return "has no score, as the detector was not trained on its machine type"
         return "has no segments, or the detector gives it no score"
 
     def draw_scores(self) -> Image | None:
-        """Draw a histogram of the scores, where all have one scale.
+        """Draw a histogram of the scores, if they are comparable.
 
         Returns
         -------
         image : Image or None
-            None where they are not comparable.
+            None if machines have different thresholds, or there is no finite score.
         """
         scores = self.verdicts.scores
         finite = scores[np.isfinite(scores)]
@@ -152,7 +152,7 @@ class Findings:
         Returns
         -------
         details : dict of str to any
-            What the page shows of it; None and empty where nothing is known:
+            Contents of the page; None or empty if nothing is known:
 
             - `row` of the clip;
             - `figure` and `nearest_figure`, :class:`Image` of the clip and of the
@@ -161,7 +161,7 @@ class Findings:
             - `members`, `views`, `machines` and `nearest`: see
               :mod:`sklearn_asd.report.evidence`;
             - `place`: when and in which bands the clip is most anomalous, in sentences;
-            - `remarks`: what cannot be shown, in sentences.
+            - `remarks`: sentences about what cannot be shown.
         """
         opened = self.verdicts.opened[row]
         remarks: list[str] = []
@@ -185,7 +185,7 @@ class Findings:
     def _locate(
         self, row: int, opened: Opened, remarks: list[str]
     ) -> ClipScoreDisplay | None:
-        """Scores of a clip's segments and mel bands, to be drawn on its log-mel."""
+        """Score the clip's segments and mel bands, to draw them with its log-mel."""
 
         def _ask(question: Callable[[Opened], Any], missing: str) -> Any:
             try:
@@ -197,10 +197,10 @@ class Findings:
         spectrograms = _ask(find_spectrograms, "There is no picture")
         if spectrograms is None:
             return None
-        segments = _ask(score_segments, "Segments have no scores")
+        segments = _ask(score_segments, "The segments have no scores")
         bands = None
         if self.normal_clips is not None:
-            bands = _ask(self.normal_clips.score_bands, "Mel bands have no scores")
+            bands = _ask(self.normal_clips.score_bands, "The mel bands have no scores")
         return lay_out(spectrograms, segments, bands, self.verdicts.thresholds[row])
 
     def _find_nearest(self, opened: Opened) -> evidence.Nearest | None:

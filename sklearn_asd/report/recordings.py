@@ -1,4 +1,4 @@
-"""The names and the sounds of the clips that a report is about."""
+"""Names and sounds of the clips of a report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def name_clips(X: Any, segmenter: LogMelSegmenter | None) -> list[str]:
     Returns
     -------
     names : list of str
-        Paths below the folder that all files are in; or the clips' numbers.
+        Paths relative to the common folder of all files, or the numbers of the clips.
     """
     names = [f"clip {row}" for row in range(_num_samples(X))]
     if segmenter is None:

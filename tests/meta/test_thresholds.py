@@ -59,10 +59,12 @@ def test_the_false_alarm_rate_puts_the_threshold_at_a_ranked_score(n, rate, rank
 
 def test_the_promise_says_by_how_many_clips():
     assert tune(np.arange(95)).promise_ == (
-        "at most 5 % of unseen normal clips are called anomalous, by 95 normal clips"
+        "at most 5 % of unseen normal clips are called anomalous, based on 95 normal "
+        "clips"
     )
     assert tune([1], false_alarm_rate=0.5).promise_ == (
-        "at most 50 % of unseen normal clips are called anomalous, by 1 normal clip"
+        "at most 50 % of unseen normal clips are called anomalous, based on 1 normal "
+        "clip"
     )
 
 
@@ -252,7 +254,7 @@ def test_clips_that_score_nan_are_counted_and_left_out_and_anomalous():
     assert tuner.n_validation_anomalous_ == 0
     assert tuner.n_validation_unusable_ == 3
     assert tuner.promise_.endswith(
-        "by 19 normal clips; without 3 clips that scored NaN"
+        "based on 19 normal clips; without 3 clips that scored NaN"
     )
     assert tuner.predict([[np.nan], [0.0]]).tolist() == [-1, 1]
     assert tune([3, np.nan], [1, np.nan], policy="f1").offset_ == 2
@@ -450,7 +452,7 @@ def test_other_policies_have_no_interval_of_false_alarms(policy):
     tuner = tune([5, 6, 7], [1, 2], policy=policy)
     # What was fitted counts, not what is set for the next fit.
     tuner.set_params(policy="false_alarm_rate")
-    with pytest.raises(ValueError, match="another policy than .*: fit with policy="):
+    with pytest.raises(ValueError, match="does not bound .*: fit with policy="):
         tuner.false_alarm_interval(10)
 
 
