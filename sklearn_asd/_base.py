@@ -31,8 +31,8 @@ class EstimatorMixin:
     an estimator links to its page if the documentation is published.
     """
 
-    # Attributes that `fit` sets, also private ones, with their types. Those that it does
-    # not always set are NotRequired. Each class lists its own.
+    # Attributes that `fit` sets, also private ones, with their types. NotRequired: not
+    # always set. Each class lists its own.
     _fitted_attributes: dict = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,9 +142,9 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
 def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     """Make `fit` start from a clean slate, and restore the estimator if it fails.
 
-    Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, could judge
-    with a new network and an old threshold, and attributes that only an earlier fit set
-    would stay.
+    Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, could
+    judge with a new network and an old threshold, and attributes that only an earlier
+    fit set would stay.
 
     Parameters
     ----------

@@ -155,7 +155,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
-        "training_score_samples_": NotRequired[np.ndarray],
         "estimators_": list,
         "scales_": dict,
         "offset_": Real,

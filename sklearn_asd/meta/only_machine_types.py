@@ -87,7 +87,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "machine_types": [str, "array-like"],
     }
     _fitted_attributes: dict = {
-        "training_score_samples_": NotRequired[np.ndarray],
         "estimator_": BaseEstimator,
         "offset_": NotRequired[Real],
     }
@@ -170,8 +169,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         return scatter(values, len(X))
 
     def _list_types(self) -> list[str]:
-        kinds = self.machine_types
-        return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
+        return np.atleast_1d(self.machine_types).astype(str).tolist()
 
     def _find_rows(self, kinds: np.ndarray) -> np.ndarray:
         """Rows of the clips that are of the wanted types."""

@@ -104,7 +104,6 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         "n_jobs": [Integral, None],
     }
     _fitted_attributes: dict = {
-        "training_score_samples_": NotRequired[np.ndarray],
         "classes_": np.ndarray,
         "estimators_": dict,
         "offsets_": NotRequired[dict],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -56,6 +56,8 @@ class Inner(NamedTuple):
 
 class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
     """An outlier detector made of others."""
+
+    _fitted_attributes: dict = {"training_score_samples_": NotRequired[np.ndarray]}
 
     def inner_detectors(self, X):
         """List the fitted detectors that score some of the clips.

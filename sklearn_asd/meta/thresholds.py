@@ -178,7 +178,6 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
-        "training_score_samples_": NotRequired[np.ndarray],
         "detector_": BaseEstimator,
         "offset_": Real,
         "promise_": str,

@@ -166,7 +166,10 @@ class Findings:
         opened = self.verdicts.opened[row]
         remarks: list[str] = []
         display = self._locate(row, opened, remarks)
-        nearest = self._find_nearest(opened)
+        if self.normal_clips is None:
+            nearest = evidence.find_nearest_in_training(opened)
+        else:
+            nearest = self.normal_clips.find_nearest(opened)
         sound, nearest_sound = self._encode_sounds(opened, nearest)
         return {
             "row": row,
@@ -202,11 +205,6 @@ class Findings:
         if self.normal_clips is not None:
             bands = _ask(self.normal_clips.score_bands, "The mel bands have no scores")
         return lay_out(spectrograms, segments, bands, self.verdicts.thresholds[row])
-
-    def _find_nearest(self, opened: Opened) -> evidence.Nearest | None:
-        if self.normal_clips is None:
-            return evidence.find_nearest_in_training(opened)
-        return self.normal_clips.find_nearest(opened)
 
     def _encode_sounds(
         self, opened: Opened, nearest: evidence.Nearest | None

@@ -112,9 +112,7 @@ def format_share(share: float) -> str:
 
 def _bound(tuner: Any, n_clips: int) -> list[str]:
     """Number of false alarms to expect, if the policy bounds it."""
-    if tuner.policy != "false_alarm_rate" or not np.isfinite(tuner.offset_):
-        return []
-    if n_clips == 0:
+    if n_clips == 0 or tuner.policy != "false_alarm_rate" or np.isinf(tuner.offset_):
         return []
     low, high = tuner.false_alarm_interval(n_clips)
     return [
