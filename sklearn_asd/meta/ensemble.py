@@ -470,6 +470,7 @@ def _score_left_out(
 def _fit_scales(
     names: list[str], raw: np.ndarray, groups: np.ndarray
 ) -> dict[str | None, list[GammaScale]]:
+    remedy = "add normal clips, drop the member, or set scaling=None"
     scales: dict[str | None, list[GammaScale]] = {}
     for group in dict.fromkeys(groups):
         rows = np.array([value == group for value in groups])
@@ -478,7 +479,7 @@ def _fit_scales(
             scales[group] = []
             continue
         scales[group] = [
-            GammaScale.fit(scores, f"member {name!r}{where}")
+            GammaScale.fit(scores, f"member {name!r}{where}", remedy)
             for name, scores in zip(names, raw[rows].T, strict=True)
         ]
     return scales

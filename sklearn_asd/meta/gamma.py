@@ -38,7 +38,9 @@ class GammaScale(NamedTuple):
     shift: float
 
     @classmethod
-    def fit(cls, scores: np.ndarray, whose: str) -> GammaScale:
+    def fit(
+        cls, scores: np.ndarray, whose: str, remedy: str = "add normal clips"
+    ) -> GammaScale:
         """Fit by maximum likelihood, with the location at 0.
 
         Parameters
@@ -48,6 +50,9 @@ class GammaScale(NamedTuple):
 
         whose : str
             Owner of the scores, for error messages.
+
+        remedy : str, default="add normal clips"
+            Remedy for scores that are too few or equal, for error messages.
 
         Returns
         -------
@@ -61,13 +66,13 @@ class GammaScale(NamedTuple):
             largest float.
         """
         scores = scores[~np.isnan(scores)]
-        if len(scores) < 2 or np.ptp(scores) == 0 or not np.isfinite(scores).all():
+        if len(np.unique(scores)) < 2 or not np.isfinite(scores).all():
             seen = "are all equal" if len(scores) > 1 else f"are of {len(scores)} clips"
             if not np.isfinite(scores).all():
                 seen = "hold infinity"
             raise ValueError(
                 f"the scores of {whose} {seen}, and a Gamma distribution needs two "
-                "different ones: add normal clips, drop the member, or set scaling=None"
+                f"different finite ones: {remedy}"
             )
         lowest = scores.min()
         shift = 0.0 if lowest > 0 else float(scores.std() - lowest)

@@ -82,14 +82,8 @@ def _keep_false_alarm_rate(
 
 def _cut_gamma_tail(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Threshold:
     """Cut the tail of a Gamma distribution fitted to the normal anomaly scores."""
-    if len(np.unique(normal)) < 2 or not np.isfinite(normal).all():
-        raise ValueError(
-            f"the scores of {count(len(normal), 'normal validation clip')} lie in "
-            f"[{normal.min():.6g}, {normal.max():.6g}], and a Gamma distribution needs "
-            "finite ones of which two differ: add normal clips, or set "
-            'policy="false_alarm_rate"'
-        )
-    gamma = GammaScale.fit(-normal, "the normal validation clips")
+    remedy = 'add normal clips, or set policy="false_alarm_rate"'
+    gamma = GammaScale.fit(-normal, "the normal validation clips", remedy)
     quantile = gammainccinv(gamma.shape, tuner.false_alarm_rate) * gamma.scale
     promise = (
         f"{_format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "

@@ -237,8 +237,5 @@ def _draw_nearest(
         return None
     low, high = np.percentile(display.log_mel.astype(np.float32), [1, 99.9])
     normal = lay_out(find_spectrograms(nearest.opened))
-    return draw(
-        lambda ax: normal.plot(ax, vmin=low, vmax=high),
-        (4.6, 2.2),
-        f"Log-mel spectrogram of {nearest.name}, at the same levels.",
-    )
+    alt = f"Log-mel spectrogram of {nearest.name}, at the same levels."
+    return draw(lambda ax: normal.plot(ax, vmin=low, vmax=high), (4.6, 2.2), alt)

@@ -150,7 +150,7 @@ def test_the_product_keeps_its_digits_near_0_and_near_1():
     )
 
 
-def test_clips_far_out_do_not_change_what_others_score(normal):
+def test_clips_far_out_do_not_change_scores_of_others(normal):
     for aggregation in ("probability", "mean", "product"):
         ensemble = columns_of(2, aggregation=aggregation).fit(normal)
         together = ensemble.score_samples(np.array([[2000.0, 2000.0], [1.0, 0.2]]))
@@ -164,7 +164,7 @@ def test_members_are_named_in_their_scores(normal):
     assert len(scores) == 200
 
 
-def test_groups_have_distributions_of_their_own():
+def test_each_group_has_its_own_distributions():
     rng = np.random.default_rng(0)
     table = pd.DataFrame(
         {

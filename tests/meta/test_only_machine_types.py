@@ -139,7 +139,7 @@ def test_thresholds_of_pyod_are_turned_round():
     assert not hasattr(fans, "offset_")
 
 
-def test_an_ensemble_judges_what_all_its_members_score(rng):
+def test_an_ensemble_judges_clips_that_all_its_members_score(rng):
     table = make_table(np.repeat(["fan", "pump"], 50), rng.gamma(2, 1, 100))
     members = [
         ("all", Level()),
@@ -184,7 +184,7 @@ def test_wrong_parameters_are_refused(parameter):
         detector.fit(make_table())
 
 
-def test_what_cannot_score_is_refused():
+def test_estimators_that_cannot_score_are_refused():
     with pytest.raises(TypeError, match="Blind has neither score_samples nor"):
         OnlyMachineTypes(Blind(), "fan").fit(make_table())
 
