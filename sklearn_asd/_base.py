@@ -1,4 +1,4 @@
-"""What every estimator of the library is: versioned, documented, fitted as a whole."""
+"""Base classes of all estimators: versions in pickles, links to the documentation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import metadata
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from sklearn.base import OutlierMixin
+from sklearn.utils.metaestimators import available_if
 
 from sklearn_asd._version import __version__
 
@@ -23,14 +25,14 @@ __all__ = [
 
 
 class EstimatorMixin:
-    """What detectors and transformers have in common.
+    """Base class of detectors and transformers.
 
-    A pickle of another version of the library warns when it is loaded, and the HTML
-    picture of an estimator links to its page where the documentation is published.
+    Loading a pickle from another version of the library warns, and the HTML diagram of
+    an estimator links to its page if the documentation is published.
     """
 
-    # The attributes that `fit` sets, private ones included, with their types. Those
-    # that it does not always set are NotRequired. Each class lists its own.
+    # Attributes that `fit` sets, also private ones, with their types. NotRequired: not
+    # always set. Each class lists its own.
     _fitted_attributes: dict = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class EstimatorMixin:
 
     @property
     def _doc_link_module(self) -> str:
-        # Of any other module than the estimator's own, scikit-learn makes no link.
+        # scikit-learn adds links only to estimators of the module named here.
         return "sklearn_asd" if documentation_address() else ""
 
     @property
@@ -66,7 +68,7 @@ class EstimatorMixin:
 
 
 class JudgingMixin(EstimatorMixin, OutlierMixin):
-    """What follows from `fit`, `score_samples` and `offset_`."""
+    """Methods that follow from `fit`, `score_samples` and `offset_`."""
 
     offset_: float
 
@@ -100,6 +102,7 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
         """
         return self.score_samples(X) - self.offset_
 
+    @available_if(attrgetter("decision_function"))
     def predict(self, X):
         """Judge clips.
 
@@ -125,23 +128,23 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
             Clips.
 
         y : array-like of shape (n_clips,) or None, default=None
-            As in `fit`: clips marked -1 are judged, and not trained on.
+            As in `fit`: clips marked -1 are not trained on, but judged.
 
         Returns
         -------
         verdicts : ndarray of shape (n_clips,), int
             +1 for normal, -1 for anomalous.
         """
-        # scikit-learn's own takes y for a third party's convention, and drops it.
+        # OutlierMixin.fit_predict would fit without y.
         return self.fit(X, y).predict(X)
 
 
 def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     """Make `fit` start from a clean slate, and restore the estimator if it fails.
 
-    Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, would
-    judge with a new network and an old threshold; and what an earlier fit set, and
-    this one does not, would stay.
+    Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, could
+    judge with a new network and an old threshold, and attributes that only an earlier
+    fit set would stay.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     fit : callable
-        The same, as a whole or not at all.
+        The same method, which sets all attributes or none.
     """
 
     @wraps(fit)
@@ -178,7 +181,7 @@ def fitted_attributes(kind: type) -> dict[str, Any]:
     Parameters
     ----------
     kind : type
-        A class with tables `_fitted_attributes`, its own and its parents'.
+        A class; its parents' tables `_fitted_attributes` are included.
 
     Returns
     -------
@@ -200,11 +203,11 @@ def documentation_address() -> str | None:
     -------
     address : str or None
         The package's project URL "Documentation" (`project_urls` of setup.cfg); None
-        while there is none.
+        if it has none.
     """
     try:
         entries = metadata.metadata("sklearn_asd").get_all("Project-URL") or []
-    except metadata.PackageNotFoundError:  # run from its source
+    except metadata.PackageNotFoundError:  # not installed
         return None
     addresses = dict(entry.split(", ", 1) for entry in entries)
     return addresses.get("Documentation")

@@ -54,7 +54,7 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
             warnings.warn(
                 "y is ignored, as it does not consist of +1 (normal) and -1 "
                 "(anomalous): all rows are taken as normal",
-                stacklevel=6,
+                stacklevel=5,
             )
             return np.ones(n_clips, dtype=bool)
         strange = [

@@ -1,4 +1,4 @@
-"""Why a clip scores so: when, in which mel bands, and by which part of a detector."""
+"""Why a clip has its score: when, in which mel bands, and by which detector inside."""
 
 from sklearn_asd.explanation.localization import band_scores, segment_scores
 from sklearn_asd.explanation.parts import (

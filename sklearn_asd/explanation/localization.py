@@ -9,7 +9,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pandas as pd
-from sklearn.utils import _safe_indexing, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.machines import machine_labels
@@ -20,7 +20,6 @@ from sklearn_asd.meta.structure import Opened
 
 __all__ = [
     "band_scores",
-    "choose_normal",
     "frame_duration",
     "mel_edges",
     "score_bands",
@@ -29,24 +28,24 @@ __all__ = [
     "spread_evenly",
 ]
 
-# Normal clips among which those that lend their bands are looked for, and their number.
+# Occluded bands are replaced by those of the 3 most similar of 20 normal clips.
 _MAX_NORMAL = 20
-_N_LENDERS = 3
+_N_SIMILAR = 3
 
 
 def segment_scores(detector, X, clip=0):
-    """Score each segment of a clip, as if it were all there is of the clip.
+    """Score each segment of a clip, as if it were the whole clip.
 
-    Of detectors that average over segments, as confidence detectors and the
-    autoencoder do, the mean of the scores is the clip's own, with several views
-    about so.
+    For detectors that average over segments, such as confidence detectors and the
+    autoencoder, the mean of the scores is the clip's score; with several views it is
+    close to it.
 
     Parameters
     ----------
     detector : outlier detector or Pipeline
         Fitted; of this library, or one on rows of numbers behind
-        :class:`~sklearn_asd.SpectrumStatistics`. It is looked into where it is made of
-        others: Pipelines, ensembles, :class:`~sklearn_asd.ThresholdTuner`,
+        :class:`~sklearn_asd.SpectrumStatistics`. It may be inside Pipelines,
+        ensembles, :class:`~sklearn_asd.ThresholdTuner`,
         :class:`~sklearn_asd.PerMachine` and so on.
 
     X : any
@@ -58,15 +57,14 @@ def segment_scores(detector, X, clip=0):
     Returns
     -------
     scores : DataFrame of n_segments rows
-        `start` and `stop` of each segment in s, or in frames where the rate of the
-        frames is not known, and its `anomaly_score`: the higher, the more anomalous.
-        Detectors of whole clips are given segments of 96 frames too, or the clip if
-        it is shorter.
+        `start` and `stop` of each segment in s, or in frames if the frame rate is not
+        known, and its `anomaly_score`: the higher, the more anomalous. Detectors of
+        whole clips also get segments of 96 frames, or the whole clip if it is shorter.
 
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used, or members of an ensemble cut it into different
@@ -107,25 +105,17 @@ def score_segments(opened: Opened) -> pd.DataFrame:
     scores : DataFrame of n_segments rows
         As of :func:`segment_scores`.
     """
-    grids: list[np.ndarray] = []
-
-    def _split(X: ClipSpectrograms, _: Any) -> ClipSpectrograms:
-        segments, grid = _split_clip(X)
-        grids.append(grid)
-        return segments
-
-    scores = score_variants(opened, None, _split)
-    _refuse_different(grids, "segments")
-    start, stop = grids[0].T
+    scores, grid = score_variants(opened, None, _split_clip)
+    start, stop = grid.T
     return pd.DataFrame({"start": start, "stop": stop, "anomaly_score": scores})
 
 
 def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
-    """Tell which mel bands make a clip anomalous, by occluding one after the other.
+    """Find the mel bands that make a clip anomalous, by occluding one after the other.
 
     An occluded band is replaced by the same band of a normal clip of the same machine,
-    moved up or down by the difference in level of the two clips. Scores are the mean
-    over the three normal clips with the most similar mean spectra.
+    shifted by the difference in level between the two clips. Scores are the mean over
+    the three normal clips with the most similar mean spectra.
 
     Parameters
     ----------
@@ -139,8 +129,8 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
         Row of the clip.
 
     X_normal : any
-        Normal clips of the same kind. Where they tell machines, those of the clip's own
-        machine are looked at; of more than 20, as many, spread evenly.
+        Normal clips of the same kind. If machines are known, only those of the clip's
+        own machine are used. Of more than 20, 20 are used, spread evenly.
 
     n_bands : int, default=16
         Number of bands, each of about as many mels; at most the number of mels.
@@ -148,26 +138,26 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     Returns
     -------
     scores : DataFrame of n_bands rows
-        Edges of each band, `low` and `high`, in Hz, or in mel bands counted from 0
-        where the frequencies are not known; the clip's `anomaly_score` with the band
-        occluded; and the `drop` from its score as it is. A drop above 0 means that the
+        Edges of each band, `low` and `high`, in Hz, or in mel bands counted from 0 if
+        the frequencies are not known; the clip's `anomaly_score` with the band
+        occluded; and the `drop` from its unchanged score. A drop above 0 means that the
         band carries some of the anomaly.
 
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
-        If the clip could not be used, none of the normal clips is of its machine, or
-        members of an ensemble have different mel bands.
+        If the clip could not be used, no normal clip is of its machine, or members of
+        an ensemble have different mel bands.
 
     Notes
     -----
-    A clip of which one band is another clip's is a sound that the detector has never
-    heard, so small drops of either sign mean little. Confidence detectors' scores end
-    at 1: where a clip is anomalous for several reasons, no band on its own may lower
-    it. All views of a clip are occluded alike.
+    No training clip has one band of another clip, so small drops of either sign mean
+    little. Scores of confidence detectors are at most 1: if a clip is anomalous for
+    several reasons, it may happen that no single band lowers the score. The same bands
+    are occluded in all views of a clip.
 
     Examples
     --------
@@ -186,9 +176,8 @@ def band_scores(detector, X, clip=0, *, X_normal, n_bands=16):
     3
     """
     check_scalar(n_bands, "n_bands", Integral, min_val=1)
-    one = take_clip(X, clip)
-    normal = _safe_indexing(X_normal, choose_normal(one, X_normal))
-    return score_bands(Opened(detector, one), Opened(detector, normal), n_bands)
+    opened = Opened(detector, take_clip(X, clip))
+    return score_bands(opened, Opened(detector, X_normal), n_bands)
 
 
 def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFrame:
@@ -200,7 +189,8 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         The detector with one clip.
 
     normal : Opened
-        The same detector with normal clips of the same machine.
+        The same detector with normal clips, of which similar ones of the clip's machine
+        are used.
 
     n_bands : int >= 1, default=16
         Number of bands.
@@ -210,32 +200,26 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
     scores : DataFrame of n_bands rows
         As of :func:`band_scores`.
     """
-    limits: list[np.ndarray] = []
 
     def _occlude_bands(
         X: ClipSpectrograms, normal: ClipSpectrograms | None
-    ) -> ClipSpectrograms:
+    ) -> tuple[ClipSpectrograms, np.ndarray]:
         if normal is None:
-            raise ValueError("none of the normal clips could be used: give others")
+            raise ValueError("no normal clip could be used: give others")
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
-        limits.append(mel_edges(X)[edges])
-        return _occlude(X, edges, _replacements(X, normal))
+        return _occlude(X, edges, _replacements(X, normal)), mel_edges(X)[edges]
 
-    score, *occluded = score_variants(opened, normal, _occlude_bands)
-    _refuse_different(limits, "mel bands")
-    by_band = np.reshape(occluded, (-1, len(limits[0]) - 1)).mean(axis=0)
+    normal = normal.take(_choose_normal(opened.X, normal.X))
+    (score, *occluded), limits = score_variants(opened, normal, _occlude_bands)
+    low, high = limits[:-1], limits[1:]
+    by_band = np.reshape(occluded, (-1, len(low))).mean(axis=0)
     return pd.DataFrame(
-        {
-            "low": limits[0][:-1],
-            "high": limits[0][1:],
-            "anomaly_score": by_band,
-            "drop": score - by_band,
-        }
+        {"low": low, "high": high, "anomaly_score": by_band, "drop": score - by_band}
     )
 
 
 def frame_duration(X: ClipSpectrograms) -> float | None:
-    """Tell how much time there is between frames.
+    """Compute the time between successive frames.
 
     Parameters
     ----------
@@ -245,7 +229,7 @@ def frame_duration(X: ClipSpectrograms) -> float | None:
     Returns
     -------
     duration : float or None
-        In s; None where it is not known.
+        In s; None if it is not known.
     """
     if X.sample_rate is None or X.hop_length is None:
         return None
@@ -253,7 +237,7 @@ def frame_duration(X: ClipSpectrograms) -> float | None:
 
 
 def mel_edges(X: ClipSpectrograms) -> np.ndarray:
-    """Tell where each mel band begins and ends.
+    """Compute where each mel band begins and ends.
 
     Parameters
     ----------
@@ -264,61 +248,58 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
     -------
     edges : ndarray of shape (n_mels + 1,)
         Frequencies in Hz half way, in mel, between the centres of successive bands; or
-        the bands' numbers where the frequencies are not known.
+        the numbers of the bands if the frequencies are not known.
     """
     if X.fmin is None or X.fmax is None:
         return np.arange(X.n_mels + 1.0)
-    # The bands' centres lie at every second one but the first and the last.
+    # The centres of the bands are halves[2:-1:2].
     halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
     return halves[1::2]
 
 
-def _split_clip(X: ClipSpectrograms) -> tuple[ClipSpectrograms, np.ndarray]:
+def _split_clip(X: ClipSpectrograms, _: Any) -> tuple[ClipSpectrograms, np.ndarray]:
     """Segments of one clip as clips, and when each starts and stops."""
-    segmented = X
-    view = X.main_view
     if X.segment_frames is None:
-        shortest = int((X.stops - X.starts).min())
         # Whole-clip detectors score the segments of the paper's other systems.
+        shortest = int((X.stops - X.starts).min())
         segmented = X.resegment(min(SEGMENT_FRAMES, shortest), SEGMENT_HOP_FRAMES)
-    segments = segmented.split_segments()
+        segments = segmented.split_segments().resegment(None, X.segment_hop_frames)
+    else:
+        segments = X.split_segments()
+    view = X.main_view
     frames = np.column_stack([segments.starts[:, view], segments.stops[:, view]])
-    frames = frames - X.starts[0, view]
-    if X.segment_frames is None:
-        segments = segments.resegment(None, X.segment_hop_frames)
-    step = frame_duration(X)
-    return segments, frames if step is None else frames * step
+    return segments, (frames - X.starts[0, view]) * (frame_duration(X) or 1)
 
 
 def _occlude(
     X: ClipSpectrograms, edges: np.ndarray, replacements: list[np.ndarray]
 ) -> ClipSpectrograms:
-    """One clip as it is, then for each replacement with each of the bands replaced."""
-    variants = [_all_frames(X, 0)]
+    """The unchanged clip, then variants with one band replaced, by each replacement."""
+    lengths = (X.stops - X.starts)[0]
+    variants = [_fit_length(X, 0, lengths)]
     for replacement in replacements:
         for low, high in pairwise(edges):
             variant = variants[0].copy()
             variant[:, low:high] = replacement[:, low:high]
             variants.append(variant)
-    lengths = X.stops[0] - X.starts[0]
     stops = np.cumsum(lengths) + lengths.sum() * np.arange(len(variants))[:, None]
     same_clip = X[np.zeros(len(variants), dtype=int)]
     return same_clip.with_frames(np.concatenate(variants), stops - lengths, stops)
 
 
 def _replacements(X: ClipSpectrograms, normal: ClipSpectrograms) -> list[np.ndarray]:
-    """Frames to replace those of all views of a clip, at the clip's own level."""
-    own = _all_frames(X, 0)
-    lengths = (X.stops - X.starts)[0].tolist()
-    lent = [_fit_length(normal, row, lengths) for row in range(len(normal))]
-    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in lent]
+    """Frames of similar normal clips, all views, shifted to the level of the clip."""
+    lengths = (X.stops - X.starts)[0]
+    own = _fit_length(X, 0, lengths)
+    others = [_fit_length(normal, row, lengths) for row in range(len(normal))]
+    differences = own.mean(axis=0) - [frames.mean(axis=0) for frames in others]
     levels = np.median(differences, axis=1)
     distances = np.square(differences - levels[:, None]).sum(axis=1)
-    return [lent[row] + levels[row] for row in np.argsort(distances)[:_N_LENDERS]]
+    return [others[row] + levels[row] for row in np.argsort(distances)[:_N_SIMILAR]]
 
 
-def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray:
-    """Frames of all views of a clip, brought to lengths by mirroring or cutting."""
+def _fit_length(X: ClipSpectrograms, row: int, lengths: np.ndarray) -> np.ndarray:
+    """Frames of all views of a clip, mirrored or cut to lengths."""
     views = enumerate(lengths)
     return np.concatenate(
         [
@@ -329,34 +310,8 @@ def _fit_length(X: ClipSpectrograms, row: int, lengths: list[int]) -> np.ndarray
     )
 
 
-def _all_frames(X: ClipSpectrograms, row: int) -> np.ndarray:
-    """Frames of all views of a clip, one after the other."""
-    views = range(len(X.view_names))
-    return np.concatenate([X.log_mel(row, v).T for v in views], dtype=np.float32)
-
-
-def choose_normal(one: Any, X_normal: Any) -> np.ndarray:
-    """Choose normal clips to compare a clip with: some of the same machine.
-
-    Parameters
-    ----------
-    one : any, of length 1
-        The clip.
-
-    X_normal : any
-        Normal clips of the same kind.
-
-    Returns
-    -------
-    rows : ndarray of int
-        At most 20 rows of `X_normal`, spread evenly over those of the clip's machine,
-        or over all where machines are not known.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+def _choose_normal(one: Any, X_normal: Any) -> np.ndarray:
+    """Rows of at most 20 normal clips of a clip's machine, or of all if not known."""
     own, others = machine_labels(one), machine_labels(X_normal)
     if own is None or others is None:
         rows = np.arange(_num_samples(X_normal))
@@ -364,7 +319,7 @@ def choose_normal(one: Any, X_normal: Any) -> np.ndarray:
         rows = np.flatnonzero(others == own[0])
         if len(rows) == 0:
             raise ValueError(
-                f"X_normal holds no clip of machine {own[0]}: add some, whose bands "
+                f"X_normal holds no clip of machine {own[0]}: add some, as their bands "
                 "replace the occluded ones"
             )
     return spread_evenly(rows, _MAX_NORMAL)
@@ -387,12 +342,3 @@ def spread_evenly(rows: np.ndarray, n_most: int) -> np.ndarray:
         Some of the rows, or all.
     """
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), n_most)).astype(int)]
-
-
-def _refuse_different(grids: list[np.ndarray], what: str) -> None:
-    if any(not np.array_equal(grid, grids[0]) for grid in grids):
-        raise ValueError(
-            f"the members of the ensemble hear different {what}, so these have no "
-            "score in common: put one LogMelSegmenter before the ensemble, or ask one "
-            "of its members"
-        )

@@ -1,4 +1,4 @@
-"""Questions about clips, asked of a detector and of what is inside it."""
+"""Spectrograms, embeddings and scores of clips inside a detector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ __all__ = [
     "Part",
     "clip_embeddings",
     "clip_spectrograms",
-    "clip_thresholds",
     "detector_parts",
     "embed_clips",
     "find_spectrograms",
@@ -29,7 +28,7 @@ __all__ = [
 
 
 class Part(NamedTuple):
-    """A fitted part of a detector, and a clip as that part is given it.
+    """A fitted detector inside another one, and a clip as it takes it.
 
     Attributes
     ----------
@@ -38,7 +37,7 @@ class Part(NamedTuple):
         as "outer/inner"; "" outside ensembles.
 
     estimator : estimator
-        The part.
+        The inner detector.
 
     X : any, of length 1
         The clip.
@@ -60,7 +59,7 @@ class Part(NamedTuple):
 
 
 def detector_parts(detector, X, clip=0):
-    """Take a detector apart, down to what judges a clip.
+    """List a detector and the detectors inside it that score a clip.
 
     Parameters
     ----------
@@ -76,10 +75,11 @@ def detector_parts(detector, X, clip=0):
     Yields
     ------
     part : Part
-        The detector itself, then what is inside it, from the outside in: the step
-        after the transformers of a Pipeline, the members of an ensemble, the detector
-        inside a :class:`~sklearn_asd.ThresholdTuner`, the one for the clip's machine
-        of a :class:`~sklearn_asd.PerMachine`. What does not judge the clip is left out.
+        The detector itself, then those inside it, from the outside in: the step after
+        the transformers of a Pipeline, the members of an ensemble, the detector inside
+        a :class:`~sklearn_asd.ThresholdTuner`, the one for the clip's machine of a
+        :class:`~sklearn_asd.PerMachine`. Detectors that do not score the clip are left
+        out.
 
     Examples
     --------
@@ -98,7 +98,9 @@ def detector_parts(detector, X, clip=0):
 
 
 def clip_spectrograms(detector, X, clip=0):
-    """Give a clip as the first part of a detector hears it.
+    """Compute the spectrogram of a clip that a detector uses.
+
+    That of the first segmenter, if members of an ensemble have different ones.
 
     Parameters
     ----------
@@ -119,7 +121,7 @@ def clip_spectrograms(detector, X, clip=0):
     Raises
     ------
     TypeError
-        If no part of the detector is known to hear spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used.
@@ -141,7 +143,7 @@ def clip_spectrograms(detector, X, clip=0):
 
 
 def find_spectrograms(opened: Opened) -> ClipSpectrograms:
-    """Find the log-mel of one clip where a detector first has it.
+    """Find the outermost log-mel of one clip; see :func:`clip_spectrograms`.
 
     Parameters
     ----------
@@ -156,7 +158,7 @@ def find_spectrograms(opened: Opened) -> ClipSpectrograms:
     Raises
     ------
     TypeError
-        If no part of the detector takes spectrograms.
+        If no detector inside takes spectrograms.
 
     ValueError
         If the clip could not be used.
@@ -170,9 +172,12 @@ def find_spectrograms(opened: Opened) -> ClipSpectrograms:
 def score_variants(
     opened: Opened,
     normal: Opened | None,
-    vary: Callable[[ClipSpectrograms, ClipSpectrograms | None], ClipSpectrograms],
-) -> np.ndarray:
-    """Score variants of a clip's spectrogram, made where the detector has one.
+    vary: Callable[
+        [ClipSpectrograms, ClipSpectrograms | None],
+        tuple[ClipSpectrograms, np.ndarray],
+    ],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score variants of a clip's spectrogram, which replace it inside the detector.
 
     Parameters
     ----------
@@ -183,47 +188,52 @@ def score_variants(
         The same detector with normal clips of the same machine.
 
     vary : callable
-        Maps the spectrograms of the clip and of the normal clips to its variants. It
-        is called for each member of an ensemble that has its own segmenter.
+        Maps the spectrograms of the clip and of the normal clips to variants of the
+        clip, and to the grid of segments or bands that they stand for. It is called for
+        each member of an ensemble that has its own segmenter.
 
     Returns
     -------
     scores : ndarray of shape (n_variants,), float64
         The higher, the more anomalous.
 
+    grid : ndarray
+        The grid, which all members share.
+
     Raises
     ------
     TypeError, ValueError
-        As in :func:`clip_spectrograms`.
+        As in :func:`clip_spectrograms`; or if members have different grids.
     """
     estimator = opened.estimator
     if isinstance(opened.X, ClipSpectrograms):
-        variants = vary(_check_usable(opened.X), _select_usable(normal))
+        variants, grid = vary(_check_usable(opened.X), _select_usable(normal))
         scores = anomaly_scores(estimator, variants)
         if np.isnan(scores).all():
             raise _make_no_score_error(estimator)
-        return scores
+        return scores, grid
     if not opened.inner:
-        takes_clips = hasattr(estimator, "inner_detectors")
-        make_error = (
-            _make_no_score_error if takes_clips else _make_no_spectrograms_error
+        if hasattr(estimator, "inner_detectors"):
+            raise _make_no_score_error(estimator)
+        raise _make_no_spectrograms_error(estimator)
+    inner = zip_longest(opened.inner, [] if normal is None else normal.inner)
+    scored = [score_variants(one, its_normal, vary) for one, its_normal in inner]
+    columns, grids = map(list, zip(*scored, strict=True))
+    if not all(np.array_equal(grid, grids[0]) for grid in grids):
+        raise ValueError(
+            "the members of the ensemble use different segments or mel bands, so these "
+            "have no common score: put one LogMelSegmenter before the ensemble, or "
+            "explain one of its members"
         )
-        raise make_error(estimator)
-    normals = [] if normal is None else normal.inner
-    columns = [
-        score_variants(one, its_normal, vary)
-        for one, its_normal in zip_longest(opened.inner, normals)
-    ]
-    if len({len(column) for column in columns}) > 1:
-        columns = [column[:1] for column in columns]  # for the caller to refuse
     if not hasattr(estimator, "combine_scores"):
-        return columns[0]
+        return columns[0], grids[0]
     same_clip = _safe_indexing(opened.X, np.zeros(len(columns[0]), dtype=int))
-    return -estimator.combine_scores(columns, [None] * len(columns), same_clip)
+    scores = -estimator.combine_scores(columns, [None] * len(columns), same_clip)
+    return scores, grids[0]
 
 
 def clip_embeddings(detector, X):
-    """Give the clips' places in the embedding that a network of the detector learnt.
+    """Embed clips by a network of the detector.
 
     Parameters
     ----------
@@ -237,14 +247,14 @@ def clip_embeddings(detector, X):
     Returns
     -------
     embedding : ndarray of shape (n_clips, n_embedding), float64
-        NaN for clips that could not be used, or whose machine type that network has
-        not learnt.
+        NaN for clips that could not be used, or whose machine type the network was not
+        trained on.
 
     Raises
     ------
     TypeError
         If there is no such network, or one for each machine
-        (:class:`~sklearn_asd.PerMachine`), whose embeddings have nothing in common.
+        (:class:`~sklearn_asd.PerMachine`), as their embeddings cannot be compared.
 
     Examples
     --------
@@ -278,45 +288,18 @@ def embed_clips(opened: Opened) -> np.ndarray | None:
     Returns
     -------
     embedding : ndarray of shape (n_clips, n_embedding), float64, or None
-        NaN for clips that could not be used, or whose machine type that network has
-        not learnt; None if there is no such network.
+        NaN for clips that could not be used, or whose machine type the network was not
+        trained on; None if there is no such network.
     """
     if hasattr(opened.estimator, "embed"):
         return opened.estimator.embed(opened.X)
-    if isinstance(opened.estimator, PerMachine):  # embeddings with nothing in common
+    if isinstance(opened.estimator, PerMachine):  # embeddings cannot be compared
         return None
     for one in opened.inner:
         embedding = embed_clips(one)
         if embedding is not None:
             return scatter([(one.rows, embedding)], _num_samples(opened.X))
     return None
-
-
-def clip_thresholds(opened: Opened) -> np.ndarray:
-    """Find the threshold that each clip's anomaly score is compared with.
-
-    Parameters
-    ----------
-    opened : Opened
-        The detector with the clips.
-
-    Returns
-    -------
-    thresholds : ndarray of shape (n_clips,), float64
-        A clip with a higher score is anomalous. NaN for clips that no inner detector
-        scores, where these have the thresholds.
-
-    Raises
-    ------
-    TypeError
-        If the detector has no threshold.
-    """
-    if not hasattr(opened.estimator, "decision_function"):
-        raise TypeError(
-            f"{type(final_step(opened.estimator)).__name__} has no threshold, so it "
-            "cannot judge clips: wrap it in ThresholdTuner"
-        )
-    return opened.thresholds
 
 
 def take_clip(X: Any, clip: int) -> Any:
@@ -349,7 +332,7 @@ def take_clip(X: Any, clip: int) -> Any:
 def _check_usable(X: ClipSpectrograms) -> ClipSpectrograms:
     if not X.usable.all():
         raise ValueError(
-            "the clip has no segments, as it could not be used: choose another"
+            "the clip has no segments, as it could not be used: choose another one"
         )
     return X
 
@@ -362,8 +345,8 @@ def _select_usable(normal: Opened | None) -> ClipSpectrograms | None:
 
 def _make_no_score_error(estimator: Any) -> ValueError:
     return ValueError(
-        f"{type(final_step(estimator)).__name__} gives the clip no score, as its "
-        "machine type was not learnt: choose another clip"
+        f"{type(final_step(estimator)).__name__} gives the clip no score, as it was "
+        "not trained on its machine type: choose another clip"
     )
 
 

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
+from sklearn.utils import Bunch, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -24,19 +24,14 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
-from sklearn_asd.meta.scoring import (
-    anomaly_scores,
-    check_scores_clips,
-    copy_features,
-    honest_training_scores,
-)
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
 
-# Largest raw score that is less than 1 in float64: a member that is not scaled says no
-# more, and minus infinity would be no threshold.
+# Largest float64 below 1. Scores of members that are not scaled are clipped to it: at 1
+# the logarithm would be minus infinity, which cannot be a threshold.
 ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
@@ -53,7 +48,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     estimators : list of (str, estimator)
         Members by name: outlier detectors of this library, of scikit-learn or of
         PyOD, or Pipelines that end in one. ``"drop"`` leaves one out;
-        ``FrozenEstimator(fitted)`` takes one as it is.
+        ``FrozenEstimator(fitted)`` uses one that is already fitted.
 
     scaling : {"gamma"} or None, default="gamma"
         "gamma" is the paper's system (ii); None takes anomaly scores in [0, 1] as they
@@ -65,18 +60,18 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         members must agree.
 
     group_by : str or None, default=None
-        What the Gamma distributions are fitted apart for: "machine_type" (the paper's
+        Fit separate Gamma distributions for each value of "machine_type" (the paper's
         MD), "machine_id" (each pair of type and ID), or another column of a table.
         None fits one for all clips (MI), which the paper found better.
 
     calibration_cv : int, splitter, iterable of (train, test) or None, default=None
-        What the Gamma distributions are fitted to. None takes the scores of the
+        Scores that the Gamma distributions are fitted to. None takes the scores of the
         clips that the members were trained on, as in the paper, although a network is
         too sure of those. An int takes scores of clips that were left out, from that
         many folds that each hold every machine, and costs as many further fits of
-        each member. A splitter is given the normal clips, with their machines for
-        classes. Members that offer `training_score_samples_`, each clip
-        judged by the others, are calibrated on those either way.
+        each member. A splitter is given the normal clips, with their machines as
+        classes. Members with `training_score_samples_`, where each clip is scored
+        without being trained on, are calibrated on those in both cases.
 
     contamination : float in (0, 0.5], default=0.1
         Share of the calibration clips that the threshold calls anomalous.
@@ -105,10 +100,10 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Threshold: ``decision_function = score_samples - offset_``.
 
     n_features_in_ : int
-        Number of columns of X, if a member says it.
+        Number of columns of X, if a member has this attribute.
 
     feature_names_in_ : ndarray of str
-        Their names, if a member says them.
+        Their names, if a member has this attribute.
 
     See Also
     --------
@@ -116,16 +111,16 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
     Notes
     -----
-    Only clips with y = +1 are learnt from. A table of numbers, such as scikit-learn's
-    own detectors take, may come with any y: one that does not consist of +1 and -1 is
-    ignored with a warning, as those detectors do it silently.
+    Only clips with y = +1 are trained on. With a table of numbers, as for
+    scikit-learn's own detectors, y may be anything: unless it consists of +1 and -1 it
+    is ignored with a warning, where those detectors ignore it silently.
 
-    Gamma distributions begin at 0. The scores of a member that has scored a
-    calibration clip at 0 or below, as OneClassSVM does, are shifted: to one standard
-    deviation above 0 for the lowest.
+    Gamma distributions begin at 0. If a member scores a calibration clip at 0 or
+    below, as OneClassSVM does, its scores are shifted so that the lowest is one
+    standard deviation above 0.
 
-    Everything is computed from logarithms of f_i and of 1 - f_i, so that not even clips
-    far out in the tail, where f_i rounds to 1, are tied.
+    Everything is computed from logarithms of f_i and of 1 - f_i, so that clips far out
+    in the tail, where f_i rounds to 1, still have different scores.
 
     References
     ----------
@@ -160,7 +155,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
-        "training_score_samples_": NotRequired[np.ndarray],
         "estimators_": list,
         "scales_": dict,
         "offset_": Real,
@@ -207,20 +201,35 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Raises
         ------
         ValueError
-            If there are no members or two of one name, y holds anything but +1 and
-            -1, X lacks what `group_by` asks for, no clip is scored by all members, or
-            a member that is not scaled scores outside [0, 1].
+            If there are no members or two with the same name, y holds anything but +1
+            and -1, X lacks the column for `group_by`, no clip is scored by all members,
+            or a member that is not scaled scores outside [0, 1].
         """
         names, members = self._list_members()
-        X, normal = self._check_training_clips(X, y)
-        X = _safe_indexing(X, np.flatnonzero(normal))
+        (X,) = indexable(X)
+        n_clips = _num_samples(X)
+        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
+        if normal.sum() < 2:
+            raise ValueError(
+                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
+                "two are needed"
+            )
+        X = take_rows(X, np.flatnonzero(normal))
         groups = self._find_groups(X)
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
             raw, left_out = self._calibrate(X, members, parallel)
-        copy_features(self, self.estimators_)
+        scoring.copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
-        self._set_threshold(self._aggregate(raw, groups), normal, left_out)
+        scores = self._aggregate(raw, groups)
+        if np.isnan(scores).all():
+            raise ValueError(
+                "no clip is scored by all members, so scores cannot be combined: use "
+                "members that score the same clips"
+            )
+        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        if left_out:
+            self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
 
     @property
@@ -239,7 +248,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return self._aggregate(np.column_stack(scores), self._find_groups(X))
 
     def anomaly_probability(self, X):
-        """Give the aggregated probability, the paper's f_e.
+        """Compute the aggregated probability, the paper's f_e.
 
         Parameters
         ----------
@@ -249,13 +258,13 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         Returns
         -------
         probability : ndarray of shape (n_clips,), float64
-            In [0, 1]: the higher, the more anomalous. It is not how probable a fault
-            is, but how rare such scores are among normal clips.
+            In [0, 1]: the higher, the more anomalous. It is not the probability of a
+            fault, but the share of normal clips that score lower.
         """
         return -np.expm1(self.score_samples(X))
 
     def member_scores(self, X, scores=None):
-        """Give the score of each member, raw and scaled.
+        """Compute the score of each member, raw and scaled.
 
         Parameters
         ----------
@@ -263,14 +272,14 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             Clips, as the members take them.
 
         scores : list of ndarray of shape (n_clips,) or None, default=None
-            The members' anomaly scores, where they are known already.
+            The members' anomaly scores, if they are known already.
 
         Returns
         -------
         scores : DataFrame of n_clips rows
             ``scores["raw"]`` has a column for each member: its own anomaly score, the
             higher the more anomalous. ``scores["scaled"]`` has the probability f_i
-            that it becomes, in [0, 1]; the same if `scaling` is None.
+            computed from it, in [0, 1]; the raw score if `scaling` is None.
         """
         check_is_fitted(self)
         if scores is None:
@@ -278,13 +287,9 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         raw = np.column_stack(scores)
         log_f, _ = self._scale(raw, self._find_groups(X))
         names = list(self.named_estimators_)
-        return pd.concat(
-            {
-                "raw": pd.DataFrame(raw, columns=names),
-                "scaled": pd.DataFrame(np.exp(log_f), columns=names),
-            },
-            axis=1,
-        )
+        unscaled = pd.DataFrame(raw, columns=names)
+        scaled = pd.DataFrame(np.exp(log_f), columns=names)
+        return pd.concat({"raw": unscaled, "scaled": scaled}, axis=1)
 
     def get_params(self, deep=True):
         """Get the parameters, with those of the members as ``name__parameter``.
@@ -329,38 +334,11 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         if not kept:
             raise ValueError('all members are "drop"; at least one is needed')
         for member in kept.values():
-            check_scores_clips(member)
+            scoring.check_scores_clips(member)
         return list(kept), list(kept.values())
 
-    @staticmethod
-    def _check_training_clips(X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """X with rows that can be taken, and which of them are normal."""
-        (X,) = indexable(X)
-        n_clips = _num_samples(X)
-        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
-        if normal.sum() < 2:
-            raise ValueError(
-                f"X holds {normal.sum()} normal clips (n_samples={n_clips}); at least "
-                "two are needed"
-            )
-        return X, normal
-
-    def _set_threshold(
-        self, scores: np.ndarray, normal: np.ndarray, left_out: bool
-    ) -> None:
-        """Set `offset_`, and offer the scores if all are of clips left out."""
-        if np.isnan(scores).all():
-            raise ValueError(
-                "no clip is scored by all members, so they cannot be combined: give "
-                "members that score the same clips"
-            )
-        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
-        if left_out:
-            self.training_score_samples_ = np.full(len(normal), np.nan)
-            self.training_score_samples_[normal] = scores
-
     def _find_groups(self, X: Any) -> np.ndarray:
-        """What `group_by` says of each clip, or None for all."""
+        """Value of `group_by` for each clip; None for each if clips are not grouped."""
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
@@ -372,34 +350,33 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
         if groups is None or None in groups:
             raise ValueError(
-                f"X has no {self.group_by!r} for every clip, and group_by needs it: "
-                "fill it in, or set group_by=None"
+                f"X has no {self.group_by!r} for some or all clips, and group_by needs "
+                "it: fill it in, or set group_by=None"
             )
         return groups
 
     def _calibrate(
         self, X: Any, members: list[Any], parallel: Parallel
     ) -> tuple[np.ndarray, bool]:
-        """Anomaly scores that the Gamma distributions are fitted to.
+        """Scores to fit Gamma distributions to, and whether none is of a training clip.
 
-        And whether all are scores of clips that the members were not trained on.
+        Scores are (n_clips, n_members).
         """
-        folds = self._make_folds(X)
         columns: dict[int, Any] = dict(
-            enumerate(map(honest_training_scores, self.estimators_))
+            enumerate(map(scoring.honest_training_scores, self.estimators_))
         )
-        unknown = {j for j, column in columns.items() if column is None}
-        seen = {j for j in unknown if not isinstance(members[j], FrozenEstimator)}
+        unknown = [j for j, column in columns.items() if column is None]
+        refit = [j for j in unknown if not isinstance(members[j], FrozenEstimator)]
+        folds = self._make_folds(X)
         if folds is not None:
-            refit = {j: members[j] for j in seen}
-            columns |= _score_left_out(refit, X, folds, parallel)
-            unknown, seen = unknown - seen, set()
-        for j in unknown:
-            columns[j] = anomaly_scores(self.estimators_[j], X)
-        return np.column_stack(list(columns.values())), not seen
+            columns |= _score_left_out(members, refit, X, folds, parallel)
+        for j, member in enumerate(self.estimators_):
+            if columns[j] is None:
+                columns[j] = scoring.anomaly_scores(member, X)
+        return np.column_stack(list(columns.values())), folds is not None or not refit
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Rows to fit to and rows to score, in folds that each hold every machine."""
+        """Rows to fit on and rows to score, in folds that each hold every machine."""
         cv: Any = self.calibration_cv
         if cv is None:
             return None
@@ -455,7 +432,7 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # fit will say what is wrong with the members
+        # If the members are not valid, fit raises the error.
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags.sparse = all(
                 get_tags(member).input_tags.sparse
@@ -466,28 +443,25 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
 
 def _fit(member: Any, X: Any) -> Any:
-    return clone(member).fit(X, None)  # a FrozenEstimator stays as it is
+    return clone(member).fit(X, None)  # a FrozenEstimator is not fitted again
 
 
-def _fit_and_score(
-    member: Any, X: Any, train: np.ndarray, test: np.ndarray
-) -> np.ndarray:
-    fitted = _fit(member, _safe_indexing(X, train))
-    return anomaly_scores(fitted, _safe_indexing(X, test))
+def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:
+    train, test = fold
+    return scoring.anomaly_scores(_fit(member, take_rows(X, train)), take_rows(X, test))
 
 
 def _score_left_out(
-    members: dict[int, Any],
+    members: list[Any],
+    refit: list[int],
     X: Any,
     folds: list[tuple[np.ndarray, np.ndarray]],
     parallel: Parallel,
 ) -> dict[int, np.ndarray]:
-    """Anomaly scores of each clip by clones of the members fitted without it."""
-    columns = {j: np.full(_num_samples(X), np.nan) for j in members}
-    tasks = list(product(members, folds))
-    scored = parallel(
-        delayed(_fit_and_score)(members[j], X, *fold) for j, fold in tasks
-    )
+    """Anomaly scores of each clip by clones of some members fitted without it."""
+    columns = {j: np.full(_num_samples(X), np.nan) for j in refit}
+    tasks = list(product(refit, folds))
+    scored = parallel(delayed(_fit_and_score)(members[j], X, fold) for j, fold in tasks)
     for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
         columns[j][rows] = scores
     return columns
@@ -496,6 +470,7 @@ def _score_left_out(
 def _fit_scales(
     names: list[str], raw: np.ndarray, groups: np.ndarray
 ) -> dict[str | None, list[GammaScale]]:
+    remedy = "add normal clips, drop the member, or set scaling=None"
     scales: dict[str | None, list[GammaScale]] = {}
     for group in dict.fromkeys(groups):
         rows = np.array([value == group for value in groups])
@@ -504,7 +479,7 @@ def _fit_scales(
             scales[group] = []
             continue
         scales[group] = [
-            GammaScale.fit(scores, f"member {name!r}{where}")
+            GammaScale.fit(scores, f"member {name!r}{where}", remedy)
             for name, scores in zip(names, raw[rows].T, strict=True)
         ]
     return scales

@@ -14,7 +14,7 @@ __all__ = ["GammaScale"]
 _SMALLEST_SURVIVAL = 1e-250
 _MAX_TERMS = 10_000
 
-# Of the logarithms of the scores, below which rounding takes over.
+# Smallest spread of the logarithms of the scores: below it, rounding dominates.
 _SMALLEST_SPREAD = 1e-10
 
 
@@ -30,7 +30,7 @@ class GammaScale(NamedTuple):
         Scale, theta: the inverse of the rate.
 
     shift : float
-        Added to the scores first; 0 if all that it was fitted to are positive.
+        Added to the scores first; 0 if all scores in `fit` are positive.
     """
 
     shape: float
@@ -38,7 +38,9 @@ class GammaScale(NamedTuple):
     shift: float
 
     @classmethod
-    def fit(cls, scores: np.ndarray, whose: str) -> GammaScale:
+    def fit(
+        cls, scores: np.ndarray, whose: str, remedy: str = "add normal clips"
+    ) -> GammaScale:
         """Fit by maximum likelihood, with the location at 0.
 
         Parameters
@@ -47,7 +49,10 @@ class GammaScale(NamedTuple):
             Anomaly scores of normal clips; NaN is left out.
 
         whose : str
-            Named in errors.
+            Owner of the scores, for error messages.
+
+        remedy : str, default="add normal clips"
+            Remedy for scores that are too few or equal, for error messages.
 
         Returns
         -------
@@ -57,17 +62,17 @@ class GammaScale(NamedTuple):
         Raises
         ------
         ValueError
-            If there are no two different finite scores, or they are next to the
-            largest number there is.
+            If there are no two different finite scores, or they are close to the
+            largest float.
         """
         scores = scores[~np.isnan(scores)]
-        if len(scores) < 2 or np.ptp(scores) == 0 or not np.isfinite(scores).all():
+        if len(np.unique(scores)) < 2 or not np.isfinite(scores).all():
             seen = "are all equal" if len(scores) > 1 else f"are of {len(scores)} clips"
             if not np.isfinite(scores).all():
                 seen = "hold infinity"
             raise ValueError(
                 f"the scores of {whose} {seen}, and a Gamma distribution needs two "
-                "different ones: add normal clips, drop the member, or set scaling=None"
+                f"different finite ones: {remedy}"
             )
         lowest = scores.min()
         shift = 0.0 if lowest > 0 else float(scores.std() - lowest)
@@ -75,8 +80,8 @@ class GammaScale(NamedTuple):
         scale = float((scores + shift).mean()) / shape
         if not (np.isfinite(shape) and np.isfinite(scale)):
             raise ValueError(
-                f"the scores of {whose} are as large as {scores.max():.3g}, beyond "
-                "what a Gamma distribution can be fitted to: scale them down"
+                f"the scores of {whose} are as large as {scores.max():.3g}, too large "
+                "to fit a Gamma distribution: scale them down"
             )
         return cls(shape, scale, shift)
 
@@ -106,8 +111,8 @@ class GammaScale(NamedTuple):
 def _most_likely_shape(scores: np.ndarray) -> float:
     """Solve ``log(k) - digamma(k) = s``, s being log of the mean minus mean of the log.
 
-    By Newton's method for the logarithm of k. scipy's general solver fails where the
-    scores are nearly equal, and s is next to 0.
+    By Newton's method for the logarithm of k. scipy's general solver fails if the
+    scores are nearly equal, so that s is close to 0.
     """
     s = max(float(np.log(scores.mean()) - np.log(scores).mean()), _SMALLEST_SPREAD)
     shape = (3 - s + np.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s)  # within 2 %
@@ -120,7 +125,7 @@ def _most_likely_shape(scores: np.ndarray) -> float:
 def _log_tail(shape: float, x: np.ndarray) -> np.ndarray:
     """Logarithm of the survival function, by Legendre's continued fraction.
 
-    Evaluated by Lentz's method; it converges fast where x is far above the shape.
+    Evaluated by Lentz's method; it converges fast if x is far above the shape.
     """
     b = x + 1 - shape
     c = np.full_like(b, 1e300)

@@ -1,9 +1,10 @@
-"""OnlyMachineTypes: a detector that learns from, and scores, some machine types."""
+"""OnlyMachineTypes: a detector for the clips of some machine types."""
 
 from __future__ import annotations
 
 import warnings
 from numbers import Real
+from operator import attrgetter
 from typing import Any, NotRequired
 
 import numpy as np
@@ -17,27 +18,18 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_columns
-from sklearn_asd.meta.scoring import (
-    check_scores_clips,
-    decisions,
-    final_step,
-    honest_training_scores,
-)
+from sklearn_asd.meta.scoring import check_scores_clips, decisions, final_step
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["OnlyMachineTypes"]
 
 
-def _has_threshold(self: OnlyMachineTypes) -> bool:
-    return hasattr(self.estimator, "decision_function")
-
-
 class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector to clips of some machine types, and score only those.
 
-    For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that learn from
-    different types, where X holds the clips of all: one network may tell all fans,
-    pumps and valves apart, and another the views of fans.
+    For members of a :class:`~sklearn_asd.GammaProbabilityEnsemble` that are trained on
+    different types: one network may tell all fans, pumps and valves apart, and another
+    one the views of fans. All members are given the same X.
 
     Parameters
     ----------
@@ -45,7 +37,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Of this library, of scikit-learn or of PyOD; it is cloned.
 
     machine_types : str or sequence of str
-        The type or types, as in the column `machine_type` of X, to the letter.
+        The type or types, spelt as in the column `machine_type` of X.
 
     Attributes
     ----------
@@ -58,17 +50,18 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
-        :class:`~sklearn_asd.EmbeddingNeighborDetector` has.
+        :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
 
     See Also
     --------
-    sklearn_asd.PerMachine : Fits a detector of its own to each machine.
+    sklearn_asd.PerMachine : Fits one detector for each machine.
     sklearn_asd.presets.make_paper_system : Where it is used.
 
     Notes
     -----
-    The other clips are not read, so they cost nothing. They score NaN, which an
-    ensemble leaves out of its Gamma distributions and of its threshold.
+    The other clips are not read, so they cost nothing. They score NaN: an ensemble
+    leaves them out of its Gamma distributions and of its threshold, and `predict`
+    counts them as anomalous.
 
     Examples
     --------
@@ -94,7 +87,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "machine_types": [str, "array-like"],
     }
     _fitted_attributes: dict = {
-        "training_score_samples_": NotRequired[np.ndarray],
         "estimator_": BaseEstimator,
         "offset_": NotRequired[Real],
     }
@@ -112,7 +104,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips of any types, of the kind that the estimator takes.
+            Training clips of any types, as the estimator takes them.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -135,7 +127,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If X holds normal clips of some of the types only.
+            If X holds no normal clips of some of the types.
         """
         check_scores_clips(self.estimator)
         normal = normal_rows(y, len(X))
@@ -144,12 +136,10 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         rows = self._find_rows(kinds)
         rows = rows[normal[rows]]
         self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
-        offset = _find_common_offset(self.estimator_)
-        if offset is not None:
-            self.offset_ = offset
-        scores = honest_training_scores(self.estimator_)
-        if scores is not None:
-            self.training_score_samples_ = -scatter([(rows, scores)], len(X))
+        detector = final_step(self.estimator_)
+        if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
+            self.offset_ = float(np.squeeze(detector.offset_))
+        self._keep_training_scores([Inner(self.estimator_, rows)], X)
         return self
 
     def inner_detectors(self, X):
@@ -157,7 +147,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         rows = self._find_rows(_known_types(X))
         return [Inner(self.estimator_, rows)] if len(rows) else []
 
-    @available_if(_has_threshold)
+    @available_if(attrgetter("estimator.decision_function"))
     def decision_function(self, X):
         """Score clips relative to the estimator's threshold.
 
@@ -178,45 +168,28 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         ]
         return scatter(values, len(X))
 
-    @available_if(_has_threshold)
-    def predict(self, X):
-        """Judge clips by the estimator's threshold.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip of another type scores NaN and
-            counts as anomalous.
-        """
-        return super().predict(X)
-
     def _list_types(self) -> list[str]:
-        kinds = self.machine_types
-        return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
+        return np.atleast_1d(self.machine_types).astype(str).tolist()
 
     def _find_rows(self, kinds: np.ndarray) -> np.ndarray:
         """Rows of the clips that are of the wanted types."""
         return np.flatnonzero(np.isin(kinds.astype(str), self._list_types()))
 
     def _check_types_present(self, kinds: np.ndarray) -> None:
-        """Refuse clips of none of the types, and warn where some types lack any."""
+        """Raise if no type has normal clips, and warn if some types have none."""
         present = sorted(set(kinds))
         missing = [kind for kind in self._list_types() if kind not in present]
         if len(missing) == len(self._list_types()):
             raise ValueError(
                 f"X holds no normal clip of machine_types {abbreviate(missing)}; it "
-                f"holds {abbreviate(present)}: give clips of the types, spelt alike"
+                f"holds {abbreviate(present)}: add clips of the types, or check the "
+                "spelling"
             )
         if missing:
             warnings.warn(
-                f"X holds no normal clip of {abbreviate(missing)}, on which "
-                f"{type(final_step(self.estimator)).__name__} was to be trained too: "
-                "add some, or leave them out of machine_types",
+                f"X holds no normal clip of {abbreviate(missing)} to train "
+                f"{type(final_step(self.estimator)).__name__} on: add some, or leave "
+                "them out of machine_types",
                 stacklevel=5,
             )
 
@@ -231,21 +204,14 @@ def _known_types(X: Any) -> np.ndarray:
     kinds, _ = machine_columns(X)
     if kinds is None:
         raise ValueError(
-            "X has no machine types, which OnlyMachineTypes chooses clips by: give X "
-            "as a table with the column machine_type, as load_clips(folder) does"
+            "X has no machine types, and OnlyMachineTypes needs them to choose clips: "
+            "pass a table with the column machine_type, such as load_clips returns"
         )
     missing = [row for row, kind in enumerate(kinds) if kind is None]
     if missing:
         raise ValueError(
             f"machine_type is missing for clips {abbreviate(missing)}, and "
-            "OnlyMachineTypes chooses clips by it: fill it in or leave them out"
+            "OnlyMachineTypes needs it to choose clips: fill it in, or leave these "
+            "clips out"
         )
     return kinds
-
-
-def _find_common_offset(estimator: Any) -> float | None:
-    """Threshold on the scale of `score_samples`, if there is one for all clips."""
-    offset = getattr(final_step(estimator), "offset_", None)
-    if offset is None or not hasattr(estimator, "score_samples"):
-        return None
-    return float(np.squeeze(offset))

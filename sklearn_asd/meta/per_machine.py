@@ -1,9 +1,10 @@
-"""PerMachine: a detector of its own for every machine."""
+"""PerMachine: one detector for each machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
+from operator import attrgetter
 from typing import Any, NotRequired
 
 import numpy as np
@@ -17,26 +18,18 @@ from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import (
-    anomaly_scores,
-    check_scores_clips,
-    honest_training_scores,
-    own_offset,
-)
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
+from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, own_offset
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
 
 __all__ = ["PerMachine"]
 
 
-def _has_threshold(self: PerMachine) -> bool:
-    return hasattr(self.estimator, "decision_function")
-
-
 class PerMachine(MetaDetectorMixin, BaseEstimator):
-    """Fit a clone of an outlier detector for every machine, and score by its own.
+    """Fit a clone of an outlier detector for each machine, and score clips with it.
 
-    For detectors that learn what one machine sounds like and would take another
-    machine's sound for normal: those on rows of numbers, and the autoencoder.
+    For detectors that learn the sound of one machine and, trained on several, would
+    accept one machine's sound as normal for another: those on rows of numbers, and the
+    autoencoder.
 
     Parameters
     ----------
@@ -45,8 +38,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 
     n_jobs : int or None, default=None
         Machines fitted or scored in parallel, on joblib's threads or the backend in
-        force (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is
-        all cores.
+        force (``joblib.parallel_config``). None is 1, unless a configuration is in
+        force; -1 is all cores.
 
     Attributes
     ----------
@@ -57,29 +50,29 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         For each machine the detector fitted on its normal clips.
 
     offsets_ : dict of str to float
-        Each machine's threshold, which is its own detector's: ``decision_function =
-        score_samples - offsets_[machine]``. There is no common `offset_`. Absent if
-        the estimator has no `decision_function`.
+        Threshold of each machine's detector: ``decision_function = score_samples -
+        offsets_[machine]``. There is no common `offset_`. Absent if the estimator has
+        no `decision_function`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
-        :class:`MahalanobisDetector` has.
+        :class:`MahalanobisDetector` does.
 
     See Also
     --------
-    sklearn_asd.SpectrumStatistics : Makes rows of numbers of clips.
+    sklearn_asd.SpectrumStatistics : Turns clips into rows of numbers.
     sklearn_asd.metrics.auc_table : Compares scores within each machine.
 
     Notes
     -----
-    Scores of different machines need not be comparable, as each comes from a detector
-    of its own: sort clips by them within a machine, or compare decisions.
+    Do not compare scores of different machines: they come from different detectors.
+    Sort clips by their scores within a machine, or compare decisions.
 
     Clips that could not be used (:class:`~sklearn_asd.ClipSpectrograms` without
-    segments) are neither trained on nor passed on; they score NaN and are judged
-    anomalous. So put :class:`~sklearn_asd.LogMelSegmenter` before this, not into the
-    estimator; recordings are then read once, too.
+    segments) are not passed to the detectors; they score NaN and are judged anomalous.
+    So put :class:`~sklearn_asd.LogMelSegmenter` before this, not into the estimator;
+    recordings are then also read only once.
 
     With a fixed `random_state` in the estimator the result does not depend on
     `n_jobs`. Fits of networks wait for each other in threads, which use all cores for
@@ -111,7 +104,6 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         "n_jobs": [Integral, None],
     }
     _fitted_attributes: dict = {
-        "training_score_samples_": NotRequired[np.ndarray],
         "classes_": np.ndarray,
         "estimators_": dict,
         "offsets_": NotRequired[dict],
@@ -130,7 +122,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Training clips with machine IDs, of the kind that the estimator takes.
+            Training clips with machine IDs, as the estimator takes them.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -155,7 +147,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         normal = normal_rows(y, len(X)) & _find_usable(X)
         if not normal.any():
             raise ValueError(
-                "X holds no usable normal clip: y is -1 for all, or none could be read"
+                "X holds no usable normal clip: y is -1 for all clips, or no normal "
+                "clip could be read"
             )
         rows = dict(_group(labels, normal))
         fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
@@ -167,7 +160,8 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         offsets = [offset for _, offset in fitted]
         if None not in offsets:
             self.offsets_ = dict(zip(rows, offsets, strict=True))
-        self._keep_training_scores(rows, len(X))
+        inner = [Inner(self.estimators_[label], rows[label]) for label in rows]
+        self._keep_training_scores(inner, X)
         return self
 
     def inner_detectors(self, X):
@@ -180,7 +174,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             for label, rows in _group(labels, _find_usable(X))
         ]
 
-    @available_if(_has_threshold)
+    @available_if(attrgetter("estimator.decision_function"))
     def decision_function(self, X):
         """Score clips relative to their own machine's threshold.
 
@@ -199,37 +193,11 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         labels: Any = machine_labels(X)
         return scores - np.array([self.offsets_[label] for label in labels])
 
-    @available_if(_has_threshold)
-    def predict(self, X):
-        """Judge clips by their own machine's threshold.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of the machines fitted.
-
-        Returns
-        -------
-        verdicts : ndarray of shape (n_clips,), int
-            +1 for normal, -1 for anomalous. A clip that could not be used scores NaN
-            and counts as anomalous.
-        """
-        return super().predict(X)
-
     def _score_inner(self, inner, X):
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(
             delayed(anomaly_scores)(one.estimator, take_rows(X, one.rows))
             for one in inner
         )
-
-    def _keep_training_scores(self, rows: dict[str, np.ndarray], n_clips: int) -> None:
-        """Offer the training scores, if the detector of each machine has some."""
-        parts: list[Any] = [
-            (of_machine, honest_training_scores(self.estimators_[label]))
-            for label, of_machine in rows.items()
-        ]
-        if all(scores is not None for _, scores in parts):
-            self.training_score_samples_ = -scatter(parts, n_clips)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -238,7 +206,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 
 
 def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]:
-    """Fit one detector and find its threshold, if it has any."""
+    """Fit one detector and find its threshold, if it has one."""
     try:
         estimator.fit(X)
     except ValueError as error:
@@ -251,13 +219,13 @@ def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]
 
 
 def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Wanted rows of each machine that has any, in the order of the names."""
+    """Wanted rows of each machine that has wanted rows, sorted by name."""
     for label in np.unique(labels[wanted].astype(str)):
         yield str(label), np.flatnonzero(wanted & (labels == label))
 
 
 def _find_usable(X: Any) -> np.ndarray:
-    """Clips that can be scored, as far as X shows before it is read."""
+    """Clips that can be scored, as far as is known before X is read."""
     if isinstance(X, ClipSpectrograms):
         return X.usable
     return np.ones(len(X), dtype=bool)

@@ -1,8 +1,8 @@
 """Policies: how a threshold follows from the scores of validation clips.
 
 A policy is a function of the normal clips' scores, the anomalous clips' scores and the
-:class:`~sklearn_asd.ThresholdTuner`, whose parameters it may read. A new one is a
-function and its row in `POLICIES`, or is passed to the tuner as it is.
+:class:`~sklearn_asd.ThresholdTuner`, whose parameters it may read. To add one, write a
+function and list it in `POLICIES`, or pass the function to the tuner.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from scipy.special import gammainccinv
 from sklearn_asd._utils.messages import count
 from sklearn_asd.meta.gamma import GammaScale
 
-__all__ = ["POLICIES", "Policy", "Threshold", "format_percent", "smallest_sample"]
+__all__ = ["POLICIES", "Policy", "Threshold"]
 
-# 0.29 * 100 is 28.999999999999996; what is meant is 29.
+# 0.29 * 100 is 28.999999999999996, but 29 is meant.
 _ROUNDING = 1e-9
 
 
 class Threshold(NamedTuple):
-    """What a policy decides.
+    """Decision of a policy.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Threshold(NamedTuple):
         Clips with a lower score are anomalous.
 
     promise : str
-        What to expect of it, and the number of clips that this rests on.
+        What to expect of it, and how many clips this is based on.
 
     rank : int or None, default=None
-        Rank of the threshold among the normal scores, from 1 for the smallest, if it
-        is one of them; 0 if there are too few normal clips.
+        Rank of the threshold among the normal scores, 1 for the smallest; 0 if there
+        are too few normal clips. None if the threshold is not one of the scores.
 
     Examples
     --------
@@ -67,31 +67,26 @@ def _keep_false_alarm_rate(
     rank = math.floor(rate * (len(normal) + 1) + _ROUNDING)
     clips = count(len(normal), "normal clip")
     if rank == 0:
+        n_needed = math.ceil(1 / rate - _ROUNDING) - 1
         promise = (
             f"no clip is called anomalous, as {clips} cannot promise "
-            f"{format_percent(rate)} of false alarms; it takes {smallest_sample(rate)}"
+            f"{_format_percent(rate)} of false alarms; it takes {n_needed}"
         )
         return Threshold(-np.inf, promise, rank)
     promise = (
-        f"at most {format_percent(rate)} of unseen normal clips are called anomalous, "
-        f"by {clips}"
+        f"at most {_format_percent(rate)} of unseen normal clips are called anomalous, "
+        f"based on {clips}"
     )
     return Threshold(np.sort(normal)[rank - 1], promise, rank)
 
 
 def _cut_gamma_tail(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Threshold:
     """Cut the tail of a Gamma distribution fitted to the normal anomaly scores."""
-    if len(np.unique(normal)) < 2 or not np.isfinite(normal).all():
-        raise ValueError(
-            f"the scores of {count(len(normal), 'normal validation clip')} lie in "
-            f"[{normal.min():.6g}, {normal.max():.6g}], and a Gamma distribution needs "
-            "finite ones of which two differ: add normal clips, or set "
-            'policy="false_alarm_rate"'
-        )
-    gamma = GammaScale.fit(-normal, "the normal validation clips")
+    remedy = 'add normal clips, or set policy="false_alarm_rate"'
+    gamma = GammaScale.fit(-normal, "the normal validation clips", remedy)
     quantile = gammainccinv(gamma.shape, tuner.false_alarm_rate) * gamma.scale
     promise = (
-        f"{format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
+        f"{_format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
         "anomalous if their scores follow the Gamma distribution of "
         f"{count(len(normal), 'normal clip')}"
     )
@@ -137,40 +132,12 @@ POLICIES: dict[str, tuple[Policy, tuple[str, ...]]] = {
 }
 
 
-def smallest_sample(rate: float) -> int:
-    """Compute how many normal clips a false alarm rate takes.
-
-    Parameters
-    ----------
-    rate : float in (0, 1)
-        False alarm rate.
-
-    Returns
-    -------
-    n_clips : int
-        Smallest n for which ``rate * (n + 1)`` is at least 1.
-    """
-    return math.ceil(1 / rate - _ROUNDING) - 1
-
-
-def format_percent(rate: float) -> str:
-    """Write a share in per cent.
-
-    Parameters
-    ----------
-    rate : float
-        In [0, 1].
-
-    Returns
-    -------
-    text : str
-        Such as "5 %".
-    """
+def _format_percent(rate: float) -> str:
     return f"{100 * rate:.6g} %"
 
 
 def _next_gap(levels: np.ndarray, last: int) -> float:
-    """Half way from a level to the next one; a hair above it if it is the highest."""
+    """Half way from a level to the next one; just above it if it is the highest."""
     low = levels[last]
     if last + 1 == len(levels):
         return float(np.nextafter(low, np.inf))

@@ -1,4 +1,4 @@
-"""Scores of any outlier detector, whatever it calls them; for meta-estimators."""
+"""Scores and thresholds of ours, scikit-learn's and PyOD's detectors in one form."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ def final_step(estimator: Any) -> Any:
     Returns
     -------
     detector : object
-        The last step of the last step ..., or the estimator itself.
+        The last step, also of nested Pipelines, or the estimator itself.
     """
-    while isinstance(estimator, Pipeline | FrozenEstimator):
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        else:
-            estimator = estimator.estimator
+    if isinstance(estimator, Pipeline):
+        return final_step(estimator.steps[-1][1])
+    if isinstance(estimator, FrozenEstimator):
+        return final_step(estimator.estimator)
     return estimator
 
 
@@ -55,8 +54,8 @@ def anomaly_scores(estimator: Any, X: Any) -> np.ndarray:
     Returns
     -------
     scores : ndarray of shape (n_clips,), float64
-        Minus `score_samples`, or minus `decision_function` where there is none. PyOD's
-        `decision_function` is high for anomalies and is taken as it is.
+        Minus `score_samples`, or minus `decision_function` without `score_samples`.
+        PyOD's `decision_function` is high for anomalies and is used unchanged.
 
     Raises
     ------
@@ -71,7 +70,7 @@ def anomaly_scores(estimator: Any, X: Any) -> np.ndarray:
 
 
 def check_scores_clips(estimator: Any) -> None:
-    """Refuse what cannot score clips.
+    """Refuse estimators that cannot score clips.
 
     Parameters
     ----------
@@ -107,8 +106,8 @@ def decisions(estimator: Any, X: Any) -> np.ndarray:
     Returns
     -------
     decisions : ndarray of shape (n_clips,), float64
-        Negative for anomalous clips. PyOD's `decision_function` has no threshold in it
-        and the other sign, and is brought to this form.
+        Negative for anomalous clips. PyOD's `decision_function` has the opposite sign
+        and does not include the threshold; it is converted.
     """
     values = np.asarray(estimator.decision_function(X), dtype=np.float64)
     detector = final_step(estimator)
@@ -125,8 +124,8 @@ def own_offset(estimator: Any, X: Any) -> float:
         one.
 
     X : any
-        At least one clip that it can score, in case the detector does not state its
-        threshold.
+        At least one clip that it can score, in case the detector has no attribute for
+        its threshold.
 
     Returns
     -------
@@ -156,14 +155,13 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
     scores : ndarray of shape (n_clips,), float64, or None
         For each row that was passed to `fit`: minus the detector's attribute
         `training_score_samples_` (NaN where a row was not trained on). None if the
-        detector has none, or was fitted before (FrozenEstimator), on other clips.
+        detector lacks it, or was fitted earlier on other clips (FrozenEstimator).
     """
-    detector = estimator
-    while isinstance(detector, Pipeline):
-        detector = detector.steps[-1][1]
-    if isinstance(detector, FrozenEstimator):
+    if isinstance(estimator, Pipeline):
+        return honest_training_scores(estimator.steps[-1][1])
+    if isinstance(estimator, FrozenEstimator):
         return None
-    scores = getattr(detector, "training_score_samples_", None)
+    scores = getattr(estimator, "training_score_samples_", None)
     return None if scores is None else -scores
 
 
@@ -173,7 +171,7 @@ def copy_features(estimator: Any, members: list[Any]) -> None:
     Parameters
     ----------
     estimator : object
-        Gets the two attributes.
+        Estimator to set the two attributes on.
 
     members : list of object
         Its fitted members.

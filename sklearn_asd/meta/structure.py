@@ -1,15 +1,16 @@
-"""What is inside a detector, and which clips it hands on to what is inside.
+"""Detectors inside detectors, and the clips that each of them scores.
 
-A detector made of others inherits from :class:`MetaDetectorMixin` and says two things:
-what is inside it (`inner_detectors`) and how their scores become its own
-(`combine_scores`). Everything else follows: its scores, its explanations, its report.
+A detector made of others inherits from :class:`MetaDetectorMixin` and defines its inner
+detectors (`inner_detectors`) and how to combine their scores (`combine_scores`). The
+scores, explanations and reports follow from these two methods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -20,7 +21,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, decisions, own_offset
+from sklearn_asd.meta import scoring
 
 __all__ = [
     "Inner",
@@ -56,6 +57,8 @@ class Inner(NamedTuple):
 class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
     """An outlier detector made of others."""
 
+    _fitted_attributes: dict = {"training_score_samples_": NotRequired[np.ndarray]}
+
     def inner_detectors(self, X):
         """List the fitted detectors that score some of the clips.
 
@@ -67,8 +70,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         Returns
         -------
         inner : list of Inner
-            The detectors with the rows of X that each scores; detectors that score
-            none of them are left out.
+            The detectors with the rows of X that each scores; detectors that score no
+            row are left out.
         """
         raise NotImplementedError
 
@@ -81,7 +84,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             Anomaly scores, one array for each of ``inner_detectors(X)``.
 
         rows : list of ndarray of int or None
-            Rows of X that they belong to, as in :class:`Inner`.
+            Rows of X that the scores belong to, as in :class:`Inner`.
 
         X : any
             The same clips.
@@ -112,16 +115,27 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         return self.combine_scores(scores, [one.rows for one in inner], X)
 
     def _score_inner(self, inner, X):
-        return [anomaly_scores(one.estimator, take_rows(X, one.rows)) for one in inner]
+        return [
+            scoring.anomaly_scores(one.estimator, take_rows(X, one.rows))
+            for one in inner
+        ]
+
+    def _keep_training_scores(self, inner, X):
+        """Set `training_score_samples_`, if each detector has honest scores."""
+        scores = [scoring.honest_training_scores(one.estimator) for one in inner]
+        if all(values is not None for values in scores):
+            rows = [one.rows for one in inner]
+            self.training_score_samples_ = self.combine_scores(scores, rows, X)
 
 
+@dataclass(eq=False)
 class Opened:
-    """A fitted detector with the clips that it scores, and what is inside it likewise.
+    """A fitted detector with clips, and its inner detectors with their clips.
 
-    The inside is looked up when it is first needed. Each transformer of a Pipeline runs
-    once, so that each file is read once for all questions about the clips.
+    The inner detectors are looked up when they are first needed. Each transformer of a
+    Pipeline runs once, so each file is read once for all questions about the clips.
 
-    Parameters
+    Attributes
     ----------
     estimator : outlier detector or Pipeline
         Fitted.
@@ -130,24 +144,17 @@ class Opened:
         Clips, as it takes them.
 
     rows : ndarray of int or None, default=None
-        Rows of the outer detector's clips that these are; None is all of them.
+        Rows of these clips among the outer detector's clips; None is all of them.
 
     name : str, default=""
         Name of the member of an ensemble that it belongs to, or of the member's member
         as "outer/inner"; "" outside ensembles.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        X: Any,
-        rows: np.ndarray | None = None,
-        name: str = "",
-    ) -> None:
-        self.estimator = estimator
-        self.X = X
-        self.rows = rows
-        self.name = name
+    estimator: Any
+    X: Any
+    rows: np.ndarray | None = None
+    name: str = ""
 
     @cached_property
     def inner(self) -> list[Opened]:
@@ -172,7 +179,7 @@ class Opened:
     def scores(self) -> np.ndarray:
         """Anomaly score of each clip, (n_clips,)."""
         if not self.inner:
-            return anomaly_scores(self.estimator, self.X)
+            return scoring.anomaly_scores(self.estimator, self.X)
         scores = [one.scores for one in self.inner]
         if hasattr(self.estimator, "combine_scores"):
             rows = [one.rows for one in self.inner]
@@ -181,16 +188,23 @@ class Opened:
 
     @cached_property
     def thresholds(self) -> np.ndarray:
-        """What each clip's anomaly score is compared with, (n_clips,).
+        """Threshold of each clip's anomaly score, (n_clips,): higher is anomalous.
 
-        NaN for clips that no inner detector scores, where these have the thresholds.
+        NaN for clips that no inner detector scores, if the thresholds are theirs.
+        Raises TypeError if there is no threshold.
         """
+        if not hasattr(self.estimator, "decision_function"):
+            name = type(scoring.final_step(self.estimator)).__name__
+            raise TypeError(
+                f"{name} has no threshold, so it cannot judge clips: wrap it in "
+                "ThresholdTuner"
+            )
         n_clips = _num_samples(self.X)
         if hasattr(self.estimator, "offset_"):
-            return np.full(n_clips, -own_offset(self.estimator, self.X))
+            return np.full(n_clips, -scoring.own_offset(self.estimator, self.X))
         if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
-        return self.scores + decisions(self.estimator, self.X)
+        return self.scores + scoring.decisions(self.estimator, self.X)
 
     @property
     def problems(self) -> dict[int, str]:
@@ -204,7 +218,7 @@ class Opened:
         }
 
     def __iter__(self) -> Iterator[Opened]:
-        """Go through the detector and all that is inside it, from the outside in."""
+        """Go through the detector and its inner detectors, from the outside in."""
         yield self
         for one in self.inner:
             yield from one
@@ -220,7 +234,8 @@ class Opened:
         Returns
         -------
         opened : Opened or None
-            That detector; None if there is none, or one for each machine.
+            That detector; None if no detector has the method, or each machine has its
+            own detector.
         """
         if hasattr(type(self.estimator), method):
             return self
@@ -265,7 +280,18 @@ class Opened:
         return some
 
     def take_outer(self, rows: np.ndarray) -> Opened | None:
-        """Choose clips by their rows in the outer detector's clips."""
+        """Choose clips by their rows among the outer detector's clips.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows of the outer detector's clips.
+
+        Returns
+        -------
+        opened : Opened or None
+            The same detector with those of its clips; None if it scores none of them.
+        """
         if self.rows is None:
             return self.take(rows)
         ours = np.flatnonzero(np.isin(rows, self.rows))
@@ -287,7 +313,7 @@ def walk(estimator: Any) -> Iterator[Any]:
     Yields
     ------
     estimator : estimator
-        From the outside in; the fitted one where there is an unfitted one beside it.
+        From the outside in; of a fitted and an unfitted one, the fitted one.
     """
     yield estimator
     for one in list_inside(estimator):
@@ -305,7 +331,7 @@ def list_inside(estimator: Any) -> list[Any]:
     Returns
     -------
     inside : list of estimator
-        The fitted ones where there are unfitted ones beside them.
+        The fitted ones if the estimator is fitted, or else those of its parameters.
     """
     held = vars(estimator)
     fitted = {name: value for name, value in held.items() if name.endswith("_")}
@@ -345,7 +371,7 @@ def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
     Returns
     -------
     scattered : ndarray of shape (n_clips, ...), float64
-        NaN in rows that have no value.
+        NaN in rows without a value.
     """
     shape = parts[0][1].shape[1:] if parts else ()
     scattered = np.full((n_clips, *shape), np.nan)
@@ -355,7 +381,7 @@ def scatter(parts: list[tuple[Any, Any]], n_clips: int) -> np.ndarray:
 
 
 def _run_first_step(pipeline: Pipeline, X: Any) -> tuple[Any, Any]:
-    """Rest of a Pipeline after its first step, and the clips as that takes them."""
+    """Steps of a Pipeline after the first, and the clips transformed by the first."""
     first = pipeline.steps[0][1]
     if len(pipeline) == 1:
         return first, X

@@ -1,4 +1,4 @@
-"""ThresholdTuner: where normal ends, by clips that the detector has not seen."""
+"""ThresholdTuner: a threshold set by clips that the detector was not trained on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ import numpy as np
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import (
-    _safe_indexing,
-    check_random_state,
-    check_scalar,
-    get_tags,
-    indexable,
-)
+from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import all_or_nothing
@@ -30,9 +24,9 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import hold_out, machine_labels
-from sklearn_asd.meta.policies import POLICIES, Policy, format_percent, smallest_sample
+from sklearn_asd.meta.policies import POLICIES, Policy
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["ThresholdTuner"]
 
@@ -40,9 +34,10 @@ __all__ = ["ThresholdTuner"]
 class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     """Fit an outlier detector, and set its threshold by clips it was not trained on.
 
-    A detector's own threshold is a percentile of the scores of its training clips,
-    which it knows too well. Here some normal clips are kept apart, together with all
-    that are known to be anomalous, and a policy sets `offset_` by their scores.
+    A detector's own threshold is a percentile of its training scores. These are better
+    than scores of new clips, so expect more false alarms. Here some normal clips are
+    held out, together with all clips known to be anomalous, and a policy sets `offset_`
+    from their scores.
 
     Parameters
     ----------
@@ -54,12 +49,12 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     policy : str or callable, default="false_alarm_rate"
         How the threshold is chosen.
 
-        - "false_alarm_rate": so that at most a share `false_alarm_rate` of unseen
-          normal clips is called anomalous, whatever the distribution of the scores
-          (split conformal prediction). Needs normal clips only.
-        - "gamma": where a Gamma distribution of the normal clips' anomaly scores has a
-          tail of `false_alarm_rate`. Needs normal clips only, and fewer, but is as
-          good as the distribution fits.
+        - "false_alarm_rate": at most a share `false_alarm_rate` of unseen normal clips
+          is called anomalous, whatever the distribution of the scores (split conformal
+          prediction). Needs normal clips only.
+        - "gamma": the tail of a Gamma distribution, fitted to the normal clips' anomaly
+          scores, is `false_alarm_rate`. Needs normal clips only, and fewer, but is only
+          as good as the distribution fits.
         - "f1": the largest F1 of the anomalous class. Needs both classes.
         - "escapes": the fewest false alarms with at most a share `max_escape_rate` of
           the anomalous clips missed. Needs anomalous clips.
@@ -75,11 +70,11 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
     validation_fraction : float in (0, 1), default=0.2
         Share of the normal clips that set the threshold instead of being trained on,
-        drawn at random from each machine where X tells machines. A machine with a
-        single clip is trained on.
+        drawn at random from each machine if X has machines. The only clip of a machine
+        is trained on.
 
     random_state : int, RandomState or None, default=None
-        Decides which clips these are. The detector has its own.
+        Draws these clips. The detector has its own random state.
 
     Attributes
     ----------
@@ -91,7 +86,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         there are too few normal clips for `false_alarm_rate`.
 
     promise_ : str
-        What the threshold promises, and by how many clips.
+        What the threshold promises, and how many clips this is based on.
 
     n_validation_normal_ : int
         Number of normal clips that set the threshold.
@@ -108,14 +103,14 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on them.
 
     n_features_in_ : int
-        Number of columns of X, if the detector says it.
+        Number of columns of X, if the detector has this attribute.
 
     feature_names_in_ : ndarray of str
-        Their names, if the detector says them.
+        Their names, if the detector has this attribute.
 
     See Also
     --------
-    sklearn_asd.metrics.auc_table : Judges scores without a threshold.
+    sklearn_asd.metrics.auc_table : Evaluates scores without a threshold.
 
     Notes
     -----
@@ -127,29 +122,29 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     no clip is called anomalous.
 
     That is an average over choices of validation clips; :meth:`false_alarm_interval`
-    tells how far off a single one can be. It holds for unseen clips like those of
-    validation: the same machines, in the same proportions, taken together. A machine
-    of its own may raise more false alarms. Clips are drawn from each machine apart,
-    which may exceed the rate by a share of about 1 / n of it where machines' scores lie
-    far from each other.
+    computes how far off a single one can be. It holds for unseen clips like those of
+    validation: the same machines, in the same proportions, taken together. A single
+    machine may raise more false alarms. Clips are drawn from each machine separately,
+    which may exceed the rate by a share of about 1 / n of it if the scores of machines
+    are far apart.
 
     "f1" and "escapes" put the threshold half way between the last validation clip that
     is called anomalous and the first that is not, and promise nothing about unseen
     clips. Of thresholds with the same F1 the lowest is taken.
 
     Gamma distributions begin at 0. If a validation clip has an anomaly score of 0 or
-    below, as of OneClassSVM, the scores are shifted: to one standard deviation above 0
-    for the lowest.
+    below, as with OneClassSVM, the scores are shifted so that the lowest is one
+    standard deviation above 0.
 
-    Clips that could not be used score NaN and are called anomalous: nothing speaks for
-    them. They are no false alarms in the sense of the promise.
+    Clips that could not be used score NaN and are called anomalous. The promise does
+    not count them as false alarms.
 
     The detector is not fitted again with the validation clips, since they would no
     longer be unseen.
 
-    A table of numbers, such as scikit-learn's own detectors take, may come with any y
-    for the policies without anomalies: one that does not consist of +1 and -1 is
-    ignored with a warning, as those detectors do it silently.
+    With a table of numbers, as for scikit-learn's own detectors, y may be anything for
+    the policies without anomalies: unless it consists of +1 and -1 it is ignored with a
+    warning, where those detectors ignore it silently.
 
     References
     ----------
@@ -167,7 +162,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     >>> tuner.predict([[0, 0], [5, 5]])  # +1 is normal
     array([ 1, -1])
     >>> tuner.promise_
-    'at most 5 % of unseen normal clips are called anomalous, by 100 normal clips'
+    'at most 5 % of unseen normal clips are called anomalous, based on 100 normal clips'
     >>> tuner.false_alarm_interval(1000)
     (0.015, 0.102)
     """
@@ -183,7 +178,6 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
-        "training_score_samples_": NotRequired[np.ndarray],
         "detector_": BaseEstimator,
         "offset_": Real,
         "promise_": str,
@@ -214,7 +208,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     @validates_parameters(prefer_skip_nested_validation=False)
     @all_or_nothing
     def fit(self, X, y=None):
-        """Fit the detector to some of the clips, and set the threshold by the others.
+        """Fit the detector on some of the clips, and set the threshold by the others.
 
         Parameters
         ----------
@@ -236,26 +230,26 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             If the detector cannot score clips.
 
         ValueError
-            If y holds anything but +1 and -1, or clips are missing that the policy
-            needs.
+            If y holds anything but +1 and -1, or the policy needs clips that are
+            missing.
         """
         check_scores_clips(self.detector)
-        X, normal = self._check_clips(X, y)
+        (X,) = indexable(X)
+        _, needed = self._look_up_policy()
+        # A policy that needs anomalies cannot do without y, so y is not ignored there.
+        lenient = "anomalous" not in needed and is_table_of_numbers(X)
+        normal = normal_rows(y, _num_samples(X), lenient=lenient)
         train, validation = self._split(X, normal)
-        # Before the detector is fitted, which may take hours, and after: clips that
-        # score NaN do not count.
-        _refuse_without(self.policy, *_count_classes(normal[validation]))
-        # A FrozenEstimator stays as it is.
-        self.detector_ = clone(self.detector).fit(_safe_indexing(X, train), None)
+        # Checked before the detector is fitted, which may take hours, and again after
+        # it, as clips that score NaN do not count.
+        self._check_classes(normal[validation])
+        # A FrozenEstimator is not fitted again.
+        self.detector_ = clone(self.detector).fit(take_rows(X, train), None)
         copy_features(self, [self.detector_])
-        scores = -anomaly_scores(self.detector_, _safe_indexing(X, validation))
-        usable = ~np.isnan(scores)
-        self._set_threshold(scores[usable], normal[validation][usable], len(scores))
-        self.training_score_samples_ = np.full(len(normal), np.nan)
-        self.training_score_samples_[validation] = scores
-        self.training_score_samples_[~normal] = np.nan
-        if self._rank == 0:
-            _warn_of_too_few(self.n_validation_normal_, self.false_alarm_rate)
+        scores = -anomaly_scores(self.detector_, take_rows(X, validation))
+        self._set_threshold(scores, normal[validation])
+        honest = np.where(normal[validation], scores, np.nan)
+        self.training_score_samples_ = scatter([(validation, honest)], len(normal))
         return self
 
     def inner_detectors(self, X):
@@ -263,7 +257,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         return [Inner(self.detector_)]
 
     def false_alarm_interval(self, n_clips, level=0.95):
-        """Tell which rates of false alarms to expect among unseen normal clips.
+        """Compute which false alarm rates to expect among unseen normal clips.
 
         Of m unseen clips, the number below the k-th smallest of n validation scores is
         BetaBinomial(m, k, n + 1 - k), whatever the distribution of the scores. Few
@@ -295,9 +289,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         )
         if self._rank is None:
             raise ValueError(
-                "the threshold was set by another policy than "
-                '"false_alarm_rate", and only that one knows how many false alarms '
-                'to expect: fit with policy="false_alarm_rate"'
+                f"policy={self.policy!r} does not bound the number of false alarms: "
+                'fit with policy="false_alarm_rate"'
             )
         if self._rank == 0:
             return 0.0, 0.0
@@ -309,13 +302,33 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # The sum of all may round to less than 1 - tail.
         return float(low / n_clips), float(min(high, n_clips) / n_clips)
 
-    def _check_clips(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
-        """X with rows that can be taken, and which of them are normal."""
-        (X,) = indexable(X)
-        # Without y no policy can find anomalies, so there it must not be ignored.
-        _, needed = _look_up(self.policy)
-        lenient = "anomalous" not in needed and is_table_of_numbers(X)
-        return X, normal_rows(y, _num_samples(X), lenient=lenient)
+    def _look_up_policy(self) -> tuple[Policy, tuple[str, ...]]:
+        """Function of the policy, and the classes of validation clips that it needs."""
+        if isinstance(self.policy, str):
+            return POLICIES[self.policy]
+        return self.policy, ("normal",)
+
+    def _check_classes(self, normal: np.ndarray, n_unusable: int = 0) -> None:
+        """Refuse validation clips that lack a class that the policy needs."""
+        _, needed = self._look_up_policy()
+        counts = {"normal": int(normal.sum()), "anomalous": int((~normal).sum())}
+        if all(counts[kind] for kind in needed):
+            return
+        if n_unusable:
+            remedy = "find out why clips could not be used, or add others"
+        elif "anomalous" in needed:
+            remedy = (
+                "pass them with y, +1 normal and -1 anomalous, or set "
+                'policy="false_alarm_rate"'
+            )
+        else:
+            remedy = "add normal clips, marked +1 if you pass y"
+        unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
+        raise ValueError(
+            f"of the validation clips, {counts['normal']} are normal and "
+            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r} needs "
+            f"{' and '.join(needed)} ones: {remedy}"
+        )
 
     def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows to set the threshold by."""
@@ -340,70 +353,32 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         train = normal & ~hold_out(rows, machine, self.validation_fraction)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
-    def _set_threshold(
-        self, scores: np.ndarray, normal: np.ndarray, n_validation: int
-    ) -> None:
-        """Apply the policy to the usable ones of the validation clips."""
-        n_normal, n_anomalous = _count_classes(normal)
-        n_unusable = n_validation - len(scores)
-        _refuse_without(self.policy, n_normal, n_anomalous, n_unusable)
-        decide, _ = _look_up(self.policy)
+    def _set_threshold(self, scores: np.ndarray, normal: np.ndarray) -> None:
+        """Apply the policy to the validation clips that have a score."""
+        usable = ~np.isnan(scores)
+        n_unusable = int((~usable).sum())
+        scores, normal = scores[usable], normal[usable]
+        self._check_classes(normal, n_unusable)
+        decide, _ = self._look_up_policy()
         threshold = decide(scores[normal], scores[~normal], self)
         self.offset_ = float(threshold.offset)
         self._rank = threshold.rank
-        self.n_validation_normal_ = n_normal
-        self.n_validation_anomalous_ = n_anomalous
+        self.n_validation_normal_ = int(normal.sum())
+        self.n_validation_anomalous_ = int((~normal).sum())
         self.n_validation_unusable_ = n_unusable
         self.promise_ = threshold.promise
+        if self._rank == 0:
+            warnings.warn(
+                f"{self.promise_}; add normal clips, or raise validation_fraction or "
+                "false_alarm_rate",
+                stacklevel=5,  # above fit and its two decorators
+            )
         if n_unusable:
             self.promise_ += f"; without {count(n_unusable, 'clip')} that scored NaN"
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        # Not all that PyOD and others offer have tags.
+        # Some detectors, such as PyOD's, have no tags.
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags = get_tags(self.detector).input_tags
         return tags
-
-
-def _look_up(policy: str | Policy) -> tuple[Policy, tuple[str, ...]]:
-    """Function of a policy, and the classes that it needs."""
-    return POLICIES[policy] if isinstance(policy, str) else (policy, ("normal",))
-
-
-def _refuse_without(
-    policy: str | Policy, n_normal: int, n_anomalous: int, n_unusable: int = 0
-) -> None:
-    """Refuse validation clips that lack a class that the policy needs."""
-    counts = {"normal": n_normal, "anomalous": n_anomalous}
-    _, needed = _look_up(policy)
-    if all(counts[kind] for kind in needed):
-        return
-    if n_unusable:
-        remedy = "find out why clips could not be used, or add others"
-    elif "anomalous" in needed:
-        remedy = (
-            "pass them with y, +1 normal and -1 anomalous, or set "
-            'policy="false_alarm_rate"'
-        )
-    else:
-        remedy = "add normal clips, marked +1 if you pass y"
-    unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
-    raise ValueError(
-        f"of the validation clips, {n_normal} are normal and {n_anomalous} anomalous"
-        f"{unusable}; policy={policy!r} needs {' and '.join(needed)} ones: {remedy}"
-    )
-
-
-def _warn_of_too_few(n_normal: int, rate: float) -> None:
-    warnings.warn(
-        f"{count(n_normal, 'normal validation clip')} cannot promise "
-        f"{format_percent(rate)} of false alarms, so no clip will be called anomalous: "
-        f"it takes {smallest_sample(rate)}; add normal clips, or raise "
-        "validation_fraction or false_alarm_rate",
-        stacklevel=5,  # above fit and its two decorators
-    )
-
-
-def _count_classes(normal: np.ndarray) -> tuple[int, int]:
-    return int(normal.sum()), int((~normal).sum())

@@ -1,4 +1,4 @@
-"""A page about scored clips, for people: verdicts, reasons, sounds."""
+"""An HTML page about scored clips: verdicts, reasons, sounds."""
 
 from sklearn_asd.report.writing import write_report
 

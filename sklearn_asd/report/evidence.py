@@ -1,4 +1,4 @@
-"""What the detectors inside a detector find in one clip: facts, without HTML."""
+"""Findings of the detectors inside a detector about one clip, without HTML."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.detectors.distances import cosine
-from sklearn_asd.explanation.localization import (
-    choose_normal,
-    score_bands,
-    spread_evenly,
-)
+from sklearn_asd.explanation.localization import score_bands, spread_evenly
 from sklearn_asd.explanation.parts import embed_clips, find_spectrograms
 from sklearn_asd.meta.structure import Opened, scatter
+from sklearn_asd.report.recordings import find_segmenter, name_clips
 
 __all__ = [
-    "MemberVerdict",
     "Nearest",
     "NormalClips",
-    "ViewVerdict",
     "find_nearest_in_training",
     "list_members",
     "list_views",
@@ -36,67 +31,31 @@ __all__ = [
 _MAX_COMPARED = 200
 
 
-class MemberVerdict(NamedTuple):
-    """The score of a member of an ensemble.
+class Nearest(NamedTuple):
+    """A normal clip that is similar to the clip.
 
     Attributes
     ----------
     name : str
-        The member.
+        Its name.
 
-    score : float
-        Its own anomaly score.
+    distance : float
+        Its distance from the clip.
 
-    probability : float or None
-        Share of normal clips that score less; None where the ensemble does not scale.
+    measure : str
+        Name of the distance.
+
+    opened : Opened or None, default=None
+        The detector with the normal clip; None if it is known by its row only.
     """
 
     name: str
-    score: float
-    probability: float | None
-
-
-class ViewVerdict(NamedTuple):
-    """How a view of the clip was recognised.
-
-    Attributes
-    ----------
-    view : str
-        The view.
-
-    confidence : float
-        Probability that it was recognised with, in [0, 1].
-
-    heard_as : str
-        The view that it sounds most like.
-    """
-
-    view: str
-    confidence: float
-    heard_as: str
-
-
-class Nearest(NamedTuple):
-    """A normal clip that is like the clip.
-
-    Attributes
-    ----------
-    row : int
-        Its row among the normal clips, or among those that were passed to `fit`.
-
-    distance : float
-        How unlike it is.
-
-    measure : str
-        What the distance is.
-    """
-
-    row: int
     distance: float
     measure: str
+    opened: Opened | None = None
 
 
-def list_members(opened: Opened) -> list[MemberVerdict]:
+def list_members(opened: Opened) -> pd.DataFrame | None:
     """List the scores of the members of the outermost ensemble.
 
     Parameters
@@ -106,28 +65,21 @@ def list_members(opened: Opened) -> list[MemberVerdict]:
 
     Returns
     -------
-    verdicts : list of MemberVerdict
-        The member that finds the clip most anomalous comes first; empty where there is
-        no ensemble.
+    scores : DataFrame or None
+        Columns `raw` and `scaled` as of `member_scores`, without `scaled` if the
+        ensemble does not scale. The member that finds the clip most anomalous comes
+        first. None where there is no ensemble.
     """
     for one in opened.find_all("member_scores"):
-        ensemble = one.estimator
-        scores = ensemble.member_scores(one.X, [member.scores for member in one.inner])
-        raw, scaled = scores["raw"].iloc[0], scores["scaled"].iloc[0]
-        scaled = scaled.sort_values(ascending=False)
-        return [
-            MemberVerdict(
-                str(name),
-                float(raw[name]),
-                None if ensemble.scaling is None else float(probability),
-            )
-            for name, probability in scaled.items()
-        ]
-    return []
+        raw = [member.scores for member in one.inner]
+        scores = _pivot(one.estimator.member_scores(one.X, raw))
+        scores = scores.sort_values("scaled", ascending=False)
+        return scores[["raw"]] if one.estimator.scaling is None else scores
+    return None
 
 
-def list_views(opened: Opened) -> dict[str, list[ViewVerdict]]:
-    """List which views of the clip were recognised.
+def list_views(opened: Opened) -> dict[str, pd.DataFrame]:
+    """List what each view of the clip was recognised as.
 
     Parameters
     ----------
@@ -136,20 +88,15 @@ def list_views(opened: Opened) -> dict[str, list[ViewVerdict]]:
 
     Returns
     -------
-    verdicts : dict of str to list of ViewVerdict
-        For each detector that tells views apart, by the name of the member of the
-        ensemble, "" outside ensembles; in the order of the views.
+    views : dict of str to DataFrame
+        `confidence` and `heard_as` of each view, as of `view_scores`. One table for
+        each detector that tells views apart, by the name of the member of the
+        ensemble, "" outside ensembles.
     """
-    verdicts = {}
-    for one in opened.find_all("view_scores"):
-        scores = one.estimator.view_scores(one.X)
-        confidence = scores["confidence"].iloc[0]
-        heard_as = scores["heard_as"].iloc[0]
-        verdicts[one.name] = [
-            ViewVerdict(str(view), float(confidence[view]), str(heard_as[view]))
-            for view in confidence.index
-        ]
-    return verdicts
+    return {
+        one.name: _pivot(one.estimator.view_scores(one.X))
+        for one in opened.find_all("view_scores")
+    }
 
 
 def recognise_machines(opened: Opened) -> dict[str, str]:
@@ -173,7 +120,7 @@ def recognise_machines(opened: Opened) -> dict[str, str]:
 
 
 def find_nearest_in_training(opened: Opened) -> Nearest | None:
-    """Find the nearest training clip, where a detector keeps them.
+    """Find the nearest training clip, if a detector keeps its training clips.
 
     Parameters
     ----------
@@ -183,17 +130,18 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
     Returns
     -------
     nearest : Nearest or None
-        None where no detector keeps training clips.
+        None if no detector keeps training clips.
     """
     for one in opened.find_all("nearest_training_clips"):
         nearest = one.estimator.nearest_training_clips(one.X).iloc[0]
         measure = f"{one.estimator.metric} distance in the embedding"
-        return Nearest(int(nearest["row"]), float(nearest["distance"]), measure)
+        name = f"row {int(nearest['row'])}"
+        return Nearest(name, float(nearest["distance"]), measure)
     return None
 
 
 class NormalClips:
-    """Normal clips to compare others with, opened for each machine when it is needed.
+    """Normal clips to compare others with, opened for each machine when needed.
 
     Parameters
     ----------
@@ -207,6 +155,7 @@ class NormalClips:
     def __init__(self, detector: Any, X: Any) -> None:
         self._detector = detector
         self._X = keep_recordings(X)
+        self._names = name_clips(X, find_segmenter(detector, X))
         self._machines = machine_labels(X)
         self._opened: dict[str | None, tuple[np.ndarray, Opened]] = {}
 
@@ -216,13 +165,13 @@ class NormalClips:
         Parameters
         ----------
         machine : str or None
-            The machine, or None for all where it is not known.
+            The machine; None, if it is not known, is all of them.
 
         Returns
         -------
         rows : ndarray of int
-            Their rows among the normal clips: all of the machine, or 200 spread evenly
-            over them if there are more.
+            Their rows among the normal clips: all of the machine, or 200 of them,
+            spread evenly.
 
         opened : Opened
             The detector with these clips.
@@ -249,8 +198,8 @@ class NormalClips:
         machines = [None] if self._machines is None else dict.fromkeys(self._machines)
         return np.concatenate([self.open(machine)[1].scores for machine in machines])
 
-    def find_nearest(self, opened: Opened) -> tuple[Nearest, Opened] | None:
-        """Find the normal clip that is most like a clip.
+    def find_nearest(self, opened: Opened) -> Nearest | None:
+        """Find the normal clip that is most similar to a clip.
 
         Parameters
         ----------
@@ -259,22 +208,22 @@ class NormalClips:
 
         Returns
         -------
-        nearest : Nearest
-            Of the same machine, where clips tell machines. None in place of both if
-            there is none.
-
-        normal : Opened
-            The detector with that clip.
+        nearest : Nearest or None
+            A clip of the same machine, if machines are known. None if there is none,
+            or if the detector has neither embeddings nor spectrograms to compare.
         """
         rows, normal = self.open(_find_machine(opened))
         if len(rows) == 0:
             return None
-        distances, measure = _compare(opened, normal)
+        try:
+            distances, measure = _compare(opened, normal)
+        except TypeError:  # no spectrograms to compare
+            return None
         if np.isnan(distances).all():
             return None
         place = int(np.nanargmin(distances))
-        nearest = Nearest(int(rows[place]), float(distances[place]), measure)
-        return nearest, normal.take([place])
+        name = self._names[rows[place]]
+        return Nearest(name, float(distances[place]), measure, normal.take([place]))
 
     def score_bands(self, opened: Opened) -> pd.DataFrame:
         """Occlude mel bands of a clip; see :func:`band_scores`.
@@ -290,7 +239,7 @@ class NormalClips:
             As of :func:`band_scores`.
         """
         _, normal = self.open(_find_machine(opened))
-        return score_bands(opened, normal.take(choose_normal(opened.X, normal.X)))
+        return score_bands(opened, normal)
 
 
 def _find_machine(opened: Opened) -> str | None:
@@ -298,8 +247,15 @@ def _find_machine(opened: Opened) -> str | None:
     return None if labels is None else labels[0]
 
 
+def _pivot(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores of one clip: the first level of its columns becomes the only one."""
+    return pd.DataFrame(
+        {kind: scores[kind].iloc[0] for kind in scores.columns.unique(0)}
+    )
+
+
 def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
-    """Distance of one clip to each of the normal clips, and what it measures."""
+    """Distances of one clip to each normal clip, and the name of the distance."""
     point, others = embed_clips(opened), embed_clips(normal)
     if point is not None and others is not None:
         return cosine(point, others)[0], "cosine distance in the embedding"

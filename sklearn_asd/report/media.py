@@ -1,4 +1,4 @@
-"""Pictures and sounds as data URIs, which a page holds instead of naming files."""
+"""Pictures and sounds as data URIs, so that the page needs no further files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import soundfile
 
 __all__ = ["Image", "Sound", "draw", "encode_sounds"]
 
-# Stands for the colour of text until the page's reader prefers light or dark.
+# Placeholder for the colour of text, which depends on the reader's light or dark mode.
 _INK = "#1b1d21"
 _INK_STYLE = (
     "<style>svg{--ink:#1b1d21}"
@@ -33,7 +33,7 @@ class Image(NamedTuple):
         Size in pixels.
 
     alt : str
-        What it shows, for those who do not see it.
+        Description for readers who do not see it.
     """
 
     uri: str
@@ -51,7 +51,7 @@ class Sound(NamedTuple):
         FLAC as a data URI.
 
     remark : str
-        What was done to it.
+        How it was changed.
     """
 
     uri: str
@@ -70,7 +70,7 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
         Width and height in inches.
 
     alt : str
-        What it shows.
+        Description for readers who do not see it.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
 def encode_sounds(
     recordings: list[np.ndarray], sample_rate: float, max_duration: float
 ) -> list[Sound]:
-    """Compress recordings without loss, all made louder by one factor.
+    """Compress recordings without loss, all amplified by the same factor.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def encode_sounds(
         Their rate in Hz.
 
     max_duration : float
-        How much of each is kept, from its beginning, in s.
+        Longest sound in s; recordings are cut after it.
 
     Returns
     -------

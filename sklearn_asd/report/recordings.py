@@ -1,4 +1,4 @@
-"""The names and the sounds of the clips that a report is about."""
+"""Names and sounds of the clips of a report."""
 
 from __future__ import annotations
 
@@ -6,92 +6,56 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio import Clips
 from sklearn_asd.features import ClipSpectrograms, LogMelSegmenter
 from sklearn_asd.meta.structure import walk
 
-__all__ = ["find_segmenter", "has_sound", "name_clips", "read_clip"]
+__all__ = ["find_segmenter", "name_clips"]
 
 
-def find_segmenter(detector: Any) -> LogMelSegmenter | None:
-    """Find the first segmenter inside a detector.
+def find_segmenter(detector: Any, X: Any) -> LogMelSegmenter | None:
+    """Find the segmenter that reads the clips.
 
     Parameters
     ----------
     detector : outlier detector or Pipeline
         Fitted or not.
 
+    X : any
+        Clips, as it takes them.
+
     Returns
     -------
     segmenter : LogMelSegmenter or None
-        None if the detector reads no audio.
+        The first one inside the detector; None if the clips are spectrograms or rows
+        of numbers, so that there is no sound.
     """
+    if isinstance(X, ClipSpectrograms):
+        return None
     segmenters = (one for one in walk(detector) if isinstance(one, LogMelSegmenter))
     return next(segmenters, None)
 
 
-def has_sound(detector: Any, X: Any) -> bool:
-    """Tell whether there is something to listen to.
-
-    Parameters
-    ----------
-    detector : outlier detector or Pipeline
-        The detector.
-
-    X : any
-        The clips, as it takes them.
-
-    Returns
-    -------
-    has_sound : bool
-        False for spectrograms and rows of numbers.
-    """
-    return find_segmenter(detector) is not None and not isinstance(X, ClipSpectrograms)
-
-
-def read_clip(detector: Any, X: Any) -> np.ndarray:
-    """Read a clip as the detector does.
-
-    Parameters
-    ----------
-    detector : outlier detector or Pipeline
-        The detector.
-
-    X : any, of length 1
-        The clip, as it takes it.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,), float32
-        Samples at the sample rate of the segmenter.
-    """
-    segmenter = find_segmenter(detector)
-    if segmenter is None:
-        raise TypeError(f"{type(detector).__name__} reads no audio")
-    return Clips.from_X(X).read(0, segmenter.sample_rate, segmenter.channel)
-
-
-def name_clips(detector: Any, X: Any) -> list[str]:
+def name_clips(X: Any, segmenter: LogMelSegmenter | None) -> list[str]:
     """Name clips for people.
 
     Parameters
     ----------
-    detector : outlier detector or Pipeline
-        The detector.
-
     X : any
-        The clips, as it takes them.
+        Clips.
+
+    segmenter : LogMelSegmenter or None
+        From :func:`find_segmenter`.
 
     Returns
     -------
     names : list of str
-        Paths below the folder that all files are in; or the clips' numbers.
+        Paths relative to the common folder of all files, or the numbers of the clips.
     """
     names = [f"clip {row}" for row in range(_num_samples(X))]
-    if not has_sound(detector, X):
+    if segmenter is None:
         return names
     sources = enumerate(Clips.from_X(X).sources)
     paths = {

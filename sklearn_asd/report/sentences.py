@@ -29,7 +29,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     Returns
     -------
     sentences : list of str
-        The promise of a ThresholdTuner, or what `contamination` stands for.
+        The promise of a ThresholdTuner, or the meaning of `contamination`.
     """
     last = final_step(detector)
     if hasattr(last, "promise_"):
@@ -39,27 +39,27 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
     share: Any = getattr(last, "contamination", None)
-    if isinstance(last, MahalanobisDetector):  # whose threshold is by rows left out
+    if isinstance(last, MahalanobisDetector):  # sets its threshold by left-out rows
         return [
-            f"About {100 * share:.3g} % of normal clips{each} are called anomalous, "
-            "by leave-one-out scores of the training clips (contamination). Machines "
-            "with few clips may have more."
+            f"Expected false alarms: about {100 * share:.3g} % of normal clips{each}, "
+            "estimated from training clips that were left out of the fit "
+            "(contamination). Machines with few clips may have more."
         ]
     said = [
-        "Nothing is promised about new clips: ThresholdTuner sets a threshold by clips "
-        "that were not trained on, and says what to expect of it."
+        "It is not known how many false alarms to expect on new clips. To know it, set "
+        "the threshold with ThresholdTuner, by clips that were not trained on."
     ]
     if isinstance(share, Real):
         said.insert(
             0,
-            f"The detector's own: {share:.3g} of its training clips{each} are called "
+            f"The detector calls {100 * share:.3g} % of its training clips{each} "
             "anomalous (contamination).",
         )
     return said
 
 
 def describe_place(display: ClipScoreDisplay) -> str:
-    """Describe when, and in which mel bands, a clip is most anomalous.
+    """Describe when and in which mel bands a clip is most anomalous.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def describe_place(display: ClipScoreDisplay) -> str:
         worst = segments.iloc[segments["anomaly_score"].argmax()]
         unit = "frames" if display.frame_duration is None else "s"
         said.append(
-            f"The most anomalous segment lies at {worst['start']:.3g} to "
+            f"The most anomalous segment is from {worst['start']:.3g} to "
             f"{worst['stop']:.3g} {unit}."
         )
     if bands is not None:
@@ -95,7 +95,7 @@ def describe_place(display: ClipScoreDisplay) -> str:
 
 
 def format_share(share: float) -> str:
-    """Write a share in per cent, without rounding it up to all.
+    """Write a share in per cent, without rounding it up to 100 %.
 
     Parameters
     ----------
@@ -111,13 +111,11 @@ def format_share(share: float) -> str:
 
 
 def _bound(tuner: Any, n_clips: int) -> list[str]:
-    """Number of false alarms to expect, where the policy bounds it."""
-    if tuner.policy != "false_alarm_rate" or not np.isfinite(tuner.offset_):
-        return []
-    if n_clips == 0:
+    """Number of false alarms to expect, if the policy bounds it."""
+    if n_clips == 0 or tuner.policy != "false_alarm_rate" or np.isinf(tuner.offset_):
         return []
     low, high = tuner.false_alarm_interval(n_clips)
     return [
-        f"If all {n_clips} clips here were normal, between {100 * low:.3g} and "
-        f"{100 * high:.3g} % of them would be called anomalous in 95 of 100 cases."
+        f"If all {n_clips} clips here are normal, between {100 * low:.3g} and "
+        f"{100 * high:.3g} % of them are called anomalous in 95 of 100 cases."
     ]

@@ -1,4 +1,4 @@
-"""Scores, thresholds and problems of clips; the most anomalous clips are kept."""
+"""Scores, thresholds and problems of clips, and the most anomalous clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.explanation.parts import clip_thresholds
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.structure import Opened
 
@@ -19,9 +18,9 @@ __all__ = ["Verdicts"]
 
 
 class Verdicts:
-    """Verdicts on clips, which are scored some at a time.
+    """Verdicts on clips, which may be scored in several blocks.
 
-    Each file is read once and each clip is scored once, also if it is explained.
+    Each file is read once and each clip is scored once, even if it is explained.
 
     Parameters
     ----------
@@ -32,13 +31,13 @@ class Verdicts:
         Clips to score, as it takes them.
 
     max_details : int, default=0
-        Number of clips to keep for explanations: of those called anomalous, the most
+        Number of clips to keep for explanations: the most anomalous of those called
         anomalous.
 
     Attributes
     ----------
     scores, thresholds : ndarray of shape (n_clips,)
-        Anomaly scores, and what they are compared with; NaN before a clip is scored.
+        Anomaly scores and their thresholds; NaN before a clip is scored.
 
     problems : dict of int to str
         Why clips could not be used, by row; see :class:`ClipSpectrograms`.
@@ -47,7 +46,7 @@ class Verdicts:
         The detector with each of the clips to explain, by row.
 
     machines : list of str or None
-        Machine of each clip; "" where it is not known, None where none is.
+        Machine of each clip, "" if it is not known; None if no machine is known.
     """
 
     def __init__(self, detector: Any, X: Any, max_details: int = 0) -> None:
@@ -60,9 +59,6 @@ class Verdicts:
         self.opened: dict[int, Opened] = {}
         labels = machine_labels(X)
         self.machines = None if labels is None else [label or "" for label in labels]
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
     @property
     def margins(self) -> np.ndarray:
@@ -78,7 +74,7 @@ class Verdicts:
             Their rows.
         """
         opened = Opened(self.detector, keep_recordings(_safe_indexing(self.X, rows)))
-        self.thresholds[rows] = clip_thresholds(opened)
+        self.thresholds[rows] = opened.thresholds
         self.scores[rows] = opened.scores
         problems = opened.problems.items()
         self.problems |= {int(rows[row]): reason for row, reason in problems}
@@ -112,7 +108,7 @@ class Verdicts:
 
 
 def _copy_frames(opened: Opened) -> Opened:
-    """Let go of the other clips' frames, which a few rows share."""
+    """Copy the frames of the clips, so that those of all others can be freed."""
     for one in opened:
         if isinstance(one.X, ClipSpectrograms):
             one.X = copy.deepcopy(one.X)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -33,13 +32,13 @@ def write_report(
     max_audio_duration=15.0,
     verbose=0,
 ):
-    """Score clips, and write what was found and why as one HTML file.
+    """Score clips, and write the verdicts and the reasons as one HTML file.
 
-    The file holds all its pictures and sounds, loads nothing from a network, and runs
-    no scripts, so it can be mailed and archived. It lists all clips, the most anomalous
-    first. Of the most anomalous ones it shows when in the clip and in which mel bands
-    the anomaly lies, which member of an ensemble found it, which view was mistaken for
-    another, and which normal clip is most similar, as far as the detector provides it.
+    The file contains all its pictures and sounds, loads nothing from a network, and
+    runs no scripts, so it can be mailed and archived. It lists all clips, the most
+    anomalous first. For the most anomalous ones it shows when and in which mel bands
+    the anomaly occurs, which member of an ensemble found it, which view was mistaken
+    for another one, and which normal clip is most similar, if the detector provides it.
 
     Parameters
     ----------
@@ -48,27 +47,27 @@ def write_report(
         inside :class:`~sklearn_asd.ThresholdTuner`, ensembles and so on.
 
     X : any
-        Clips to score, of the kind that was passed to its `fit`: players need
-        recordings, so a Pipeline that begins with
+        Clips to score, of the kind that was passed to its `fit`. The page has sound if
+        they are recordings, for a Pipeline that begins with
         :class:`~sklearn_asd.LogMelSegmenter`.
 
     path : str or path-like
         The file to write; an existing one is replaced.
 
     X_normal : any, default=None
-        Normal clips of the same kind, best those that were trained on. Without them
-        there are no mel bands and no sound of the nearest normal clip.
+        Normal clips of the same kind, preferably the training clips. Without them the
+        page shows no mel bands and has no sound of the nearest normal clip.
 
     title : str, default="Anomalous sounds"
         The page's title.
 
     max_details : int >= 0, default=10
-        Clips that are told of in detail: of those called anomalous, the most anomalous.
-        The page says how many are left out.
+        Number of clips to show in detail: the most anomalous of those called anomalous.
+        The page states how many are left out.
 
     max_audio_duration : float >= 0, default=15.0
-        How much of each clip can be listened to, from its beginning, in s; 0 leaves
-        all sound out. 15 s at 16 kHz take up to 0.6 MB.
+        Longest sound of each clip, from its beginning, in s; 0 leaves all sound out.
+        15 s at 16 kHz take up to 0.6 MB.
 
     verbose : int, default=0
         Above 0, show progress.
@@ -92,18 +91,18 @@ def write_report(
     Notes
     -----
     Clips are sorted by how far they are above the threshold, which is the order of
-    their anomaly scores unless machines have thresholds of their own. Clips that could
-    not be used are listed apart, with the reason, if the segmenter was given
-    ``on_bad_clip="nan"``; otherwise the first one stops everything.
+    their anomaly scores unless each machine has its own threshold. Clips that could not
+    be used are listed separately, with the reason, if the segmenter has
+    ``on_bad_clip="nan"``; otherwise the first one raises an error.
 
-    The nearest normal clip is one of the same machine, by the cosine distance in the
-    embedding that a network of the detector learnt; where there is no such network, by
-    the mean spectrum in dB. Without `X_normal` an
+    The nearest normal clip is of the same machine. It is found by the cosine distance
+    in the embedding of the detector's network, or without such a network by the mean
+    spectrum in dB. Without `X_normal` an
     :class:`~sklearn_asd.EmbeddingNeighborDetector` names a training clip.
 
     Cost: each clip is read and scored once, and so are the normal clips of the machines
-    that are explained, at most 200 of each. All are in memory meanwhile. A detailed
-    clip costs mostly the scoring of its mel bands, by each network and for each view.
+    that are shown in detail, at most 200 of each. All of them stay in memory. A clip in
+    detail costs mostly the scoring of its mel bands, by each network and for each view.
 
     Examples
     --------
@@ -128,7 +127,7 @@ def write_report(
     check_scalar(max_audio_duration, "max_audio_duration", Real, min_val=0)
     template = load_template()
     verdicts = Verdicts(detector, X, max_details)
-    verdicts.judge(np.arange(len(verdicts)))
+    verdicts.judge(np.arange(len(verdicts.scores)))
     findings = Findings(verdicts, X_normal, max_audio_duration)
     return write_page(template, findings, path, title=title, verbose=verbose)
 
@@ -141,7 +140,7 @@ def write_page(
     title: str = "Anomalous sounds",
     verbose: int = 0,
 ) -> Path:
-    """Write what was found out about clips as one HTML file.
+    """Write the findings about clips as one HTML file.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def write_page(
         From :func:`load_template`.
 
     findings : Findings
-        What was found out; the clips that its verdicts keep open are explained.
+        Contents of the page; the clips that its verdicts keep open are explained.
 
     path : str or path-like
         The file to write; an existing one is replaced once the new one is complete.
@@ -165,22 +164,19 @@ def write_page(
     path : Path
         The file.
     """
-    detailed = list(findings.verdicts.opened)
-    progress = tqdm(detailed, "explain", unit="clip", disable=not verbose)
+    detailed = tqdm(
+        findings.verdicts.opened, "explain", unit="clip", disable=not verbose
+    )
     n_scored = len(findings.anomalous) + len(findings.normal)
     page = template.render(
         title=title,
         findings=findings,
-        verdicts=findings.verdicts,
-        description=repr(findings.detector),
         promise=describe_threshold(findings.detector, n_scored),
-        details=[findings.explain(row) for row in progress],
-        detailed=detailed,
-        max_audio_duration=findings.max_audio_duration,
+        details=[findings.explain(row) for row in detailed],
         format_share=format_share,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
-        infinite=math.inf,
+        infinite=np.inf,
     )
     # File names may hold bytes that are not UTF-8.
     with replacing(path) as file:

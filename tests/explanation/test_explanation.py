@@ -105,18 +105,18 @@ def test_times_are_in_seconds_where_the_rate_is_known(rng):
 
 
 @pytest.mark.parametrize(("n_frames", "stops"), [(200, [96, 144, 192]), (60, [60])])
-def test_detectors_of_whole_clips_are_given_segments_too(rng, n_frames, stops):
+def test_segments_are_scored_for_detectors_of_whole_clips_too(rng, n_frames, stops):
     X = make(rng.normal(size=(1, N_MELS, n_frames)), segment_frames=None)
-    heard = []
+    scored = []
 
-    class Listening(Level):
+    class Recording(Level):
         def score_samples(self, X):
-            heard.append(X)
+            scored.append(X)
             return super().score_samples(X)
 
-    scores = segment_scores(Listening().fit(X), X)
+    scores = segment_scores(Recording().fit(X), X)
     assert scores["stop"].tolist() == stops
-    assert heard[0].segment_frames is None
+    assert scored[0].segment_frames is None
 
 
 def test_the_mean_over_segments_is_the_score_of_a_confidence_detector(X):
@@ -127,7 +127,7 @@ def test_the_mean_over_segments_is_the_score_of_a_confidence_detector(X):
     np.testing.assert_allclose(means, detector.anomaly_score(X[[0, 9]]), rtol=1e-6)
 
 
-def test_views_are_heard_at_the_same_place_in_proportion():
+def test_segments_of_views_cover_the_same_part_in_proportion():
     frames = np.arange(18.0, dtype=np.float32)[:, None] * np.ones(N_MELS)
     X = ClipSpectrograms(
         frames,
@@ -155,7 +155,7 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_what_is_inside_meta_estimators_is_heard(X, wrapper):
+def test_detectors_inside_meta_estimators_score_segments(X, wrapper):
     bare = Level().fit(X)
     wrapped = WRAPPERS[wrapper](Level()).fit(X)
     expected = segment_scores(bare, X, 5)
@@ -170,7 +170,7 @@ def test_an_ensemble_aggregates_its_members_segments(X):
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
 
-def test_members_with_segmenters_of_their_own_are_heard_one_by_one(rng):
+def test_members_with_their_own_segmenters_score_segments_separately(rng):
     audio = rng.normal(size=(6, 5 * 16000)) / 10
     members = [("level", Level()), ("spread", Spread())]
     shared = make_pipeline(LogMelSegmenter(), GammaProbabilityEnsemble(members))
@@ -182,7 +182,7 @@ def test_members_with_segmenters_of_their_own_are_heard_one_by_one(rng):
     assert segment_scores(apart.fit(audio), audio, 2).equals(expected)
 
 
-def test_members_with_different_segments_have_no_score_in_common(rng):
+def test_members_with_different_segments_are_refused(rng):
     audio = rng.normal(size=(6, 5 * 16000)) / 10
     ensemble = GammaProbabilityEnsemble(
         [
@@ -190,12 +190,12 @@ def test_members_with_different_segments_have_no_score_in_common(rng):
             ("short", make_pipeline(LogMelSegmenter(segment_duration=1), Level())),
         ]
     ).fit(audio)
-    with pytest.raises(ValueError, match="hear different segments.*one LogMelSegmen"):
+    with pytest.raises(ValueError, match="use different segments.*one LogMelSegmen"):
         segment_scores(ensemble, audio)
     assert len(segment_scores(ensemble.named_estimators_["short"], audio)) == 3
 
 
-def test_detectors_of_numbers_hear_no_segments(rng):
+def test_detectors_of_numbers_are_refused(rng):
     X = rng.normal(size=(20, 2))
     forest = IsolationForest(random_state=0).fit(X)
     with pytest.raises(TypeError, match="IsolationForest takes no spectrograms"):
@@ -260,7 +260,7 @@ def test_no_more_bands_are_occluded_than_there_are(X):
     assert len(band_scores(Level().fit(X), X, X_normal=X)) == N_MELS
 
 
-def test_the_normal_clips_with_the_most_similar_spectra_lend_their_bands():
+def test_bands_of_normal_clips_with_the_most_similar_spectra_are_used():
     log_mel = np.array([[0.0], [0.0], [5.0], [0.0]]) * np.ones(6)
     alike, other = np.zeros((N_MELS, 6)), np.zeros((N_MELS, 6))
     other[0] = 40
@@ -269,7 +269,7 @@ def test_the_normal_clips_with_the_most_similar_spectra_lend_their_bands():
     assert scores["drop"].tolist() == [0.0, 0.0, 1.25, 0.0]
 
 
-def test_shorter_normal_clips_lend_their_bands_mirrored():
+def test_bands_of_shorter_normal_clips_are_mirrored():
     log_mel = np.zeros((N_MELS, 6))
     normal = make([np.tile([0.0, 3.0], (N_MELS, 1))])
     scores = band_scores(Level().fit(None), make([log_mel]), X_normal=normal)
@@ -279,7 +279,7 @@ def test_shorter_normal_clips_lend_their_bands_mirrored():
     np.testing.assert_allclose(spread["anomaly_score"], np.sqrt(1.5**2 / 4), rtol=1e-6)
 
 
-def test_only_normal_clips_of_the_same_machine_lend_their_bands(X):
+def test_only_bands_of_normal_clips_of_the_same_machine_are_used(X):
     own = band_scores(Level().fit(X), X, 9, X_normal=X[8:])
     assert band_scores(Level().fit(X), X, 9, X_normal=X).equals(own)
     with pytest.raises(ValueError, match="no clip of machine pump/00"):
@@ -289,20 +289,20 @@ def test_only_normal_clips_of_the_same_machine_lend_their_bands(X):
 def test_bands_are_occluded_in_all_views(rng):
     audio = rng.normal(size=(8, 4 * 16000)).astype(np.float32) / 10
     expand = AugmentationExpander(pitch_steps=(-1, 0), stretch_rates=(1.0,))
-    heard = []
+    scored = []
 
-    class Listening(Level):
+    class Recording(Level):
         def score_samples(self, X):
-            heard.append(X)
+            scored.append(X)
             return super().score_samples(X)
 
-    detector = make_pipeline(expand, LogMelSegmenter(), Listening()).fit(audio)
+    detector = make_pipeline(expand, LogMelSegmenter(), Recording()).fit(audio)
     band_scores(detector, audio, 0, X_normal=audio[1:2], n_bands=128)
-    (X,) = heard
+    (X,) = scored
     normal = detector[:-1].transform(audio[1:2])
     for view in range(2):
-        occluded, lent = X.log_mel(128, view)[127], normal.log_mel(0, view)[127]
-        difference = occluded - lent
+        occluded, other = X.log_mel(128, view)[127], normal.log_mel(0, view)[127]
+        difference = occluded - other
         assert np.ptp(difference) < 1e-4
         assert (X.log_mel(128, view)[:127] == X.log_mel(0, view)[:127]).all()
 
@@ -320,7 +320,7 @@ def test_edges_of_bands_lie_between_the_centres_of_librosas_filters(rng):
 # -- parts ---------------------------------------------------------------------
 
 
-def test_a_detector_is_taken_apart_from_the_outside_in(X):
+def test_parts_are_listed_from_the_outside_in(X):
     inner = GammaProbabilityEnsemble([("one", Level()), ("two", Spread())])
     outer = GammaProbabilityEnsemble(
         [("pair", inner), ("fans", OnlyMachineTypes(Level(), "fan"))]
@@ -333,17 +333,17 @@ def test_a_detector_is_taken_apart_from_the_outside_in(X):
         ("pair", "GammaProbabilityEnsemble"),
         ("pair/one", "Level"),
         ("pair/two", "Spread"),
-        ("fans", "OnlyMachineTypes"),  # what is inside does not hear pumps
+        ("fans", "OnlyMachineTypes"),  # the inner detector does not score pumps
     ]
     assert all(len(part.X) == 1 for part in parts)
 
 
-def test_a_clip_is_given_as_it_is_heard(rng):
+def test_the_spectrogram_of_a_clip_is_that_of_the_segmenter(rng):
     audio = rng.normal(size=(12, 4 * 16000)) / 10
     detector = ThresholdTuner(make_pipeline(LogMelSegmenter(), Level()), "gamma")
-    heard = clip_spectrograms(detector.fit(audio), audio, 2)
+    found = clip_spectrograms(detector.fit(audio), audio, 2)
     expected = LogMelSegmenter().fit_transform(audio)[2]
-    np.testing.assert_array_equal(heard.log_mel(0), expected.log_mel(0))
+    np.testing.assert_array_equal(found.log_mel(0), expected.log_mel(0))
 
 
 # -- embeddings ----------------------------------------------------------------
@@ -360,11 +360,11 @@ def test_embeddings_are_those_of_the_network_inside(X, embedder):
     near = EmbeddingNeighborDetector(embedder)
     ensemble = GammaProbabilityEnsemble([("level", Level()), ("near", near)])
     detector = make_pipeline(FunctionTransformer(), ThresholdTuner(ensemble, "gamma"))
-    expected = embedder.fit(X).embed(X)  # the first bands, whatever was learnt
+    expected = embedder.fit(X).embed(X)  # the first bands, not trained
     np.testing.assert_allclose(clip_embeddings(detector.fit(X), X), expected)
 
 
-def test_clips_of_types_that_were_not_learnt_have_no_embedding(X, embedder):
+def test_clips_of_other_types_have_no_embedding(X, embedder):
     embedding = clip_embeddings(OnlyMachineTypes(embedder, "fan").fit(X), X)
     assert np.isnan(embedding[8:]).all()
     np.testing.assert_allclose(embedding[:8], embedder.fit(X).embed(X)[:8])

@@ -78,6 +78,6 @@ def test_an_infinite_score_is_beyond_doubt():
     assert (log_cdf[0], log_sf[0]) == (0.0, -np.inf)
     with (
         np.errstate(over="ignore", invalid="ignore"),
-        pytest.raises(ValueError, match="as large as 1.7e.308, beyond what"),
+        pytest.raises(ValueError, match="as large as 1.7e.308, too large"),
     ):
         GammaScale.fit(np.array([1e308, 1.7e308, 1.2e308]), "x")

@@ -139,7 +139,7 @@ def test_thresholds_of_pyod_are_turned_round():
     assert not hasattr(fans, "offset_")
 
 
-def test_an_ensemble_judges_what_all_its_members_score(rng):
+def test_an_ensemble_judges_clips_that_all_its_members_score(rng):
     table = make_table(np.repeat(["fan", "pump"], 50), rng.gamma(2, 1, 100))
     members = [
         ("all", Level()),
@@ -167,7 +167,7 @@ def test_missing_types_are_refused_or_warned_of():
         OnlyMachineTypes(Level(), "Fan").fit(table)
     with pytest.raises(ValueError, match="no normal clip of machine_types valve"):
         OnlyMachineTypes(Level(), "valve").fit(table, np.where(KINDS == "valve", -1, 1))
-    with pytest.warns(UserWarning, match="no normal clip of slider, on") as caught:
+    with pytest.warns(UserWarning, match="no normal clip of slider to") as caught:
         OnlyMachineTypes(Level(), ["fan", "slider"]).fit(table)
     assert caught[0].filename == __file__
     with pytest.raises(ValueError, match="X has no machine types"):
@@ -184,7 +184,7 @@ def test_wrong_parameters_are_refused(parameter):
         detector.fit(make_table())
 
 
-def test_what_cannot_score_is_refused():
+def test_estimators_that_cannot_score_are_refused():
     with pytest.raises(TypeError, match="Blind has neither score_samples nor"):
         OnlyMachineTypes(Blind(), "fan").fit(make_table())
 

@@ -76,7 +76,7 @@ def rows_of(X, machine):
 # --- known answers
 
 
-def test_each_clip_is_scored_by_its_own_machines_detector_by_hand():
+def test_each_clip_is_scored_by_the_detector_of_its_machine():
     audio = [[1.0, 1.0], [10.0, 10.0], [3.0, 3.0], [14.0, 14.0]]
     clips = pd.DataFrame(
         {"audio": map(np.array, audio), "machine_id": ["00", "02", "00", "02"]},
@@ -179,7 +179,7 @@ def test_honest_training_scores_of_all_machines_are_put_together():
         )
 
 
-def test_without_honest_scores_there_are_none_also_after_another_fit():
+def test_training_scores_are_absent_without_honest_ones():
     X = make_clips()
     distance = MahalanobisDetector(n_folds=3)
     detector = PerMachine(make_pipeline(SpectrumStatistics(), distance)).fit(X)
@@ -366,7 +366,7 @@ def test_an_estimator_that_cannot_score_is_refused_before_it_is_fitted(estimator
         PerMachine(estimator).fit(make_clips())
 
 
-def test_what_is_no_estimator_is_refused():
+def test_parameters_that_are_not_estimators_are_refused():
     with pytest.raises(ValueError, match="The 'estimator' parameter"):
         PerMachine("forest").fit(make_clips())
     with pytest.raises(ValueError, match="The 'n_jobs' parameter"):

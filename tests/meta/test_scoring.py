@@ -82,7 +82,7 @@ def test_the_offset_that_a_detector_states_is_taken_without_a_score(X):
     assert own_offset(forest, X[:0]) == forest.offset_
 
 
-def test_columns_are_those_of_the_first_member_that_knows_them():
+def test_columns_are_copied_from_the_first_member_that_has_them():
     ensemble, without, with_names = (SimpleNamespace() for _ in range(3))
     with_names.n_features_in_ = 2
     with_names.feature_names_in_ = ["level", "pitch"]
@@ -90,7 +90,7 @@ def test_columns_are_those_of_the_first_member_that_knows_them():
     assert vars(ensemble) == vars(with_names)
 
 
-def test_what_cannot_score_is_refused_with_the_remedy(X):
+def test_estimators_that_cannot_score_are_refused_with_a_remedy(X):
     with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
         anomaly_scores(LocalOutlierFactor().fit(X), X)
     with pytest.raises(TypeError, match=r"LocalOutlierFactor has.*novelty=True"):
@@ -111,7 +111,7 @@ def test_what_cannot_score_is_refused_with_the_remedy(X):
     ],
     ids=lambda detector: type(detector).__name__,
 )
-def test_the_own_threshold_makes_decisions_of_scores(X, detector):
+def test_scores_minus_the_own_threshold_are_decisions(X, detector):
     for estimator in (detector, make_pipeline(StandardScaler(), detector)):
         estimator.fit(X)
         relative = -anomaly_scores(estimator, X) - own_offset(estimator, X[:1])

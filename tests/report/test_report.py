@@ -124,7 +124,7 @@ def clips_in_order(page):
     return re.findall(r'<th scope="row">(?:<a[^>]*>)?([^<]*)', page.source)
 
 
-# -- what it says --------------------------------------------------------------
+# -- text ----------------------------------------------------------------------
 
 
 def test_clips_are_listed_with_the_most_anomalous_first(tmp_path, level, audio):
@@ -140,7 +140,7 @@ def test_clips_are_listed_with_the_most_anomalous_first(tmp_path, level, audio):
     assert "A clip with an anomaly score above -25 is called anomalous." in page.text
 
 
-def test_it_says_how_many_clips_are_not_told_of_in_detail(tmp_path, level, audio):
+def test_it_states_how_many_clips_are_not_shown_in_detail(tmp_path, level, audio):
     page = report(tmp_path, level, audio, max_details=1)
     assert len(page.find("article")) == 1
     assert "1 further anomalous clip" in page.text
@@ -208,7 +208,7 @@ def test_a_page_without_a_usable_clip_is_a_page(tmp_path, level):
     assert "No clip is called anomalous." in page.text
 
 
-def test_a_tuned_threshold_says_what_it_promises(tmp_path, rng):
+def test_the_promise_of_a_tuned_threshold_is_shown(tmp_path, rng):
     audio = rng.normal(size=(30, 4 * RATE)) / 100
     tuner = ThresholdTuner(Level(), false_alarm_rate=0.3, random_state=0)
     pipe = make_pipeline(LogMelSegmenter(), tuner).fit(audio)
@@ -218,7 +218,7 @@ def test_a_tuned_threshold_says_what_it_promises(tmp_path, rng):
     assert f"between {100 * low:.3g} and {100 * high:.3g} %" in page.text
 
 
-def test_a_threshold_that_nothing_can_cross_is_told_in_words(tmp_path, audio):
+def test_an_infinite_threshold_is_explained(tmp_path, audio):
     tuner = ThresholdTuner(Level(), false_alarm_rate=0.1, random_state=0)
     with pytest.warns(UserWarning, match="cannot promise"):
         pipe = make_pipeline(LogMelSegmenter(), tuner).fit(audio)
@@ -231,28 +231,22 @@ def test_a_threshold_that_nothing_can_cross_is_told_in_words(tmp_path, audio):
     assert names == [f"clip {row}" for row in (4, 3, 2, 1, 0)]  # by score
 
 
-def test_other_thresholds_say_that_they_promise_nothing(tmp_path, audio):
+def test_thresholds_without_a_promise_are_explained(tmp_path, audio):
     forest = IsolationForest(contamination=0.1, random_state=0)
     pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), forest)
     page = report(tmp_path, pipe.fit(audio), audio)
-    assert "0.1 of its training clips are called anomalous" in page.text
-    assert "Nothing is promised about new clips: ThresholdTuner" in page.text
+    assert "The detector calls 10 % of its training clips anomalous" in page.text
+    assert "It is not known how many false alarms to expect" in page.text
 
 
-def test_a_threshold_by_left_out_clips_says_how_many_false_alarms_to_expect(
-    tmp_path, audio
-):
+def test_a_threshold_by_left_out_clips_has_expected_false_alarms(tmp_path, audio):
     pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector())
     page = report(tmp_path, pipe.fit(audio), audio)
-    assert (
-        "About 10 % of normal clips are called anomalous, by leave-one-out" in page.text
-    )
-    assert "Nothing is promised" not in page.text
+    assert "Expected false alarms: about 10 % of normal clips, estimated" in page.text
+    assert "It is not known" not in page.text
 
 
-def test_machines_with_thresholds_of_their_own_are_sorted_by_the_distance(
-    tmp_path, rng
-):
+def test_clips_are_sorted_by_their_distance_to_their_machines_threshold(tmp_path, rng):
     X = ClipSpectrograms.from_arrays(
         rng.normal(size=(20, 8, 96)) * np.repeat([1, 30], 10)[:, None, None],
         machine_id=np.repeat(["quiet", "loud"], 10),
@@ -263,11 +257,11 @@ def test_machines_with_thresholds_of_their_own_are_sorted_by_the_distance(
     expected = [f"clip {row}" for row in np.argsort(-margins)]
     names = [name for name in clips_in_order(page) if name.startswith("clip")]
     assert names == expected
-    assert "the threshold of its own machine" in page.text
+    assert "Each machine has its own threshold." in page.text
     assert "Clips of each machine" in page.text
 
 
-def test_what_has_no_threshold_is_refused(tmp_path, audio):
+def test_detectors_without_threshold_are_refused(tmp_path, audio):
     pipe = make_pipeline(LogMelSegmenter(), SpectrumStatistics(), KernelDensity())
     with pytest.raises(TypeError, match="KernelDensity has no threshold.*ThresholdTun"):
         report(tmp_path, pipe.fit(audio), audio)
@@ -279,7 +273,7 @@ def test_numbers_out_of_range_are_refused(tmp_path, level, audio, name):
         report(tmp_path, level, audio, **{name: -1})
 
 
-def test_rows_of_numbers_have_verdicts_and_nothing_to_hear(tmp_path, rng):
+def test_rows_of_numbers_have_verdicts_and_no_sound(tmp_path, rng):
     X = rng.normal(size=(40, 2))
     page = report(tmp_path, IsolationForest(random_state=0).fit(X), X, X_normal=X)
     assert "40 clips in all" in page.text
@@ -303,7 +297,7 @@ def decode(sound):
     return soundfile.read(io.BytesIO(base64.b64decode(content)))
 
 
-def test_the_sound_is_that_of_the_clip_at_a_level_to_hear(tmp_path, level, audio):
+def test_the_sound_is_the_amplified_clip(tmp_path, level, audio):
     page = report(tmp_path, level, audio)
     samples, rate = decode(page.find("audio")[0])
     assert rate == RATE
@@ -312,9 +306,7 @@ def test_the_sound_is_that_of_the_clip_at_a_level_to_hear(tmp_path, level, audio
     assert f"played {20 * np.log10(gain):+.0f} dB from the level" in page.text
 
 
-def test_a_clip_and_its_nearest_normal_one_are_louder_by_the_same_factor(
-    tmp_path, level, audio
-):
+def test_a_clip_and_its_nearest_normal_one_are_amplified_alike(tmp_path, level, audio):
     page = report(tmp_path, level, audio, X_normal=[audio[0]])
     clip, normal = (decode(sound)[0] for sound in page.find("audio"))
     ratio = np.abs(clip).max() / np.abs(normal).max()
@@ -343,7 +335,7 @@ def test_spectrograms_have_pictures_and_no_sound(tmp_path, level, audio):
     page = report(tmp_path, level[-1], X, X_normal=X)
     assert page.find("audio") == []
     assert len(page.find("img")) > 2
-    assert "the clips were given as spectrograms" in page.text
+    assert "the clips are spectrograms or numbers" in page.text
 
 
 def test_pictures_follow_the_readers_preference_for_dark(tmp_path, level, audio):
@@ -357,7 +349,7 @@ def test_pictures_follow_the_readers_preference_for_dark(tmp_path, level, audio)
     assert "prefers-color-scheme: dark" in page.source
 
 
-# -- what parts say ------------------------------------------------------------
+# -- findings of inner detectors -----------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -392,9 +384,7 @@ def ensemble(sounds):
     return make_pipeline(LogMelSegmenter(on_bad_clip="nan"), tuner).fit(sounds[0])
 
 
-def test_it_says_which_member_fired_and_which_clip_is_nearest(
-    tmp_path, ensemble, sounds
-):
+def test_scores_of_members_and_the_nearest_clip_are_shown(tmp_path, ensemble, sounds):
     train, test = sounds
     page = report(tmp_path, ensemble, test, X_normal=train)
     row = int(np.argmin(ensemble.score_samples(test)))
@@ -406,13 +396,15 @@ def test_it_says_which_member_fired_and_which_clip_is_nearest(
         scaled.sort_values(ascending=False).index
     )
     machine = inner.named_estimators_["recognised"].predict_id(X[row])[0]
-    assert f"To member recognised it sounds most like machine {machine}." in page.text
+    assert f"It sounds most like machine {machine} (member recognised)." in page.text
     embedding = inner.named_estimators_["recognised"].embed
     normal = embedding(ensemble[:-1].transform(train))
     point = embedding(X[row])[0]
     cosine = 1 - normal @ point / np.linalg.norm(normal, axis=1) / np.linalg.norm(point)
     cosine[(train["machine_id"] != test["machine_id"].iloc[row]).to_numpy()] = np.inf
-    nearest = rf"clip {cosine.argmin()} of the normal clips, at \S+ \(cosine distance"
+    nearest = (
+        rf"clip {cosine.argmin()} of the normal clips, at a distance of \S+ \(cosine"
+    )
     assert re.search(nearest, page.text)
     assert "The most anomalous segment" not in page.text  # there is one only
     assert "Score drop without band" in page.text
@@ -425,12 +417,12 @@ def test_a_detector_of_neighbours_names_a_training_clip(tmp_path, ensemble, soun
     page = report(tmp_path, near, X)
     row = int(np.argmin(near.score_samples(X)))
     expected = near.nearest_training_clips(X[row])["row"].iloc[0]
-    nearest = rf"row {expected} of the training clips, at \S+ \(cosine distance"
+    nearest = rf"row {expected} of the training clips, at a distance of \S+ \(cosine"
     assert re.search(nearest, page.text)
-    assert "No normal clips were given to compare with (X_normal)" in page.text
+    assert "There are no normal clips to compare with (X_normal)" in page.text
 
 
-def test_it_says_which_view_a_clip_was_mistaken_for(tmp_path, sounds):
+def test_views_that_were_mistaken_are_marked(tmp_path, sounds):
     train, _ = sounds
     one = train[train["machine_id"] == "00"]["audio"].tolist()[:3]
     detector = make_pipeline(
@@ -449,7 +441,7 @@ def test_it_says_which_view_a_clip_was_mistaken_for(tmp_path, sounds):
 
 
 def test_the_papers_ensembles_are_reported(tmp_path, sounds):
-    """Their members read the files themselves, and hear only some machine types."""
+    """Their members read the files themselves, and score only some machine types."""
     train, test = (table[::4] for table in sounds)
     unknown = make_machine_sounds(
         "ToyCar",
@@ -467,10 +459,10 @@ def test_the_papers_ensembles_are_reported(tmp_path, sounds):
     X = pd.concat([test, unknown])
     page = report(tmp_path, system, X, X_normal=train)
     assert "1 not usable" in page.text
-    assert "gets no score, as the detector has not learnt its machine type" in page.text
+    assert "has no score, as the detector was not trained on its machine" in page.text
     assert len(page.find("article")) == 1
-    assert "What its views were recognised as by member augment" in page.text
-    assert "To member id it sounds most like machine fan/0" in page.text
+    assert "what they were recognised as (member augment)" in page.text
+    assert "It sounds most like machine fan/0" in page.text
 
 
 def test_each_file_is_read_once_whatever_is_explained(tmp_path, sounds, monkeypatch):
@@ -504,7 +496,7 @@ def test_each_file_is_read_once_whatever_is_explained(tmp_path, sounds, monkeypa
 
 @pytest.fixture(scope="module")
 def page_path(ensemble, sounds, tmp_path_factory):
-    """All that a page may hold, with a name that is long and hostile."""
+    """A page with all contents, and with long and hostile names."""
     folder = tmp_path_factory.mktemp("page")
     train, test = sounds
     table = test[["machine_type", "machine_id"]].copy()
@@ -519,7 +511,7 @@ def page_path(ensemble, sounds, tmp_path_factory):
         )
 
 
-def test_the_page_asks_nothing_of_a_network(page_path):
+def test_the_page_loads_nothing_from_a_network(page_path):
     page = Page(page_path)
     for _, attrs in page.elements:
         for name in ("src", "href"):
@@ -539,7 +531,7 @@ def test_the_page_is_accessible(page_path):
     levels = [int(t[1]) for t, _ in page.elements if re.fullmatch(r"h\d", t)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert max(np.diff(levels)) <= 1  # none is skipped on the way down
+    assert max(np.diff(levels)) <= 1  # no level is skipped
     assert all(image["alt"] for image in page.find("img"))
     assert all(sound["aria-label"] for sound in page.find("audio"))
     assert all(cell.get("scope") in ("row", "col") for cell in page.find("th"))
@@ -579,7 +571,7 @@ window.addEventListener("load", async () => {
 
 
 def browse(browser, path, folder, *arguments):
-    """Open a page in a headless browser; what it prints, and its complaints."""
+    """Open a page in a headless browser; return its output and its complaints."""
     process = subprocess.run(
         [
             browser,
@@ -654,7 +646,7 @@ def test_in_a_browser_all_fits_is_seen_and_can_be_played(
     assert complaints == []
 
 
-def test_a_browser_does_not_complain_of_the_page_as_it_is(page_path, browser, tmp_path):
+def test_a_browser_does_not_complain_about_the_page(page_path, browser, tmp_path):
     picture = tmp_path / "page.png"
     _, complaints = browse(
         browser,
