@@ -370,9 +370,9 @@ def test_a_cache_that_is_deleted_while_in_use_is_an_error_and_no_wrong_frames(
     segment(cache_dir=folder).transform(paths[:3])
     open_cache = LogMelSegmenter._open_cache
 
-    def open_then_lose(self, settings):
+    def open_then_lose(self):
         monkeypatch.setattr(LogMelSegmenter, "_open_cache", open_cache)
-        cache = open_cache(self, settings)
+        cache = open_cache(self)
         lose(folder, lost)
         if refilled:
             segment(cache_dir=folder).transform(paths[:2:-1])

@@ -23,7 +23,6 @@ EXPECTED = {
     "detectors/neighbors.py _hear",
     "detectors/neighbors.py _machines_to_learn",
     "export/judges.py _check",
-    "features/spectrograms.py _with",
     "meta/structure.py _take_outer",
     "persistence/decoding.py _restore_net",
     "persistence/summary.py _frames_fitted_on",

@@ -85,9 +85,7 @@ def is_table_of_numbers(X: Any) -> bool:
     """
     if isinstance(X, pd.DataFrame):
         return not {"path", "audio"} & set(X.columns)
-    if isinstance(X, list):
-        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
-    if isinstance(X, np.ndarray) and X.ndim == 1:
+    if isinstance(X, list) or (isinstance(X, np.ndarray) and X.ndim == 1):
         return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
     return not hasattr(X, "machine_id")
 

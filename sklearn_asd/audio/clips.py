@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd.audio.machines import as_labels, machine_labels, object_array
+from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
 from sklearn_asd.audio.views import ORIGINAL, View
@@ -62,7 +62,7 @@ class Clips:
         machine_id: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = object_array(sources)
+        self.sources = np.fromiter(sources, dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
@@ -166,13 +166,7 @@ class Clips:
         clips : Clips
             The same clips; nothing is computed.
         """
-        return Clips(
-            self.sources,
-            sample_rate=self.sample_rate,
-            machine_type=self.machine_type,
-            machine_id=self.machine_id,
-            views=views,
-        )
+        return Clips(**(vars(self) | {"views": views}))
 
     def name(self, row: int) -> str:
         """Name a clip for people: its row, and its file if it has one.
@@ -244,9 +238,7 @@ def keep_recordings(X: Any) -> Any:
     if isinstance(X, pd.DataFrame) and "path" in X:
         return X.assign(path=_keep(X["path"]))
     if isinstance(X, Clips):
-        kept = X[:]
-        kept.sources = object_array(_keep(X.sources))
-        return kept
+        return Clips(**(vars(X) | {"sources": _keep(X.sources)}))
     return _keep(X) if isinstance(X, list) else X
 
 
@@ -296,11 +288,10 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
             "X is a table without a column 'path' or 'audio'; its columns are "
             f"{abbreviate(list(table.columns))}: load_clips(folder) makes such a table"
         )
-    n_clips = len(table)
-    audio: list[Any] = list(table["audio"]) if "audio" in table else [None] * n_clips
-    paths = list(table["path"]) if "path" in table else [None] * n_clips
+    absent = [None] * len(table)
+    given = zip(table.get("audio", absent), table.get("path", absent), strict=True)
     sources = []
-    for row, (samples, path) in enumerate(zip(audio, paths, strict=True)):
+    for row, (samples, path) in enumerate(given):
         if np.ndim(samples):
             sources.append(samples)
         elif isinstance(path, str | os.PathLike):

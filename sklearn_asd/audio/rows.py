@@ -32,32 +32,28 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     Raises
     ------
     IndexError
-        If the index is out of range or of another kind.
+        If the index is of another kind, or an integer out of range. Masks and arrays
+        are compared with the number of rows by the array that they index.
     """
     if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
         index = index[0]
     if isinstance(index, slice):
         return index
     if isinstance(index, numbers.Integral):
-        return _as_slice(int(index), n_rows)
-    return _as_rows(index, n_rows)
+        row = int(index)
+        if not -n_rows <= row < n_rows:
+            raise IndexError(f"there is no clip {row} among {n_rows}")
+        return slice(row % n_rows, row % n_rows + 1)
+    return _as_rows(index)
 
 
-def _as_slice(row: int, n_rows: int) -> slice:
-    if not -n_rows <= row < n_rows:
-        raise IndexError(f"there is no clip {row} among {n_rows}")
-    return slice(row % n_rows, row % n_rows + 1)
-
-
-def _as_rows(index: Any, n_rows: int) -> np.ndarray:
+def _as_rows(index: Any) -> np.ndarray:
     rows = np.asarray(index)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
         raise IndexError(
             "clips are indexed by an integer, a slice, a boolean mask or an array of "
             f"integers, not by {index!r}"
         )
-    if rows.dtype == bool and len(rows) != n_rows:
-        raise IndexError(f"a mask of {len(rows)} values cannot index {n_rows} clips")
     return rows if rows.size else rows.astype(int)
 
 

@@ -23,7 +23,7 @@ import librosa
 import numpy as np
 
 from sklearn_asd.audio.reading import BadClipError
-from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
+from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [
     "BUILT_IN_VIEWS",
@@ -155,11 +155,6 @@ class PitchStretchView(View):
 
     pitch_steps: float
     stretch_rate: float
-
-    @property
-    def vocoder_rate(self) -> float:
-        """Rate of its pass through the vocoder; a pitch shift is a stretch too."""
-        return vocoder_rate(self.pitch_steps, self.stretch_rate)
 
     def waveform(self, sound: Sound) -> np.ndarray:
         """Make this view's samples; see :meth:`View.waveform`."""
@@ -382,15 +377,8 @@ def _fingerprint(value: Any) -> Any:
     """Turn functions, also nested ones, into what can be hashed by content."""
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [
-            _fingerprint(part)
-            for part in (
-                value.__code__,
-                value.__defaults__,
-                value.__kwdefaults__,
-                cells,
-            )
-        ]
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+        return _fingerprint(parts)
     if inspect.iscode(value):
         return [value.co_code, value.co_names, _fingerprint(value.co_consts)]
     if isinstance(value, tuple | list):

@@ -97,10 +97,8 @@ class PhaseVocoder:
         """
         rate = vocoder_rate(pitch_steps, stretch_rate)
         stretched = self.stretch(rate)
-        if pitch_steps == 0:
-            return stretched
         # Undoing the excess of the stretch by resampling shifts the pitch. Only the
-        # ratio of the two sample rates counts.
+        # ratio of the two sample rates counts; equal ones return the sound as it is.
         shifted = librosa.resample(
             stretched, orig_sr=stretch_rate, target_sr=rate, res_type="soxr_hq"
         )

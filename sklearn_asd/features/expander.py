@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
-from sklearn_asd._utils.parameters import validates_parameters
-from sklearn_asd.audio import Clips
-from sklearn_asd.audio.views import (
-    BUILT_IN_VIEWS,
-    ORIGINAL,
-    PitchStretchView,
-    View,
-    VocodedView,
-)
+from sklearn_asd.audio import ORIGINAL, Clips, View
+from sklearn_asd.audio.views import BUILT_IN_VIEWS, PitchStretchView, VocodedView
+from sklearn_asd.audio.vocoder import vocoder_rate
 from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
@@ -107,7 +101,6 @@ class AugmentationExpander(ClipTransformer):
         self.extra = extra
         self.vocode_identity = vocode_identity
 
-    @validates_parameters(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Check the parameters and the form of X; nothing is learnt or read.
 
@@ -213,7 +206,8 @@ def _shift_and_stretch(pitch_steps: float, stretch_rate: float) -> View:
 
 def _vocode_like(views: list[View]) -> VocodedView:
     """Vocode the unchanged clip as strongly as the most changed view."""
-    rates = [v.vocoder_rate for v in views if isinstance(v, PitchStretchView)]
+    changed = [view for view in views if isinstance(view, PitchStretchView)]
+    rates = [vocoder_rate(view.pitch_steps, view.stretch_rate) for view in changed]
     return VocodedView("vocoded", max(rates, key=lambda r: abs(log(r)), default=1.0))
 
 

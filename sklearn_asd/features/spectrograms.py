@@ -490,7 +490,7 @@ class ClipSpectrograms:
             passed = windows.start[of_timed] - starts[:, timed]
             share = passed / np.maximum(spare[:, timed], 1)
             starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
-        return self[clip]._with(starts=starts, stops=starts + n_frames)
+        return self[clip].with_frames(self.frames, starts, starts + n_frames)
 
     def with_frames(
         self, frames: np.ndarray, starts: np.ndarray, stops: np.ndarray
@@ -514,12 +514,7 @@ class ClipSpectrograms:
 
     def _with(self, **changes: Any) -> ClipSpectrograms:
         """Share the frames, with some of the rest changed."""
-        names = (
-            "frames starts stops machine_type machine_id segment_frames "
-            "segment_hop_frames view_names sample_rate hop_length fmin fmax problems"
-        )
-        values = {name: getattr(self, name) for name in names.split()} | changes
-        return ClipSpectrograms(**values)
+        return ClipSpectrograms(**(vars(self) | changes))
 
 
 def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:

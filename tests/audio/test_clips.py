@@ -174,7 +174,7 @@ def test_indexing_gives_clips_with_their_columns(clips, index, rows):
         (3, "no clip 3 among 3"),
         (-4, "no clip -4 among 3"),
         ([0, 3], "3 is out of bounds"),
-        ([True, False], "mask of 2 values cannot index 3 clips"),
+        ([True, False], "boolean index did not match"),
         (1.0, "not by 1.0"),
         ([0.0, 1.0], r"not by \[0.0, 1.0\]"),
         ("path", "not by 'path'"),

@@ -25,7 +25,6 @@ def test_what_containers_are_indexed_with_becomes_rows(index, rows):
     [
         (4, "there is no clip 4 among 4"),
         (-5, "there is no clip -5 among 4"),
-        ([True, False], "a mask of 2 values cannot index 4 clips"),
         ([[0, 1]], "indexed by an integer, a slice, a boolean mask or an array"),
         ("x", "not by 'x'"),
         ([0.5], r"not by \[0.5\]"),
