@@ -48,8 +48,8 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
             f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
             "each clip, +1 normal or -1 anomalous, or None if all are normal"
         )
-    signs = [_sign(label) for label in labels]
-    if None in signs:
+    strange = {str(label) for label in labels if _sign(label) is None}
+    if strange:
         if lenient:
             warnings.warn(
                 "y is ignored, as it does not consist of +1 (normal) and -1 "
@@ -57,16 +57,13 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
                 stacklevel=6,
             )
             return np.ones(n_clips, dtype=bool)
-        strange = [
-            str(x) for x, sign in zip(labels, signs, strict=True) if sign is None
-        ]
         raise ValueError(
-            f"y holds {abbreviate(sorted(set(strange)))}; labels are +1 normal and -1 "
+            f"y holds {abbreviate(sorted(strange))}; labels are +1 normal and -1 "
             "anomalous, or y is None if all clips are normal: recode y (scikit-learn's "
             "cross_val_predict turns -1 into 0 for some methods). Machine IDs travel "
             "in X, as the column machine_id"
         )
-    return np.array(signs) == 1
+    return np.array([_sign(label) for label in labels]) == 1
 
 
 def is_table_of_numbers(X: Any) -> bool:

@@ -163,7 +163,9 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
     if facts:
         facts["machine_type"] = machines[-1]
     else:
-        facts = _name_machine(machines)
+        facts["machine_id"] = machines[-1]
+        if len(machines) > 2:  # the first is the root
+            facts["machine_type"] = machines[-2]
     for folder in folders:
         facts |= _read_folder(folder)
     label = _LABELS.get(facts.get("label", ""))
@@ -217,13 +219,6 @@ def _read_folder(name: str) -> dict[str, str]:
         return {"label": name}
     match = _SPLIT_FOLDER.fullmatch(name)
     return {"split": match[1]} if match else {}
-
-
-def _name_machine(machines: list[str]) -> dict[str, str]:
-    """Name the machine of a file by its folders, of which the first is the root."""
-    if len(machines) > 2:
-        return {"machine_type": machines[-2], "machine_id": machines[-1]}
-    return {"machine_id": machines[-1]}
 
 
 def _split_attributes(text: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ __all__ = ["PhaseVocoder", "vocoder_rate"]
 # Window and hop of librosa.effects, whose transforms these are.
 _N_FFT = 2048
 _HOP_LENGTH = _N_FFT // 4
+_HANN = scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
 
 # Frames at once: few enough to stay in the processor's cache.
 _FRAMES_AT_ONCE = 32
@@ -70,7 +71,7 @@ class PhaseVocoder:
         self._phasor = np.ones(shape, dtype=np.complex64)
         for start in range(0, self.n_frames, _FRAMES_AT_ONCE):
             block = slice(start, min(start + _FRAMES_AT_ONCE, self.n_frames))
-            spectrum = scipy.fft.rfft(frames[block] * _hann(), axis=1)
+            spectrum = scipy.fft.rfft(frames[block] * _HANN, axis=1)
             magnitude = np.abs(spectrum)
             # Below the smallest normal number, the quotient would be infinite.
             sounding = magnitude >= np.finfo(np.float32).tiny
@@ -164,7 +165,7 @@ class PhaseVocoder:
             spectrum *= rotations[np.cumsum(uneven[block])]
             spectrum *= magnitude
             sound = scipy.fft.irfft(spectrum, axis=1, overwrite_x=True)
-            sound *= _hann()
+            sound *= _HANN
             quarters = sound.reshape(len(here), 4, _HOP_LENGTH)
             for quarter in range(4):
                 first_row = start + quarter
@@ -199,16 +200,11 @@ def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:
     return stretch_rate / 2.0 ** (pitch_steps / _STEPS_PER_OCTAVE)
 
 
-@lru_cache(maxsize=1)
-def _hann() -> np.ndarray:
-    return scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
-
-
 @lru_cache(maxsize=16)
 def _overlapped_hann(n_frames: int) -> np.ndarray:
     """Sum of the squared windows at each sample; 1 where there are none."""
     rows = np.zeros((n_frames + 3, _HOP_LENGTH), dtype=np.float32)
-    for quarter, window in enumerate(_hann().reshape(4, _HOP_LENGTH) ** 2):
+    for quarter, window in enumerate(_HANN.reshape(4, _HOP_LENGTH) ** 2):
         rows[quarter : quarter + n_frames] += window
     total = rows.ravel()
     total[total <= np.finfo(np.float32).tiny] = 1

@@ -130,6 +130,7 @@ class FileCache:
         digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self._name = f"log-mel-{digest}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
+        self._bytes_per_frame = n_mels * self._dtype.itemsize
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked_index() as index:
@@ -246,10 +247,6 @@ class FileCache:
             data.flush()
             os.fsync(data.fileno())
         return added
-
-    @property
-    def _bytes_per_frame(self) -> int:
-        return self._n_mels * self._dtype.itemsize
 
     def _n_frames(self, data: Path | None = None) -> int:
         return (data or self._data).stat().st_size // self._bytes_per_frame

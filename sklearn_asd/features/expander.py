@@ -101,25 +101,6 @@ class AugmentationExpander(ClipTransformer):
         self.extra = extra
         self.vocode_identity = vocode_identity
 
-    def fit(self, X, y=None):
-        """Check the parameters and the form of X; nothing is learnt or read.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        y : ignored
-            Present for scikit-learn's conventions.
-
-        Returns
-        -------
-        self : AugmentationExpander
-            Itself.
-        """
-        self.transform(X)
-        return self
-
     def transform(self, X):
         """Mark the views that are wanted of every clip.
 
@@ -139,14 +120,17 @@ class AugmentationExpander(ClipTransformer):
             If a parameter is out of range, a view is unknown or asked for twice, or X
             has views already.
         """
-        views = self._views()
+        return self._check(X).with_views(self._views())
+
+    def _check(self, X: Any) -> Clips:
+        self._views()
         clips = Clips.from_X(X)
         if clips.views != (ORIGINAL,):
             raise ValueError(
                 f"X already asks for the views {abbreviate(_names(clips.views))}: use "
                 "one AugmentationExpander"
             )
-        return clips.with_views(views)
+        return clips
 
     def get_view_names(self):
         """Name the views in their order.

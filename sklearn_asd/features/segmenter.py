@@ -9,13 +9,14 @@ from concurrent.futures import BrokenExecutor
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
-from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
+from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
@@ -181,28 +182,6 @@ class LogMelSegmenter(ClipTransformer):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @validates_parameters(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and the form of X; nothing is learnt or read.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        y : ignored
-            Present for scikit-learn's conventions.
-
-        Returns
-        -------
-        self : LogMelSegmenter
-            Itself.
-        """
-        Clips.from_X(X)
-        self._check_bands()
-        self.segment_frames()
-        return self
-
     def transform(self, X):
         """Read the clips and compute their log-mels.
 
@@ -228,10 +207,8 @@ class LogMelSegmenter(ClipTransformer):
         RuntimeError
             If a worker process was killed.
         """
-        self._validate_params()
-        self._check_bands()
+        clips = self._check(X)
         segment_frames, segment_hop_frames = self.segment_frames()
-        clips = Clips.from_X(X)
         cache = self._open_cache()
         keys, errors = self._fill_cache(cache, clips)
         bounds, bad = self._find_bounds(clips, keys, cache, errors)
@@ -260,8 +237,10 @@ class LogMelSegmenter(ClipTransformer):
             problems=problems,
         )
 
-    def _check_bands(self) -> None:
-        """Refuse mel bands that no sound can fall into."""
+    def _check(self, X: Any) -> Clips:
+        """Refuse impossible parameters, such as mel bands that lie above all sound."""
+        self._validate_params()
+        self.segment_frames()
         highest = self.sample_rate / 2
         fmax = highest if self.fmax is None else self.fmax
         if not self.fmin < fmax <= highest:
@@ -270,6 +249,7 @@ class LogMelSegmenter(ClipTransformer):
                 f"between 0 and half of sample_rate, {highest:g} Hz: choose "
                 "fmin < fmax within it"
             )
+        return Clips.from_X(X)
 
     def segment_frames(self):
         """Convert the segments' length and hop to frames.

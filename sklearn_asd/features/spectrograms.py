@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import as_labels, machine_labels
-from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
+from sklearn_asd.audio.rows import ClipTable, as_row_index, count_clips
 from sklearn_asd.audio.views import ORIGINAL
 from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
@@ -60,7 +60,7 @@ class Windows(NamedTuple):
     n_frames: np.ndarray
 
 
-class ClipSpectrograms:
+class ClipSpectrograms(ClipTable):
     """Log-mels of many clips in one array, with each clip's bounds and machine.
 
     What travels between :class:`LogMelSegmenter` and the detectors. A row is a clip;
@@ -144,6 +144,8 @@ class ClipSpectrograms:
     array([[6]])
     """
 
+    _columns = ("starts", "stops", "machine_type", "machine_id")
+
     def __init__(
         self,
         frames: np.ndarray,
@@ -166,8 +168,7 @@ class ClipSpectrograms:
         self.stops = _as_clips_by_views(stops)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
-        for name in ("stops", "machine_type", "machine_id"):
-            check_length(name, getattr(self, name), len(self))
+        self._check_lengths()
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
         self.view_names = tuple(view_names)
@@ -243,11 +244,6 @@ class ClipSpectrograms:
         return self.frames.shape[1]
 
     @property
-    def shape(self) -> tuple[int]:
-        """Number of clips, for scikit-learn."""
-        return (len(self),)
-
-    @property
     def main_view(self) -> int:
         """Index of the view that stands for the clip: the original, or the first."""
         names = self.view_names
@@ -267,27 +263,15 @@ class ClipSpectrograms:
         """Which clips have a segment in every view, shape (n_clips,)."""
         return np.all(self.n_segments, axis=1)
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
     def __getitem__(self, index: Any) -> ClipSpectrograms:
-        rows = as_row_index(index, len(self))
-        return self._with(
-            starts=self.starts[rows],
-            stops=self.stops[rows],
-            machine_type=take(self.machine_type, rows),
-            machine_id=take(self.machine_id, rows),
-            problems=self._renumber_problems(rows),
-        )
-
-    def _renumber_problems(self, rows: Any) -> dict[int, str]:
-        """Find what is wrong with the chosen clips, by their new rows."""
-        old_rows = np.arange(len(self))[rows].tolist()
-        return {
+        chosen = super().__getitem__(index)
+        old_rows = np.arange(len(self))[as_row_index(index, len(self))].tolist()
+        chosen.problems = {
             new: self.problems[old]
             for new, old in enumerate(old_rows)
             if old in self.problems
         }
+        return chosen
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -512,10 +496,6 @@ class ClipSpectrograms:
         """
         return self._with(frames=frames, starts=starts, stops=stops)
 
-    def _with(self, **changes: Any) -> ClipSpectrograms:
-        """Share the frames, with some of the rest changed."""
-        return ClipSpectrograms(**(vars(self) | changes))
-
 
 def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:
     """Refuse anything but ClipSpectrograms.
@@ -577,14 +557,11 @@ def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:
 
 
 def _check_segments(segment_frames: int | None, segment_hop_frames: int) -> None:
-    if segment_frames is not None and segment_frames < 1:
+    if segment_hop_frames < 1 or (segment_frames is not None and segment_frames < 1):
         raise ValueError(
-            f"segment_frames is {segment_frames}; it must be at least 1, or None for "
-            "whole clips"
-        )
-    if segment_hop_frames < 1:
-        raise ValueError(
-            f"segment_hop_frames is {segment_hop_frames}; it must be at least 1"
+            f"segment_frames is {segment_frames} and segment_hop_frames is "
+            f"{segment_hop_frames}; each must be at least 1, or segment_frames None "
+            "for whole clips"
         )
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
+from sklearn_asd import Clips
+from sklearn_asd.audio.rows import as_row_index, count_clips
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,11 @@ def test_what_names_no_rows_is_refused(index, message):
 
 
 def test_a_column_may_be_absent():
-    assert take(None, slice(0, 1)) is None
-    assert take(np.array([5, 6]), [1]).tolist() == [6]
-    check_length("machine_id", None, 3)
+    clips = Clips(["a.wav", "b.wav", "c.wav"], machine_id=["x", "y", "z"])
+    assert clips[[2, 0]].machine_id.tolist() == ["z", "x"]
+    assert clips[1].machine_type is None
     with pytest.raises(ValueError, match="machine_id has 2 values for 3 clips"):
-        check_length("machine_id", ["a", "b"], 3)
+        Clips(clips.sources, machine_id=["a", "b"])
 
 
 def test_clips_and_machines_are_counted():

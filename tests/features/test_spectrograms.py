@@ -99,7 +99,7 @@ ONE = np.zeros((N_MELS, 100))
         ([ONE[:, :0]], {"segment_frames": None}, "clip 0 has 0 frames; .* need 1"),
         ([ONE, ONE * np.nan], {}, "clip 1 holds NaN or infinity: repair"),
         ([ONE, ONE - np.inf], {}, "clip 1 holds NaN or infinity: repair"),
-        ([ONE], {"segment_frames": 0}, "segment_frames is 0; .* None for whole clips"),
+        ([ONE], {"segment_frames": 0}, "segment_frames is 0 .* None for whole clips"),
         ([ONE], {"segment_hop_frames": 0}, "segment_hop_frames is 0; .* at least 1"),
         ([ONE], {"machine_id": ["x", "y"]}, "machine_id has 2 values for 1 clips"),
         ([ONE], {"machine_type": ["x", "y"]}, "machine_type has 2 values for 1 clips"),
