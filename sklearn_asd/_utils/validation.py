@@ -48,7 +48,7 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
             f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
             "each clip, +1 normal or -1 anomalous, or None if all are normal"
         )
-    strange = {str(label) for label in labels if _sign(label) is None}
+    strange = {str(label) for label in labels if not _is_sign(label)}
     if strange:
         if lenient:
             warnings.warn(
@@ -63,7 +63,7 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
             "cross_val_predict turns -1 into 0 for some methods). Machine IDs travel "
             "in X, as the column machine_id"
         )
-    return np.array([_sign(label) for label in labels]) == 1
+    return labels == 1
 
 
 def is_table_of_numbers(X: Any) -> bool:
@@ -87,8 +87,7 @@ def is_table_of_numbers(X: Any) -> bool:
     return not hasattr(X, "machine_id")
 
 
-def _sign(label: Any) -> int | None:
-    """+1 or -1 as a number of any type; None for anything else, also True."""
-    if isinstance(label, int | float | np.number) and not isinstance(label, bool):
-        return int(label) if label in (1, -1) else None
-    return None
+def _is_sign(label: Any) -> bool:
+    """Tell +1 and -1, as a number of any type, from anything else, also from True."""
+    number = isinstance(label, int | float | np.number) and not isinstance(label, bool)
+    return number and label in (1, -1)

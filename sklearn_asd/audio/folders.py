@@ -23,21 +23,16 @@ _NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_
 # DCASE 2021 and later: section_00_source_test_anomaly_0001_car_B1_spd_31V.wav;
 # evaluation clips lack domain, split or label. Supplemental clips of 2025 say whether
 # they hold a machine without noise or noise without a machine.
+_WORDS = {
+    **dict.fromkeys(["source", "target"], "domain"),
+    **dict.fromkeys(["train", "test", "supplemental"], "split"),
+    **dict.fromkeys(["normal", "anomaly"], "label"),
+}
 _NAME_SECTION = re.compile(
     r"section_(?P<machine_id>\d+)"
-    r"(?P<words>(?:_(?:source|target|train|test|supplemental|normal|anomaly"
-    r"|machine|noise))*)"
+    rf"(?P<words>(?:_(?:{'|'.join(_WORDS)}|machine|noise))*)"
     r"_\d+(?:_(?P<attributes>.+))?"
 )
-_WORDS = {
-    "source": "domain",
-    "target": "domain",
-    "train": "split",
-    "test": "split",
-    "supplemental": "split",
-    "normal": "label",
-    "anomaly": "label",
-}
 # Attributes of the toys in 2021: A1Spd28VMic1.
 _GLUED = re.compile(r"(?P<car>[A-Z]\d+)Spd(?P<spd>\w+)Mic(?P<mic>\d+)")
 

@@ -68,8 +68,8 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     Raises
     ------
     IndexError
-        If the index is of another kind, or an integer out of range. Masks and arrays
-        are compared with the number of rows by the array that they index.
+        If the index is of another kind, or an integer out of range. The values of masks
+        and arrays are checked by the array that they index.
     """
     if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
         index = index[0]
@@ -80,12 +80,8 @@ def as_row_index(index: Any, n_rows: int) -> Any:
         if not -n_rows <= row < n_rows:
             raise IndexError(f"there is no clip {row} among {n_rows}")
         return slice(row % n_rows, row % n_rows + 1)
-    return _as_rows(index)
-
-
-def _as_rows(index: Any) -> np.ndarray:
     rows = np.asarray(index)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
+    if rows.ndim != 1:
         raise IndexError(
             "clips are indexed by an integer, a slice, a boolean mask or an array of "
             f"integers, not by {index!r}"

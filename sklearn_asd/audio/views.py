@@ -28,9 +28,7 @@ from sklearn_asd.audio.vocoder import PhaseVocoder
 __all__ = [
     "BUILT_IN_VIEWS",
     "ORIGINAL",
-    "FunctionView",
     "LogMelView",
-    "PartView",
     "PitchStretchView",
     "Sound",
     "View",
@@ -472,15 +470,8 @@ def rotate(log_mel: np.ndarray) -> np.ndarray:
     return log_mel[::-1, ::-1]
 
 
+_FUNCTIONS = (flip_time, flip_frequency, shift_time, shift_frequency, rotate)
+_PARTS = (PartView("harmonic"), PartView("percussive"))
 BUILT_IN_VIEWS: dict[str, View] = {
-    view.name: view
-    for view in (
-        PartView("harmonic"),
-        PartView("percussive"),
-        LogMelView(flip_time),
-        LogMelView(flip_frequency),
-        LogMelView(shift_time),
-        LogMelView(shift_frequency),
-        LogMelView(rotate),
-    )
+    view.name: view for view in (*_PARTS, *map(LogMelView, _FUNCTIONS))
 }

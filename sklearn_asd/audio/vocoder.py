@@ -97,7 +97,8 @@ class PhaseVocoder:
             The transformed sound.
         """
         rate = vocoder_rate(pitch_steps, stretch_rate)
-        stretched = self.stretch(rate)
+        steps = np.arange(0, self.n_frames, rate, dtype=np.float64)
+        stretched = self._walk(steps, length=round(self.n_samples / rate))
         # Undoing the excess of the stretch by resampling shifts the pitch. Only the
         # ratio of the two sample rates counts; equal ones return the sound as it is.
         shifted = librosa.resample(
@@ -105,22 +106,6 @@ class PhaseVocoder:
         )
         length = round(self.n_samples / stretch_rate)
         return librosa.util.fix_length(shifted, size=length)
-
-    def stretch(self, rate: float) -> np.ndarray:
-        """Stretch the time and keep the pitch.
-
-        Parameters
-        ----------
-        rate : float > 0
-            How many times as fast the sound becomes.
-
-        Returns
-        -------
-        samples : ndarray of shape (round(n_samples / rate),), float32
-            The stretched sound.
-        """
-        steps = np.arange(0, self.n_frames, rate, dtype=np.float64)
-        return self._walk(steps, length=round(self.n_samples / rate))
 
     def resynthesize(self, rate: float) -> np.ndarray:
         """Keep pitch and time, but add the traces that a stretch leaves.

@@ -56,10 +56,8 @@ class MemoryCache:
         keys : list of list of hashable
             For each clip one for each view.
         """
-        return [
-            [(row, view) for view in range(len(clip.views))]
-            for row, clip in enumerate(clips)
-        ]
+        views = range(len(clips[0].views))
+        return [[(row, view) for view in views] for row in range(len(clips))]
 
     def add(self, frames: Mapping[Any, np.ndarray]) -> None:
         """Add the frames of some views.
@@ -135,9 +133,8 @@ class FileCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked_index() as index:
                 self._data = self._find_data(index)
-                self.places = _as_places(
-                    index.execute("SELECT key, start, stop FROM clips")
-                )
+                rows = index.execute("SELECT key, start, stop FROM clips")
+                self.places = _as_places(rows)
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
         """Name the views by the clips' content; see :meth:`MemoryCache.keys`.
@@ -164,10 +161,8 @@ class FileCache:
                 new = {k: v for k, v in frames.items() if k not in stored}
                 (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
                 added = self._append(new, stop or 0)
-                index.executemany(
-                    "INSERT INTO clips VALUES (?, ?, ?)",
-                    [(key, *bounds) for key, bounds in added.items()],
-                )
+                new_rows = [(key, *bounds) for key, bounds in added.items()]
+                index.executemany("INSERT INTO clips VALUES (?, ?, ?)", new_rows)
         self.places |= stored | added
 
     def frames(self) -> np.ndarray:

@@ -17,10 +17,6 @@ from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
 
-# Beyond these no machine is recognised; values meant as percentages are beyond them.
-_PITCH_STEPS = (-48, 48)
-_STRETCH_RATES = (0.1, 10)
-
 
 class AugmentationExpander(ClipTransformer):
     """Ask for several views of every clip: pitch-shifted and time-stretched ones.
@@ -145,8 +141,9 @@ class AugmentationExpander(ClipTransformer):
 
     def _views(self) -> list[View]:
         self._validate_params()
-        steps = _check_numbers("pitch_steps", self.pitch_steps, _PITCH_STEPS)
-        rates = _check_numbers("stretch_rates", self.stretch_rates, _STRETCH_RATES)
+        # Beyond these no machine is recognised, and values meant as percentages lie.
+        steps = _check_numbers("pitch_steps", self.pitch_steps, -48, 48)
+        rates = _check_numbers("stretch_rates", self.stretch_rates, 0.1, 10)
         shifted = [_shift_and_stretch(s, r) for s, r in product(steps, rates)]
         if self.vocode_identity:
             vocoded = _vocode_like(shifted)
@@ -164,9 +161,8 @@ class AugmentationExpander(ClipTransformer):
         return views
 
 
-def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[float]:
+def _check_numbers(name: str, values: Any, low: float, high: float) -> list[float]:
     """Refuse values that are not numbers, or out of bounds."""
-    low, high = bounds
     if np.ndim(values) != 1:
         raise ValueError(f"{name} is {values!r}; it must be a sequence of numbers")
     for value in values:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
@@ -316,7 +315,13 @@ class LogMelSegmenter(ClipTransformer):
                     errors |= {keys[row][0]: error for row, error in bad.items()}
                     progress.update(len(rows))
         except BrokenExecutor as error:
-            raise RuntimeError(self._tell_what_is_kept(clips, rows, n_done)) from error
+            raise RuntimeError(
+                "a worker process was killed, perhaps for lack of memory, while it "
+                f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
+                f"{n_done} clips were done before, and with cache_dir="
+                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
+                "lower n_jobs, and run again"
+            ) from error
         return keys, errors
 
     def _cache_views(
@@ -379,18 +384,6 @@ class LogMelSegmenter(ClipTransformer):
                 f"{self.dtype}: leave the view or the clip out"
             )
         return frames
-
-    def _tell_what_is_kept(self, clips: Clips, rows: list[int], n_done: int) -> str:
-        """Report what is lost and what is kept when a worker process dies."""
-        kept = "lost, as there is no cache_dir"
-        if self.cache_dir is not None:
-            kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
-        return (
-            "a worker process was killed, perhaps for lack of memory, while it "
-            f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
-            f"{n_done} clips were done before, and are {kept}: lower n_jobs, and run "
-            "again"
-        )
 
     def _find_bounds(
         self,

@@ -298,29 +298,24 @@ class ClipSpectrograms(ClipTable):
         return ((self.starts + self.stops) // 2)[self.stops > self.starts]
 
     def __repr__(self) -> str:
-        parts = [count_clips(len(self), machine_labels(self))]
-        if len(self.view_names) > 1:
-            parts.append(f"{len(self.view_names)} views")
-        parts.append(f"{self.n_mels} mels")
-        if self.segment_frames is None:
-            parts.append("whole clips")
-        else:
+        clips = count_clips(len(self), machine_labels(self))
+        views = f", {len(self.view_names)} views" if len(self.view_names) > 1 else ""
+        segments = "whole clips"
+        if self.segment_frames is not None:
             n_segments = self.n_segments.sum()
-            parts.append(f"{n_segments} segments of {self.segment_frames} frames")
-        return f"ClipSpectrograms({', '.join(parts)})"
+            segments = f"{n_segments} segments of {self.segment_frames} frames"
+        return f"ClipSpectrograms({clips}{views}, {self.n_mels} mels, {segments})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("clips as one dense array are always a copy")
         lengths = np.unique(self.stops - self.starts)
-        if len(lengths) == 0:
-            raise ValueError("0 clips have no length, so they make no dense array")
         if len(lengths) > 1:
             raise ValueError(
                 f"clips of {lengths[0]} to {lengths[-1]} frames do not fit one array; "
                 "take them one by one with log_mel(clip)"
             )
-        rows = self.starts[..., None] + np.arange(*lengths)
+        rows = self.starts[..., None] + np.arange(lengths.max(initial=0))
         dense = np.moveaxis(self.frames[rows], -1, -2)  # mel bands before time
         return (dense[:, 0] if len(self.view_names) == 1 else dense).astype(
             dtype or self.frames.dtype, copy=False
@@ -438,16 +433,13 @@ class ClipSpectrograms(ClipTable):
         row = np.repeat(np.arange(len(n_segments)), n_segments)  # of a clip's view
         clip, view = np.divmod(row, len(self.view_names))
         start = self.starts[clip, view]
-        if self.segment_frames is None:
-            return Windows(clip, view, start, self.stops[clip, view] - start)
+        n_frames = self.stops[clip, view] - start
+        if self.segment_frames is not None:
+            n_frames[:] = self.segment_frames
         first = np.cumsum(n_segments) - n_segments
-        number = np.arange(len(row)) - first[row]
-        return Windows(
-            clip,
-            view,
-            start + number * self.segment_hop_frames,
-            np.full(len(row), self.segment_frames),
-        )
+        number = np.arange(len(row)) - first[row]  # 0 for whole clips
+        start += number * self.segment_hop_frames
+        return Windows(clip, view, start, n_frames)
 
     def split_segments(self) -> ClipSpectrograms:
         """Make each segment a clip.
@@ -467,13 +459,11 @@ class ClipSpectrograms(ClipTable):
         of_timed = windows.view == timed
         clip = windows.clip[of_timed]
         starts, lengths = self.starts[clip], (self.stops - self.starts)[clip]
-        n_frames: Any = lengths
-        if self.segment_frames is not None:
-            n_frames = self.segment_frames
-            spare = lengths - n_frames
-            passed = windows.start[of_timed] - starts[:, timed]
-            share = passed / np.maximum(spare[:, timed], 1)
-            starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
+        n_frames: Any = self.segment_frames or lengths  # or whole clips
+        spare = lengths - n_frames
+        passed = windows.start[of_timed] - starts[:, timed]
+        share = passed / np.maximum(spare[:, timed], 1)
+        starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
         return self[clip].with_frames(self.frames, starts, starts + n_frames)
 
     def with_frames(

@@ -176,7 +176,7 @@ def test_indexing_gives_clips_with_their_columns(clips, index, rows):
         ([0, 3], "3 is out of bounds"),
         ([True, False], "boolean index did not match"),
         (1.0, "not by 1.0"),
-        ([0.0, 1.0], r"not by \[0.0, 1.0\]"),
+        ([0.0, 1.0], "must be of integer"),
         ("path", "not by 'path'"),
         ([[0, 1]], r"not by \[\[0, 1\]\]"),
         (None, "not by None"),

@@ -28,7 +28,6 @@ def test_what_containers_are_indexed_with_becomes_rows(index, rows):
         (-5, "there is no clip -5 among 4"),
         ([[0, 1]], "indexed by an integer, a slice, a boolean mask or an array"),
         ("x", "not by 'x'"),
-        ([0.5], r"not by \[0.5\]"),
     ],
 )
 def test_what_names_no_rows_is_refused(index, message):

@@ -376,18 +376,13 @@ def test_views_are_an_axis_of_the_array(two_views):
 def test_clips_without_frames_make_an_array_without_frames():
     X = ClipSpectrograms(np.zeros((0, N_MELS)), [0, 0], [0, 0])
     assert np.asarray(X).shape == (2, N_MELS, 0)
+    assert np.asarray(X[:0]).shape == (0, N_MELS, 0)
 
 
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (make(5, 9), r"5 to 9 frames do not fit one array; .* log_mel\(clip\)"),
-        (make(5, 5)[:0], "0 clips"),
-    ],
-)
-def test_clips_that_do_not_fit_one_array_are_refused(X, message):
+def test_clips_that_do_not_fit_one_array_are_refused():
+    message = r"5 to 9 frames do not fit one array; .* log_mel\(clip\)"
     with pytest.raises(ValueError, match=message):
-        np.asarray(X)
+        np.asarray(make(5, 9))
 
 
 # -- people and pickles --------------------------------------------------------
