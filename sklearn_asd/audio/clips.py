@@ -104,12 +104,8 @@ class Clips(ClipTable):
         if isinstance(X, Clips):
             return X
         if isinstance(X, pd.DataFrame):
-            return cls(
-                _table_sources(X),
-                sample_rate=X.get("sample_rate"),
-                machine_type=X.get("machine_type"),
-                machine_id=X.get("machine_id"),
-            )
+            columns = {name: X.get(name) for name in cls._columns[1:]}
+            return cls(_table_sources(X), **columns)
         if isinstance(X, str | os.PathLike):
             raise TypeError(
                 f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "

@@ -138,10 +138,8 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
     clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    clips = clips.reindex(
-        columns=[*_COLUMNS, *clips.columns.difference(_COLUMNS, sort=False)]
-    )
-    return clips.astype({"label": "Int64"})
+    others = clips.columns.difference(_COLUMNS, sort=False)
+    return clips.reindex(columns=[*_COLUMNS, *others]).astype({"label": "Int64"})
 
 
 def _is_recording(path: Path, root: Path) -> bool:

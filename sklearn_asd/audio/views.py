@@ -64,10 +64,9 @@ class Sound:
 
         librosa warns where a clip is shorter than its window, hence the padding.
         """
-        size = max(len(self.samples), 2048)
-        padded = librosa.util.fix_length(self.samples, size=size)
-        harmonic, percussive = librosa.effects.hpss(padded)
         n = len(self.samples)
+        padded = librosa.util.fix_length(self.samples, size=max(n, 2048))
+        harmonic, percussive = librosa.effects.hpss(padded)
         return {"harmonic": harmonic[:n], "percussive": percussive[:n]}
 
 

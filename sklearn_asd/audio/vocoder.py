@@ -19,8 +19,6 @@ _HANN = scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
 # Frames at once: few enough to stay in the processor's cache.
 _FRAMES_AT_ONCE = 32
 
-_STEPS_PER_OCTAVE = 12
-
 
 class PhaseVocoder:
     """Pitch shifts and time stretches of one clip, from one analysis of it.
@@ -141,7 +139,10 @@ class PhaseVocoder:
             here = first[block]
             magnitude = self._magnitude[here]
             magnitude += (self._magnitude[here + 1] - magnitude) * toward_next[block]
-            rotations = self._rotations(first, start + np.flatnonzero(uneven[block]))
+            # At uneven steps, the phases turn from where they went to where they should
+            # have gone: rotations as unit phasors of each bin.
+            at = start + np.flatnonzero(uneven[block])
+            rotations = self._phasor[first[at - 1] + 1] * self._phasor[first[at]].conj()
             rotations = np.concatenate([rotation, rotations])
             np.cumprod(rotations, axis=0, out=rotations)
             rotations /= np.abs(rotations)  # an hour of products drifts
@@ -157,13 +158,6 @@ class PhaseVocoder:
                 rows[first_row : first_row + len(here)] += quarters[:, quarter]
         sound = rows.ravel() / _overlapped_hann(len(steps))
         return librosa.util.fix_length(sound[_N_FFT // 2 :], size=length)
-
-    def _rotations(self, first: np.ndarray, uneven: np.ndarray) -> np.ndarray:
-        """Rotations of the phases at uneven steps, as unit phasors of each bin.
-
-        They turn the phases from where they went to where they should have gone.
-        """
-        return self._phasor[first[uneven - 1] + 1] * self._phasor[first[uneven]].conj()
 
 
 def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:
@@ -182,7 +176,7 @@ def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:
     rate : float > 0
         Below `stretch_rate` where the pitch is shifted up.
     """
-    return stretch_rate / 2.0 ** (pitch_steps / _STEPS_PER_OCTAVE)
+    return stretch_rate / 2.0 ** (pitch_steps / 12)  # half steps of an octave
 
 
 @lru_cache(maxsize=16)

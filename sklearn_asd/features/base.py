@@ -10,7 +10,10 @@ __all__ = ["ClipTransformer"]
 
 
 class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
-    """Stateless transformer of recordings, which may be given as paths."""
+    """Stateless transformer of recordings, which may be given as paths.
+
+    Its ``_check(X)`` refuses wrong parameters and X of another form.
+    """
 
     def __init_subclass__(cls, **kwargs):
         # The result has no columns to name, so nothing is wrapped for set_output.

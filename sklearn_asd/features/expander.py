@@ -116,17 +116,17 @@ class AugmentationExpander(ClipTransformer):
             If a parameter is out of range, a view is unknown or asked for twice, or X
             has views already.
         """
-        return self._check(X).with_views(self._views())
+        return self._check(X)
 
     def _check(self, X: Any) -> Clips:
-        self._views()
+        views = self._views()
         clips = Clips.from_X(X)
         if clips.views != (ORIGINAL,):
             raise ValueError(
                 f"X already asks for the views {abbreviate(_names(clips.views))}: use "
                 "one AugmentationExpander"
             )
-        return clips
+        return clips.with_views(views)
 
     def get_view_names(self):
         """Name the views in their order.

@@ -342,29 +342,30 @@ class LogMelSegmenter(ClipTransformer):
             for part in gen_even_slices(len(views), n_parts)
         ]
         results = parallel(
-            delayed(self._make_frames)(clips[row].with_views([v for _, v in views]))
-            for row, views in tasks
+            delayed(self._make_frames)(clips[row], views) for row, views in tasks
         )
         made: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
-        for (row, views), (frames, error) in zip(tasks, results, strict=True):
-            made |= {key: f for (key, _), f in zip(views, frames, strict=False)}
+        for (row, _), (frames, error) in zip(tasks, results, strict=True):
+            made |= frames
             if error is not None:
                 bad.setdefault(row, error)
         cache.add(made)
         return bad
 
-    def _make_frames(self, clip: Clips) -> tuple[list[np.ndarray], BadClipError | None]:
-        """Read one clip and compute the frames of its views, one after the other.
+    def _make_frames(
+        self, clip: Clips, views: list[tuple[Hashable, View]]
+    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
+        """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
         """
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return [self._log_mel(sound, view) for view in clip.views], None
+            return {key: self._log_mel(sound, view) for key, view in views}, None
         except BadClipError as error:
-            return [], error
+            return {}, error
 
     def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
         log_mel = log_mel_spectrogram(

@@ -317,9 +317,8 @@ class ClipSpectrograms(ClipTable):
             )
         rows = self.starts[..., None] + np.arange(lengths.max(initial=0))
         dense = np.moveaxis(self.frames[rows], -1, -2)  # mel bands before time
-        return (dense[:, 0] if len(self.view_names) == 1 else dense).astype(
-            dtype or self.frames.dtype, copy=False
-        )
+        dense = dense[:, 0] if len(self.view_names) == 1 else dense
+        return dense.astype(dtype or self.frames.dtype, copy=False)
 
     def log_mel(self, clip: int, view: int = 0) -> np.ndarray:
         """Log-mel of one clip.
@@ -362,9 +361,8 @@ class ClipSpectrograms(ClipTable):
                 f"X has no view {name!r}; its views are {abbreviate(self.view_names)}"
             )
         view = self.view_names.index(name)
-        return self._with(
-            starts=self.starts[:, view], stops=self.stops[:, view], view_names=(name,)
-        )
+        starts, stops = self.starts[:, view], self.stops[:, view]
+        return self._with(starts=starts, stops=stops, view_names=(name,))
 
     def select_original(self, estimator: str) -> ClipSpectrograms:
         """Choose the unchanged view of every clip.
