@@ -207,7 +207,6 @@ class LogMelSegmenter(ClipTransformer):
             If a worker process was killed.
         """
         clips = self._check(X)
-        segment_frames, segment_hop_frames = self.segment_frames()
         cache = self._open_cache()
         keys, errors = self._fill_cache(cache, clips)
         bounds, bad = self._find_bounds(clips, keys, cache, errors)
@@ -220,14 +219,12 @@ class LogMelSegmenter(ClipTransformer):
                 UnusableClipWarning,
                 stacklevel=2,
             )
-        return ClipSpectrograms(
+        spectrograms = ClipSpectrograms(
             cache.frames(),
             bounds[..., 0],
             bounds[..., 1],
             machine_type=clips.machine_type,
             machine_id=clips.machine_id,
-            segment_frames=segment_frames,
-            segment_hop_frames=segment_hop_frames,
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
@@ -235,6 +232,7 @@ class LogMelSegmenter(ClipTransformer):
             fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
             problems=problems,
         )
+        return spectrograms.resegment(*self.segment_frames())
 
     def _check(self, X: Any) -> Clips:
         """Refuse impossible parameters, such as mel bands that lie above all sound."""
@@ -297,12 +295,13 @@ class LogMelSegmenter(ClipTransformer):
         """
         errors: dict[Hashable, BadClipError] = {}
         rows, n_done = list(range(len(clips))), 0
+        singles = [clips[row] for row in rows]
         try:
             with (
                 Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel,
                 tqdm(desc="log-mel", unit="clip", disable=not self.verbose) as progress,
             ):
-                keys = cache.keys([clips[row] for row in rows], parallel)
+                keys = cache.keys(singles, parallel)
                 missing = _find_missing(keys, clips.views, cache.places)
                 progress.reset(len(missing))
                 # Keep the frames in memory bounded, whatever the number of views.
@@ -310,7 +309,7 @@ class LogMelSegmenter(ClipTransformer):
                 for n_done in range(0, len(missing), n_rows):
                     block = missing[n_done : n_done + n_rows]
                     rows = [row for row, _ in block]
-                    bad = self._cache_views(cache, clips, block, parallel)
+                    bad = self._cache_views(cache, singles, block, parallel)
                     self._stop_if_bad(clips, bad)
                     errors |= {keys[row][0]: error for row, error in bad.items()}
                     progress.update(len(rows))
@@ -327,7 +326,7 @@ class LogMelSegmenter(ClipTransformer):
     def _cache_views(
         self,
         cache: MemoryCache | FileCache,
-        clips: Clips,
+        singles: list[Clips],
         wanted: list[tuple[int, list[tuple[Hashable, View]]]],
         parallel: Parallel,
     ) -> dict[int, BadClipError]:
@@ -342,7 +341,7 @@ class LogMelSegmenter(ClipTransformer):
             for part in gen_even_slices(len(views), n_parts)
         ]
         results = parallel(
-            delayed(self._make_frames)(clips[row], views) for row, views in tasks
+            delayed(self._make_frames)(singles[row], views) for row, views in tasks
         )
         made: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
