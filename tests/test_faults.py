@@ -370,9 +370,9 @@ def test_a_cache_that_is_deleted_while_in_use_is_an_error_and_no_wrong_frames(
     segment(cache_dir=folder).transform(paths[:3])
     open_cache = LogMelSegmenter._open_cache
 
-    def open_then_lose(self, settings):
+    def open_then_lose(self):
         monkeypatch.setattr(LogMelSegmenter, "_open_cache", open_cache)
-        cache = open_cache(self, settings)
+        cache = open_cache(self)
         lose(folder, lost)
         if refilled:
             segment(cache_dir=folder).transform(paths[:2:-1])
@@ -477,10 +477,10 @@ def test_a_killed_worker_is_reported_with_what_remains(
     X = [str(path) for path in paths[:4]]
     X += [Deadly(tmp_path / "flag"), str(paths[5])]
     n_done, first = (0, "clip 0 .0.wav.") if stage == "digesting" else (4, "clip 4")
-    kept = "kept in cache_dir '.*cache'" if folder else "lost, as there is no cache_dir"
+    kept = r"cache_dir=\S*cache'\)? are kept" if folder else "cache_dir=None are lost"
     message = (
         rf"a worker process was killed.* between {first} and clip 5 \(5.wav\). "
-        f"{n_done} clips were done before, and are {kept}: lower n_jobs, and run again"
+        f"{n_done} clips were done before, and with {kept}: lower n_jobs, and run again"
     )
     with (
         joblib.parallel_config("loky", n_jobs=2),

@@ -48,8 +48,8 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
             f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
             "each clip, +1 normal or -1 anomalous, or None if all are normal"
         )
-    signs = [_sign(label) for label in labels]
-    if None in signs:
+    strange = {str(label) for label in labels if not _is_sign(label)}
+    if strange:
         if lenient:
             warnings.warn(
                 "y is ignored, as it does not consist of +1 (normal) and -1 "
@@ -57,16 +57,13 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
                 stacklevel=5,
             )
             return np.ones(n_clips, dtype=bool)
-        strange = [
-            str(x) for x, sign in zip(labels, signs, strict=True) if sign is None
-        ]
         raise ValueError(
-            f"y holds {abbreviate(sorted(set(strange)))}; labels are +1 normal and -1 "
+            f"y holds {abbreviate(sorted(strange))}; labels are +1 normal and -1 "
             "anomalous, or y is None if all clips are normal: recode y (scikit-learn's "
             "cross_val_predict turns -1 into 0 for some methods). Machine IDs travel "
             "in X, as the column machine_id"
         )
-    return np.array(signs) == 1
+    return labels == 1
 
 
 def is_table_of_numbers(X: Any) -> bool:
@@ -85,15 +82,12 @@ def is_table_of_numbers(X: Any) -> bool:
     """
     if isinstance(X, pd.DataFrame):
         return not {"path", "audio"} & set(X.columns)
-    if isinstance(X, list):
-        return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
-    if isinstance(X, np.ndarray) and X.ndim == 1:
+    if isinstance(X, list) or (isinstance(X, np.ndarray) and X.ndim == 1):
         return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
     return not hasattr(X, "machine_id")
 
 
-def _sign(label: Any) -> int | None:
-    """+1 or -1 as a number of any type; None for anything else, also True."""
-    if isinstance(label, int | float | np.number) and not isinstance(label, bool):
-        return int(label) if label in (1, -1) else None
-    return None
+def _is_sign(label: Any) -> bool:
+    """Tell +1 and -1, as a number of any type, from anything else, also from True."""
+    number = isinstance(label, int | float | np.number) and not isinstance(label, bool)
+    return number and label in (1, -1)

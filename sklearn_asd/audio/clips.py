@@ -13,15 +13,15 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd.audio.machines import as_labels, machine_labels, object_array
+from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
-from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
+from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
 
 __all__ = ["Clips", "keep_recordings"]
 
 
-class Clips:
+class Clips(ClipTable):
     """Where each clip's audio comes from and which machine it was recorded from.
 
     A lazy table: it names files, which are read elsewhere, one at a time; views of
@@ -53,6 +53,8 @@ class Clips:
     'clip 0 (b.wav)'
     """
 
+    _columns = ("sources", "sample_rate", "machine_type", "machine_id")
+
     def __init__(
         self,
         sources: Sequence[Any] | np.ndarray,
@@ -62,13 +64,12 @@ class Clips:
         machine_id: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = object_array(sources)
+        self.sources = np.fromiter(sources, dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
         self.views = tuple(views)
-        for name in ("sample_rate", "machine_type", "machine_id"):
-            check_length(name, getattr(self, name), len(self))
+        self._check_lengths()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
             raise ValueError(
                 f"views is {self.views!r}; it must hold at least one View, as "
@@ -103,12 +104,8 @@ class Clips:
         if isinstance(X, Clips):
             return X
         if isinstance(X, pd.DataFrame):
-            return cls(
-                _table_sources(X),
-                sample_rate=X.get("sample_rate"),
-                machine_type=X.get("machine_type"),
-                machine_id=X.get("machine_id"),
-            )
+            columns = {name: X.get(name) for name in cls._columns[1:]}
+            return cls(_table_sources(X), **columns)
         if isinstance(X, str | os.PathLike):
             raise TypeError(
                 f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "
@@ -123,31 +120,10 @@ class Clips:
         )
         return cls(list(waveforms))
 
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    @property
-    def shape(self) -> tuple[int]:
-        """Number of clips, for scikit-learn."""
-        return (len(self),)
-
-    def __getitem__(self, index: Any) -> Clips:
-        rows = as_row_index(index, len(self))
-        return Clips(
-            self.sources[rows],
-            sample_rate=take(self.sample_rate, rows),
-            machine_type=take(self.machine_type, rows),
-            machine_id=take(self.machine_id, rows),
-            views=self.views,
-        )
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("clips as one array are always a copy")
-        shapes = {np.shape(source) for source in self.sources}
-        if len(shapes) == 1 and () not in shapes:  # as a path has
-            return np.stack(list(self.sources)).astype(dtype)
-        return np.array(self.sources, dtype=dtype)
+        return np.array(list(self.sources), dtype=dtype)
 
     def __repr__(self) -> str:
         views = f", {len(self.views)} views" if len(self.views) > 1 else ""
@@ -166,13 +142,7 @@ class Clips:
         clips : Clips
             The same clips; nothing is computed.
         """
-        return Clips(
-            self.sources,
-            sample_rate=self.sample_rate,
-            machine_type=self.machine_type,
-            machine_id=self.machine_id,
-            views=views,
-        )
+        return self._with(views=views)
 
     def name(self, row: int) -> str:
         """Name a clip for people: its row, and its file if it has one.
@@ -244,9 +214,7 @@ def keep_recordings(X: Any) -> Any:
     if isinstance(X, pd.DataFrame) and "path" in X:
         return X.assign(path=_keep(X["path"]))
     if isinstance(X, Clips):
-        kept = X[:]
-        kept.sources = object_array(_keep(X.sources))
-        return kept
+        return Clips(**(vars(X) | {"sources": _keep(X.sources)}))
     return _keep(X) if isinstance(X, list) else X
 
 
@@ -272,9 +240,8 @@ def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
 
 def _holds_clips_one_by_one(X: Any) -> bool:
     """Tell a sequence of paths or arrays from a 2-D array of waveforms."""
-    if isinstance(X, np.ndarray) and not (X.ndim == 1 and X.dtype.kind in "OU"):
-        return False
-    if not isinstance(X, (Sequence, np.ndarray, pd.Series)):
+    sequence = isinstance(X, (Sequence, np.ndarray, pd.Series))
+    if not sequence or getattr(X, "ndim", 1) != 1:
         return False
     is_clip = [
         isinstance(clip, str | os.PathLike | list) or getattr(clip, "ndim", 0) > 0
@@ -296,11 +263,10 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
             "X is a table without a column 'path' or 'audio'; its columns are "
             f"{abbreviate(list(table.columns))}: load_clips(folder) makes such a table"
         )
-    n_clips = len(table)
-    audio: list[Any] = list(table["audio"]) if "audio" in table else [None] * n_clips
-    paths = list(table["path"]) if "path" in table else [None] * n_clips
+    absent = [None] * len(table)
+    given = zip(table.get("audio", absent), table.get("path", absent), strict=True)
     sources = []
-    for row, (samples, path) in enumerate(zip(audio, paths, strict=True)):
+    for row, (samples, path) in enumerate(given):
         if np.ndim(samples):
             sources.append(samples)
         elif isinstance(path, str | os.PathLike):

@@ -23,21 +23,16 @@ _NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_
 # DCASE 2021 and later: section_00_source_test_anomaly_0001_car_B1_spd_31V.wav;
 # evaluation clips lack domain, split or label. Supplemental clips of 2025 say whether
 # they hold a machine without noise or noise without a machine.
+_WORDS = {
+    **dict.fromkeys(["source", "target"], "domain"),
+    **dict.fromkeys(["train", "test", "supplemental"], "split"),
+    **dict.fromkeys(["normal", "anomaly"], "label"),
+}
 _NAME_SECTION = re.compile(
     r"section_(?P<machine_id>\d+)"
-    r"(?P<words>(?:_(?:source|target|train|test|supplemental|normal|anomaly"
-    r"|machine|noise))*)"
+    rf"(?P<words>(?:_(?:{'|'.join(_WORDS)}|machine|noise))*)"
     r"_\d+(?:_(?P<attributes>.+))?"
 )
-_WORDS = {
-    "source": "domain",
-    "target": "domain",
-    "train": "split",
-    "test": "split",
-    "supplemental": "split",
-    "normal": "label",
-    "anomaly": "label",
-}
 # Attributes of the toys in 2021: A1Spd28VMic1.
 _GLUED = re.compile(r"(?P<car>[A-Z]\d+)Spd(?P<spd>\w+)Mic(?P<mic>\d+)")
 
@@ -143,10 +138,8 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
     clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
-    clips = clips.reindex(
-        columns=[*_COLUMNS, *clips.columns.difference(_COLUMNS, sort=False)]
-    )
-    return clips.astype({"label": "Int64"})
+    others = clips.columns.difference(_COLUMNS, sort=False)
+    return clips.reindex(columns=[*_COLUMNS, *others]).astype({"label": "Int64"})
 
 
 def _is_recording(path: Path, root: Path) -> bool:
@@ -163,7 +156,9 @@ def _describe(path: Path, root: Path) -> dict[str, Any]:
     if facts:
         facts["machine_type"] = machines[-1]
     else:
-        facts = _name_machine(machines)
+        facts["machine_id"] = machines[-1]
+        if len(machines) > 2:  # the first is the root
+            facts["machine_type"] = machines[-2]
     for folder in folders:
         facts |= _read_folder(folder)
     label = _LABELS.get(facts.get("label", ""))
@@ -217,13 +212,6 @@ def _read_folder(name: str) -> dict[str, str]:
         return {"label": name}
     match = _SPLIT_FOLDER.fullmatch(name)
     return {"split": match[1]} if match else {}
-
-
-def _name_machine(machines: list[str]) -> dict[str, str]:
-    """Name the machine of a file by its folders, of which the first is the root."""
-    if len(machines) > 2:
-        return {"machine_type": machines[-2], "machine_id": machines[-1]}
-    return {"machine_id": machines[-1]}
 
 
 def _split_attributes(text: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ __all__ = [
     "known_labels",
     "machine_columns",
     "machine_labels",
-    "object_array",
     "refuse_unseen",
 ]
 
@@ -65,10 +65,11 @@ def machine_labels(X: Any) -> np.ndarray | None:
     machine_type, machine_id = machine_columns(X)
     if machine_id is None or machine_type is None:
         return machine_id
-    return object_array(
+    labels = [
         identity if identity is None or kind is None else f"{kind}/{identity}"
         for kind, identity in zip(machine_type, machine_id, strict=True)
-    )
+    ]
+    return np.array(labels, dtype=object)
 
 
 def known_labels(X: Any, purpose: str) -> np.ndarray:
@@ -210,7 +211,7 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
             f"the machines are given as one string, {values!r}; give a sequence with "
             "one value for each clip"
         )
-    labels = object_array(map(_as_label, values))
+    labels = np.fromiter(map(_as_label, values), dtype=object)
     missing = len(labels) > 0 and all(label is None for label in labels)
     return None if missing else labels
 
@@ -222,29 +223,5 @@ def _as_label(value: Any) -> str | None:
         )
     if pd.isna(value):
         return None
-    if (
-        isinstance(value, int | float | np.integer | np.floating)
-        and float(value).is_integer()
-    ):
-        return str(int(value))
-    return str(value)
-
-
-def object_array(values: Iterable[Any]) -> np.ndarray:
-    """Make a 1-D array of objects, even if these are arrays of equal length.
-
-    Parameters
-    ----------
-    values : iterable
-        The objects.
-
-    Returns
-    -------
-    array : ndarray of shape (n_values,), object
-        The objects, unchanged.
-    """
-    values = list(values)
-    array = np.empty(len(values), dtype=object)
-    for row, value in enumerate(values):
-        array[row] = value
-    return array
+    whole = isinstance(value, Real) and float(value).is_integer()
+    return str(int(value) if whole else value)

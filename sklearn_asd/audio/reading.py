@@ -227,8 +227,12 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     try:
         status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
     except PermissionError as error:
-        raise BadClipError(_NOT_PERMITTED) from error
+        raise BadClipError(
+            "is not readable: give this user permission, or leave it out"
+        ) from error
     except (OSError, ValueError) as error:  # no such file, or an impossible name
         target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
         raise MissingClipError(
@@ -240,13 +244,6 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
         raise BadClipError("is a pipe or a device, not a file: leave it out")
     if status.st_size == 0:
         raise BadClipError("is an empty file of 0 bytes: leave it out")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise BadClipError(_NOT_PERMITTED) from error
-
-
-_NOT_PERMITTED = "is not readable: give this user permission, or leave it out"
 
 
 def _decode(

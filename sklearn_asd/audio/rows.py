@@ -1,16 +1,52 @@
-"""Rows of the two containers of clips: how they are indexed, checked and counted."""
+"""What the two containers of clips have in common: their rows."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sized
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_asd._utils.messages import count
 
-__all__ = ["as_row_index", "check_length", "count_clips", "take"]
+__all__ = ["ClipTable", "as_row_index", "count_clips"]
+
+
+class ClipTable:
+    """A table with one row per clip, whose attributes are its constructor's parameters.
+
+    Indexing by integer, slice, mask or index array gives the same kind.
+    """
+
+    # Attributes with one value per clip; all but the first may be None.
+    _columns: ClassVar[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(getattr(self, self._columns[0]))
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Number of clips, for scikit-learn."""
+        return (len(self),)
+
+    def __getitem__(self, index: Any) -> Self:
+        rows = as_row_index(index, len(self))
+        columns = {name: getattr(self, name) for name in self._columns}
+        present = {k: column for k, column in columns.items() if column is not None}
+        return self._with(**{k: column[rows] for k, column in present.items()})
+
+    def _with(self, **changes: Any) -> Self:
+        """Copy the table with some of it changed, and share the rest."""
+        return type(self)(**(vars(self) | changes))
+
+    def _check_lengths(self) -> None:
+        """Refuse a column that does not have one value for each clip."""
+        for name in self._columns:
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self):
+                raise ValueError(
+                    f"{name} has {len(column)} values for {len(self)} clips"
+                )
 
 
 def as_row_index(index: Any, n_rows: int) -> Any:
@@ -32,52 +68,25 @@ def as_row_index(index: Any, n_rows: int) -> Any:
     Raises
     ------
     IndexError
-        If the index is out of range or of another kind.
+        If the index is of another kind, or an integer out of range. The values of masks
+        and arrays are checked by the array that they index.
     """
     if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:
         index = index[0]
     if isinstance(index, slice):
         return index
     if isinstance(index, numbers.Integral):
-        return _as_slice(int(index), n_rows)
-    return _as_rows(index, n_rows)
-
-
-def _as_slice(row: int, n_rows: int) -> slice:
-    if not -n_rows <= row < n_rows:
-        raise IndexError(f"there is no clip {row} among {n_rows}")
-    return slice(row % n_rows, row % n_rows + 1)
-
-
-def _as_rows(index: Any, n_rows: int) -> np.ndarray:
+        row = int(index)
+        if not -n_rows <= row < n_rows:
+            raise IndexError(f"there is no clip {row} among {n_rows}")
+        return slice(row % n_rows, row % n_rows + 1)
     rows = np.asarray(index)
-    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "biu"):
+    if rows.ndim != 1:
         raise IndexError(
             "clips are indexed by an integer, a slice, a boolean mask or an array of "
             f"integers, not by {index!r}"
         )
-    if rows.dtype == bool and len(rows) != n_rows:
-        raise IndexError(f"a mask of {len(rows)} values cannot index {n_rows} clips")
     return rows if rows.size else rows.astype(int)
-
-
-def take(values: np.ndarray | None, rows: Any) -> np.ndarray | None:
-    """Index a column that may be absent.
-
-    Parameters
-    ----------
-    values : ndarray or None
-        The column.
-
-    rows : slice or ndarray
-        The rows to take.
-
-    Returns
-    -------
-    taken : ndarray or None
-        None if there is no column.
-    """
-    return None if values is None else values[rows]
 
 
 def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
@@ -101,26 +110,3 @@ def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
         return text
     n_machines = len({label for label in labels if label is not None})
     return f"{text}, {count(n_machines, 'machine')}"
-
-
-def check_length(name: str, column: Sized | None, n_clips: int) -> None:
-    """Refuse a column that does not have one value for each clip.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column.
-
-    column : sequence or None
-        The column, if there is one.
-
-    n_clips : int
-        Number of clips.
-
-    Raises
-    ------
-    ValueError
-        If its length differs.
-    """
-    if column is not None and len(column) != n_clips:
-        raise ValueError(f"{name} has {len(column)} values for {n_clips} clips")

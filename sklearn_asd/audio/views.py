@@ -23,14 +23,12 @@ import librosa
 import numpy as np
 
 from sklearn_asd.audio.reading import BadClipError
-from sklearn_asd.audio.vocoder import PhaseVocoder, vocoder_rate
+from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [
     "BUILT_IN_VIEWS",
     "ORIGINAL",
-    "FunctionView",
     "LogMelView",
-    "PartView",
     "PitchStretchView",
     "Sound",
     "View",
@@ -66,10 +64,9 @@ class Sound:
 
         librosa warns where a clip is shorter than its window, hence the padding.
         """
-        size = max(len(self.samples), 2048)
-        padded = librosa.util.fix_length(self.samples, size=size)
-        harmonic, percussive = librosa.effects.hpss(padded)
         n = len(self.samples)
+        padded = librosa.util.fix_length(self.samples, size=max(n, 2048))
+        harmonic, percussive = librosa.effects.hpss(padded)
         return {"harmonic": harmonic[:n], "percussive": percussive[:n]}
 
 
@@ -156,13 +153,8 @@ class PitchStretchView(View):
     pitch_steps: float
     stretch_rate: float
 
-    @property
-    def vocoder_rate(self) -> float:
-        """Rate of its pass through the vocoder; a pitch shift is a stretch too."""
-        return vocoder_rate(self.pitch_steps, self.stretch_rate)
-
     def waveform(self, sound: Sound) -> np.ndarray:
-        """Make this view's samples; see :meth:`View.waveform`."""
+        """Make this view's samples; see `View.waveform`."""
         return sound.vocoder.transform(self.pitch_steps, self.stretch_rate)
 
 
@@ -182,7 +174,7 @@ class VocodedView(View):
     stretch_rate: float
 
     def waveform(self, sound: Sound) -> np.ndarray:
-        """Make this view's samples; see :meth:`View.waveform`."""
+        """Make this view's samples; see `View.waveform`."""
         return sound.vocoder.resynthesize(self.stretch_rate)
 
 
@@ -197,7 +189,7 @@ class PartView(View):
     """
 
     def waveform(self, sound: Sound) -> np.ndarray:
-        """Make this view's samples; see :meth:`View.waveform`."""
+        """Make this view's samples; see `View.waveform`."""
         return sound.parts[self.name]
 
 
@@ -322,7 +314,7 @@ class WaveformView(FunctionView):
     takes = "waveform"
 
     def waveform(self, sound: Sound) -> np.ndarray:
-        """Make this view's samples; see :meth:`View.waveform`."""
+        """Make this view's samples; see `View.waveform`."""
         samples = self._call(sound.samples.copy(), sound.sample_rate)
         if samples.ndim != 1 or samples.size == 0:
             self._fail(f"returned shape {samples.shape} in place of (n_samples,)")
@@ -369,7 +361,7 @@ class LogMelView(FunctionView):
     takes = "log_mel"
 
     def log_mel(self, log_mel: np.ndarray) -> np.ndarray:
-        """Change the log-mel; see :meth:`View.log_mel`."""
+        """Change the log-mel; see `View.log_mel`."""
         changed = self._call(log_mel.copy())
         if changed.ndim != 2 or len(changed) != len(log_mel) or changed.size == 0:
             self._fail(
@@ -382,15 +374,8 @@ def _fingerprint(value: Any) -> Any:
     """Turn functions, also nested ones, into what can be hashed by content."""
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return [
-            _fingerprint(part)
-            for part in (
-                value.__code__,
-                value.__defaults__,
-                value.__kwdefaults__,
-                cells,
-            )
-        ]
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+        return _fingerprint(parts)
     if inspect.iscode(value):
         return [value.co_code, value.co_names, _fingerprint(value.co_consts)]
     if isinstance(value, tuple | list):
@@ -484,15 +469,8 @@ def rotate(log_mel: np.ndarray) -> np.ndarray:
     return log_mel[::-1, ::-1]
 
 
+_FUNCTIONS = (flip_time, flip_frequency, shift_time, shift_frequency, rotate)
+_PARTS = (PartView("harmonic"), PartView("percussive"))
 BUILT_IN_VIEWS: dict[str, View] = {
-    view.name: view
-    for view in (
-        PartView("harmonic"),
-        PartView("percussive"),
-        LogMelView(flip_time),
-        LogMelView(flip_frequency),
-        LogMelView(shift_time),
-        LogMelView(shift_frequency),
-        LogMelView(rotate),
-    )
+    view.name: view for view in (*_PARTS, *map(LogMelView, _FUNCTIONS))
 }

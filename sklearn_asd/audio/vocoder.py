@@ -14,11 +14,10 @@ __all__ = ["PhaseVocoder", "vocoder_rate"]
 # Window and hop of librosa.effects, whose transforms these are.
 _N_FFT = 2048
 _HOP_LENGTH = _N_FFT // 4
+_HANN = scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
 
 # Frames at once: few enough to stay in the processor's cache.
 _FRAMES_AT_ONCE = 32
-
-_STEPS_PER_OCTAVE = 12
 
 
 class PhaseVocoder:
@@ -70,7 +69,7 @@ class PhaseVocoder:
         self._phasor = np.ones(shape, dtype=np.complex64)
         for start in range(0, self.n_frames, _FRAMES_AT_ONCE):
             block = slice(start, min(start + _FRAMES_AT_ONCE, self.n_frames))
-            spectrum = scipy.fft.rfft(frames[block] * _hann(), axis=1)
+            spectrum = scipy.fft.rfft(frames[block] * _HANN, axis=1)
             magnitude = np.abs(spectrum)
             # Below the smallest normal number, the quotient would be infinite.
             sounding = magnitude >= np.finfo(np.float32).tiny
@@ -96,32 +95,15 @@ class PhaseVocoder:
             The transformed sound.
         """
         rate = vocoder_rate(pitch_steps, stretch_rate)
-        stretched = self.stretch(rate)
-        if pitch_steps == 0:
-            return stretched
+        steps = np.arange(0, self.n_frames, rate, dtype=np.float64)
+        stretched = self._walk(steps, length=round(self.n_samples / rate))
         # Undoing the excess of the stretch by resampling shifts the pitch. Only the
-        # ratio of the two sample rates counts.
+        # ratio of the two sample rates counts; equal ones return the sound as it is.
         shifted = librosa.resample(
             stretched, orig_sr=stretch_rate, target_sr=rate, res_type="soxr_hq"
         )
         length = round(self.n_samples / stretch_rate)
         return librosa.util.fix_length(shifted, size=length)
-
-    def stretch(self, rate: float) -> np.ndarray:
-        """Stretch the time and keep the pitch.
-
-        Parameters
-        ----------
-        rate : float > 0
-            How many times as fast the sound becomes.
-
-        Returns
-        -------
-        samples : ndarray of shape (round(n_samples / rate),), float32
-            The stretched sound.
-        """
-        steps = np.arange(0, self.n_frames, rate, dtype=np.float64)
-        return self._walk(steps, length=round(self.n_samples / rate))
 
     def resynthesize(self, rate: float) -> np.ndarray:
         """Keep pitch and time, but add the traces that a stretch leaves.
@@ -157,7 +139,10 @@ class PhaseVocoder:
             here = first[block]
             magnitude = self._magnitude[here]
             magnitude += (self._magnitude[here + 1] - magnitude) * toward_next[block]
-            rotations = self._rotations(first, start + np.flatnonzero(uneven[block]))
+            # At uneven steps, the phases turn from where they went to where they should
+            # have gone: rotations as unit phasors of each bin.
+            at = start + np.flatnonzero(uneven[block])
+            rotations = self._phasor[first[at - 1] + 1] * self._phasor[first[at]].conj()
             rotations = np.concatenate([rotation, rotations])
             np.cumprod(rotations, axis=0, out=rotations)
             rotations /= np.abs(rotations)  # an hour of products drifts
@@ -166,20 +151,13 @@ class PhaseVocoder:
             spectrum *= rotations[np.cumsum(uneven[block])]
             spectrum *= magnitude
             sound = scipy.fft.irfft(spectrum, axis=1, overwrite_x=True)
-            sound *= _hann()
+            sound *= _HANN
             quarters = sound.reshape(len(here), 4, _HOP_LENGTH)
             for quarter in range(4):
                 first_row = start + quarter
                 rows[first_row : first_row + len(here)] += quarters[:, quarter]
         sound = rows.ravel() / _overlapped_hann(len(steps))
         return librosa.util.fix_length(sound[_N_FFT // 2 :], size=length)
-
-    def _rotations(self, first: np.ndarray, uneven: np.ndarray) -> np.ndarray:
-        """Rotations of the phases at uneven steps, as unit phasors of each bin.
-
-        They turn the phases from where they went to where they should have gone.
-        """
-        return self._phasor[first[uneven - 1] + 1] * self._phasor[first[uneven]].conj()
 
 
 def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:
@@ -198,19 +176,14 @@ def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:
     rate : float > 0
         Below `stretch_rate` where the pitch is shifted up.
     """
-    return stretch_rate / 2.0 ** (pitch_steps / _STEPS_PER_OCTAVE)
-
-
-@lru_cache(maxsize=1)
-def _hann() -> np.ndarray:
-    return scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
+    return stretch_rate / 2.0 ** (pitch_steps / 12)  # half steps of an octave
 
 
 @lru_cache(maxsize=16)
 def _overlapped_hann(n_frames: int) -> np.ndarray:
     """Sum of the squared windows at each sample; 1 where there are none."""
     rows = np.zeros((n_frames + 3, _HOP_LENGTH), dtype=np.float32)
-    for quarter, window in enumerate(_hann().reshape(4, _HOP_LENGTH) ** 2):
+    for quarter, window in enumerate(_HANN.reshape(4, _HOP_LENGTH) ** 2):
         rows[quarter : quarter + n_frames] += window
     total = rows.ravel()
     total[total <= np.finfo(np.float32).tiny] = 1

@@ -10,11 +10,33 @@ __all__ = ["ClipTransformer"]
 
 
 class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
-    """Stateless transformer of recordings, which may be given as paths."""
+    """Stateless transformer of recordings, which may be given as paths.
+
+    Its ``_check(X)`` refuses wrong parameters and X of another form.
+    """
 
     def __init_subclass__(cls, **kwargs):
         # The result has no columns to name, so nothing is wrapped for set_output.
         super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def fit(self, X, y=None):
+        """Check the parameters and the form of X; nothing is learnt or read.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : object
+            Itself.
+        """
+        self._check(X)
+        return self
 
     def set_output(self, *, transform=None):
         """Refuse tables: the result is a container of clips, which has no columns.

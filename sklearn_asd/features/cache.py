@@ -9,18 +9,26 @@ import sqlite3
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from sklearn_asd.audio import ORIGINAL, Clips
 
-__all__ = ["FileCache", "FrameCache", "MemoryCache"]
+__all__ = ["FileCache", "MemoryCache"]
 
 
-class FrameCache(Protocol):
-    """What both caches offer.
+class MemoryCache:
+    """Frames in memory, for one call.
+
+    Parameters
+    ----------
+    n_mels : int
+        Number of mel bands.
+
+    dtype : str
+        Type of the frames.
 
     Attributes
     ----------
@@ -28,10 +36,12 @@ class FrameCache(Protocol):
         Rows of each known view in :meth:`frames`.
     """
 
-    places: dict[Hashable, tuple[int, int]]
+    def __init__(self, n_mels: int, dtype: str) -> None:
+        self._frames = np.empty((0, n_mels), dtype=dtype)
+        self.places: dict[Hashable, tuple[int, int]] = {}
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
-        """Name the views of the clips.
+        """Name the views of the clips by row and view.
 
         Parameters
         ----------
@@ -46,6 +56,8 @@ class FrameCache(Protocol):
         keys : list of list of hashable
             For each clip one for each view.
         """
+        views = range(len(clips[0].views))
+        return [[(row, view) for view in views] for row in range(len(clips))]
 
     def add(self, frames: Mapping[Any, np.ndarray]) -> None:
         """Add the frames of some views.
@@ -55,42 +67,6 @@ class FrameCache(Protocol):
         frames : mapping of key to ndarray of shape (n_frames, n_mels)
             The frames of each view.
         """
-
-    def frames(self) -> np.ndarray:
-        """Give all frames as one array.
-
-        Returns
-        -------
-        frames : ndarray or memmap of shape (n_frames, n_mels)
-            The frames of all views in the order they were added.
-        """
-
-
-class MemoryCache:
-    """Frames in memory, for one call: a :class:`FrameCache`.
-
-    Parameters
-    ----------
-    n_mels : int
-        Number of mel bands.
-
-    dtype : str
-        Type of the frames.
-    """
-
-    def __init__(self, n_mels: int, dtype: str) -> None:
-        self._frames = np.empty((0, n_mels), dtype=dtype)
-        self.places: dict[Hashable, tuple[int, int]] = {}
-
-    def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
-        """Name the views by clip and view; see :meth:`FrameCache.keys`."""
-        return [
-            [(row, view) for view in range(len(clip.views))]
-            for row, clip in enumerate(clips)
-        ]
-
-    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
-        """Add the frames of some views; see :meth:`FrameCache.add`."""
         stop = len(self._frames)
         for key, of_view in frames.items():
             start, stop = stop, stop + len(of_view)
@@ -101,12 +77,18 @@ class MemoryCache:
             self._frames[slice(*self.places[key])] = of_view
 
     def frames(self) -> np.ndarray:
-        """Give all frames as one array; see :meth:`FrameCache.frames`."""
+        """Give all frames as one array.
+
+        Returns
+        -------
+        frames : ndarray of shape (n_frames, n_mels)
+            The frames of all views in the order they were added.
+        """
         return self._frames
 
 
 class FileCache:
-    """Frames in a file that is only ever appended to: a :class:`FrameCache`.
+    """Frames in a file that is only ever appended to; used as a :class:`MemoryCache`.
 
     Each set of settings has one file of frames, and beside it an SQLite index from the
     content of a clip, and the view of it, to rows of frames. Frames are written before
@@ -146,22 +128,16 @@ class FileCache:
         digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
         self._name = f"log-mel-{digest}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
+        self._bytes_per_frame = n_mels * self._dtype.itemsize
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked_index() as index:
-                index.execute("CREATE TABLE IF NOT EXISTS data (name TEXT)")
-                index.execute(
-                    "CREATE TABLE IF NOT EXISTS clips"
-                    " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
-                )
-                index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
                 self._data = self._find_data(index)
-                self.places = _as_places(
-                    index.execute("SELECT key, start, stop FROM clips")
-                )
+                rows = index.execute("SELECT key, start, stop FROM clips")
+                self.places = _as_places(rows)
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
-        """Name the views by the clips' content; see :meth:`FrameCache.keys`.
+        """Name the views by the clips' content; see :meth:`MemoryCache.keys`.
 
         The keys are equal for equal content, under any name.
         """
@@ -185,14 +161,12 @@ class FileCache:
                 new = {k: v for k, v in frames.items() if k not in stored}
                 (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
                 added = self._append(new, stop or 0)
-                index.executemany(
-                    "INSERT INTO clips VALUES (?, ?, ?)",
-                    [(key, *bounds) for key, bounds in added.items()],
-                )
+                new_rows = [(key, *bounds) for key, bounds in added.items()]
+                index.executemany("INSERT INTO clips VALUES (?, ?, ?)", new_rows)
         self.places |= stored | added
 
     def frames(self) -> np.ndarray:
-        """Map the file into memory, read-only; see :meth:`FrameCache.frames`."""
+        """Map the file into memory, read-only; see :meth:`MemoryCache.frames`."""
         with self._explaining():
             shape = (self._n_frames(), self._n_mels)
             if shape[0] < max((stop for _, stop in self.places.values()), default=0):
@@ -209,22 +183,20 @@ class FileCache:
             data = self._folder / row[0]
             if data.exists() and (last or 0) <= self._n_frames(data):
                 return data
+        for old in self._folder.glob(f"{self._name}-*.{self._dtype}"):
+            with suppress(OSError):  # Windows keeps what a process has mapped
+                old.unlink()
         data = self._folder / f"{self._name}-{secrets.token_hex(8)}.{self._dtype}"
         data.touch()
         index.execute("DELETE FROM clips")
         index.execute("DELETE FROM data")
         index.execute("INSERT INTO data VALUES (?)", (data.name,))
-        for old in self._folder.glob(f"{self._name}-*.{self._dtype}"):
-            if old != data:
-                with suppress(OSError):  # Windows keeps what a process has mapped
-                    old.unlink()
         return data
 
     def _check_data(self, index: sqlite3.Connection) -> None:
         """Refuse an index other than the one that was opened."""
-        table = index.execute("SELECT name FROM sqlite_master WHERE name = 'data'")
-        row = table.fetchone() and index.execute("SELECT name FROM data").fetchone()
-        if row is None or row[0] != self._data.name or not self._data.exists():
+        row = index.execute("SELECT name FROM data").fetchone()
+        if row != (self._data.name,) or not self._data.exists():
             raise FileNotFoundError(self._data)
 
     @contextmanager
@@ -233,6 +205,12 @@ class FileCache:
         path = self._folder / f"{self._name}.sqlite"
         with closing(sqlite3.connect(path, timeout=600)) as index, index:
             index.execute("BEGIN IMMEDIATE")
+            index.execute("CREATE TABLE IF NOT EXISTS data (name TEXT)")
+            index.execute(
+                "CREATE TABLE IF NOT EXISTS clips"
+                " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
+            )
+            index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
             yield index
 
     @contextmanager
@@ -265,10 +243,6 @@ class FileCache:
             os.fsync(data.fileno())
         return added
 
-    @property
-    def _bytes_per_frame(self) -> int:
-        return self._n_mels * self._dtype.itemsize
-
     def _n_frames(self, data: Path | None = None) -> int:
         return (data or self._data).stat().st_size // self._bytes_per_frame
 
@@ -286,13 +260,11 @@ def _digest(clip: Clips) -> bytes:
     """Digest one clip's content: the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
     if isinstance(source, str | os.PathLike):
-        if not os.path.isfile(source):  # reading a pipe may wait forever
-            return os.fsencode(source)
-        try:
-            with open(source, "rb") as file:
-                return hashlib.file_digest(file, hashlib.blake2b).digest()
-        except OSError:  # the reader reports it
-            return os.fsencode(source)
+        with suppress(OSError):  # the reader reports it
+            if os.path.isfile(source):  # reading a pipe may wait forever
+                with open(source, "rb") as file:
+                    return hashlib.file_digest(file, hashlib.blake2b).digest()
+        return os.fsencode(source)
     samples = np.asarray(source)
     digest = hashlib.blake2b(samples.tobytes())
     digest.update(repr((samples.dtype.str, samples.shape, clip.sample_rate)).encode())

@@ -10,22 +10,12 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
-from sklearn_asd._utils.parameters import validates_parameters
-from sklearn_asd.audio import Clips
-from sklearn_asd.audio.views import (
-    BUILT_IN_VIEWS,
-    ORIGINAL,
-    PitchStretchView,
-    View,
-    VocodedView,
-)
+from sklearn_asd.audio import ORIGINAL, Clips, View
+from sklearn_asd.audio.views import BUILT_IN_VIEWS, PitchStretchView, VocodedView
+from sklearn_asd.audio.vocoder import vocoder_rate
 from sklearn_asd.features.base import ClipTransformer
 
 __all__ = ["AugmentationExpander"]
-
-# Beyond these no machine is recognised; values meant as percentages are beyond them.
-_PITCH_STEPS = (-48, 48)
-_STRETCH_RATES = (0.1, 10)
 
 
 class AugmentationExpander(ClipTransformer):
@@ -107,26 +97,6 @@ class AugmentationExpander(ClipTransformer):
         self.extra = extra
         self.vocode_identity = vocode_identity
 
-    @validates_parameters(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and the form of X; nothing is learnt or read.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        y : ignored
-            Present for scikit-learn's conventions.
-
-        Returns
-        -------
-        self : AugmentationExpander
-            Itself.
-        """
-        self.transform(X)
-        return self
-
     def transform(self, X):
         """Mark the views that are wanted of every clip.
 
@@ -146,6 +116,9 @@ class AugmentationExpander(ClipTransformer):
             If a parameter is out of range, a view is unknown or asked for twice, or X
             has views already.
         """
+        return self._check(X)
+
+    def _check(self, X: Any) -> Clips:
         views = self._views()
         clips = Clips.from_X(X)
         if clips.views != (ORIGINAL,):
@@ -168,8 +141,9 @@ class AugmentationExpander(ClipTransformer):
 
     def _views(self) -> list[View]:
         self._validate_params()
-        steps = _check_numbers("pitch_steps", self.pitch_steps, _PITCH_STEPS)
-        rates = _check_numbers("stretch_rates", self.stretch_rates, _STRETCH_RATES)
+        # Beyond these no machine is recognised, and values meant as percentages lie.
+        steps = _check_numbers("pitch_steps", self.pitch_steps, -48, 48)
+        rates = _check_numbers("stretch_rates", self.stretch_rates, 0.1, 10)
         shifted = [_shift_and_stretch(s, r) for s, r in product(steps, rates)]
         if self.vocode_identity:
             vocoded = _vocode_like(shifted)
@@ -187,9 +161,8 @@ class AugmentationExpander(ClipTransformer):
         return views
 
 
-def _check_numbers(name: str, values: Any, bounds: tuple[float, float]) -> list[float]:
+def _check_numbers(name: str, values: Any, low: float, high: float) -> list[float]:
     """Refuse values that are not numbers, or out of bounds."""
-    low, high = bounds
     if np.ndim(values) != 1:
         raise ValueError(f"{name} is {values!r}; it must be a sequence of numbers")
     for value in values:
@@ -213,7 +186,8 @@ def _shift_and_stretch(pitch_steps: float, stretch_rate: float) -> View:
 
 def _vocode_like(views: list[View]) -> VocodedView:
     """Vocode the unchanged clip as strongly as the most changed view."""
-    rates = [v.vocoder_rate for v in views if isinstance(v, PitchStretchView)]
+    changed = [view for view in views if isinstance(view, PitchStretchView)]
+    rates = [vocoder_rate(view.pitch_steps, view.stretch_rate) for view in changed]
     return VocodedView("vocoded", max(rates, key=lambda r: abs(log(r)), default=1.0))
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
-from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
+from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
-from sklearn_asd.features.cache import FileCache, FrameCache, MemoryCache
+from sklearn_asd.features.cache import FileCache, MemoryCache
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
@@ -38,6 +36,9 @@ _VIEWS_AT_ONCE = 256
 
 # Raise this when the same settings give other frames: caches outlive versions.
 _FRAMES_VERSION = 1
+
+# All that a clip's frames depend on besides the clip.
+_FRAME_SETTINGS = "sample_rate channel n_fft hop_length n_mels fmin fmax dtype"
 
 
 class LogMelSegmenter(ClipTransformer):
@@ -180,28 +181,6 @@ class LogMelSegmenter(ClipTransformer):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @validates_parameters(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and the form of X; nothing is learnt or read.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        y : ignored
-            Present for scikit-learn's conventions.
-
-        Returns
-        -------
-        self : LogMelSegmenter
-            Itself.
-        """
-        Clips.from_X(X)
-        self._check_bands()
-        self.segment_frames()
-        return self
-
     def transform(self, X):
         """Read the clips and compute their log-mels.
 
@@ -227,14 +206,9 @@ class LogMelSegmenter(ClipTransformer):
         RuntimeError
             If a worker process was killed.
         """
-        self._validate_params()
-        self._check_bands()
-        segment_frames, segment_hop_frames = self.segment_frames()
-        clips = Clips.from_X(X)
-        names = FrameSettings.__slots__
-        settings = FrameSettings(**{name: getattr(self, name) for name in names})
-        cache = self._open_cache(settings)
-        keys, errors = self._fill_cache(cache, clips, settings)
+        clips = self._check(X)
+        cache = self._open_cache()
+        keys, errors = self._fill_cache(cache, clips)
         bounds, bad = self._find_bounds(clips, keys, cache, errors)
         self._stop_if_bad(clips, bad)
         problems = {row: str(error) for row, error in bad.items()}
@@ -245,14 +219,12 @@ class LogMelSegmenter(ClipTransformer):
                 UnusableClipWarning,
                 stacklevel=2,
             )
-        return ClipSpectrograms(
+        spectrograms = ClipSpectrograms(
             cache.frames(),
             bounds[..., 0],
             bounds[..., 1],
             machine_type=clips.machine_type,
             machine_id=clips.machine_id,
-            segment_frames=segment_frames,
-            segment_hop_frames=segment_hop_frames,
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
@@ -260,9 +232,12 @@ class LogMelSegmenter(ClipTransformer):
             fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
             problems=problems,
         )
+        return spectrograms.resegment(*self.segment_frames())
 
-    def _check_bands(self) -> None:
-        """Refuse mel bands that no sound can fall into."""
+    def _check(self, X: Any) -> Clips:
+        """Refuse impossible parameters, such as mel bands that lie above all sound."""
+        self._validate_params()
+        self.segment_frames()
         highest = self.sample_rate / 2
         fmax = highest if self.fmax is None else self.fmax
         if not self.fmin < fmax <= highest:
@@ -271,6 +246,7 @@ class LogMelSegmenter(ClipTransformer):
                 f"between 0 and half of sample_rate, {highest:g} Hz: choose "
                 "fmin < fmax within it"
             )
+        return Clips.from_X(X)
 
     def segment_frames(self):
         """Convert the segments' length and hop to frames.
@@ -290,11 +266,9 @@ class LogMelSegmenter(ClipTransformer):
         """
         frames_per_second = self.sample_rate / self.hop_length
         hop = round(self.segment_hop * frames_per_second)
-        length = (
-            None
-            if self.segment_duration is None
-            else round(self.segment_duration * frames_per_second)
-        )
+        length = None
+        if self.segment_duration is not None:
+            length = round(self.segment_duration * frames_per_second)
         if hop == 0 or length == 0:
             raise ValueError(
                 f"segment_duration={self.segment_duration} s and segment_hop="
@@ -303,104 +277,119 @@ class LogMelSegmenter(ClipTransformer):
             )
         return length, hop
 
-    def _open_cache(self, settings: FrameSettings) -> FrameCache:
+    def _open_cache(self) -> MemoryCache | FileCache:
         if self.cache_dir is None:
             return MemoryCache(self.n_mels, self.dtype)
-        # The first caches were made when the class of the settings was called Recipe.
-        name = repr(settings).replace(type(settings).__name__, "Recipe", 1)
-        key = f"version {_FRAMES_VERSION}: {name}"
-        return FileCache(self.cache_dir, key, self.n_mels, self.dtype)
+        values = [f"{name}={getattr(self, name)!r}" for name in _FRAME_SETTINGS.split()]
+        # This text names the files of existing caches.
+        settings = f"version {_FRAMES_VERSION}: Recipe({', '.join(values)})"
+        return FileCache(self.cache_dir, settings, self.n_mels, self.dtype)
 
     def _fill_cache(
-        self, cache: FrameCache, clips: Clips, settings: FrameSettings
+        self, cache: MemoryCache | FileCache, clips: Clips
     ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
         """Compute the views that the cache lacks; return all keys, and errors.
 
         Clips of equal content have equal keys, so the first key names the content: the
         errors are stored by it.
         """
-        singles = [clips[row] for row in range(len(clips))]
         errors: dict[Hashable, BadClipError] = {}
-        with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            with self._explaining_killed_workers(clips, range(len(clips)), 0):
+        rows, n_done = list(range(len(clips))), 0
+        singles = [clips[row] for row in rows]
+        try:
+            with (
+                Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel,
+                tqdm(desc="log-mel", unit="clip", disable=not self.verbose) as progress,
+            ):
                 keys = cache.keys(singles, parallel)
-            missing = _find_missing(keys, cache.places)
-            rows = list(missing)
-            with tqdm(
-                total=len(rows), desc="log-mel", unit="clip", disable=not self.verbose
-            ) as progress:
+                missing = _find_missing(keys, clips.views, cache.places)
+                progress.reset(len(missing))
                 # Keep the frames in memory bounded, whatever the number of views.
                 n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
-                for start in range(0, len(rows), n_rows):
-                    block = rows[start : start + n_rows]
-                    with self._explaining_killed_workers(clips, block, start):
-                        frames, bad = self._make_views(
-                            singles,
-                            {row: missing[row] for row in block},
-                            settings,
-                            parallel,
-                        )
-                    cache.add({keys[row][view]: f for (row, view), f in frames.items()})
+                for n_done in range(0, len(missing), n_rows):
+                    block = missing[n_done : n_done + n_rows]
+                    rows = [row for row, _ in block]
+                    bad = self._cache_views(cache, singles, block, parallel)
                     self._stop_if_bad(clips, bad)
                     errors |= {keys[row][0]: error for row, error in bad.items()}
-                    del frames  # before the next block is made
-                    progress.update(len(block))
-        return keys, errors
-
-    @contextmanager
-    def _explaining_killed_workers(
-        self, clips: Clips, block: Sequence[int], n_done: int
-    ) -> Iterator[None]:
-        """Report what is lost and what is kept when a worker process dies."""
-        try:
-            yield
+                    progress.update(len(rows))
         except BrokenExecutor as error:
-            kept = "lost, as there is no cache_dir"
-            if self.cache_dir is not None:
-                kept = f"kept in cache_dir {os.fspath(self.cache_dir)!r}"
             raise RuntimeError(
                 "a worker process was killed, perhaps for lack of memory, while it "
-                f"read clips between {clips.name(block[0])} and "
-                f"{clips.name(block[-1])}. {n_done} clips were done before, and are "
-                f"{kept}: lower n_jobs, and run again"
+                f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
+                f"{n_done} clips were done before, and with cache_dir="
+                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
+                "lower n_jobs, and run again"
             ) from error
+        return keys, errors
 
-    def _make_views(
+    def _cache_views(
         self,
+        cache: MemoryCache | FileCache,
         singles: list[Clips],
-        wanted: dict[int, list[int]],
-        settings: FrameSettings,
+        wanted: list[tuple[int, list[tuple[Hashable, View]]]],
         parallel: Parallel,
-    ) -> tuple[dict[tuple[int, int], np.ndarray], dict[int, BadClipError]]:
+    ) -> dict[int, BadClipError]:
         """Make the wanted views of some clips; several workers share few clips.
 
-        Returns the frames by row and view, and the errors of bad clips by row.
+        Returns the errors of bad clips by row.
         """
         n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
         tasks = [
-            (row, views[part::n_parts])
-            for row, views in wanted.items()
-            for part in range(min(n_parts, len(views)))
+            (row, views[part])
+            for row, views in wanted
+            for part in gen_even_slices(len(views), n_parts)
         ]
         results = parallel(
-            delayed(settings.make_frames)(
-                singles[row].with_views([singles[row].views[v] for v in views])
-            )
-            for row, views in tasks
+            delayed(self._make_frames)(singles[row], views) for row, views in tasks
         )
-        made: dict[tuple[int, int], np.ndarray] = {}
+        made: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
-        for (row, views), (frames, error) in zip(tasks, results, strict=True):
-            made |= {(row, v): f for v, f in zip(views, frames, strict=False)}
+        for (row, _), (frames, error) in zip(tasks, results, strict=True):
+            made |= frames
             if error is not None:
                 bad.setdefault(row, error)
-        return dict(sorted(made.items(), key=lambda view: view[0])), bad
+        cache.add(made)
+        return bad
+
+    def _make_frames(
+        self, clip: Clips, views: list[tuple[Hashable, View]]
+    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
+        """Read one clip and compute the frames of some views, one after the other.
+
+        A bad clip has no frames. Its error is returned, as the caller decides about it.
+        """
+        try:
+            samples = clip.read(0, self.sample_rate, self.channel)
+            sound = Sound(samples, self.sample_rate)
+            return {key: self._log_mel(sound, view) for key, view in views}, None
+        except BadClipError as error:
+            return {}, error
+
+    def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
+        log_mel = log_mel_spectrogram(
+            view.waveform(sound),
+            sample_rate=self.sample_rate,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            n_mels=self.n_mels,
+            fmin=self.fmin,
+            fmax=self.fmax,
+        )
+        with np.errstate(over="ignore"):
+            frames = view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
+        if not np.isfinite(frames).all():
+            raise BadClipError(
+                f"has a view {view.name!r} whose log-mel is NaN or infinite in "
+                f"{self.dtype}: leave the view or the clip out"
+            )
+        return frames
 
     def _find_bounds(
         self,
         clips: Clips,
         keys: list[list[Hashable]],
-        cache: FrameCache,
+        cache: MemoryCache | FileCache,
         errors: dict[Hashable, BadClipError],
     ) -> tuple[np.ndarray, dict[int, BadClipError]]:
         """Find (start, stop) of each view, (0, 0) for bad clips, and their errors."""
@@ -438,70 +427,14 @@ class LogMelSegmenter(ClipTransformer):
             raise type(bad[row])(f"{clips.name(row)} {bad[row]}")
 
 
-@dataclass(frozen=True, slots=True)
-class FrameSettings:
-    """All that a clip's frames depend on besides the clip; sent to the workers."""
-
-    sample_rate: float
-    channel: Literal["mix"] | int
-    n_fft: int
-    hop_length: int
-    n_mels: int
-    fmin: float
-    fmax: float | None
-    dtype: str
-
-    def make_frames(self, clip: Clips) -> tuple[list[np.ndarray], BadClipError | None]:
-        """Read one clip and compute the frames of its views, one after the other.
-
-        Parameters
-        ----------
-        clip : Clips of length 1
-            The clip.
-
-        Returns
-        -------
-        frames : list of ndarray of shape (n_frames, n_mels)
-            One for each view; empty for a bad clip.
-
-        error : BadClipError or None
-            A bad clip's error. It is returned, as the caller decides about it.
-        """
-        try:
-            samples = clip.read(0, self.sample_rate, self.channel)
-            sound = Sound(samples, self.sample_rate)
-            return [self._log_mel(sound, view) for view in clip.views], None
-        except BadClipError as error:
-            return [], error
-
-    def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
-        log_mel = log_mel_spectrogram(
-            view.waveform(sound),
-            sample_rate=self.sample_rate,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            n_mels=self.n_mels,
-            fmin=self.fmin,
-            fmax=self.fmax,
-        )
-        with np.errstate(over="ignore"):
-            frames = view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
-        if not np.isfinite(frames).all():
-            raise BadClipError(
-                f"has a view {view.name!r} whose log-mel is NaN or infinite in "
-                f"{self.dtype}: leave the view or the clip out"
-            )
-        return frames
-
-
 def _find_missing(
-    keys: list[list[Hashable]], places: dict[Hashable, tuple[int, int]]
-) -> dict[int, list[int]]:
+    keys: list[list[Hashable]], views: Sequence[View], known: Iterable[Hashable]
+) -> list[tuple[int, list[tuple[Hashable, View]]]]:
     """Find which views of which clips the cache lacks, each content once."""
-    known, missing = set(places), {}
+    known, missing = set(known), []
     for row, of_clip in enumerate(keys):
-        views = [view for view, key in enumerate(of_clip) if key not in known]
-        if views:
-            missing[row] = views
+        named = zip(of_clip, views, strict=True)
+        if wanted := [(key, view) for key, view in named if key not in known]:
+            missing.append((row, wanted))
             known.update(of_clip)
     return missing

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import as_labels, machine_labels
-from sklearn_asd.audio.rows import as_row_index, check_length, count_clips, take
+from sklearn_asd.audio.rows import ClipTable, as_row_index, count_clips
 from sklearn_asd.audio.views import ORIGINAL
 from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
@@ -60,7 +60,7 @@ class Windows(NamedTuple):
     n_frames: np.ndarray
 
 
-class ClipSpectrograms:
+class ClipSpectrograms(ClipTable):
     """Log-mels of many clips in one array, with each clip's bounds and machine.
 
     What travels between :class:`LogMelSegmenter` and the detectors. A row is a clip;
@@ -144,6 +144,8 @@ class ClipSpectrograms:
     array([[6]])
     """
 
+    _columns = ("starts", "stops", "machine_type", "machine_id")
+
     def __init__(
         self,
         frames: np.ndarray,
@@ -166,8 +168,7 @@ class ClipSpectrograms:
         self.stops = _as_clips_by_views(stops)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
-        for name in ("stops", "machine_type", "machine_id"):
-            check_length(name, getattr(self, name), len(self))
+        self._check_lengths()
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
         self.view_names = tuple(view_names)
@@ -243,11 +244,6 @@ class ClipSpectrograms:
         return self.frames.shape[1]
 
     @property
-    def shape(self) -> tuple[int]:
-        """Number of clips, for scikit-learn."""
-        return (len(self),)
-
-    @property
     def main_view(self) -> int:
         """Index of the view that stands for the clip: the original, or the first."""
         names = self.view_names
@@ -267,27 +263,15 @@ class ClipSpectrograms:
         """Which clips have a segment in every view, shape (n_clips,)."""
         return np.all(self.n_segments, axis=1)
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
     def __getitem__(self, index: Any) -> ClipSpectrograms:
-        rows = as_row_index(index, len(self))
-        return self._with(
-            starts=self.starts[rows],
-            stops=self.stops[rows],
-            machine_type=take(self.machine_type, rows),
-            machine_id=take(self.machine_id, rows),
-            problems=self._renumber_problems(rows),
-        )
-
-    def _renumber_problems(self, rows: Any) -> dict[int, str]:
-        """Find what is wrong with the chosen clips, by their new rows."""
-        old_rows = np.arange(len(self))[rows].tolist()
-        return {
+        chosen = super().__getitem__(index)
+        old_rows = np.arange(len(self))[as_row_index(index, len(self))].tolist()
+        chosen.problems = {
             new: self.problems[old]
             for new, old in enumerate(old_rows)
             if old in self.problems
         }
+        return chosen
 
     def __getstate__(self) -> dict[str, Any]:
         state = vars(self).copy()
@@ -314,33 +298,27 @@ class ClipSpectrograms:
         return ((self.starts + self.stops) // 2)[self.stops > self.starts]
 
     def __repr__(self) -> str:
-        parts = [count_clips(len(self), machine_labels(self))]
-        if len(self.view_names) > 1:
-            parts.append(f"{len(self.view_names)} views")
-        parts.append(f"{self.n_mels} mels")
-        if self.segment_frames is None:
-            parts.append("whole clips")
-        else:
+        clips = count_clips(len(self), machine_labels(self))
+        views = f", {len(self.view_names)} views" if len(self.view_names) > 1 else ""
+        segments = "whole clips"
+        if self.segment_frames is not None:
             n_segments = self.n_segments.sum()
-            parts.append(f"{n_segments} segments of {self.segment_frames} frames")
-        return f"ClipSpectrograms({', '.join(parts)})"
+            segments = f"{n_segments} segments of {self.segment_frames} frames"
+        return f"ClipSpectrograms({clips}{views}, {self.n_mels} mels, {segments})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("clips as one dense array are always a copy")
         lengths = np.unique(self.stops - self.starts)
-        if len(lengths) == 0:
-            raise ValueError("0 clips have no length, so they make no dense array")
         if len(lengths) > 1:
             raise ValueError(
                 f"clips of {lengths[0]} to {lengths[-1]} frames do not fit one array; "
                 "take them one by one with log_mel(clip)"
             )
-        rows = self.starts[..., None] + np.arange(*lengths)
+        rows = self.starts[..., None] + np.arange(lengths.max(initial=0))
         dense = np.moveaxis(self.frames[rows], -1, -2)  # mel bands before time
-        return (dense[:, 0] if len(self.view_names) == 1 else dense).astype(
-            dtype or self.frames.dtype, copy=False
-        )
+        dense = dense[:, 0] if len(self.view_names) == 1 else dense
+        return dense.astype(dtype or self.frames.dtype, copy=False)
 
     def log_mel(self, clip: int, view: int = 0) -> np.ndarray:
         """Log-mel of one clip.
@@ -383,9 +361,8 @@ class ClipSpectrograms:
                 f"X has no view {name!r}; its views are {abbreviate(self.view_names)}"
             )
         view = self.view_names.index(name)
-        return self._with(
-            starts=self.starts[:, view], stops=self.stops[:, view], view_names=(name,)
-        )
+        starts, stops = self.starts[:, view], self.stops[:, view]
+        return self._with(starts=starts, stops=stops, view_names=(name,))
 
     def select_original(self, estimator: str) -> ClipSpectrograms:
         """Choose the unchanged view of every clip.
@@ -454,16 +431,13 @@ class ClipSpectrograms:
         row = np.repeat(np.arange(len(n_segments)), n_segments)  # of a clip's view
         clip, view = np.divmod(row, len(self.view_names))
         start = self.starts[clip, view]
-        if self.segment_frames is None:
-            return Windows(clip, view, start, self.stops[clip, view] - start)
+        n_frames = self.stops[clip, view] - start
+        if self.segment_frames is not None:
+            n_frames[:] = self.segment_frames
         first = np.cumsum(n_segments) - n_segments
-        number = np.arange(len(row)) - first[row]
-        return Windows(
-            clip,
-            view,
-            start + number * self.segment_hop_frames,
-            np.full(len(row), self.segment_frames),
-        )
+        number = np.arange(len(row)) - first[row]  # 0 for whole clips
+        start += number * self.segment_hop_frames
+        return Windows(clip, view, start, n_frames)
 
     def split_segments(self) -> ClipSpectrograms:
         """Make each segment a clip.
@@ -483,14 +457,12 @@ class ClipSpectrograms:
         of_timed = windows.view == timed
         clip = windows.clip[of_timed]
         starts, lengths = self.starts[clip], (self.stops - self.starts)[clip]
-        n_frames: Any = lengths
-        if self.segment_frames is not None:
-            n_frames = self.segment_frames
-            spare = lengths - n_frames
-            passed = windows.start[of_timed] - starts[:, timed]
-            share = passed / np.maximum(spare[:, timed], 1)
-            starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
-        return self[clip]._with(starts=starts, stops=starts + n_frames)
+        n_frames: Any = self.segment_frames or lengths  # or whole clips
+        spare = lengths - n_frames
+        passed = windows.start[of_timed] - starts[:, timed]
+        share = passed / np.maximum(spare[:, timed], 1)
+        starts = starts + np.rint(share[:, None] * spare).astype(np.int64)
+        return self[clip].with_frames(self.frames, starts, starts + n_frames)
 
     def with_frames(
         self, frames: np.ndarray, starts: np.ndarray, stops: np.ndarray
@@ -511,15 +483,6 @@ class ClipSpectrograms:
             With the same machines, views and segments.
         """
         return self._with(frames=frames, starts=starts, stops=stops)
-
-    def _with(self, **changes: Any) -> ClipSpectrograms:
-        """Share the frames, with some of the rest changed."""
-        names = (
-            "frames starts stops machine_type machine_id segment_frames "
-            "segment_hop_frames view_names sample_rate hop_length fmin fmax problems"
-        )
-        values = {name: getattr(self, name) for name in names.split()} | changes
-        return ClipSpectrograms(**values)
 
 
 def check_spectrograms(X: Any, estimator: str) -> ClipSpectrograms:
@@ -582,14 +545,11 @@ def _as_clips_by_views(bounds: np.ndarray) -> np.ndarray:
 
 
 def _check_segments(segment_frames: int | None, segment_hop_frames: int) -> None:
-    if segment_frames is not None and segment_frames < 1:
+    if segment_hop_frames < 1 or (segment_frames is not None and segment_frames < 1):
         raise ValueError(
-            f"segment_frames is {segment_frames}; it must be at least 1, or None for "
-            "whole clips"
-        )
-    if segment_hop_frames < 1:
-        raise ValueError(
-            f"segment_hop_frames is {segment_hop_frames}; it must be at least 1"
+            f"segment_frames is {segment_frames} and segment_hop_frames is "
+            f"{segment_hop_frames}; each must be at least 1, or segment_frames None "
+            "for whole clips"
         )
 
 

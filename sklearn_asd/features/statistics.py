@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import EstimatorMixin
-from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
+from sklearn_asd.features.spectrograms import check_spectrograms
 
 __all__ = ["SpectrumStatistics"]
 
@@ -116,7 +116,9 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
             X = X.select_original(name)
         statistics = np.full((len(X), 2 * X.n_mels), np.nan)
         for clip in np.flatnonzero((X.stops > X.starts)[:, 0]).tolist():
-            statistics[clip] = _describe(X, clip)
+            log_mel = X.log_mel(clip).astype(np.float64)  # half precision adds badly
+            means, deviations = log_mel.mean(axis=1), log_mel.std(axis=1)
+            statistics[clip] = np.concatenate([means, deviations])
         return statistics
 
     def get_feature_names_out(self, input_features=None):
@@ -134,14 +136,9 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
             the lowest.
         """
         check_is_fitted(self, "n_features_in_")
-        return np.array(
-            [
-                f"{statistic}_mel_{band:03d}"
-                for statistic in ("mean", "std")
-                for band in range(self.n_features_in_)
-            ],
-            dtype=object,
-        )
+        bands = [f"mel_{band:03d}" for band in range(self.n_features_in_)]
+        names = [f"{kind}_{band}" for kind in ("mean", "std") for band in bands]
+        return np.array(names, dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -149,9 +146,3 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.two_d_array = False  # ClipSpectrograms only
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _describe(X: ClipSpectrograms, clip: int) -> np.ndarray:
-    """Mean and standard deviation in float64, which the frames may not be in."""
-    log_mel = X.log_mel(clip).astype(np.float64)
-    return np.concatenate([log_mel.mean(axis=1), log_mel.std(axis=1)])

@@ -84,7 +84,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             Anomaly scores, one array for each of ``inner_detectors(X)``.
 
         rows : list of ndarray of int or None
-            Rows of X that the scores belong to, as in :class:`Inner`.
+            Rows of X that the scores belong to, as in :class:`~sklearn_asd.meta.structure.Inner`.
 
         X : any
             The same clips.
@@ -94,7 +94,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         scores : ndarray of shape (n_clips,), float64
             The higher, the more normal: by default each clip's own score, or NaN.
         """
-        return -scatter(list(zip(rows, scores, strict=True)), _num_samples(X))
+        own = [(where, -values) for where, values in zip(rows, scores, strict=True)]
+        return scatter(own, _num_samples(X))
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -208,7 +209,7 @@ class Opened:
 
     @property
     def problems(self) -> dict[int, str]:
-        """Why clips could not be used, by row; see :class:`ClipSpectrograms`."""
+        """Why clips could not be used, by row; see `ClipSpectrograms`."""
         if isinstance(self.X, ClipSpectrograms):
             return dict(self.X.problems)
         return {
@@ -273,10 +274,13 @@ class Opened:
         """
         rows = np.asarray(rows, dtype=int)
         some = Opened(self.estimator, _safe_indexing(self.X, rows), name=self.name)
-        if "inner" in vars(self):
+        known = vars(self)
+        if "inner" in known:
             some.inner = [
                 taken for one in self.inner if (taken := one.take_outer(rows))
             ]
+        for name in known.keys() & {"scores", "thresholds"}:
+            setattr(some, name, known[name][rows])
         return some
 
     def take_outer(self, rows: np.ndarray) -> Opened | None:

@@ -98,7 +98,7 @@ def test_the_vocoded_view_has_traces_like_those_of_a_stretch(rng):
     noise = Sound(rng.uniform(-0.5, 0.5, 4 * RATE).astype(np.float32), RATE)
     vocoded = VocodedView("vocoded", 0.9).waveform(noise)
     assert vocoded.shape == noise.samples.shape
-    stretched = PhaseVocoder(noise.samples).stretch(0.9)
+    stretched = PhaseVocoder(noise.samples).transform(stretch_rate=0.9)
     assert unevenness(vocoded) == pytest.approx(unevenness(stretched), rel=0.25)
     assert unevenness(vocoded) > 1.3 * unevenness(noise.samples)
 

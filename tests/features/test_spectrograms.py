@@ -99,7 +99,7 @@ ONE = np.zeros((N_MELS, 100))
         ([ONE[:, :0]], {"segment_frames": None}, "clip 0 has 0 frames; .* need 1"),
         ([ONE, ONE * np.nan], {}, "clip 1 holds NaN or infinity: repair"),
         ([ONE, ONE - np.inf], {}, "clip 1 holds NaN or infinity: repair"),
-        ([ONE], {"segment_frames": 0}, "segment_frames is 0; .* None for whole clips"),
+        ([ONE], {"segment_frames": 0}, "segment_frames is 0 .* None for whole clips"),
         ([ONE], {"segment_hop_frames": 0}, "segment_hop_frames is 0; .* at least 1"),
         ([ONE], {"machine_id": ["x", "y"]}, "machine_id has 2 values for 1 clips"),
         ([ONE], {"machine_type": ["x", "y"]}, "machine_type has 2 values for 1 clips"),
@@ -376,18 +376,13 @@ def test_views_are_an_axis_of_the_array(two_views):
 def test_clips_without_frames_make_an_array_without_frames():
     X = ClipSpectrograms(np.zeros((0, N_MELS)), [0, 0], [0, 0])
     assert np.asarray(X).shape == (2, N_MELS, 0)
+    assert np.asarray(X[:0]).shape == (0, N_MELS, 0)
 
 
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (make(5, 9), r"5 to 9 frames do not fit one array; .* log_mel\(clip\)"),
-        (make(5, 5)[:0], "0 clips"),
-    ],
-)
-def test_clips_that_do_not_fit_one_array_are_refused(X, message):
+def test_clips_that_do_not_fit_one_array_are_refused():
+    message = r"5 to 9 frames do not fit one array; .* log_mel\(clip\)"
     with pytest.raises(ValueError, match=message):
-        np.asarray(X)
+        np.asarray(make(5, 9))
 
 
 # -- people and pickles --------------------------------------------------------
