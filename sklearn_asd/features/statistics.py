@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import NotRequired
 
@@ -12,7 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_asd._base import EstimatorMixin
 from sklearn_asd.features.spectrograms import check_spectrograms
 
-__all__ = ["SpectrumStatistics"]
+__all__ = ["STATISTICS", "SpectrumStatistics"]
+
+# Statistics over time by name: each gives one value per mel band of a log-mel of shape
+# (n_mels, n_frames). export/features.py computes the same in a graph.
+STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": lambda log_mel: log_mel.mean(axis=1),
+    "std": lambda log_mel: log_mel.std(axis=1),
+}
 
 
 class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
@@ -114,11 +122,11 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
             )
         if len(X.view_names) > 1:
             X = X.select_original(name)
-        statistics = np.full((len(X), 2 * X.n_mels), np.nan)
+        statistics = np.full((len(X), len(STATISTICS) * X.n_mels), np.nan)
         for clip in np.flatnonzero((X.stops > X.starts)[:, 0]).tolist():
             log_mel = X.log_mel(clip).astype(np.float64)  # half precision adds badly
-            means, deviations = log_mel.mean(axis=1), log_mel.std(axis=1)
-            statistics[clip] = np.concatenate([means, deviations])
+            pooled = [pool(log_mel) for pool in STATISTICS.values()]
+            statistics[clip] = np.concatenate(pooled)
         return statistics
 
     def get_feature_names_out(self, input_features=None):
@@ -137,7 +145,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "n_features_in_")
         bands = [f"mel_{band:03d}" for band in range(self.n_features_in_)]
-        names = [f"{kind}_{band}" for kind in ("mean", "std") for band in bands]
+        names = [f"{kind}_{band}" for kind in STATISTICS for band in bands]
         return np.array(names, dtype=object)
 
     def __sklearn_tags__(self):

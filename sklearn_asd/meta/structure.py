@@ -84,7 +84,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             Anomaly scores, one array for each of ``inner_detectors(X)``.
 
         rows : list of ndarray of int or None
-            Rows of X that the scores belong to, as in :class:`~sklearn_asd.meta.structure.Inner`.
+            Rows of X that the scores belong to, as `Inner` gives them.
 
         X : any
             The same clips.
