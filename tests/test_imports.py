@@ -127,14 +127,14 @@ if TYPE_CHECKING:
     from sklearn_asd.meta import structure, PerMachine
 class Detector:
     def fit(self):
-        from sklearn_asd.report.writing import write_report
+        from sklearn_asd.report.page import write_report
 """
     found = list_imports("new", ast.parse(source), "new.py")
     assert {(one.module, one.name, one.lazy, one.place) for one in found} == {
         ("sklearn_asd.audio", None, False, "new.py:3"),
         ("sklearn_asd.meta.structure", None, False, "new.py:5"),
         ("sklearn_asd.meta", "PerMachine", False, "new.py:5"),
-        ("sklearn_asd.report.writing", "write_report", True, "new.py:8"),
+        ("sklearn_asd.report.page", "write_report", True, "new.py:8"),
     }
 
 

@@ -16,8 +16,8 @@ from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_k
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd.report.findings import Findings
+from sklearn_asd.report.page import load_template, write_page
 from sklearn_asd.report.verdicts import Verdicts
-from sklearn_asd.report.writing import load_template, write_page
 
 __all__ = ["score"]
 
