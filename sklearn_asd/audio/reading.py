@@ -225,14 +225,11 @@ def read_array(
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
     """Check a path first, as libsndfile's messages are less clear."""
     path = Path(path)
+    refusal = "is not readable: give this user permission, or leave it out"
     try:
         status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            path.open("rb").close()
     except PermissionError as error:
-        raise BadClipError(
-            "is not readable: give this user permission, or leave it out"
-        ) from error
+        raise BadClipError(refusal) from error
     except (OSError, ValueError) as error:  # no such file, or an impossible name
         target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
         raise MissingClipError(
@@ -244,6 +241,10 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
         raise BadClipError("is a pipe or a device, not a file: leave it out")
     if status.st_size == 0:
         raise BadClipError("is an empty file of 0 bytes: leave it out")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise BadClipError(refusal) from error
 
 
 def _decode(
