@@ -24,12 +24,12 @@ def check_writable(path: str | None) -> None:
     if path is None:
         return
     folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise Failure(f"{path!r} cannot be written: there is no folder {str(folder)!r}")
     if Path(path).is_dir():
         raise Failure(f"{path!r} is a folder: name a file in it")
     if Path(path).exists() and not Path(path).is_file():
-        raise Failure(f"{path!r} is a device, which cannot be replaced: name a file")
+        return  # a pipe or device, such as /dev/stdout
+    if not folder.is_dir():
+        raise Failure(f"{path!r} cannot be written: there is no folder {str(folder)!r}")
     if not os.access(folder, os.W_OK):
         raise Failure(f"{path!r} cannot be written: {str(folder)!r} is not writable")
 

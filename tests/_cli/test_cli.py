@@ -528,10 +528,12 @@ def test_what_cannot_be_written_is_refused_before_anything_is_done(
     assert "cannot be written: there is no folder" in errors
 
 
-def test_a_device_is_not_replaced_by_a_table(run, model, folder):
-    code, output, errors = run("score", model, folder / "new", "--csv", os.devnull)
-    assert (code, output) == (2, "")
-    assert "is a device, which cannot be replaced: name a file" in errors
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/stdout")
+def test_the_table_can_go_to_standard_output(model, folder):
+    score = in_a_process("score", model, folder / "broken", "--csv", "/dev/stdout")
+    assert score.returncode == 1, score.stderr
+    assert "path,machine_type,machine_id,verdict,margin,reason\n" in score.stdout
+    assert score.stdout.count(",anomalous,-") == 6
 
 
 # -- evaluate --------------------------------------------------------------------------
