@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-
 import click
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, is_terminal
-from sklearn_asd._cli.recordings import choose_machine_id
+from sklearn_asd._cli.conventions import (
+    CONTEXT,
+    Failure,
+    id_column_option,
+    is_terminal,
+    sample_rate_option,
+    train,
+)
+from sklearn_asd._cli.recordings import choose_machine_id, choose_sample_rate
 from sklearn_asd.audio import load_clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import IDConfidenceDetector
@@ -23,20 +26,8 @@ __all__ = ["demo"]
 
 @click.command(context_settings=CONTEXT)
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
-@click.option(
-    "--id-column",
-    metavar="NAME",
-    default="machine_id",
-    help="Attribute in the file names that tells machines apart, such as car.",
-)
-@click.option(
-    "--sample-rate",
-    metavar="HZ",
-    type=click.FloatRange(0, min_open=True),
-    default=16000,
-    show_default=True,
-    help="Sample rate of the analysis: that of the recordings, or less.",
-)
+@id_column_option
+@sample_rate_option
 @click.option(
     "--epochs",
     metavar="N",
@@ -59,8 +50,9 @@ def demo(data, id_column, sample_rate, epochs):
       sklearn-asd demo --data toycar2023/ --id-column car
     """
     clips = _read_or_make_clips(data, id_column)
-    train, test = _split_clips(clips)
-    click.echo(f"{len(train)} normal clips to train on, {len(test)} to test.")
+    normal, test = _split_clips(clips)
+    click.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
+    sample_rate = sample_rate or choose_sample_rate(normal)
     pipe = make_pipeline(
         LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
         IDConfidenceDetector(
@@ -72,12 +64,10 @@ def demo(data, id_column, sample_rate, epochs):
             verbose=int(is_terminal() or data is not None),
         ),
     )
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
-        pipe.fit(train)
+    seconds = train(pipe, normal)
     history = pipe[-1].history_
     click.echo(
-        f"Trained in {time.perf_counter() - started:.0f} s: loss "
+        f"Trained in {seconds:.0f} s: loss "
         f"{history['train_loss'].iloc[0]:.2f} -> {history['train_loss'].iloc[-1]:.2f} "
         f"in {len(history)} epochs."
     )
@@ -111,20 +101,17 @@ def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Normal clips to train on, and the others to test."""
     normal = clips["label"].fillna(1) == 1
     machine = clips["machine_type"].fillna("") + "/" + clips["machine_id"]
-    if (clips["split"] == "train").any():
-        train = normal & (clips["split"] == "train")
-        test = clips["split"] != "train"
-    else:
-        train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
-        test = ~train
-    known = machine.isin(machine[train])
-    if (test & ~known).any():
-        click.echo(
-            f"{(test & ~known).sum()} clips are of machines without training clips."
-        )
-    if not train.any() or not (test & known).any():
+    to_train = clips["split"] == "train"
+    if not to_train.any():
+        to_train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
+    known = machine.isin(machine[normal & to_train])
+    n_unknown = (~to_train & ~known).sum()
+    if n_unknown:
+        click.echo(f"{n_unknown} clips are of machines without training clips.")
+    test = clips[~to_train & known]  # empty if there are no clips to train on
+    if test.empty:
         raise Failure("there are no clips to train on, or none to test")
-    return clips[train], clips[test & known]
+    return clips[normal & to_train], test
 
 
 def _report(test: pd.DataFrame, scores) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
+from sklearn_asd._cli.conventions import (
+    CONTEXT,
+    Failure,
+    check_writable,
+    id_column_option,
+    sample_rate_option,
+    train,
+)
 from sklearn_asd._cli.models import make_notes
 from sklearn_asd._cli.recordings import (
     choose_machine_id,
@@ -18,7 +21,6 @@ from sklearn_asd._cli.recordings import (
 )
 from sklearn_asd._cli.systems import (
     SYSTEMS,
-    Settings,
     choose_types,
     explain_threshold,
     make_system,
@@ -57,13 +59,7 @@ __all__ = ["fit"]
     help="Train on recordings of this type only; repeat it for more types. For the "
     "paper's systems: the type to judge. Default: all types.",
 )
-@click.option(
-    "--id-column",
-    metavar="NAME",
-    default="machine_id",
-    help="Attribute in the file names that tells machines apart, such as car. "
-    "Default: the ID in the names, or the folders.",
-)
+@id_column_option
 @click.option(
     "--false-alarm-rate",
     metavar="RATE",
@@ -72,15 +68,10 @@ __all__ = ["fit"]
     show_default=True,
     help="Share of normal recordings that may raise an alarm.",
 )
-@click.option(
-    "--sample-rate",
-    metavar="HZ",
-    type=click.FloatRange(0, min_open=True),
-    help="Sample rate of the analysis: that of the recordings, or less. Default: "
-    "16000, or the highest of the recordings if that is lower.",
-)
+@sample_rate_option
 @click.option(
     "--epochs",
+    "max_epochs",
     metavar="N",
     type=click.IntRange(1),
     help="Passes of a network over the recordings. Default: 25, or 100 for the paper's "
@@ -101,6 +92,7 @@ __all__ = ["fit"]
 )
 @click.option(
     "--jobs",
+    "n_jobs",
     metavar="N",
     type=int,
     default=-1,
@@ -108,13 +100,14 @@ __all__ = ["fit"]
 )
 @click.option(
     "--seed",
+    "random_state",
     metavar="N",
     type=click.IntRange(0, 2**31),
     default=0,
     show_default=True,
     help="Seed of all random choices.",
 )
-def fit(folder, output, system, machine_types, id_column, **options):
+def fit(folder, output, system, machine_types, id_column, false_alarm_rate, **options):
     """Train a model on the normal recordings in FOLDER.
 
     FOLDER holds normal recordings (WAV or FLAC) in one folder for each machine, as in
@@ -148,32 +141,27 @@ def fit(folder, output, system, machine_types, id_column, **options):
       2  an error, and no model
     """
     check_writable(output)
-    settings = Settings(**options)
     clips = choose_machine_id(load_clips(folder), id_column)
     judged_type, types = choose_types(system, clips["machine_type"], machine_types)
-    train, left_out = select_training(clips, types, id_column)
+    clips, left_out = select_training(clips, types, id_column)
     if left_out:
         click.echo(f"Left out: {', '.join(left_out)}.", err=True)
-    _check_enough(system, _count_by_machine(train))
-    click.echo(_describe(_count_by_machine(train)), err=True)
-    if settings.sample_rate is None:
-        settings = settings._replace(sample_rate=choose_sample_rate(train))
-    scored = train
+    _check_enough(system, _count_by_machine(clips))
+    click.echo(_describe(_count_by_machine(clips)), err=True)
+    options["sample_rate"] = options["sample_rate"] or choose_sample_rate(clips)
+    scored = clips
     if system in PAPER_SYSTEMS:
         types = scored_types(judged_type, system)
-        scored = train[train["machine_type"].isin(types)]
+        scored = clips[clips["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
-    detector = make_system(system, judged_type, counts, settings)
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
-        detector.fit(train)
-    seconds = time.perf_counter() - started
+    detector = make_system(system, judged_type, counts, false_alarm_rate, options)
+    seconds = train(detector, clips)
     for one in walk(detector):  # progress is for whoever trains
         if hasattr(one, "verbose"):
             one.verbose = False
     save_model(detector, output, make_notes(id_column, scored))
     click.echo(f"Trained in {seconds:.0f} s. The model is in {output}.")
-    click.echo(explain_threshold(detector, settings.false_alarm_rate, counts))
+    click.echo(explain_threshold(detector, false_alarm_rate, counts))
     click.echo(f"Now try: sklearn-asd score {output} FILES_OR_FOLDERS")
 
 

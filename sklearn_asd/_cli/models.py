@@ -11,10 +11,9 @@ import joblib
 import pandas as pd
 
 from sklearn_asd._cli.conventions import Failure
-from sklearn_asd._cli.recordings import Machine, list_machines
 from sklearn_asd.persistence import describe_model, load_model
 
-__all__ = ["Model", "make_notes", "read_model", "trust_option"]
+__all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
 
 trust_option = click.option(
     "--trust",
@@ -23,6 +22,16 @@ trust_option = click.option(
 )
 
 _NOTES = {"id_column", "machines", "training"}
+
+
+class Machine(NamedTuple):
+    """A machine by its names, as in the columns of the same name."""
+
+    machine_type: str | None
+    machine_id: str
+
+    def __str__(self) -> str:
+        return "/".join(name for name in self if name is not None)
 
 
 class Model(NamedTuple):
@@ -50,9 +59,10 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
     training = clips[["path", "machine_type", "machine_id"]].astype(object)
     training["path"] = [str(Path(path).resolve()) for path in training["path"]]
     training = training.where(training.notna(), None)
+    machines = set(map(Machine, training["machine_type"], training["machine_id"]))
     return {
         "id_column": id_column,
-        "machines": [list(machine) for machine in list_machines(clips)],
+        "machines": [list(machine) for machine in sorted(machines, key=str)],
         "training": training.to_dict("list"),
     }
 

@@ -5,41 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
 import pandas as pd
 import soundfile
 
 from sklearn_asd._cli.conventions import Failure
+from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.folders import AUDIO_SUFFIXES, describe_recordings, read_name
 
 __all__ = [
-    "Machine",
+    "assign_machines",
     "choose_machine_id",
     "choose_sample_rate",
-    "explain_unknown",
-    "find_machines",
-    "list_machines",
-    "pick_machine",
     "read_paths",
     "select_training",
 ]
 
-
 _SAMPLE_RATE = 16000
-
-
-class Machine(NamedTuple):
-    """A machine by its names, as in the columns of the same name."""
-
-    machine_type: str | None
-    machine_id: str
-
-    def __str__(self) -> str:
-        return "/".join(name for name in self if name is not None)
 
 
 def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -96,7 +82,7 @@ def select_training(
 def choose_sample_rate(clips: pd.DataFrame) -> float:
     """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
     highest = 0
-    for path in clips["path"]:
+    for path in clips.get("path", ()):  # sounds made by the library have none
         # Reading it later names it with the reason.
         with contextlib.suppress(soundfile.LibsndfileError):
             highest = max(highest, soundfile.info(path).samplerate)
@@ -106,12 +92,6 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
         return _SAMPLE_RATE
     click.echo(f"Sample rate: {highest} Hz, that of the recordings.", err=True)
     return highest
-
-
-def list_machines(clips: pd.DataFrame) -> list[Machine]:
-    """List the machines of the recordings."""
-    rows = clips.to_dict("records")
-    return sorted({state_machine(row, "machine_id") for row in rows}, key=str)
 
 
 def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -138,25 +118,46 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     return clips.reset_index(drop=True), problems
 
 
-def find_machines(
-    clips: pd.DataFrame, known: list[Machine], column: str
-) -> tuple[list[Machine | None], int]:
-    """Find the machine of each recording among the known ones.
-
-    The name or the folders of a recording tell its machine, as in training. Folders
-    between the machine's folder and the recording do not matter.
+def assign_machines(
+    clips: pd.DataFrame, model: Model, machine_id: str | None
+) -> pd.DataFrame:
+    """Give each recording the machine that the model knows it as.
 
     Returns
     -------
-    machines : list of Machine or None
-        None for recordings of other machines.
+    clips : DataFrame of n_clips rows
+        With the machines, and `reason`: why a recording cannot be judged, or "".
+    """
+    clips = clips.assign(reason="")
+    if model.machines is None:
+        return clips if machine_id is None else clips.assign(machine_id=machine_id)
+    rows = clips.to_dict("records")
+    if machine_id is None:
+        machines = _find_machines(rows, model.machines, model.id_column)
+    else:
+        machines = [_pick_machine(machine_id, model.machines)] * len(rows)
+    clips["reason"] = [
+        "" if machine else _explain_unknown(row, model.machines, model.id_column)
+        for row, machine in zip(rows, machines, strict=True)
+    ]
+    names = [machine or (None, None) for machine in machines]
+    clips["machine_type"] = pd.Series([name[0] for name in names], dtype=object)
+    clips["machine_id"] = pd.Series([name[1] for name in names], dtype=object)
+    return clips
 
-    n_assumed : int
-        How many do not tell it, and were assigned to the only known machine.
+
+def _find_machines(
+    rows: list[dict[Any, Any]], known: list[Machine], column: str
+) -> list[Machine | None]:
+    """Find the machine of each recording among the known ones.
+
+    The name or the folders of a recording state its machine, as in training. Folders
+    between the machine's folder and the recording do not matter. If they state none,
+    the recording is assigned to the only known machine.
     """
     machines, n_assumed = [], 0
-    for row in clips.to_dict("records"):
-        stated = state_machine(row, column)
+    for row in rows:
+        stated = _state_machine(row, column)
         machine = stated if stated in known else None
         if machine is None and not read_name(Path(row["path"]).stem):
             machine = _find_in_folders(Path(row["path"]), known)
@@ -164,10 +165,16 @@ def find_machines(
                 machine = known[0]
                 n_assumed += 1
         machines.append(machine)
-    return machines, n_assumed
+    if n_assumed:
+        click.echo(
+            f"{count(n_assumed, 'recording')} taken to be of {known[0]}, the only "
+            "machine that the model knows",
+            err=True,
+        )
+    return machines
 
 
-def state_machine(row: dict, column: str) -> Machine:
+def _state_machine(row: dict[Any, Any], column: str) -> Machine:
     """Read the machine from a recording's name or its folders."""
     kind, identity = row["machine_type"], row.get(column)
     return Machine(
@@ -175,38 +182,35 @@ def state_machine(row: dict, column: str) -> Machine:
     )
 
 
-def explain_unknown(row: dict, known: list[Machine], column: str) -> str:
+def _explain_unknown(row: dict[Any, Any], known: list[Machine], column: str) -> str:
     """Explain why a recording has no known machine, with the remedy."""
-    stated = state_machine(row, column)
-    names = abbreviate([str(machine) for machine in known])
+    stated = _state_machine(row, column)
     if not stated.machine_id:
         return (
             f"has no {column!r} in its name, which tells the model's machines apart: "
-            f"name its machine with --machine-id, one of {names}"
+            f"name its machine with --machine-id, one of {abbreviate(known)}"
         )
     return (
         f"is of machine {str(stated)!r}, which the model does not know: name it with "
-        f"--machine-id, one of {names}, or fit again with its normal recordings"
+        f"--machine-id, one of {abbreviate(known)}, or fit again with its normal "
+        "recordings"
     )
 
 
-def pick_machine(name: str, known: list[Machine]) -> Machine:
+def _pick_machine(name: str, known: list[Machine]) -> Machine:
     """Find the machine that the user names, in full or only by its ID."""
     found = [one for one in known if name in (str(one), one.machine_id)]
-    if len(found) == 1:
-        return found[0]
-    names = [str(one) for one in known]
-    fact = (
-        f"is the ID of {abbreviate([str(one) for one in found])}: name one of them"
-        if found
-        else f"is unknown to the model:{did_you_mean(name, names)} it knows "
-        f"{abbreviate(names)}"
-    )
-    raise Failure(f"--machine-id {name!r} {fact}")
+    if len(found) != 1:
+        names = [str(one) for one in found or known]
+        raise Failure(
+            f"--machine-id {name!r} fits {len(found) or 'no'} machines of the model:"
+            f"{did_you_mean(name, names)} name one of {abbreviate(names)}"
+        )
+    return found[0]
 
 
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
-    """Machine of the innermost folder that has the name of one."""
+    """Find the innermost folder that has the name of a machine."""
     folders = path.resolve().parts[:-1]
     for depth in range(len(folders) - 1, 0, -1):
         for machine in known:
