@@ -13,7 +13,6 @@ import click
 
 __all__ = [
     "CONTEXT",
-    "Failure",
     "check_writable",
     "id_column_option",
     "is_terminal",
@@ -21,14 +20,18 @@ __all__ = [
     "train",
 ]
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 88}
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 88,
+    "show_default": True,
+}
 
 id_column_option = click.option(
     "--id-column",
     metavar="NAME",
     default="machine_id",
-    help="Attribute in the file names that tells machines apart, such as car. "
-    "Default: the ID in the names, or the folders.",
+    show_default="the ID in the names, or the folders",
+    help="Attribute in the file names that tells machines apart, such as car.",
 )
 
 sample_rate_option = click.option(
@@ -40,25 +43,16 @@ sample_rate_option = click.option(
 )
 
 
-class Failure(click.ClickException):
-    """An error that the user can correct. Exit code 1 would mean anomalies."""
-
-    exit_code = 2
-
-
-def check_writable(path: str | None) -> None:
+def check_writable(path: str) -> None:
     """Refuse a file that cannot be written, before hours of work."""
-    if path is None:
-        return
     folder = Path(path).resolve().parent
     if Path(path).is_dir():
-        raise Failure(f"{path!r} is a folder: name a file in it")
+        raise ValueError(f"{path!r} is a folder: name a file in it")
     if Path(path).exists() and not Path(path).is_file():
         return  # a pipe or device, such as /dev/stdout
-    if not folder.is_dir():
-        raise Failure(f"{path!r} cannot be written: there is no folder {str(folder)!r}")
     if not os.access(folder, os.W_OK):
-        raise Failure(f"{path!r} cannot be written: {str(folder)!r} is not writable")
+        problem = "is not writable" if folder.is_dir() else "does not exist"
+        raise ValueError(f"{path!r} cannot be written: {str(folder)!r} {problem}")
 
 
 def is_terminal() -> bool:

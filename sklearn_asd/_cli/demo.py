@@ -6,15 +6,7 @@ import click
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import (
-    CONTEXT,
-    Failure,
-    id_column_option,
-    is_terminal,
-    sample_rate_option,
-    train,
-)
-from sklearn_asd._cli.recordings import choose_machine_id, choose_sample_rate
+from sklearn_asd._cli import conventions, recordings
 from sklearn_asd.audio import load_clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import IDConfidenceDetector
@@ -24,16 +16,15 @@ from sklearn_asd.metrics import auc_table
 __all__ = ["demo"]
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(context_settings=conventions.CONTEXT)
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
-@id_column_option
-@sample_rate_option
+@conventions.id_column_option
+@conventions.sample_rate_option
 @click.option(
     "--epochs",
     metavar="N",
     type=click.IntRange(1),
     default=60,
-    show_default=True,
     help="Number of passes over the recordings.",
 )
 def demo(data, id_column, sample_rate, epochs):
@@ -52,7 +43,7 @@ def demo(data, id_column, sample_rate, epochs):
     clips = _read_or_make_clips(data, id_column)
     normal, test = _split_clips(clips)
     click.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
-    sample_rate = sample_rate or choose_sample_rate(normal)
+    sample_rate = sample_rate or recordings.choose_sample_rate(normal)
     pipe = make_pipeline(
         LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
         IDConfidenceDetector(
@@ -61,10 +52,10 @@ def demo(data, id_column, sample_rate, epochs):
             max_epochs=epochs,
             random_state=0,
             # Real recordings may take hours, so a log shows progress too.
-            verbose=int(is_terminal() or data is not None),
+            verbose=int(conventions.is_terminal() or data is not None),
         ),
     )
-    seconds = train(pipe, normal)
+    seconds = conventions.train(pipe, normal)
     history = pipe[-1].history_
     click.echo(
         f"Trained in {seconds:.0f} s: loss "
@@ -79,17 +70,16 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
     if folder is None:
         click.echo("Making sounds of six kinds of machine, four machines of each ...")
         return make_machine_sounds(
-            n_machines=4,
             n_train=16,
             n_test_normal=9,
             n_test_anomalous=9,
             duration=6.0,
             random_state=0,
-            verbose=int(is_terminal()),
+            verbose=int(conventions.is_terminal()),
         )
-    clips = choose_machine_id(load_clips(folder), id_column)
+    clips = recordings.choose_machine_id(load_clips(folder), id_column)
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
-        raise Failure(
+        raise ValueError(
             "the recordings are of one machine, and this detector learns to tell "
             "machines apart: if an attribute in the names does, name it with "
             f"--id-column (make demo ID=...): {', '.join(clips.columns[5:]) or 'none'}"
@@ -110,7 +100,7 @@ def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         click.echo(f"{n_unknown} clips are of machines without training clips.")
     test = clips[~to_train & known]  # empty if there are no clips to train on
     if test.empty:
-        raise Failure("there are no clips to train on, or none to test")
+        raise ValueError("there are no clips to train on, or none to test")
     return clips[normal & to_train], test
 
 
@@ -124,5 +114,4 @@ def _report(test: pd.DataFrame, scores) -> None:
         return
     ranked = test.nsmallest(10, "score")
     click.echo("No labelled anomalies, so no table. The least normal clips are:")
-    with pd.option_context("display.max_colwidth", None):
-        click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))
+    click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure
+from sklearn_asd._cli.conventions import CONTEXT
 from sklearn_asd._cli.models import read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
@@ -46,7 +46,7 @@ def evaluate(model, folder, trust):
         click.echo(f"unusable: {row.path}: {row.reason}", err=True)
     judged = judged[~unusable]
     if judged.empty:
-        raise Failure("none of the recordings could be judged")
+        raise ValueError("none of the recordings could be judged")
     table = auc_table(judged, judged["label"], judged["margin"])
     click.echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
@@ -61,7 +61,7 @@ def _load_labelled(folder: str) -> pd.DataFrame:
     tested = clips["split"].isna() | (clips["split"] == "test")
     clips = clips[tested].dropna(subset="label").reset_index(drop=True)
     if clips.empty:
-        raise Failure(
+        raise ValueError(
             f"{folder!r} holds no labelled recordings outside of folders called train: "
             "put recordings into folders called normal and anomaly"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import click
 import pandas as pd
 import soundfile
 
-from sklearn_asd._cli.conventions import Failure
 from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio import load_clips
@@ -34,7 +34,7 @@ def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
     A recording without a value in it has no ID.
     """
     if column not in clips:
-        raise Failure(
+        raise ValueError(
             f"the recordings' names have no {column!r}:"
             f"{did_you_mean(column, clips.columns[2:])} --id-column is one of "
             f"{', '.join(clips.columns.drop(['path', 'split', 'label']))}"
@@ -42,18 +42,10 @@ def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
     return clips.assign(machine_id=clips[column])
 
 
-def select_training(
-    clips: pd.DataFrame, types: list[str], column: str
-) -> tuple[pd.DataFrame, list[str]]:
+def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.DataFrame:
     """Select the training recordings: normal, of these types, not marked as test.
 
-    Returns
-    -------
-    train : DataFrame
-        Those recordings.
-
-    left_out : list of str
-        How many others there are, and why.
+    Prints how many others there are, and why they are left out.
     """
     if (clips["split"] == "train").any():
         outside, why = clips["split"] != "train", "outside of folders called train"
@@ -72,11 +64,13 @@ def select_training(
         left_out += [f"{count(n, 'recording')} {reason}"] if n else []
         train &= ~where.fillna(False).astype(bool)
     if not train.any():
-        raise Failure(
+        raise ValueError(
             f"there are no training recordings, only {', '.join(left_out)}: give a "
             "folder of normal recordings"
         )
-    return clips[train].reset_index(drop=True), left_out
+    if left_out:
+        click.echo(f"Left out: {', '.join(left_out)}.", err=True)
+    return clips[train].reset_index(drop=True)
 
 
 def choose_sample_rate(clips: pd.DataFrame) -> float:
@@ -128,35 +122,28 @@ def assign_machines(
     clips : DataFrame of n_clips rows
         With the machines, and `reason`: why a recording cannot be judged, or "".
     """
-    clips = clips.assign(reason="")
     if model.machines is None:
-        return clips if machine_id is None else clips.assign(machine_id=machine_id)
-    rows = clips.to_dict("records")
+        named = {} if machine_id is None else {"machine_id": machine_id}
+        return clips.assign(reason="", **named)
     if machine_id is None:
-        machines = _find_machines(rows, model.machines, model.id_column)
+        found = _find_machines(clips, model.machines, model.id_column)
     else:
-        machines = [_pick_machine(machine_id, model.machines)] * len(rows)
-    clips["reason"] = [
-        "" if machine else _explain_unknown(row, model.machines, model.id_column)
-        for row, machine in zip(rows, machines, strict=True)
-    ]
-    names = [machine or (None, None) for machine in machines]
-    clips["machine_type"] = pd.Series([name[0] for name in names], dtype=object)
-    clips["machine_id"] = pd.Series([name[1] for name in names], dtype=object)
-    return clips
+        found = [(*_pick_machine(machine_id, model.machines), "")] * len(clips)
+    columns = ["machine_type", "machine_id", "reason"]
+    return clips.assign(**pd.DataFrame(found, clips.index, columns, dtype=object))
 
 
 def _find_machines(
-    rows: list[dict[Any, Any]], known: list[Machine], column: str
-) -> list[Machine | None]:
-    """Find the machine of each recording among the known ones.
+    clips: pd.DataFrame, known: list[Machine], column: str
+) -> list[tuple[str | None, str | None, str]]:
+    """Find the machine of each recording among the known ones, or a reason.
 
     The name or the folders of a recording state its machine, as in training. Folders
     between the machine's folder and the recording do not matter. If they state none,
     the recording is assigned to the only known machine.
     """
-    machines, n_assumed = [], 0
-    for row in rows:
+    found, n_assumed = [], 0
+    for row in clips.to_dict("records"):
         stated = _state_machine(row, column)
         machine = stated if stated in known else None
         if machine is None and not read_name(Path(row["path"]).stem):
@@ -164,14 +151,15 @@ def _find_machines(
             if machine is None and len(known) == 1:
                 machine = known[0]
                 n_assumed += 1
-        machines.append(machine)
+        reason = "" if machine else _explain_unknown(stated, known, column)
+        found.append((*(machine or (None, None)), reason))
     if n_assumed:
         click.echo(
             f"{count(n_assumed, 'recording')} taken to be of {known[0]}, the only "
             "machine that the model knows",
             err=True,
         )
-    return machines
+    return found
 
 
 def _state_machine(row: dict[Any, Any], column: str) -> Machine:
@@ -182,9 +170,8 @@ def _state_machine(row: dict[Any, Any], column: str) -> Machine:
     )
 
 
-def _explain_unknown(row: dict[Any, Any], known: list[Machine], column: str) -> str:
+def _explain_unknown(stated: Machine, known: list[Machine], column: str) -> str:
     """Explain why a recording has no known machine, with the remedy."""
-    stated = _state_machine(row, column)
     if not stated.machine_id:
         return (
             f"has no {column!r} in its name, which tells the model's machines apart: "
@@ -202,7 +189,7 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
     found = [one for one in known if name in (str(one), one.machine_id)]
     if len(found) != 1:
         names = [str(one) for one in found or known]
-        raise Failure(
+        raise ValueError(
             f"--machine-id {name!r} fits {len(found) or 'no'} machines of the model:"
             f"{did_you_mean(name, names)} name one of {abbreviate(names)}"
         )
@@ -212,9 +199,9 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
     """Find the innermost folder that has the name of a machine."""
     folders = path.resolve().parts[:-1]
-    for depth in range(len(folders) - 1, 0, -1):
+    for above, folder in reversed(list(pairwise(folders))):
         for machine in known:
-            above = machine.machine_type in (None, folders[depth - 1])
-            if machine.machine_id == folders[depth] and above:
+            is_above = machine.machine_type in (None, above)
+            if machine.machine_id == folder and is_above:
                 return machine
     return None

@@ -81,7 +81,7 @@ def score(model, paths, machine_id, csv, report, trust):
       1  some are anomalous
       2  some are unusable (and others may be anomalous), or an error
     """
-    for path in (csv, report):
+    for path in filter(None, (csv, report)):
         check_writable(path)
     template = load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import Failure, is_terminal
+from sklearn_asd._cli.conventions import is_terminal
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
@@ -28,7 +28,7 @@ _VALIDATION_FRACTION = 0.2
 
 
 def choose_types(
-    name: str, types: pd.Series, wanted: tuple[str, ...]
+    name: str, clips: pd.DataFrame, wanted: tuple[str, ...]
 ) -> tuple[str | None, list[str]]:
     """Choose which types of the recordings to learn from.
 
@@ -40,10 +40,10 @@ def choose_types(
     learnt : list of str
         The types to learn from.
     """
-    present = sorted(set(types.dropna()))
+    present = sorted(set(clips["machine_type"].dropna()))
     for one in wanted:
         if one not in present:
-            raise Failure(
+            raise ValueError(
                 f"there are no recordings of the machine type {one!r}:"
                 f"{did_you_mean(one, present)} the folders name "
                 f"{', '.join(present) or 'no types'}"
@@ -52,7 +52,7 @@ def choose_types(
     if name not in PAPER_SYSTEMS:
         return None, chosen
     if len(chosen) != 1 or chosen[0] not in DCASE2020_TYPES:
-        raise Failure(
+        raise ValueError(
             f"system {name!r} judges one machine type of {', '.join(DCASE2020_TYPES)}, "
             f"and the recordings are of {', '.join(chosen) or 'no machine type'}: name "
             "one with --machine-type, or choose --system spectrum or ensemble"
@@ -92,15 +92,23 @@ def make_system(
     detector : Pipeline or ThresholdTuner
         With a threshold by recordings that it was not trained on.
     """
-    if name == "spectrum":
-        return make_pipeline(_segmenter(options, None), _spectrum(rate))
     seed = options["random_state"]
-    if name == "ensemble":
-        tuner = _tune(_ensemble(rate, options), counts, rate, seed)
-        return make_pipeline(_segmenter(options, SEGMENT_DURATION), tuner)
-    chosen = {k: v for k, v in options.items() if v is not None}
-    chosen |= {"on_bad_clip": "nan", "verbose": 1}
-    return _tune(make_paper_system(judged_type, name, **chosen), counts, rate, seed)
+    if name in PAPER_SYSTEMS:
+        chosen = {k: v for k, v in options.items() if v is not None}
+        chosen |= {"on_bad_clip": "nan", "verbose": 1}
+        system = make_paper_system(judged_type, name, **chosen)
+        return _tune(system, counts, rate, seed)
+    segmenter = LogMelSegmenter(
+        sample_rate=options["sample_rate"],
+        segment_duration=None if name == "spectrum" else SEGMENT_DURATION,
+        on_bad_clip="nan",
+        n_jobs=options["n_jobs"],
+        verbose=int(is_terminal()),
+    )
+    if name == "spectrum":
+        return make_pipeline(segmenter, _spectrum(rate))
+    ensemble = _ensemble(rate, options)
+    return make_pipeline(segmenter, _tune(ensemble, counts, rate, seed))
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
@@ -119,18 +127,6 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
             f"{abbreviate([f'{label} ({n})' for label, n in few.items()])}."
         )
     return text
-
-
-def _segmenter(
-    options: dict[str, Any], segment_duration: float | None
-) -> LogMelSegmenter:
-    return LogMelSegmenter(
-        sample_rate=options["sample_rate"],
-        segment_duration=segment_duration,
-        on_bad_clip="nan",
-        n_jobs=options["n_jobs"],
-        verbose=int(is_terminal()),
-    )
 
 
 def _spectrum(rate: float) -> PerMachine:

@@ -102,7 +102,7 @@ def _parse(text: bytes | str) -> dict[str, Any]:
     value = json.loads(
         text,
         object_pairs_hook=_refuse_duplicates,
-        parse_constant=_refuse_constant,
+        parse_constant=_parse_float,
         parse_float=_parse_float,
     )
     if not isinstance(value, dict):
@@ -117,12 +117,8 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"JSON has no number {name}")
-
-
 def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large a number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value

@@ -278,8 +278,7 @@ def _decode_dict(decoder: Decoder, content: list[Any]) -> dict:
 
 
 def _decode_gamma(decoder: Decoder, content: Any) -> GammaScale:
-    shape, scale, shift = _decode_list(decoder, content)
-    return GammaScale(float(shape), float(scale), float(shift))
+    return GammaScale(*map(float, _decode_list(decoder, content)))
 
 
 def _encode_table(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any]:
