@@ -15,10 +15,8 @@ from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetecto
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
-from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
-from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta import GammaProbabilityEnsemble, PerMachine, ThresholdTuner
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.meta.thresholds import ThresholdTuner
 from sklearn_asd.presets import PAPER_SYSTEMS, make_paper_system, training_types
 
 __all__ = ["SYSTEMS", "choose_types", "explain_threshold", "make_system"]
@@ -30,24 +28,23 @@ _VALIDATION_FRACTION = 0.2
 def choose_types(
     name: str, clips: pd.DataFrame, wanted: tuple[str, ...]
 ) -> tuple[str | None, list[str]]:
-    """Choose which types of the recordings to learn from.
+    """Choose the machine types to train on.
 
     Returns
     -------
     judged : str or None
-        The one type that a system of the paper is to judge.
+        The one type that a system of the paper judges.
 
-    learnt : list of str
-        The types to learn from.
+    trained_on : list of str
+        The types to train on.
     """
     present = sorted(set(clips["machine_type"].dropna()))
-    for one in wanted:
-        if one not in present:
-            raise ValueError(
-                f"there are no recordings of the machine type {one!r}:"
-                f"{did_you_mean(one, present)} the folders name "
-                f"{', '.join(present) or 'no types'}"
-            )
+    for one in sorted(set(wanted) - set(present)):
+        raise ValueError(
+            f"there are no recordings of the machine type {one!r}:"
+            f"{did_you_mean(one, present)} the folders name "
+            f"{', '.join(present) or 'no types'}"
+        )
     chosen = list(wanted) or present
     if name not in PAPER_SYSTEMS:
         return None, chosen
@@ -90,7 +87,7 @@ def make_system(
     Returns
     -------
     detector : Pipeline or ThresholdTuner
-        With a threshold by recordings that it was not trained on.
+        Its threshold comes from recordings that it was not trained on.
     """
     seed = options["random_state"]
     if name in PAPER_SYSTEMS:
@@ -112,7 +109,7 @@ def make_system(
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
-    """Write what share of false alarms to expect from a fitted detector."""
+    """Tell the share of false alarms to expect from a fitted detector."""
     last = final_step(detector)
     if hasattr(last, "promise_"):
         return f"Threshold: {last.promise_}."
