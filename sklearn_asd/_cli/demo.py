@@ -66,7 +66,7 @@ def demo(data, id_column, sample_rate, epochs):
 
 
 def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
-    """Table of clips, with the column that tells machines apart as their ID."""
+    """Make a table of clips whose IDs come from the user's column."""
     if folder is None:
         click.echo("Making sounds of six kinds of machine, four machines of each ...")
         return make_machine_sounds(
@@ -88,7 +88,7 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
 
 
 def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normal clips to train on, and the others to test."""
+    """Select normal clips to train on, and clips of the same machines to test."""
     normal = clips["label"].fillna(1) == 1
     machine = clips["machine_type"].fillna("") + "/" + clips["machine_id"]
     to_train = clips["split"] == "train"

@@ -74,10 +74,10 @@ def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.Da
 
 
 def choose_sample_rate(clips: pd.DataFrame) -> float:
-    """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
+    """Choose 16 kHz, or the highest rate of the recordings if that is lower."""
     highest = 0
     for path in clips.get("path", ()):  # sounds made by the library have none
-        # Reading it later names it with the reason.
+        # The error of a bad file appears when its samples are read.
         with contextlib.suppress(soundfile.LibsndfileError):
             highest = max(highest, soundfile.info(path).samplerate)
         if highest >= _SAMPLE_RATE:
@@ -94,10 +94,10 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     Returns
     -------
     clips : DataFrame of n_clips rows
-        As of `load_clips`, each recording once.
+        As from `load_clips`, each recording once.
 
     problems : dict of str to str
-        What is wrong with a path that holds none.
+        Paths without recordings, and the reason.
     """
     tables, problems = [], {}
     for path in paths:
