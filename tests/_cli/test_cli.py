@@ -260,6 +260,12 @@ def test_a_model_of_one_machine_takes_recordings_for_its_own_and_says_so(
     assert code == 1
     assert output.split()[2] == "valve_00"
     assert "1 recording taken to be of valve_00, the only machine" in errors
+    labelled = tmp_path / "anomaly" / "stray.flac"
+    labelled.parent.mkdir()
+    stray.rename(labelled)
+    code, _, errors = run("evaluate", one, labelled.parent)
+    assert code == 0
+    assert "1 recording taken to be of valve_00, the only machine" in errors
 
 
 @pytest.fixture(scope="module")
