@@ -85,7 +85,7 @@ def run_demo(*arguments):
     )
 
 
-def write_folder(folder, name):
+def write_folder(folder, name, sample_rate=16000):
     """Write sounds of two fans under names made of machine, split, label, number."""
     clips = make_machine_sounds(
         "fan",
@@ -94,6 +94,7 @@ def write_folder(folder, name):
         n_test_normal=2,
         n_test_anomalous=2,
         duration=4.0,
+        sample_rate=sample_rate,
         random_state=0,
     )
     for number, clip in enumerate(clips.itertuples()):
@@ -104,7 +105,7 @@ def write_folder(folder, name):
             number=f"{number:08d}",
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, clip.audio, 16000)
+        soundfile.write(path, clip.audio, sample_rate)
     return str(folder)
 
 
@@ -140,11 +141,12 @@ def test_the_demo_makes_a_table_of_a_folder(tmp_path, name, n_train):
     assert "average" in demo.stdout
 
 
-def test_the_demo_ranks_clips_that_have_no_labels(tmp_path):
-    folder = write_folder(tmp_path, "{id}/{number}.wav")
+def test_the_demo_ranks_clips_without_labels_at_their_own_sample_rate(tmp_path):
+    folder = write_folder(tmp_path, "{id}/{number}.wav", 8000)
     demo = run_demo("--data", folder, "--epochs", "1")
     assert demo.returncode == 0, demo.stderr
     assert "The least normal clips are:" in demo.stdout
+    assert "Sample rate: 8000 Hz" in demo.stderr
 
 
 def test_the_demo_says_which_attributes_could_tell_machines_apart(tmp_path):

@@ -42,7 +42,7 @@ def _run(arguments: list[str] | None) -> int | None:
     except BrokenPipeError:  # as with "| head"; flushing at exit must not fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         click.echo(f"Error: {error}", err=True)
     except Exception:  # Python would exit with 1, which means anomalies
         traceback.print_exc()

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-
 import click
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, is_terminal
-from sklearn_asd._cli.recordings import choose_machine_id
+from sklearn_asd._cli import conventions, recordings
 from sklearn_asd.audio import load_clips
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import IDConfidenceDetector
@@ -21,28 +16,15 @@ from sklearn_asd.metrics import auc_table
 __all__ = ["demo"]
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(context_settings=conventions.CONTEXT)
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
-@click.option(
-    "--id-column",
-    metavar="NAME",
-    default="machine_id",
-    help="Attribute in the file names that tells machines apart, such as car.",
-)
-@click.option(
-    "--sample-rate",
-    metavar="HZ",
-    type=click.FloatRange(0, min_open=True),
-    default=16000,
-    show_default=True,
-    help="Sample rate of the analysis: that of the recordings, or less.",
-)
+@conventions.id_column_option
+@conventions.sample_rate_option
 @click.option(
     "--epochs",
     metavar="N",
     type=click.IntRange(1),
     default=60,
-    show_default=True,
     help="Number of passes over the recordings.",
 )
 def demo(data, id_column, sample_rate, epochs):
@@ -59,8 +41,9 @@ def demo(data, id_column, sample_rate, epochs):
       sklearn-asd demo --data toycar2023/ --id-column car
     """
     clips = _read_or_make_clips(data, id_column)
-    train, test = _split_clips(clips)
-    click.echo(f"{len(train)} normal clips to train on, {len(test)} to test.")
+    normal, test = _split_clips(clips)
+    click.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
+    sample_rate = sample_rate or recordings.choose_sample_rate(normal)
     pipe = make_pipeline(
         LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
         IDConfidenceDetector(
@@ -69,15 +52,13 @@ def demo(data, id_column, sample_rate, epochs):
             max_epochs=epochs,
             random_state=0,
             # Real recordings may take hours, so a log shows progress too.
-            verbose=int(is_terminal() or data is not None),
+            verbose=int(conventions.is_terminal() or data is not None),
         ),
     )
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
-        pipe.fit(train)
+    seconds = conventions.train(pipe, normal)
     history = pipe[-1].history_
     click.echo(
-        f"Trained in {time.perf_counter() - started:.0f} s: loss "
+        f"Trained in {seconds:.0f} s: loss "
         f"{history['train_loss'].iloc[0]:.2f} -> {history['train_loss'].iloc[-1]:.2f} "
         f"in {len(history)} epochs."
     )
@@ -85,21 +66,20 @@ def demo(data, id_column, sample_rate, epochs):
 
 
 def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
-    """Table of clips, with the column that tells machines apart as their ID."""
+    """Make a table of clips whose IDs come from the user's column."""
     if folder is None:
         click.echo("Making sounds of six kinds of machine, four machines of each ...")
         return make_machine_sounds(
-            n_machines=4,
             n_train=16,
             n_test_normal=9,
             n_test_anomalous=9,
             duration=6.0,
             random_state=0,
-            verbose=int(is_terminal()),
+            verbose=int(conventions.is_terminal()),
         )
-    clips = choose_machine_id(load_clips(folder), id_column)
+    clips = recordings.choose_machine_id(load_clips(folder), id_column)
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
-        raise Failure(
+        raise ValueError(
             "the recordings are of one machine, and this detector learns to tell "
             "machines apart: if an attribute in the names does, name it with "
             f"--id-column (make demo ID=...): {', '.join(clips.columns[5:]) or 'none'}"
@@ -108,23 +88,20 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
 
 
 def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normal clips to train on, and the others to test."""
+    """Select normal clips to train on, and clips of the same machines to test."""
     normal = clips["label"].fillna(1) == 1
     machine = clips["machine_type"].fillna("") + "/" + clips["machine_id"]
-    if (clips["split"] == "train").any():
-        train = normal & (clips["split"] == "train")
-        test = clips["split"] != "train"
-    else:
-        train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
-        test = ~train
-    known = machine.isin(machine[train])
-    if (test & ~known).any():
-        click.echo(
-            f"{(test & ~known).sum()} clips are of machines without training clips."
-        )
-    if not train.any() or not (test & known).any():
-        raise Failure("there are no clips to train on, or none to test")
-    return clips[train], clips[test & known]
+    to_train = clips["split"] == "train"
+    if not to_train.any():
+        to_train = normal & (normal.groupby(machine).cumsum() % 2 == 1)
+    known = machine.isin(machine[normal & to_train])
+    n_unknown = (~to_train & ~known).sum()
+    if n_unknown:
+        click.echo(f"{n_unknown} clips are of machines without training clips.")
+    test = clips[~to_train & known]  # empty if there are no clips to train on
+    if test.empty:
+        raise ValueError("there are no clips to train on, or none to test")
+    return clips[normal & to_train], test
 
 
 def _report(test: pd.DataFrame, scores) -> None:
@@ -137,5 +114,4 @@ def _report(test: pd.DataFrame, scores) -> None:
         return
     ranked = test.nsmallest(10, "score")
     click.echo("No labelled anomalies, so no table. The least normal clips are:")
-    with pd.option_context("display.max_colwidth", None):
-        click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))
+    click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))

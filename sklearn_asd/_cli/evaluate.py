@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure
+from sklearn_asd._cli.conventions import CONTEXT
 from sklearn_asd._cli.models import read_model, trust_option
-from sklearn_asd._cli.verdicts import UNUSABLE, assign_machines, judge, select_known
+from sklearn_asd._cli.recordings import assign_machines
+from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd.audio import load_clips
 from sklearn_asd.metrics import auc_table
-from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["evaluate"]
 
@@ -39,15 +39,14 @@ def evaluate(model, folder, trust):
       2  some are unusable, or an error
     """
     loaded = read_model(model, trust)
-    clips, _ = assign_machines(_load_labelled(folder), loaded, None)
-    verdicts = Verdicts(loaded.detector, select_known(clips))
-    judged = pd.concat(judge(clips, verdicts))
+    clips = assign_machines(_load_labelled(folder), loaded, None)
+    judged, _ = judge(loaded.detector, clips)
     unusable = judged["verdict"] == UNUSABLE
     for row in judged[unusable].itertuples():
         click.echo(f"unusable: {row.path}: {row.reason}", err=True)
     judged = judged[~unusable]
     if judged.empty:
-        raise Failure("none of the recordings could be judged")
+        raise ValueError("none of the recordings could be judged")
     table = auc_table(judged, judged["label"], judged["margin"])
     click.echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
@@ -62,7 +61,7 @@ def _load_labelled(folder: str) -> pd.DataFrame:
     tested = clips["split"].isna() | (clips["split"] == "test")
     clips = clips[tested].dropna(subset="label").reset_index(drop=True)
     if clips.empty:
-        raise Failure(
+        raise ValueError(
             f"{folder!r} holds no labelled recordings outside of folders called train: "
             "put recordings into folders called normal and anomaly"
         )

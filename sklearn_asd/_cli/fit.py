@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, Failure, check_writable
+from sklearn_asd._cli import conventions, recordings, systems
 from sklearn_asd._cli.models import make_notes
-from sklearn_asd._cli.recordings import (
-    choose_machine_id,
-    choose_sample_rate,
-    select_training,
-)
-from sklearn_asd._cli.systems import (
-    SYSTEMS,
-    Settings,
-    choose_types,
-    explain_threshold,
-    make_system,
-)
 from sklearn_asd._utils.messages import count
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.machines import machine_labels
@@ -33,7 +17,7 @@ from sklearn_asd.presets import ID_SYSTEMS, PAPER_SYSTEMS, scored_types
 __all__ = ["fit"]
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(context_settings=conventions.CONTEXT)
 @click.argument("folder")
 @click.option(
     "-o",
@@ -44,9 +28,8 @@ __all__ = ["fit"]
 )
 @click.option(
     "--system",
-    type=click.Choice(SYSTEMS),
+    type=click.Choice(systems.SYSTEMS),
     default="spectrum",
-    show_default=True,
     help="Kind of model; see above.",
 )
 @click.option(
@@ -57,30 +40,19 @@ __all__ = ["fit"]
     help="Train on recordings of this type only; repeat it for more types. For the "
     "paper's systems: the type to judge. Default: all types.",
 )
-@click.option(
-    "--id-column",
-    metavar="NAME",
-    default="machine_id",
-    help="Attribute in the file names that tells machines apart, such as car. "
-    "Default: the ID in the names, or the folders.",
-)
+@conventions.id_column_option
 @click.option(
     "--false-alarm-rate",
+    "rate",
     metavar="RATE",
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
-    show_default=True,
     help="Share of normal recordings that may raise an alarm.",
 )
-@click.option(
-    "--sample-rate",
-    metavar="HZ",
-    type=click.FloatRange(0, min_open=True),
-    help="Sample rate of the analysis: that of the recordings, or less. Default: "
-    "16000, or the highest of the recordings if that is lower.",
-)
+@conventions.sample_rate_option
 @click.option(
     "--epochs",
+    "max_epochs",
     metavar="N",
     type=click.IntRange(1),
     help="Passes of a network over the recordings. Default: 25, or 100 for the paper's "
@@ -96,25 +68,25 @@ __all__ = ["fit"]
 @click.option(
     "--device",
     default="auto",
-    show_default=True,
     help="cpu, cuda, or auto: a GPU if there is one.",
 )
 @click.option(
     "--jobs",
+    "n_jobs",
     metavar="N",
     type=int,
     default=-1,
-    help="Number of files to read at once. Default: one for each processor.",
+    help="Number of files to read at once; -1: one for each processor.",
 )
 @click.option(
     "--seed",
+    "random_state",
     metavar="N",
     type=click.IntRange(0, 2**31),
     default=0,
-    show_default=True,
     help="Seed of all random choices.",
 )
-def fit(folder, output, system, machine_types, id_column, **options):
+def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **options):
     """Train a model on the normal recordings in FOLDER.
 
     FOLDER holds normal recordings (WAV or FLAC) in one folder for each machine, as in
@@ -147,33 +119,26 @@ def fit(folder, output, system, machine_types, id_column, **options):
       0  the model is written
       2  an error, and no model
     """
-    check_writable(output)
-    settings = Settings(**options)
-    clips = choose_machine_id(load_clips(folder), id_column)
-    judged_type, types = choose_types(system, clips["machine_type"], machine_types)
-    train, left_out = select_training(clips, types, id_column)
-    if left_out:
-        click.echo(f"Left out: {', '.join(left_out)}.", err=True)
-    _check_enough(system, _count_by_machine(train))
-    click.echo(_describe(_count_by_machine(train)), err=True)
-    if settings.sample_rate is None:
-        settings = settings._replace(sample_rate=choose_sample_rate(train))
-    scored = train
+    conventions.check_writable(output)
+    clips = recordings.choose_machine_id(load_clips(folder), id_column)
+    judged_type, types = systems.choose_types(system, clips, machine_types)
+    clips = recordings.select_training(clips, types, id_column)
+    _check_enough(system, _count_by_machine(clips))
+    click.echo(_describe(_count_by_machine(clips)), err=True)
+    options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
+    scored = clips
     if system in PAPER_SYSTEMS:
         types = scored_types(judged_type, system)
-        scored = train[train["machine_type"].isin(types)]
+        scored = clips[clips["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
-    detector = make_system(system, judged_type, counts, settings)
-    started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
-        detector.fit(train)
-    seconds = time.perf_counter() - started
+    detector = systems.make_system(system, judged_type, counts, rate, options)
+    seconds = conventions.train(detector, clips)
     for one in walk(detector):  # progress is for whoever trains
         if hasattr(one, "verbose"):
             one.verbose = False
     save_model(detector, output, make_notes(id_column, scored))
     click.echo(f"Trained in {seconds:.0f} s. The model is in {output}.")
-    click.echo(explain_threshold(detector, settings.false_alarm_rate, counts))
+    click.echo(systems.explain_threshold(detector, rate, counts))
     click.echo(f"Now try: sklearn-asd score {output} FILES_OR_FOLDERS")
 
 
@@ -185,12 +150,12 @@ def _check_enough(system: str, counts: pd.Series) -> None:
     """Refuse too few recordings or machines, in terms of the command."""
     few = counts[counts < 3]
     if len(few):
-        raise Failure(
+        raise ValueError(
             f"machine {few.index[0]!r} has {count(few.iloc[0], 'normal recording')}, "
             "and at least three are needed: add some, or move them elsewhere"
         )
     if system in ("ensemble", *ID_SYSTEMS) and len(counts) < 2:
-        raise Failure(
+        raise ValueError(
             f"system {system!r} learns to tell machines apart, and all recordings are "
             f"of {counts.index[0]!r}: choose --system spectrum. If an attribute in the "
             "names tells several machines apart, name it with --id-column"

@@ -10,11 +10,9 @@ import click
 import joblib
 import pandas as pd
 
-from sklearn_asd._cli.conventions import Failure
-from sklearn_asd._cli.recordings import Machine, list_machines
 from sklearn_asd.persistence import describe_model, load_model
 
-__all__ = ["Model", "make_notes", "read_model", "trust_option"]
+__all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
 
 trust_option = click.option(
     "--trust",
@@ -23,6 +21,16 @@ trust_option = click.option(
 )
 
 _NOTES = {"id_column", "machines", "training"}
+
+
+class Machine(NamedTuple):
+    """A machine by its names, as in the columns of the same name."""
+
+    machine_type: str | None
+    machine_id: str
+
+    def __str__(self) -> str:
+        return "/".join(name for name in self if name is not None)
 
 
 class Model(NamedTuple):
@@ -50,35 +58,33 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
     training = clips[["path", "machine_type", "machine_id"]].astype(object)
     training["path"] = [str(Path(path).resolve()) for path in training["path"]]
     training = training.where(training.notna(), None)
+    machines = set(map(Machine, training["machine_type"], training["machine_id"]))
     return {
         "id_column": id_column,
-        "machines": [list(machine) for machine in list_machines(clips)],
+        "machines": [list(machine) for machine in sorted(machines, key=str)],
         "training": training.to_dict("list"),
     }
 
 
 def read_model(path: str, trust: bool) -> Model:
     """Read a file of `fit` or `save_model`, or with `trust` one of joblib."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-    except FileNotFoundError:
-        raise Failure(
-            f"there is no model {path!r}: make one with sklearn-asd fit"
-        ) from None
+    if not Path(path).exists():
+        raise ValueError(f"there is no model {path!r}: make one with sklearn-asd fit")
+    with open(path, "rb") as file:
+        start = file.read(9)
     # A model file begins with eight bytes for the length of its JSON.
     if start[8:] == b"{":
         model = _add_notes(load_model(path), describe_model(path)["notes"])
     elif trust:
         model = Model(_unpickle(path))
     else:
-        raise Failure(
+        raise ValueError(
             f"{path!r} is not a model file: give one that sklearn-asd fit or "
             "save_model wrote. If joblib.dump wrote it, and you trust its source, add "
             "--trust: such a file can run code"
         )
     if not hasattr(model.detector, "decision_function"):
-        raise Failure(
+        raise ValueError(
             f"{path!r} holds a {type(model.detector).__name__}, which is not a fitted "
             "detector with a threshold: give a file that sklearn-asd fit wrote"
         )
@@ -101,7 +107,7 @@ def _unpickle(path: str) -> Any:
         return joblib.load(path)
     # Unpickling a file of another kind may raise almost anything.
     except (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
-        raise Failure(
+        raise ValueError(
             f"{path!r} is not a model ({error or type(error).__name__}): give a file "
             "that sklearn-asd fit, save_model or joblib.dump wrote"
         ) from error

@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
 import pandas as pd
 import soundfile
 
-from sklearn_asd._cli.conventions import Failure
+from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.folders import AUDIO_SUFFIXES, describe_recordings, read_name
 
 __all__ = [
-    "Machine",
+    "assign_machines",
     "choose_machine_id",
     "choose_sample_rate",
-    "explain_unknown",
-    "find_machines",
-    "list_machines",
-    "pick_machine",
     "read_paths",
     "select_training",
 ]
 
-
 _SAMPLE_RATE = 16000
-
-
-class Machine(NamedTuple):
-    """A machine by its names, as in the columns of the same name."""
-
-    machine_type: str | None
-    machine_id: str
-
-    def __str__(self) -> str:
-        return "/".join(name for name in self if name is not None)
 
 
 def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -48,7 +34,7 @@ def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
     A recording without a value in it has no ID.
     """
     if column not in clips:
-        raise Failure(
+        raise ValueError(
             f"the recordings' names have no {column!r}:"
             f"{did_you_mean(column, clips.columns[2:])} --id-column is one of "
             f"{', '.join(clips.columns.drop(['path', 'split', 'label']))}"
@@ -56,18 +42,10 @@ def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
     return clips.assign(machine_id=clips[column])
 
 
-def select_training(
-    clips: pd.DataFrame, types: list[str], column: str
-) -> tuple[pd.DataFrame, list[str]]:
+def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.DataFrame:
     """Select the training recordings: normal, of these types, not marked as test.
 
-    Returns
-    -------
-    train : DataFrame
-        Those recordings.
-
-    left_out : list of str
-        How many others there are, and why.
+    Prints how many others there are, and why they are left out.
     """
     if (clips["split"] == "train").any():
         outside, why = clips["split"] != "train", "outside of folders called train"
@@ -86,18 +64,20 @@ def select_training(
         left_out += [f"{count(n, 'recording')} {reason}"] if n else []
         train &= ~where.fillna(False).astype(bool)
     if not train.any():
-        raise Failure(
+        raise ValueError(
             f"there are no training recordings, only {', '.join(left_out)}: give a "
             "folder of normal recordings"
         )
-    return clips[train].reset_index(drop=True), left_out
+    if left_out:
+        click.echo(f"Left out: {', '.join(left_out)}.", err=True)
+    return clips[train].reset_index(drop=True)
 
 
 def choose_sample_rate(clips: pd.DataFrame) -> float:
-    """16 kHz, or the highest rate of the recordings if that is less, in Hz."""
+    """Choose 16 kHz, or the highest rate of the recordings if that is lower."""
     highest = 0
-    for path in clips["path"]:
-        # Reading it later names it with the reason.
+    for path in clips.get("path", ()):  # sounds made by the library have none
+        # The error of a bad file appears when its samples are read.
         with contextlib.suppress(soundfile.LibsndfileError):
             highest = max(highest, soundfile.info(path).samplerate)
         if highest >= _SAMPLE_RATE:
@@ -108,22 +88,16 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
     return highest
 
 
-def list_machines(clips: pd.DataFrame) -> list[Machine]:
-    """List the machines of the recordings."""
-    rows = clips.to_dict("records")
-    return sorted({state_machine(row, "machine_id") for row in rows}, key=str)
-
-
 def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     """List files, and all recordings below folders.
 
     Returns
     -------
     clips : DataFrame of n_clips rows
-        As of `load_clips`, each recording once.
+        As from `load_clips`, each recording once.
 
     problems : dict of str to str
-        What is wrong with a path that holds none.
+        Paths without recordings, and the reason.
     """
     tables, problems = [], {}
     for path in paths:
@@ -138,36 +112,57 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     return clips.reset_index(drop=True), problems
 
 
-def find_machines(
-    clips: pd.DataFrame, known: list[Machine], column: str
-) -> tuple[list[Machine | None], int]:
-    """Find the machine of each recording among the known ones.
-
-    The name or the folders of a recording tell its machine, as in training. Folders
-    between the machine's folder and the recording do not matter.
+def assign_machines(
+    clips: pd.DataFrame, model: Model, machine_id: str | None
+) -> pd.DataFrame:
+    """Give each recording the machine that the model knows it as.
 
     Returns
     -------
-    machines : list of Machine or None
-        None for recordings of other machines.
-
-    n_assumed : int
-        How many do not tell it, and were assigned to the only known machine.
+    clips : DataFrame of n_clips rows
+        With the machines, and `reason`: why a recording cannot be judged, or "".
     """
-    machines, n_assumed = [], 0
+    if model.machines is None:
+        named = {} if machine_id is None else {"machine_id": machine_id}
+        return clips.assign(reason="", **named)
+    if machine_id is None:
+        found = _find_machines(clips, model.machines, model.id_column)
+    else:
+        found = [(*_pick_machine(machine_id, model.machines), "")] * len(clips)
+    columns = ["machine_type", "machine_id", "reason"]
+    return clips.assign(**pd.DataFrame(found, clips.index, columns, dtype=object))
+
+
+def _find_machines(
+    clips: pd.DataFrame, known: list[Machine], column: str
+) -> list[tuple[str | None, str | None, str]]:
+    """Find the machine of each recording among the known ones, or a reason.
+
+    The name or the folders of a recording state its machine, as in training. Folders
+    between the machine's folder and the recording do not matter. If they state none,
+    the recording is assigned to the only known machine.
+    """
+    found, n_assumed = [], 0
     for row in clips.to_dict("records"):
-        stated = state_machine(row, column)
+        stated = _state_machine(row, column)
         machine = stated if stated in known else None
         if machine is None and not read_name(Path(row["path"]).stem):
             machine = _find_in_folders(Path(row["path"]), known)
             if machine is None and len(known) == 1:
                 machine = known[0]
                 n_assumed += 1
-        machines.append(machine)
-    return machines, n_assumed
+        reason = "" if machine else _explain_unknown(stated, known, column)
+        found.append((*(machine or (None, None)), reason))
+    if n_assumed:
+        click.echo(
+            f"{count(n_assumed, 'recording')} taken to be of {known[0]}, the only "
+            "machine that the model knows",
+            err=True,
+        )
+    return found
 
 
-def state_machine(row: dict, column: str) -> Machine:
+def _state_machine(row: dict[Any, Any], column: str) -> Machine:
     """Read the machine from a recording's name or its folders."""
     kind, identity = row["machine_type"], row.get(column)
     return Machine(
@@ -175,42 +170,38 @@ def state_machine(row: dict, column: str) -> Machine:
     )
 
 
-def explain_unknown(row: dict, known: list[Machine], column: str) -> str:
+def _explain_unknown(stated: Machine, known: list[Machine], column: str) -> str:
     """Explain why a recording has no known machine, with the remedy."""
-    stated = state_machine(row, column)
-    names = abbreviate([str(machine) for machine in known])
     if not stated.machine_id:
         return (
             f"has no {column!r} in its name, which tells the model's machines apart: "
-            f"name its machine with --machine-id, one of {names}"
+            f"name its machine with --machine-id, one of {abbreviate(known)}"
         )
     return (
         f"is of machine {str(stated)!r}, which the model does not know: name it with "
-        f"--machine-id, one of {names}, or fit again with its normal recordings"
+        f"--machine-id, one of {abbreviate(known)}, or fit again with its normal "
+        "recordings"
     )
 
 
-def pick_machine(name: str, known: list[Machine]) -> Machine:
+def _pick_machine(name: str, known: list[Machine]) -> Machine:
     """Find the machine that the user names, in full or only by its ID."""
     found = [one for one in known if name in (str(one), one.machine_id)]
-    if len(found) == 1:
-        return found[0]
-    names = [str(one) for one in known]
-    fact = (
-        f"is the ID of {abbreviate([str(one) for one in found])}: name one of them"
-        if found
-        else f"is unknown to the model:{did_you_mean(name, names)} it knows "
-        f"{abbreviate(names)}"
-    )
-    raise Failure(f"--machine-id {name!r} {fact}")
+    if len(found) != 1:
+        names = [str(one) for one in found or known]
+        raise ValueError(
+            f"--machine-id {name!r} fits {len(found) or 'no'} machines of the model:"
+            f"{did_you_mean(name, names)} name one of {abbreviate(names)}"
+        )
+    return found[0]
 
 
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
-    """Machine of the innermost folder that has the name of one."""
+    """Find the innermost folder that has the name of a machine."""
     folders = path.resolve().parts[:-1]
-    for depth in range(len(folders) - 1, 0, -1):
+    for above, folder in reversed(list(pairwise(folders))):
         for machine in known:
-            above = machine.machine_type in (None, folders[depth - 1])
-            if machine.machine_id == folders[depth] and above:
+            is_above = machine.machine_type in (None, above)
+            if machine.machine_id == folder and is_above:
                 return machine
     return None

@@ -3,82 +3,66 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import Failure, is_terminal
+from sklearn_asd._cli.conventions import is_terminal
 from sklearn_asd._utils.messages import abbreviate, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
 from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
 from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
-from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
-from sklearn_asd.meta.per_machine import PerMachine
+from sklearn_asd.meta import GammaProbabilityEnsemble, PerMachine, ThresholdTuner
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.meta.thresholds import ThresholdTuner
 from sklearn_asd.presets import PAPER_SYSTEMS, make_paper_system, training_types
 
-__all__ = ["SYSTEMS", "Settings", "choose_types", "explain_threshold", "make_system"]
+__all__ = ["SYSTEMS", "choose_types", "explain_threshold", "make_system"]
 
 SYSTEMS = ("spectrum", "ensemble", *PAPER_SYSTEMS)
 _VALIDATION_FRACTION = 0.2
 
 
-class Settings(NamedTuple):
-    """The user's choices; None leaves a choice to the system."""
-
-    false_alarm_rate: float
-    sample_rate: float | None
-    epochs: int | None
-    batch_size: int | None
-    device: str
-    jobs: int
-    seed: int
-
-
 def choose_types(
-    name: str, types: pd.Series, wanted: tuple[str, ...]
+    name: str, clips: pd.DataFrame, wanted: tuple[str, ...]
 ) -> tuple[str | None, list[str]]:
-    """Choose which types of the recordings to learn from.
+    """Choose the machine types to train on.
 
     Returns
     -------
     judged : str or None
-        The one type that a system of the paper is to judge.
+        The one type that a system of the paper judges.
 
-    learnt : list of str
-        The types to learn from.
+    trained_on : list of str
+        The types to train on.
     """
-    present = sorted(set(types.dropna()))
-    for one in wanted:
-        if one not in present:
-            raise Failure(
-                f"there are no recordings of the machine type {one!r}:"
-                f"{did_you_mean(one, present)} the folders name "
-                f"{', '.join(present) or 'no types'}"
-            )
+    present = sorted(set(clips["machine_type"].dropna()))
+    for one in sorted(set(wanted) - set(present)):
+        raise ValueError(
+            f"there are no recordings of the machine type {one!r}:"
+            f"{did_you_mean(one, present)} the folders name "
+            f"{', '.join(present) or 'no types'}"
+        )
     chosen = list(wanted) or present
     if name not in PAPER_SYSTEMS:
         return None, chosen
-    if len(chosen) > 1:
-        raise Failure(
-            f"system {name!r} judges one machine type, and there are "
-            f"{', '.join(chosen)}: name one with --machine-type"
-        )
-    if not set(chosen) & set(DCASE2020_TYPES):
-        raise Failure(
-            f"system {name!r} has settings for {', '.join(DCASE2020_TYPES)}, and the "
-            f"recordings are of {', '.join(chosen) or 'no machine type'}: choose "
-            "--system spectrum or ensemble"
+    if len(chosen) != 1 or chosen[0] not in DCASE2020_TYPES:
+        raise ValueError(
+            f"system {name!r} judges one machine type of {', '.join(DCASE2020_TYPES)}, "
+            f"and the recordings are of {', '.join(chosen) or 'no machine type'}: name "
+            "one with --machine-type, or choose --system spectrum or ensemble"
         )
     return chosen[0], list(training_types(chosen[0], name))
 
 
 def make_system(
-    name: str, judged_type: str | None, counts: pd.Series, settings: Settings
+    name: str,
+    judged_type: str | None,
+    counts: pd.Series,
+    rate: float,
+    options: dict[str, Any],
 ) -> Any:
     """Build an unfitted detector of tables of recordings.
 
@@ -93,37 +77,39 @@ def make_system(
     counts : Series
         Number of recordings of each machine.
 
-    settings : Settings
-        The user's.
+    rate : float
+        Share of false alarms.
+
+    options : dict
+        Parameters of detectors and segmenters that the user can choose; None leaves
+        the choice to the system.
 
     Returns
     -------
     detector : Pipeline or ThresholdTuner
-        With a threshold by recordings that it was not trained on.
+        Its threshold comes from recordings that it was not trained on.
     """
-    if name == "spectrum":
-        return make_pipeline(_segmenter(settings, None), _spectrum(settings))
-    if name == "ensemble":
-        tuner = _tune(_ensemble(settings), counts, settings)
-        return make_pipeline(_segmenter(settings, SEGMENT_DURATION), tuner)
-    chosen = {
-        "max_epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "device": settings.device,
-        "sample_rate": settings.sample_rate,
-        "n_jobs": settings.jobs,
-        "random_state": settings.seed,
-        "on_bad_clip": "nan",
-        "verbose": 1,
-    }
-    system = make_paper_system(
-        judged_type, name, **{k: v for k, v in chosen.items() if v is not None}
+    seed = options["random_state"]
+    if name in PAPER_SYSTEMS:
+        chosen = {k: v for k, v in options.items() if v is not None}
+        chosen |= {"on_bad_clip": "nan", "verbose": 1}
+        system = make_paper_system(judged_type, name, **chosen)
+        return _tune(system, counts, rate, seed)
+    segmenter = LogMelSegmenter(
+        sample_rate=options["sample_rate"],
+        segment_duration=None if name == "spectrum" else SEGMENT_DURATION,
+        on_bad_clip="nan",
+        n_jobs=options["n_jobs"],
+        verbose=int(is_terminal()),
     )
-    return _tune(system, counts, settings)
+    if name == "spectrum":
+        return make_pipeline(segmenter, _spectrum(rate))
+    ensemble = _ensemble(rate, options)
+    return make_pipeline(segmenter, _tune(ensemble, counts, rate, seed))
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
-    """Write what share of false alarms to expect from a fitted detector."""
+    """Tell the share of false alarms to expect from a fitted detector."""
     last = final_step(detector)
     if hasattr(last, "promise_"):
         return f"Threshold: {last.promise_}."
@@ -140,52 +126,42 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
     return text
 
 
-def _segmenter(settings: Settings, segment_duration: float | None) -> LogMelSegmenter:
-    return LogMelSegmenter(
-        sample_rate=settings.sample_rate,
-        segment_duration=segment_duration,
-        on_bad_clip="nan",
-        n_jobs=settings.jobs,
-        verbose=int(is_terminal()),
-    )
-
-
-def _spectrum(settings: Settings) -> PerMachine:
+def _spectrum(rate: float) -> PerMachine:
     # Cross-validation sets its threshold, separately for each machine.
-    detector = MahalanobisDetector(contamination=settings.false_alarm_rate)
+    detector = MahalanobisDetector(contamination=rate)
     return PerMachine(make_pipeline(SpectrumStatistics(), detector))
 
 
-def _ensemble(settings: Settings) -> GammaProbabilityEnsemble:
+def _ensemble(rate: float, options: dict[str, Any]) -> GammaProbabilityEnsemble:
     """Build the most accurate detector of docs/accuracy.md."""
-    near = [
+    networks = [
         EmbeddingNeighborDetector(
             IDConfidenceDetector(
                 loss="arcface",
                 mixup=0.5,
                 random_starts=True,
                 center_loss_weight=0.0,
-                batch_size=settings.batch_size or 64,
-                max_epochs=settings.epochs or 25,
-                device=settings.device,
-                random_state=settings.seed + start,
+                batch_size=options["batch_size"] or 64,
+                max_epochs=options["max_epochs"] or 25,
+                device=options["device"],
+                random_state=options["random_state"] + start,
                 verbose=1,
             )
         )
         for start in range(3)
     ]
-    members = [("near", near[0]), ("second", near[1]), ("third", near[2])]
-    return GammaProbabilityEnsemble([*members, ("spectrum", _spectrum(settings))])
+    members = zip(("near", "second", "third"), networks, strict=True)
+    return GammaProbabilityEnsemble([*members, ("spectrum", _spectrum(rate))])
 
 
-def _tune(detector: Any, counts: pd.Series, settings: Settings) -> ThresholdTuner:
+def _tune(detector: Any, counts: pd.Series, rate: float, seed: int) -> ThresholdTuner:
     """Set the threshold with held-out clips: by rank if there are enough of them."""
     n_validation = sum(count_held_out(_VALIDATION_FRACTION, n) for n in counts)
-    enough = n_validation >= math.ceil(1 / settings.false_alarm_rate) - 1
+    enough = n_validation >= math.ceil(1 / rate) - 1
     return ThresholdTuner(
         detector,
         "false_alarm_rate" if enough else "gamma",
-        false_alarm_rate=settings.false_alarm_rate,
+        false_alarm_rate=rate,
         validation_fraction=_VALIDATION_FRACTION,
-        random_state=settings.seed,
+        random_state=seed,
     )

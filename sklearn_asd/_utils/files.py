@@ -17,12 +17,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Write a file that replaces an older one once it is complete.
 
     If the process is killed before that, the older file is unchanged, and
-    :func:`unfinished` finds the incomplete one beside it.
+    :func:`unfinished` finds the incomplete one beside it. A pipe or device, such as
+    /dev/stdout, is written to directly.
 
     Parameters
     ----------
     path : str or path-like
-        The file, in a folder that exists.
+        The file, in a folder that exists. Links are followed.
 
     Yields
     ------
@@ -30,6 +31,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         Open for writing.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    path = path.resolve()
     part = path.with_name(f"{path.name}-{secrets.token_hex(4)}.tmp")
     try:
         with open(part, "xb") as file:
@@ -55,5 +61,5 @@ def unfinished(path: str | os.PathLike[str]) -> list[Path]:
     parts : list of Path
         Incomplete files beside it.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     return list(path.parent.glob(f"{path.name}-*.tmp"))

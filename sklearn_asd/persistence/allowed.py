@@ -18,25 +18,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNet
 
+from sklearn_asd import detectors, features, meta
 from sklearn_asd._base import fitted_attributes
-from sklearn_asd.detectors import (
-    AugmentConfidenceDetector,
-    AutoencoderDetector,
-    EmbeddingNeighborDetector,
-    IDConfidenceDetector,
-    MahalanobisDetector,
-)
-from sklearn_asd.features import (
-    AugmentationExpander,
-    LogMelSegmenter,
-    SpectrumStatistics,
-)
-from sklearn_asd.meta import (
-    GammaProbabilityEnsemble,
-    OnlyMachineTypes,
-    PerMachine,
-    ThresholdTuner,
-)
 from sklearn_asd.networks import architectures, losses
 
 __all__ = [
@@ -71,18 +54,18 @@ _SCIKIT_LEARN: dict[type, dict[str, Any]] = {
     },
 }
 _OURS: tuple[type, ...] = (
-    AugmentationExpander,
-    AugmentConfidenceDetector,
-    AutoencoderDetector,
-    EmbeddingNeighborDetector,
-    GammaProbabilityEnsemble,
-    IDConfidenceDetector,
-    LogMelSegmenter,
-    MahalanobisDetector,
-    OnlyMachineTypes,
-    PerMachine,
-    SpectrumStatistics,
-    ThresholdTuner,
+    detectors.AugmentConfidenceDetector,
+    detectors.AutoencoderDetector,
+    detectors.EmbeddingNeighborDetector,
+    detectors.IDConfidenceDetector,
+    detectors.MahalanobisDetector,
+    features.AugmentationExpander,
+    features.LogMelSegmenter,
+    features.SpectrumStatistics,
+    meta.GammaProbabilityEnsemble,
+    meta.OnlyMachineTypes,
+    meta.PerMachine,
+    meta.ThresholdTuner,
 )
 ESTIMATORS: dict[str, type] = {one.__name__: one for one in (*_SCIKIT_LEARN, *_OURS)}
 

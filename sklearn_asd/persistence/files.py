@@ -15,7 +15,7 @@ from safetensors.numpy import save as dump_tensors
 
 from sklearn_asd._utils.files import replacing
 
-__all__ = ["bad_file", "check_digest", "parse_file", "read_tensors", "write_file"]
+__all__ = ["read_file", "write_file"]
 
 # One entry of safetensors' metadata holds everything, as their order is random.
 _KEY = "sklearn_asd"
@@ -50,132 +50,63 @@ def write_file(
         file.write(data.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
 
-def parse_file(path: str | os.PathLike[str], data: bytes) -> dict[str, Any]:
-    """Read the JSON text in a file's bytes.
+def read_file(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a file's bytes.
 
     Parameters
     ----------
-    path : str or path-like
-        The file, for errors.
-
     data : bytes
-        All of it.
+        All of them.
 
     Returns
     -------
     content : dict
-        What was written, with the field "digest".
+        The JSON text, with the field "digest" if the file has one.
 
-    Raises
-    ------
-    ValueError
-        If it is not such a file, or damaged.
-    """
-    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    if not 0 < length <= len(data) - _LENGTH_BYTES:
-        raise bad_file(path, "its header is incomplete")
-    header = data[_LENGTH_BYTES:][:length]
-    metadata = _parse(path, header).get("__metadata__")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(_KEY), str):
-        raise bad_file(path, f"its header has no entry {_KEY!r}")
-    return _parse(path, metadata[_KEY])
-
-
-def check_digest(
-    path: str | os.PathLike[str], data: bytes, content: dict[str, Any]
-) -> None:
-    """Refuse a file that has changed since it was written.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file, for errors.
-
-    data : bytes
-        All of it.
-
-    content : dict
-        Its JSON text.
-
-    Raises
-    ------
-    ValueError
-        If its bytes do not have the digest that it names.
-    """
-    digest = str(content["digest"])
-    blank = data.replace(digest.encode(), _NO_DIGEST.encode(), 1)
-    if len(digest) != len(_NO_DIGEST) or digest != _compute_digest(blank):
-        raise bad_file(path, "its checksum does not match its content")
-
-
-def read_tensors(path: str | os.PathLike[str], data: bytes) -> dict[str, np.ndarray]:
-    """Read the arrays in a file's bytes.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file, for errors.
-
-    data : bytes
-        All of it.
-
-    Returns
-    -------
     tensors : dict of str to ndarray
         The arrays.
 
     Raises
     ------
     ValueError
-        If they are damaged.
+        If it is not such a file, or has changed since it was written.
     """
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if not 0 < length <= len(data) - _LENGTH_BYTES:
+        raise ValueError("its header is incomplete")
+    metadata = _parse(data[_LENGTH_BYTES:][:length]).get("__metadata__")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(_KEY), str):
+        raise ValueError(f"its header has no entry {_KEY!r}")
+    content = _parse(metadata[_KEY])
+    if "digest" in content:
+        _check_digest(data, str(content["digest"]))
     try:
         # A KeyError is for a type of numbers that NumPy lacks.
-        return load_tensors(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise bad_file(path, f"its arrays cannot be read ({error})") from error
+        return content, load_tensors(data)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"its arrays cannot be read ({error})") from error
 
 
-def bad_file(path: str | os.PathLike[str], reason: str) -> ValueError:
-    """Make the error for a file that cannot be read.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-
-    reason : str
-        What is wrong with it.
-
-    Returns
-    -------
-    error : ValueError
-        To be raised.
-    """
-    return ValueError(
-        f"{os.fspath(path)} is not a file of save_model, or it is damaged: {reason}. "
-        "Save the model again. If joblib.dump wrote it, and you trust its source, use "
-        "joblib.load"
-    )
+def _check_digest(data: bytes, digest: str) -> None:
+    blank = data.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    if len(digest) != len(_NO_DIGEST) or digest != _compute_digest(blank):
+        raise ValueError("its checksum does not match its content")
 
 
 def _compute_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=len(_NO_DIGEST) // 2).hexdigest()
 
 
-def _parse(path: Any, text: bytes | str) -> dict[str, Any]:
+def _parse(text: bytes | str) -> dict[str, Any]:
     """Parse JSON, without what the standard lacks or leaves open."""
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_refuse_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_parse_float,
-        )
-    except (ValueError, RecursionError) as error:
-        raise bad_file(path, f"its JSON cannot be read ({error})") from error
+    value = json.loads(
+        text,
+        object_pairs_hook=_refuse_duplicates,
+        parse_constant=_parse_float,
+        parse_float=_parse_float,
+    )
     if not isinstance(value, dict):
-        raise bad_file(path, "its JSON is not an object")
+        raise ValueError("its JSON is not an object")
     return value
 
 
@@ -186,12 +117,8 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"JSON has no number {name}")
-
-
 def _parse_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large a number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return value

@@ -1,4 +1,4 @@
-"""Format 1: reads names that have changed since its files were written."""
+"""Format 1: brings its files to the names of format 2."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd.persistence.allowed import LOSSES
-from sklearn_asd.persistence.from_json import Decoder
-
-__all__ = ["Format1Decoder"]
+__all__ = ["upgrade"]
 
 _LOSSES = {"arcface": "ArcFace", "adacos": "AdaCos"}
 
@@ -21,39 +18,42 @@ _RENAMED = {
 }
 
 
-class Format1Decoder(Decoder):
-    """Builds estimators from a file of format 1.
+def upgrade(objects: list[Any], tensors: dict[str, np.ndarray]) -> None:
+    """Change a file of format 1 to format 2, in place.
 
     Parameters
     ----------
+    objects : list of dict
+        The estimators of the file, as JSON.
+
     tensors : dict of str to ndarray
-        The arrays of the file.
+        Its arrays.
     """
-
-    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
-        super().__init__({_rename_weight(k): array for k, array in tensors.items()})
-
-    def _decode_params(self, encoded: dict[str, Any]) -> dict[str, Any]:
-        params = super()._decode_params(encoded)
+    for name in list(tensors):
+        prefix = name.removesuffix("net_.directions")
+        if prefix != name:
+            tensors[f"{prefix}net_.head.directions"] = tensors.pop(name)
+    for one in objects:
+        params = one["params"]
         n_sub_centers = params.pop("n_sub_centers", 1)  # now a setting of the loss
         if n_sub_centers != 1 and params.get("loss") in list(_LOSSES):
-            loss: Any = LOSSES[_LOSSES[params["loss"]]]
-            params["loss"] = loss(n_sub_centers=n_sub_centers)
-        return params
-
-    def _decode_fitted(self, encoded: dict[str, Any]) -> dict[str, Any]:
-        fitted = super()._decode_fitted(encoded)
-        fitted = {_RENAMED.get(name, name): value for name, value in fitted.items()}
-        if encoded["type"] == "EmbeddingNeighborDetector" and fitted:
-            machines, index = fitted["detector_"].machines_, fitted.pop("_machine")
-            fitted["_training_machines"] = None if machines is None else machines[index]
-            fitted.setdefault("_whitening", None)
-            fitted.pop("_frames_fitted_on")  # the inner detector has the same
-        return fitted
+            loss = _LOSSES[params["loss"]]
+            params["loss"] = {"loss": [loss, {"n_sub_centers": n_sub_centers}]}
+        one["fitted"] = {
+            _RENAMED.get(k, k): value for k, value in one["fitted"].items()
+        }
+        if one["type"] == "EmbeddingNeighborDetector" and one["fitted"]:
+            _upgrade_neighbors(one["fitted"], objects, tensors)
 
 
-def _rename_weight(name: str) -> str:
-    old = "net_.directions"
-    return (
-        name.removesuffix(old) + "net_.head.directions" if name.endswith(old) else name
-    )
+def _upgrade_neighbors(
+    fitted: dict[str, Any], objects: list[Any], tensors: dict[str, np.ndarray]
+) -> None:
+    machines = objects[fitted["detector_"]["object"]]["fitted"]["machines_"]
+    index = tensors.pop(fitted.pop("_machine")["array"][0])
+    if machines is not None:
+        names, dtype = machines["strings"]
+        machines = {"strings": [[names[i] for i in index], dtype]}
+    fitted["_training_machines"] = machines
+    fitted.setdefault("_whitening", None)
+    fitted.pop("_frames_fitted_on")  # the inner detector has the same

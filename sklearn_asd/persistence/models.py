@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._version import __version__
-from sklearn_asd.persistence.files import (
-    bad_file,
-    check_digest,
-    parse_file,
-    read_tensors,
-    write_file,
-)
-from sklearn_asd.persistence.format1 import Format1Decoder
-from sklearn_asd.persistence.from_json import Decoder
+from sklearn_asd.persistence import format1
+from sklearn_asd.persistence.files import read_file, write_file
 from sklearn_asd.persistence.summary import summarize
-from sklearn_asd.persistence.to_json import Encoder
+from sklearn_asd.persistence.values import Decoder, Encoder
 
 __all__ = ["describe_model", "load_model", "save_model"]
 
@@ -34,7 +29,7 @@ _FORMAT = 2
 _FIELDS = {"format_version", "versions", "summary", "objects"}
 _FIELDS_OF_FORMAT = {1: _FIELDS, 2: _FIELDS | {"digest", "notes"}}
 
-# What estimators raise that are given values of the wrong kind.
+# Errors of estimators that are given values of the wrong kind.
 _FROM_WRONG_VALUES = (
     ArithmeticError,
     AttributeError,
@@ -168,17 +163,16 @@ def load_model(path):
     ...     load_model(path).predict([[0, 0, 0], [9, 9, 9]])  # +1 is normal
     array([ 1, -1])
     """
-    content, data = _read(path)
-    tensors = read_tensors(path, data)
-    is_format1 = content["format_version"] == 1
-    decoder = Format1Decoder(tensors) if is_format1 else Decoder(tensors)
-    try:
+    content, tensors = _read(path)
+    decoder = Decoder(tensors)
+    with _naming(path, "its model cannot be built: "):
+        if content["format_version"] == 1:
+            format1.upgrade(content["objects"], tensors)
         for encoded in content["objects"]:
             decoder.add(encoded)
-        if decoder.unused():
-            raise ValueError(f"no estimator has the arrays {decoder.unused()}")
-    except _FROM_WRONG_VALUES as error:
-        raise bad_file(path, f"its model cannot be built: {error}") from error
+        unused = sorted(set(tensors) - decoder.used)
+        if unused:
+            raise ValueError(f"no estimator has the arrays {unused}")
     return decoder.objects[-1]
 
 
@@ -229,24 +223,39 @@ def describe_model(path):
     return described | {"notes": content.get("notes")} | content["summary"]
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
-    """Read the JSON text and all bytes of a file, and check that it is whole."""
-    data = Path(path).read_bytes()
-    content = parse_file(path, data)
-    version = content.get("format_version")
-    if type(version) is not int or version < 1:
-        raise bad_file(path, f"it has the format version {version!r:.20}")
-    if version > _FORMAT:
+def _read(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a file, and check that it is whole."""
+    with _naming(path):
+        content, tensors = read_file(Path(path).read_bytes())
+    version: Any = content.get("format_version")
+    if type(version) is int and version > _FORMAT:
         raise ValueError(
             f"{os.fspath(path)} has format version {version}, and sklearn_asd "
             f"{__version__} reads {_FORMAT}: install a later sklearn_asd"
         )
-    if set(content) != _FIELDS_OF_FORMAT[version]:
-        raise bad_file(path, f"it has the fields {sorted(content)!r:.80}")
-    if version > 1:
-        check_digest(path, data, content)
-    if not isinstance(content["objects"], list) or not content["objects"]:
-        raise bad_file(path, "it holds no estimator")
-    if not isinstance(content["summary"], dict):
-        raise bad_file(path, "it has no summary")
-    return content, data
+    with _naming(path):
+        if set(content) != _FIELDS_OF_FORMAT.get(version):
+            raise ValueError(
+                f"it has the format version {version!r:.20} and the fields "
+                f"{sorted(content)!r:.80}"
+            )
+        if not isinstance(content["objects"], list) or not content["objects"]:
+            raise ValueError("it holds no estimator")
+        if not isinstance(content["summary"], dict):
+            raise ValueError("it has no summary")
+    return content, tensors
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str], fact: str = "") -> Iterator[None]:
+    """Name the file in errors about what it holds."""
+    try:
+        yield
+    except _FROM_WRONG_VALUES as error:
+        raise ValueError(
+            f"{os.fspath(path)} is not a file of save_model, or it is damaged: {fact}"
+            f"{error}. Save the model again. If joblib.dump wrote it, and you trust "
+            "its source, use joblib.load"
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -27,14 +26,15 @@ def summarize(estimator: BaseEstimator) -> dict[str, Any]:
     summary : dict
         See :func:`sklearn_asd.describe_model`.
     """
+    classes = _find_first(estimator, "classes_")
+    rate = _find_first(estimator, "sample_rate", "sample_rate_")
+    networks = [one for one in walk(estimator) if "history_" in vars(one)]
     return {
         "model": _name(estimator),
-        "sample_rate": _find_first(estimator, _sample_rate),
-        "classes": _find_first(estimator, _classes),
+        "sample_rate": None if rate is None else float(rate),
+        "classes": None if classes is None else [str(name) for name in classes],
         "threshold": _threshold(final_step(estimator)),
-        "training": [
-            _training(one) for one in walk(estimator) if "history_" in vars(one)
-        ],
+        "training": [_training(one) for one in networks],
     }
 
 
@@ -43,19 +43,10 @@ def _name(estimator: BaseEstimator) -> str:
     return type(estimator).__name__ + (f"({', '.join(inside)})" if inside else "")
 
 
-def _find_first(estimator: BaseEstimator, find: Callable[[Any], Any]) -> Any:
-    found = map(find, walk(estimator))
+def _find_first(estimator: BaseEstimator, *names: str) -> Any:
+    """Find the first value of an attribute, from the outside in."""
+    found = (getattr(one, name, None) for one in walk(estimator) for name in names)
     return next((value for value in found if value is not None), None)
-
-
-def _sample_rate(estimator: Any) -> float | None:
-    rate = getattr(estimator, "sample_rate", getattr(estimator, "sample_rate_", None))
-    return None if rate is None else float(rate)
-
-
-def _classes(estimator: Any) -> list[str] | None:
-    classes = getattr(estimator, "classes_", None)
-    return None if classes is None else [str(name) for name in classes]
 
 
 def _threshold(detector: Any) -> Any:

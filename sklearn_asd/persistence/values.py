@@ -1,0 +1,427 @@
+"""Estimators to JSON and arrays, and back; calls nothing but what `allowed` lists.
+
+JSON's own values stand for themselves. Any other value becomes an object with one key,
+its tag: ``{"tuple": [...]}``, ``{"array": [name, order]}``... The guide's page "Save a
+model" lists the tags. Estimators are in a list, each after those inside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from skorch import NeuralNet
+
+from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.persistence import allowed
+
+__all__ = ["Decoder", "Encoder"]
+
+_PLAIN = (bool, int, float, str, type(None))
+_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class Encoder:
+    """Turns estimators into JSON and arrays.
+
+    Attributes
+    ----------
+    objects : list of dict
+        The estimators, each after those inside it.
+
+    tensors : dict of str to ndarray
+        Their arrays.
+
+    seen : dict of int to tuple
+        A name and the value itself, by the value's id: a value that is held twice is
+        stored once. Keeping the values alive keeps their ids unique.
+    """
+
+    def __init__(self) -> None:
+        self.objects: list[dict[str, Any]] = []
+        self.tensors: dict[str, np.ndarray] = {}
+        self.seen: dict[int, tuple[Any, Any]] = {}
+
+    def encode(self, value: Any, where: str) -> Any:
+        """Turn a value into JSON, and collect its arrays.
+
+        Parameters
+        ----------
+        value : any
+            The value.
+
+        where : str
+            Its place in the model, for errors and for names of arrays.
+
+        Returns
+        -------
+        encoded : any
+            What JSON can hold.
+
+        Raises
+        ------
+        ValueError
+            If the value cannot be saved.
+        """
+        if isinstance(value, np.generic):
+            value = str(value) if isinstance(value, np.str_) else np.asarray(value)
+        if isinstance(value, list):
+            return [self.encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):  # which JSON lacks
+            return {"float": str(float(value))}
+        if type(value) in _PLAIN:
+            return value
+        tag = _find_tag(value)
+        if tag is None:
+            raise _unsavable(where, f"is {value!r:.80}")
+        return {tag: _CODECS[tag].encode(self, value, where)}
+
+    def encode_named(self, values: dict[str, Any], where: str) -> dict[str, Any]:
+        """Encode values by name.
+
+        Parameters
+        ----------
+        values : dict of str to any
+            The values.
+
+        where : str
+            The place of what they belong to.
+
+        Returns
+        -------
+        encoded : dict
+            What JSON can hold, by the same names.
+        """
+        prefix = f"{where}." if where else ""
+        return {k: self.encode(v, prefix + k) for k, v in values.items()}
+
+
+class Decoder:
+    """Builds estimators; calls nothing but what `allowed` lists.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        The arrays of a file.
+
+    Attributes
+    ----------
+    objects : list of estimator
+        The estimators built so far.
+
+    used : set of str
+        Names of the arrays that these hold.
+
+    shared : dict
+        Arrays, tables and networks built so far. Estimators that shared one share it
+        again.
+    """
+
+    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+        self.tensors = tensors
+        self.objects: list[BaseEstimator] = []
+        self.used: set[str] = set()
+        self.shared: dict[Any, Any] = {}
+
+    def add(self, encoded: Any) -> None:
+        """Build the next estimator.
+
+        Parameters
+        ----------
+        encoded : dict
+            As :class:`Encoder` made it.
+
+        Raises
+        ------
+        ValueError
+            If it has another form, or holds anything that is not allowed.
+        """
+        if type(encoded) is not dict or set(encoded) != {"type", "params", "fitted"}:
+            raise ValueError(f"{encoded!r:.80} is not an estimator")
+        if encoded["type"] not in list(allowed.ESTIMATORS):
+            raise ValueError(f"the estimator {encoded['type']!r:.80} is unknown")
+        kind = allowed.ESTIMATORS[encoded["type"]]
+        estimator = _build(kind, self.decode_named(encoded["params"]))
+        fitted = allowed.check_fitted(estimator, self.decode_named(encoded["fitted"]))
+        vars(estimator).update(fitted)
+        if "net_" in fitted:
+            net = estimator.restore_net(fitted["net_"].state)
+            shared = self.shared.setdefault(fitted["net_"].name, net)
+            is_equal = repr(shared.module_) == repr(net.module_)
+            estimator.net_ = shared if is_equal else net
+        self.objects.append(estimator)
+
+    def decode(self, encoded: Any) -> Any:
+        """Turn JSON back into a value.
+
+        Parameters
+        ----------
+        encoded : any
+            As :class:`Encoder` made it.
+
+        Returns
+        -------
+        value : any
+            The value.
+
+        Raises
+        ------
+        ValueError
+            If it has another form.
+        """
+        if isinstance(encoded, list):
+            return [self.decode(one) for one in encoded]
+        if not isinstance(encoded, dict):
+            return encoded
+        try:
+            ((tag, content),) = encoded.items()
+            if tag == "float":
+                return _FLOATS[content]
+            return _CODECS[tag].decode(self, content)
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise ValueError(
+                f"the value {encoded!r:.80} is unknown: {error}"
+            ) from error
+
+    def decode_named(self, encoded: Any) -> dict[str, Any]:
+        """Decode values by name.
+
+        Parameters
+        ----------
+        encoded : dict
+            From :meth:`Encoder.encode_named`.
+
+        Returns
+        -------
+        values : dict of str to any
+            Decoded, by the same names.
+
+        Raises
+        ------
+        ValueError
+            If it has another form.
+        """
+        if type(encoded) is not dict:
+            raise ValueError(f"{encoded!r:.80} is not a table of values")
+        return {name: self.decode(value) for name, value in encoded.items()}
+
+
+def _encode_array(encoder: Encoder, value: np.ndarray, where: str) -> list[str]:
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise _unsavable(where, f"is an array of {value.dtype}")
+    name, _ = encoder.seen.setdefault(id(value), (where, value))
+    # Products of matrices round by the order in memory.
+    transposed = value.flags.f_contiguous and not value.flags.c_contiguous
+    native = value.astype(value.dtype.newbyteorder("="), copy=False)
+    # np.array keeps the shape () of a single number.
+    encoder.tensors[name] = np.array(native.T if transposed else native, order="C")
+    return [name, "F" if transposed else "C"]
+
+
+def _decode_array(decoder: Decoder, content: list[str]) -> np.ndarray | np.generic:
+    name, order = content
+    if (name, order) not in decoder.shared:
+        # A copy is writable, and aligned as NumPy does it.
+        array = np.array(decoder.tensors[name], order="C")
+        decoder.shared[name, order] = {"C": array, "F": array.T}[order]
+        decoder.used.add(name)
+    array = decoder.shared[name, order]
+    return array[()] if array.ndim == 0 else array
+
+
+def _encode_strings(encoder: Encoder, value: np.ndarray, where: str) -> list[Any]:
+    texts = value.tolist()
+    if value.ndim != 1 or not all(type(text) is str for text in texts):
+        raise _unsavable(
+            where, f"is an array of {value.dtype} that holds {texts!r:.80}"
+        )
+    return [texts, "object" if value.dtype == object else "str"]
+
+
+def _decode_strings(decoder: Decoder, content: list[Any]) -> np.ndarray:
+    texts, dtype = content
+    if not all(type(text) is str for text in texts):
+        raise ValueError("it must hold strings")
+    return np.array(texts, dtype={"str": str, "object": object}[dtype])
+
+
+def _encode_tuple(encoder: Encoder, value: tuple, where: str) -> list[Any]:
+    if len(value) == 2 and isinstance(value[0], str):  # a step or a member
+        return [value[0], encoder.encode(value[1], f"{where} {value[0]!r}")]
+    return encoder.encode(list(value), where)
+
+
+def _decode_list(decoder: Decoder, content: Any) -> list[Any]:
+    if not isinstance(content, list):
+        raise ValueError("it must hold a list")
+    return decoder.decode(content)
+
+
+def _decode_tuple(decoder: Decoder, content: Any) -> tuple:
+    return tuple(_decode_list(decoder, content))
+
+
+def _encode_dict(encoder: Encoder, value: dict, where: str) -> list[list[Any]]:
+    return [
+        [encoder.encode(k, where), encoder.encode(v, f"{where} {k!r}")]
+        for k, v in value.items()
+    ]
+
+
+def _decode_dict(decoder: Decoder, content: list[Any]) -> dict:
+    return dict(_decode_list(decoder, pair) for pair in content)
+
+
+def _decode_gamma(decoder: Decoder, content: Any) -> GammaScale:
+    return GammaScale(*map(float, _decode_list(decoder, content)))
+
+
+def _encode_table(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any]:
+    return [
+        [name, encoder.encode(value[name].to_numpy(), f"{where}.{name}")]
+        for name in value.columns
+    ]
+
+
+def _decode_table(decoder: Decoder, content: list[list[Any]]) -> pd.DataFrame:
+    columns = {name: decoder.decode(column) for name, column in content}
+    return decoder.shared.setdefault(repr(content), pd.DataFrame(columns))
+
+
+def _encode_network(encoder: Encoder, value: Any, where: str) -> list[Any]:
+    """Encode one of our network classes, or functools.partial of one."""
+    network, settings = value, None
+    if type(value) is partial and not value.args:
+        network, settings = value.func, encoder.encode(value.keywords, where)
+    if network not in allowed.NETWORKS.values():
+        raise _unsavable(
+            where,
+            f"is {value!r:.80}, code that a file must not hold (a network may be "
+            f"{', '.join(allowed.NETWORKS)}, its name, or functools.partial of it)",
+        )
+    return [network.__name__, settings]
+
+
+def _decode_network(decoder: Decoder, content: list[Any]) -> Any:
+    name, settings = content
+    network = allowed.NETWORKS[name]
+    return network if settings is None else partial(network, **decoder.decode(settings))
+
+
+def _encode_loss(encoder: Encoder, value: Any, where: str) -> list[Any]:
+    if type(value) not in allowed.LOSSES.values():
+        raise _unsavable(where, f"is {value!r:.80}")
+    return [type(value).__name__, encoder.encode_named(vars(value), where)]
+
+
+def _decode_loss(decoder: Decoder, content: list[Any]) -> Any:
+    name, settings = content
+    return allowed.LOSSES[name](**decoder.decode_named(settings))
+
+
+def _encode_net(encoder: Encoder, value: NeuralNet, where: str) -> str:
+    name, _ = encoder.seen.setdefault(id(value), (where, value))
+    for key, weights in value.module_.state_dict().items():
+        encoder.tensors[f"{name}.{key}"] = np.array(weights.cpu().numpy(), order="C")
+    return name
+
+
+def _decode_net(decoder: Decoder, content: str) -> allowed.SavedNet:
+    prefix = f"{content}."
+    names = [name for name in decoder.tensors if name.startswith(prefix)]
+    decoder.used.update(names)
+    state = {name.removeprefix(prefix): decoder.tensors[name] for name in names}
+    return allowed.SavedNet(content, state)
+
+
+def _encode_estimator(encoder: Encoder, value: Any, where: str) -> int:
+    if id(value) in encoder.seen:
+        return encoder.seen[id(value)][0]
+    kind = type(value).__name__
+    if type(value) not in allowed.ESTIMATORS.values():
+        names = ", ".join(sorted(allowed.ESTIMATORS))
+        raise _unsavable(where, f"is {kind}, which is not one of {names}")
+    params = value.get_params(deep=False)
+    fitted = {k: v for k, v in vars(value).items() if k not in params}
+    params |= {name: None for name in allowed.FOLDERS if name in params}
+    try:
+        _check_params(value)  # as load_model does
+        fitted = allowed.check_fitted(value, fitted)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{reason}. Use joblib.dump to save it all the same"
+        ) from error
+    encoded = {
+        "type": kind,
+        "params": encoder.encode_named(params, where),
+        "fitted": encoder.encode_named(fitted, where),
+    }
+    encoder.seen[id(value)] = len(encoder.objects), value
+    encoder.objects.append(encoded)
+    return len(encoder.objects) - 1
+
+
+def _decode_object(decoder: Decoder, content: int) -> BaseEstimator:
+    if type(content) is not int or content not in range(len(decoder.objects)):
+        raise ValueError("no estimator before it has this number")
+    return decoder.objects[content]
+
+
+def _build(kind: Any, params: dict[str, Any]) -> BaseEstimator:
+    """Build an unfitted estimator."""
+    unknown = set(params) - set(kind._get_param_names())
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no parameters {sorted(unknown)}")
+    if any(params.get(name) is not None for name in allowed.FOLDERS):
+        raise ValueError(f"{kind.__name__} names a folder for intermediate results")
+    estimator = kind(**params)
+    _check_params(estimator)
+    return estimator
+
+
+def _check_params(estimator: Any) -> None:
+    if hasattr(estimator, "_parameter_constraints"):
+        estimator._validate_params()
+
+
+def _unsavable(where: str, what: str) -> ValueError:
+    return ValueError(
+        f"{where or 'the model'} {what}. save_model cannot save that: change it, or "
+        "use joblib.dump"
+    )
+
+
+class _Codec(NamedTuple):
+    """How values of some types are written under a tag, and read."""
+
+    types: Any
+    encode: Callable[[Encoder, Any, str], Any]
+    decode: Callable[[Decoder, Any], Any]
+
+
+# The first match counts: GammaScale is a tuple, and losses and networks are callable.
+_CODECS = {
+    "strings": _Codec((), _encode_strings, _decode_strings),  # arrays of text
+    "array": _Codec(np.ndarray, _encode_array, _decode_array),
+    "gamma": _Codec(GammaScale, _encode_tuple, _decode_gamma),
+    "tuple": _Codec(tuple, _encode_tuple, _decode_tuple),
+    "dict": _Codec(dict, _encode_dict, _decode_dict),
+    "table": _Codec(pd.DataFrame, _encode_table, _decode_table),
+    "net": _Codec(NeuralNet, _encode_net, _decode_net),
+    "loss": _Codec(tuple(allowed.LOSSES.values()), _encode_loss, _decode_loss),
+    "object": _Codec(BaseEstimator, _encode_estimator, _decode_object),
+    "network": _Codec(Callable, _encode_network, _decode_network),
+}
+
+
+def _find_tag(value: Any) -> str | None:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
+        return "strings"
+    matches = (tag for tag, codec in _CODECS.items() if isinstance(value, codec.types))
+    return next(matches, None)
