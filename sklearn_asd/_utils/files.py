@@ -46,6 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def unfinished(path: str | os.PathLike[str]) -> list[Path]:
@@ -63,3 +64,14 @@ def unfinished(path: str | os.PathLike[str]) -> list[Path]:
     """
     path = Path(path).resolve()
     return list(path.parent.glob(f"{path.name}-*.tmp"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming survive a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
