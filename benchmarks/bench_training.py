@@ -8,7 +8,7 @@ import numpy as np
 import plain
 import torch
 
-from sklearn_asd import ClipSpectrograms
+from sklearn_asd import ClipSpectrograms, IDConfidenceDetector
 from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.training import EqualBatches, make_net
 from sklearn_asd.networks.windows import WindowDataset
@@ -94,22 +94,17 @@ class Epochs:
         windows = X.windows()
         self.dataset = WindowDataset(X, windows, y[windows.clip], X.segment_frames)
         self.dataset.move_to(device)
+        detector = IDConfidenceDetector(
+            network=network, precision=precision, batch_size=plain.BATCH_SIZE
+        )
         self.net = make_net(
-            network,
-            n_classes=N_CLASSES,
-            n_mels=128,
-            n_frames=96,
-            n_windows=len(self.dataset),
-            center_loss_weight=0.1,
-            center_lr=0.5,
-            lr=1e-3,
-            weight_decay=0.0,
-            batch_size=plain.BATCH_SIZE,
-            max_epochs=1,
-            device=device,
-            precision=precision,
-            verbose=0,
-        ).initialize()
+            detector, n_classes=N_CLASSES, n_mels=128, n_frames=96, device=device
+        )
+        batches = EqualBatches(len(self.dataset), plain.BATCH_SIZE)
+        self.net.set_params(
+            iterator_train__sampler=batches, iterator_train__batch_size=None
+        )
+        self.net.initialize()
         self.net.notify("on_train_begin", X=self.dataset, y=None)
 
     def run(self):
@@ -123,7 +118,7 @@ class Epochs:
         net.criterion_.train()
         with reuse_large_blocks():
             for rows in EqualBatches(len(self.dataset), plain.BATCH_SIZE):
-                log_mel, y = self.dataset.__getitems__(rows)
+                log_mel, y = self.dataset[rows]
                 net.optimizer_.zero_grad()
                 with torch.autocast(net.device, torch.bfloat16, net.autocast):
                     outputs = net.module_(log_mel)

@@ -7,6 +7,7 @@ CHECKED and a row in DETECTORS.
 import functools
 import inspect
 import pickle
+import re
 
 import joblib
 import numpy as np
@@ -154,6 +155,16 @@ def test_every_public_estimator_is_checked():
     }
     assert public == set(CHECKED)
     assert all(isinstance(e, kind) for kind, e in CHECKED.items())
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_every_parameter_is_documented_and_has_its_constraint(kind):
+    rest = inspect.cleandoc(kind.__doc__).partition("Parameters\n----------\n")[2]
+    section = rest.partition("\n---")[0]
+    heads = re.findall(r"^(\w[\w, ]*) : ", section, re.MULTILINE)
+    documented = [name for head in heads for name in head.split(", ")]
+    assert sorted(documented) == sorted(inspect.signature(kind).parameters)
+    assert set(getattr(kind, "_parameter_constraints", {})) == set(documented)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.detectors.confidence import ConfidenceDetector
@@ -12,7 +16,8 @@ from sklearn_asd.features import ClipSpectrograms
 __all__ = ["AugmentConfidenceDetector"]
 
 
-class AugmentConfidenceDetector(ConfidenceDetector):
+@dataclass(kw_only=True, eq=False, repr=False)
+class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     """A clip is anomalous if a classifier does not recognise its views.
 
     A network learns from normal clips which view (which pitch shift and time stretch)
@@ -169,44 +174,10 @@ class AugmentConfidenceDetector(ConfidenceDetector):
     array(['fan/00: pitch -1', 'fan/00: original'], dtype='<U16')
     """
 
-    def __init__(
-        self,
-        *,
-        network="inouet18",
-        loss="softmax",
-        center_loss_weight=0.005,
-        center_lr=0.5,
-        lr=1e-3,
-        weight_decay=1e-3,
-        batch_size=300,
-        max_epochs=100,
-        mixup=0.0,
-        random_starts=False,
-        validation_fraction=0.0,
-        contamination=0.1,
-        device="auto",
-        precision="auto",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.network = network
-        self.loss = loss
-        self.center_loss_weight = center_loss_weight
-        self.center_lr = center_lr
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.mixup = mixup
-        self.random_starts = random_starts
-        self.validation_fraction = validation_fraction
-        self.contamination = contamination
-        self.device = device
-        self.precision = precision
-        self.checkpoint_dir = checkpoint_dir
-        self.random_state = random_state
-        self.verbose = verbose
+    network: str | Callable[..., nn.Module] = "inouet18"
+    center_loss_weight: float = 0.005
+    weight_decay: float = 1e-3
+    batch_size: int = 300
 
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         if len(X.view_names) < 2:

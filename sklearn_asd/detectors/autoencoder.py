@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 
 import numpy as np
-import pandas as pd
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
@@ -19,13 +19,14 @@ from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
 )
-from sklearn_asd.networks.training import fit_net, restore_net
+from sklearn_asd.networks.training import fit_net
 from sklearn_asd.networks.windows import WindowDataset
 
 __all__ = ["AutoencoderDetector"]
 
 
-class AutoencoderDetector(BaseDetector):
+@dataclass(kw_only=True, eq=False, repr=False)
+class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
     """A clip is anomalous if an autoencoder of normal sounds cannot reconstruct it.
 
     The baseline of the DCASE 2020 challenge. A few successive log-mel frames pass
@@ -132,50 +133,25 @@ class AutoencoderDetector(BaseDetector):
     (2,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints = {
+        **BaseDetector._parameter_constraints,
         "n_frames": [Interval(Integral, 1, None, closed="left")],
         "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "n_bottleneck": [Interval(Integral, 1, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 3, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "device": [str],
-        "checkpoint_dir": [str, PathLike, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
-    _fitted_attributes: dict = {
-        "history_": pd.DataFrame,
-        "net_": NeuralNet,
     }
 
-    def __init__(
-        self,
-        *,
-        n_frames=5,
-        n_hidden=128,
-        n_bottleneck=8,
-        lr=1e-3,
-        batch_size=512,
-        max_epochs=100,
-        contamination=0.1,
-        device="auto",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.n_frames = n_frames
-        self.n_hidden = n_hidden
-        self.n_bottleneck = n_bottleneck
-        self.lr = lr
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.contamination = contamination
-        self.device = device
-        self.checkpoint_dir = checkpoint_dir
-        self.random_state = random_state
-        self.verbose = verbose
+    n_frames: int = 5
+    n_hidden: int = 128
+    n_bottleneck: int = 8
+    lr: float = 1e-3
+    batch_size: int = 512
+    max_epochs: int = 100
+    contamination: float = 0.1
+    device: str = "auto"
+    checkpoint_dir: str | PathLike | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         """Make segments of a few frames of the original view, one at each frame."""
@@ -196,47 +172,14 @@ class AutoencoderDetector(BaseDetector):
                 f"X holds 1 window of n_frames={self.n_frames} frames; at least 2 are "
                 "needed: add normal clips, or lower n_frames"
             )
-        net = self._make_net(X.n_mels, len(dataset), self.device)
+        net = self._make_net(self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         checkpoint = open_checkpoint(self, X)
         self.history_, _ = fit_net(net, dataset, seed, checkpoint=checkpoint)
         self.net_ = net
 
-    def _make_net(self, n_mels: int, n_windows: int, device: str) -> NeuralNet:
-        """Build an untrained network by the parameters."""
-        return make_autoencoder_net(
-            n_mels=n_mels,
-            n_frames=self.n_frames,
-            n_hidden=self.n_hidden,
-            n_bottleneck=self.n_bottleneck,
-            n_windows=n_windows,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            device=device,
-            verbose=self.verbose,
-        )
-
-    def restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
-        """Build the trained network again, without training.
-
-        Parameters
-        ----------
-        state : dict of str to ndarray
-            Weights of ``net_.module_``, from a file.
-
-        Returns
-        -------
-        net : skorch net
-            As `fit` leaves it in ``net_``.
-
-        Raises
-        ------
-        ValueError
-            If the weights do not fit the network of these parameters.
-        """
-        net = self._make_net(self.n_features_in_, 1, "meta")
-        return restore_net(net, state, self.device)
+    def _make_net(self, device: str) -> NeuralNet:
+        return make_autoencoder_net(self, self.n_features_in_, device)
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.

@@ -4,35 +4,53 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
-from sklearn_asd._utils.parameters import validates_parameters
+from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import check_spectrograms
+from sklearn_asd.networks.training import restore_net
 
 __all__ = ["BaseDetector", "usable_normal_rows"]
 
 
 class BaseDetector(JudgingMixin, BaseEstimator, ABC):
-    """Outlier detector on :class:`ClipSpectrograms`.
+    """Outlier detector that trains a network on :class:`ClipSpectrograms`.
 
-    A child selects the views that it uses (`_select_views`), learns from normal clips
-    (`_fit`), scores clips (`score_samples`, which begins with `_check_clips`), and has
-    a parameter `contamination`.
+    A child has the parameters below. It selects the views that it uses
+    (`_select_views`), builds its network (`_make_net`), learns from normal clips
+    (`_fit`), and scores clips (`score_samples`, which begins with `_check_clips`).
     """
 
+    _parameter_constraints: dict = {
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "device": [str],
+        "checkpoint_dir": [str, PathLike, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
     _fitted_attributes: dict = {
         "n_features_in_": Integral,
         "_frames_fitted_on": dict,
+        "history_": pd.DataFrame,
+        "net_": NeuralNet,
         "offset_": Real,
     }
     contamination: float
+    device: str
 
     @validates_parameters(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -64,12 +82,34 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         """
         X = self._select_views(check_spectrograms(X, type(self).__name__))
         X = X[usable_normal_rows(X, y)]
-        self._fit(X)
         self.n_features_in_ = X.n_mels
+        self._fit(X)
         self._frames_fitted_on = _describe_frames(X)
         scores = self.score_samples(X)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
+
+    def restore_net(self, state: dict[str, np.ndarray]) -> NeuralNet:
+        """Build the trained network again, without training.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Weights of ``net_.module_``, from a file.
+
+        Returns
+        -------
+        net : skorch net
+            As `fit` leaves it in ``net_``.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the network of these parameters.
+        """
+        with torch.device("meta"):  # no weights are drawn
+            net = self._make_net("meta")
+        return restore_net(net, state, self.device)
 
     @property
     def sample_rate_(self) -> float | None:
@@ -94,6 +134,10 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     @abstractmethod
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         """Select what the detector uses of the clips, to fit and to score."""
+
+    @abstractmethod
+    def _make_net(self, device: str) -> NeuralNet:
+        """Build an untrained network by the parameters and the number of mel bands."""
 
     @abstractmethod
     def _fit(self, X: ClipSpectrograms) -> None:

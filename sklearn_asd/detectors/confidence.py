@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from numbers import Integral, Real
+from dataclasses import dataclass
+from numbers import Real
 from os import PathLike
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
-from skorch import NeuralNet
+from torch import nn
 
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out
@@ -23,13 +22,8 @@ from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
-from sklearn_asd.networks.losses import LOSSES
-from sklearn_asd.networks.training import (
-    AutocastNet,
-    fit_net,
-    make_net,
-    restore_net,
-)
+from sklearn_asd.networks.losses import LOSSES, Loss
+from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,
@@ -39,6 +33,7 @@ from sklearn_asd.networks.windows import (
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConfidenceDetector(BaseDetector):
     """Outlier detector that scores how confidently a classifier recognises a clip.
 
@@ -48,32 +43,41 @@ class ConfidenceDetector(BaseDetector):
     (`_label_clips`).
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints = {
+        **BaseDetector._parameter_constraints,
         "network": [StrOptions(set(NETWORKS)), callable],
         "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
         "center_lr": [Interval(Real, 0, None, closed="neither")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "device": [str],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "checkpoint_dir": [str, PathLike, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
-    _fitted_attributes: dict = {
+    _fitted_attributes = {
         "classes_": np.ndarray,
         "centers_": np.ndarray | None,
-        "history_": pd.DataFrame,
         "machines_": np.ndarray | None,
-        "net_": NeuralNet,
     }
+
+    network: str | Callable[..., nn.Module]
+    loss: str | Loss = "softmax"
+    center_loss_weight: float
+    center_lr: float = 0.5
+    lr: float = 1e-3
+    weight_decay: float
+    batch_size: int
+    max_epochs: int = 100
+    mixup: float = 0.0
+    random_starts: bool = False
+    validation_fraction: float = 0.0
+    contamination: float = 0.1
+    device: str = "auto"
+    precision: str = "auto"
+    checkpoint_dir: str | PathLike | None = None
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
     @abstractmethod
     def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
@@ -89,75 +93,32 @@ class ConfidenceDetector(BaseDetector):
             machines, machine = None, np.zeros(len(X), dtype=int)
         else:
             machines, machine = np.unique(labels.astype(str), return_inverse=True)
-        classes = _name_classes(machines, X.view_names)
+        self.machines_ = machines
+        self.classes_ = _name_classes(machines, X.view_names)
         own = _index_classes(machine, X)
         rng = check_random_state(self.random_state)
-        train, held_out = self._split(machine, rng)
+        held_out = self._hold_out(machine, rng)
         seed = rng.randint(2**31 - 1)
-        X_train = X[train]
-        dataset = self._make_dataset(X_train, own[train])
-        net = self._make_net(
-            n_classes=len(classes),
-            n_mels=X.n_mels,
-            n_frames=dataset.n_frames,
-            n_windows=len(dataset),
-            device=self.device,
-            precision=self.precision,
-        )
-        validation = (
-            KeepBestEpoch(X[held_out], own[held_out]) if len(held_out) else None
-        )
+        dataset = self._make_dataset(X[~held_out], own[~held_out])
+        net = self._make_net(self.device, dataset.n_frames)
+        validation = None
+        if held_out.any():
+            validation = KeepBestEpoch(X[held_out], own[held_out])
         checkpoint = open_checkpoint(self, X, labels, validation)
         self.history_, self.centers_ = fit_net(
             net, dataset, seed, validation, checkpoint
         )
         self.net_ = net
-        self.classes_ = classes
-        self.machines_ = machines
 
-    def _make_net(self, **sizes_and_device: Any) -> AutocastNet:
-        """Build an untrained network by the parameters."""
+    def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
+        """Build an untrained network; any number of frames makes the same weights."""
         return make_net(
-            self.network,
-            loss=self.loss,
-            center_loss_weight=self.center_loss_weight,
-            center_lr=self.center_lr,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            verbose=self.verbose,
-            **sizes_and_device,
+            self,
+            n_classes=len(self.classes_),
+            n_mels=self.n_features_in_,
+            n_frames=n_frames,
+            device=device,
         )
-
-    def restore_net(self, state: dict[str, np.ndarray]) -> AutocastNet:
-        """Build the trained network again, without training.
-
-        Parameters
-        ----------
-        state : dict of str to ndarray
-            Weights of ``net_.module_``, from a file.
-
-        Returns
-        -------
-        net : skorch net
-            As `fit` leaves it in ``net_``.
-
-        Raises
-        ------
-        ValueError
-            If the weights do not fit the network of these parameters.
-        """
-        with torch.device("meta"):  # no weights are drawn
-            net = self._make_net(
-                n_classes=len(self.classes_),
-                n_mels=self.n_features_in_,
-                n_frames=SEGMENT_FRAMES,  # any number makes the same weights
-                n_windows=1,
-                device="meta",
-                precision="float32",
-            )
-        return restore_net(net, state, self.device)
 
     def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, at their own places or at random ones."""
@@ -168,15 +129,12 @@ class ConfidenceDetector(BaseDetector):
         y = own[windows.clip, windows.view]
         return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
 
-    def _split(
-        self, machine: np.ndarray, rng: np.random.RandomState
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Split the rows into training rows and validation rows of every machine."""
+    def _hold_out(self, machine: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        """Hold out validation clips of every machine; none if the share is 0."""
         rows = rng.permutation(len(machine))
         if self.validation_fraction == 0:
-            return np.arange(len(machine)), np.arange(0)
-        held_out = hold_out(rows, machine, self.validation_fraction)
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+            rows = rows[:0]
+        return hold_out(rows, machine, self.validation_fraction)
 
     def _find_own_classes(self, X: ClipSpectrograms) -> np.ndarray:
         """Index into `classes_` of each view of each clip, (n_clips, n_views)."""
@@ -190,27 +148,12 @@ class ConfidenceDetector(BaseDetector):
     ) -> np.ndarray:
         """Average a summary of the network's outputs over each view's segments.
 
-        ``summarize(logits, embedding, clip, view)`` gets the outputs of some segments,
-        and the clip and the view of each. Of shape (n_clips, n_views, ...), NaN for
-        clips that could not be used.
+        For `summarize` see :func:`summarize_windows`. Of shape (n_clips, n_views, ...),
+        NaN for clips that could not be used.
         """
-        values, windows = self._summarize_segments(X, summarize)
-        return average_segments(values, windows, len(X), len(X.view_names))
-
-    def _summarize_segments(
-        self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
-    ) -> tuple[np.ndarray, Windows]:
-        """Summarize the network's outputs of every segment; see `_average_segments`."""
         windows = X.windows()
-        values = summarize_windows(
-            self.net_,
-            X,
-            windows,
-            lambda logits, embedding, rows: summarize(
-                logits, embedding, windows.clip[rows], windows.view[rows]
-            ),
-        )
-        return values, windows
+        values = summarize_windows(self.net_, X, windows, summarize)
+        return average_segments(values, windows, len(X), len(X.view_names))
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -234,9 +177,10 @@ class ConfidenceDetector(BaseDetector):
     ) -> np.ndarray:
         """Average 1 - p of the class of each view, or with None of the likeliest."""
 
-        def doubt(logits, embedding, clip, view):
-            asked = logits.argmax(axis=1) if classes is None else classes[clip, view]
-            return np.exp(log_doubt(logits, asked))
+        def doubt(logits, embedding, windows):
+            if classes is None:
+                return np.exp(log_doubt(logits, logits.argmax(axis=1)))
+            return np.exp(log_doubt(logits, classes[windows.clip, windows.view]))
 
         return self._average_segments(X, doubt).mean(axis=1)
 
@@ -296,7 +240,8 @@ class ConfidenceDetector(BaseDetector):
         X = self._check_clips(X)
         if average:
             return self._average_segments(X, _take_embedding).mean(axis=1)
-        embedding, windows = self._summarize_segments(X, _take_embedding)
+        windows = X.windows()
+        embedding = summarize_windows(self.net_, X, windows, _take_embedding)
         n_segments = X.n_segments.sum(axis=1)
         first = np.cumsum(n_segments) - n_segments
         number = np.arange(len(windows.clip)) - first[windows.clip]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
+from torch import nn
 
 from sklearn_asd._utils.parameters import StrOptions
 from sklearn_asd.audio.machines import known_labels, refuse_unseen
@@ -12,7 +16,8 @@ from sklearn_asd.features import ClipSpectrograms
 __all__ = ["IDConfidenceDetector"]
 
 
-class IDConfidenceDetector(ConfidenceDetector):
+@dataclass(kw_only=True, eq=False, repr=False)
+class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     """A clip is anomalous if a classifier of machine IDs does not recognise it.
 
     A network learns from normal clips which machine (a pair of machine type and
@@ -168,51 +173,16 @@ class IDConfidenceDetector(ConfidenceDetector):
     array(['fan/00', 'fan/01'], dtype='<U6')
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints = {
         **ConfidenceDetector._parameter_constraints,
         "confidence": [StrOptions({"id", "msp"})],
     }
 
-    def __init__(
-        self,
-        *,
-        network="pvmilk20",
-        confidence="id",
-        loss="softmax",
-        center_loss_weight=0.1,
-        center_lr=0.5,
-        lr=1e-3,
-        weight_decay=0.0,
-        batch_size=384,
-        max_epochs=100,
-        mixup=0.0,
-        random_starts=False,
-        validation_fraction=0.0,
-        contamination=0.1,
-        device="auto",
-        precision="auto",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self.network = network
-        self.confidence = confidence
-        self.loss = loss
-        self.center_loss_weight = center_loss_weight
-        self.center_lr = center_lr
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.mixup = mixup
-        self.random_starts = random_starts
-        self.validation_fraction = validation_fraction
-        self.contamination = contamination
-        self.device = device
-        self.precision = precision
-        self.checkpoint_dir = checkpoint_dir
-        self.random_state = random_state
-        self.verbose = verbose
+    network: str | Callable[..., nn.Module] = "pvmilk20"
+    confidence: str = "id"
+    center_loss_weight: float = 0.1
+    weight_decay: float = 0.0
+    batch_size: int = 384
 
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         return X.select_original(type(self).__name__)

@@ -26,28 +26,30 @@ class KeepBestEpoch(Callback):
 
     y : ndarray of shape (n_clips, n_views), int
         The class of each of their views.
+
+    Attributes
+    ----------
+    state : dict
+        The best epoch so far, with its weights: tensors and numbers, for a checkpoint.
     """
 
     def __init__(self, spectrograms: ClipSpectrograms, y: np.ndarray) -> None:
         self.spectrograms = spectrograms
         self.y = y
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Forget earlier trainings."""
-        self.best_ = (-1.0, 0.0)  # accuracy, minus the loss
-        self.best_epoch_ = 0
+        self.state: dict[str, Any] = {"best": [-1.0, 0.0]}  # accuracy, minus the loss
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Rate the network, and keep a copy if it is the best so far."""
         accuracy, loss = self.rate(net)
         net.history.record("valid_loss", loss)
         net.history.record("valid_accuracy", accuracy)
-        if (accuracy, -loss) > self.best_:
-            self.best_ = (accuracy, -loss)
-            self.best_epoch_ = len(net.history)
-            self.states_ = copy.deepcopy(
-                (net.module_.state_dict(), net.criterion_.state_dict())
-            )
+        if [accuracy, -loss] > self.state["best"]:
+            self.state = {
+                "best": [accuracy, -loss],
+                "best_epoch": len(net.history),
+                "module": copy.deepcopy(net.module_.state_dict()),
+                "criterion": copy.deepcopy(net.criterion_.state_dict()),
+            }
 
     def rate(self, net: NeuralNet) -> tuple[float, float]:
         """Classify the held-out clips.
@@ -73,36 +75,7 @@ class KeepBestEpoch(Callback):
         own = log_p[np.arange(len(log_p)), self.y[windows.clip, windows.view]]
         return float(np.mean(p.argmax(axis=-1) == self.y)), -float(own.mean())
 
-    def get_state(self) -> dict[str, Any]:
-        """Get the state for a checkpoint.
-
-        Returns
-        -------
-        state : dict
-            Of tensors and numbers.
-        """
-        module_state, criterion_state = self.states_
-        return {
-            "best": list(self.best_),
-            "best_epoch": self.best_epoch_,
-            "module": module_state,
-            "criterion": criterion_state,
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take over the state of a checkpoint.
-
-        Parameters
-        ----------
-        state : dict
-            From :meth:`get_state`.
-        """
-        self.best_ = tuple(state["best"])
-        self.best_epoch_ = state["best_epoch"]
-        self.states_ = state["module"], state["criterion"]
-
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Restore the best network and its centres."""
-        module_state, criterion_state = self.states_
-        net.module_.load_state_dict(module_state)
-        net.criterion_.load_state_dict(criterion_state)
+        net.module_.load_state_dict(self.state["module"])
+        net.criterion_.load_state_dict(self.state["criterion"])

@@ -41,7 +41,7 @@ class Checkpoint(Callback):
         Name of the training, from :func:`name_training`.
 
     validation : object or None, default=None
-        A callback with `get_state` and `set_state`, whose state is saved too.
+        A callback with an attribute `state`, which is saved too.
     """
 
     def __init__(
@@ -89,12 +89,9 @@ class Checkpoint(Callback):
         net.module_.load_state_dict(state["module"])
         net.criterion_.load_state_dict(state["criterion"])
         net.optimizer_.load_state_dict(state["optimizer"])
-        for row in state["history"]:
-            net.history.new_epoch()
-            for column, value in row.items():
-                net.history.record(column, value)
+        net.history.extend({"batches": [], **row} for row in state["history"])
         if self.validation is not None:
-            self.validation.set_state(state["validation"])
+            self.validation.state = state["validation"]
         torch.set_rng_state(state["generator"])
         # This computer may have fewer GPUs than the one that saved it.
         n_devices = torch.cuda.device_count()
@@ -257,7 +254,7 @@ def _add_frames(digest: Any, X: ClipSpectrograms) -> None:
 
 def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
     rows = [
-        {column: value for column, value in row.items() if column != "batches"}
+        {name: _plain(value) for name, value in row.items() if name != "batches"}
         for row in net.history
     ]
     return {
@@ -265,8 +262,8 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
         "module": net.module_.state_dict(),
         "criterion": net.criterion_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
-        "history": [{c: _plain(value) for c, value in row.items()} for row in rows],
-        "validation": None if validation is None else validation.get_state(),
+        "history": rows,
+        "validation": getattr(validation, "state", None),
         "generator": torch.get_rng_state(),
         "cuda_generators": torch.cuda.get_rng_state_all(),
     }

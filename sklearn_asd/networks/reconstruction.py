@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import nn
 
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.devices import choose_device
-from sklearn_asd.networks.training import choose_batches
 
 __all__ = ["DenseAutoencoder", "make_autoencoder_net", "reconstruction_errors"]
 
@@ -80,43 +80,19 @@ class DenseAutoencoder(nn.Module):
         return self.layers(by_frame.flatten(1)).view(by_frame.shape).transpose(1, 2)
 
 
-def make_autoencoder_net(
-    *,
-    n_mels: int,
-    n_frames: int,
-    n_hidden: int,
-    n_bottleneck: int,
-    n_windows: int,
-    lr: float,
-    batch_size: int,
-    max_epochs: int,
-    device: str,
-    verbose: int,
-) -> NeuralNet:
+def make_autoencoder_net(detector: Any, n_mels: int, device: str) -> NeuralNet:
     """Build an untrained autoencoder that learns by mean squared error.
 
     Parameters
     ----------
-    n_mels, n_frames, n_hidden, n_bottleneck : int
-        See :class:`DenseAutoencoder`.
+    detector : estimator
+        With the parameters of :class:`~sklearn_asd.AutoencoderDetector`.
 
-    n_windows : int
-        Number of training windows.
-
-    lr : float
-        Learning rate of Adam.
-
-    batch_size : int
-        Largest number of windows in a batch.
-
-    max_epochs : int
-        Number of epochs.
+    n_mels : int
+        Number of mel bands.
 
     device : str
         "auto", or one of torch's names such as "cpu", "cuda" or "cuda:1".
-
-    verbose : int
-        Above 0, a line is printed after each epoch.
 
     Returns
     -------
@@ -126,16 +102,17 @@ def make_autoencoder_net(
     return NeuralNet(
         DenseAutoencoder,
         module__n_mels=n_mels,
-        module__n_frames=n_frames,
-        module__n_hidden=n_hidden,
-        module__n_bottleneck=n_bottleneck,
+        module__n_frames=detector.n_frames,
+        module__n_hidden=detector.n_hidden,
+        module__n_bottleneck=detector.n_bottleneck,
         criterion=nn.MSELoss,
         optimizer=torch.optim.Adam,
-        lr=lr,
-        max_epochs=max_epochs,
+        lr=detector.lr,
+        batch_size=detector.batch_size,
+        max_epochs=detector.max_epochs,
         device=choose_device(device),
-        verbose=verbose,
-        **choose_batches(n_windows, batch_size),
+        verbose=detector.verbose,
+        train_split=None,
     )
 
 

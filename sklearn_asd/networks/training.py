@@ -32,7 +32,6 @@ __all__ = [
     "EqualBatches",
     "build_classifier",
     "check_network",
-    "choose_batches",
     "fit_net",
     "make_net",
     "restore_net",
@@ -100,30 +99,14 @@ class EqualBatches(Sampler[list[int]]):
 
 
 def make_net(
-    network: str | Callable[..., nn.Module],
-    *,
-    n_classes: int,
-    n_mels: int,
-    n_frames: int,
-    n_windows: int,
-    loss: str | Loss = "softmax",
-    center_loss_weight: float,
-    center_lr: float,
-    lr: float,
-    weight_decay: float,
-    batch_size: int,
-    max_epochs: int,
-    device: str,
-    precision: str,
-    verbose: int,
+    detector: Any, *, n_classes: int, n_mels: int, n_frames: int, device: str
 ) -> AutocastNet:
-    """Build an untrained net from named parameters.
+    """Build an untrained net by the parameters of a detector.
 
     Parameters
     ----------
-    network : str or callable
-        A name in `NETWORKS`, or a callable that is called as
-        ``network(n_classes=..., n_mels=...)`` and returns a module.
+    detector : estimator
+        With the parameters of :class:`~sklearn_asd.IDConfidenceDetector`.
 
     n_classes, n_mels : int
         Numbers of classes and of mel bands.
@@ -131,29 +114,8 @@ def make_net(
     n_frames : int
         Length of the training windows.
 
-    n_windows : int
-        Number of training windows.
-
-    loss : str or loss, default="softmax"
-        A name in `LOSSES`, or an object with the methods of :class:`Loss`.
-
-    center_loss_weight, center_lr : float
-        See :class:`CenterLoss`.
-
-    lr, weight_decay : float
-        Of AdamW, which without weight decay is Adam.
-
-    batch_size : int
-        Largest number of windows in a batch.
-
-    max_epochs : int
-        Number of epochs.
-
-    device, precision : str
-        See :func:`choose_device` and :func:`uses_bfloat16`.
-
-    verbose : int
-        Above 0, a line is printed after each epoch.
+    device : str
+        See :func:`choose_device`.
 
     Returns
     -------
@@ -165,10 +127,11 @@ def make_net(
     ValueError
         If the network does not fit the data; see `check_network`.
     """
+    network = detector.network
     factory = NETWORKS[network] if isinstance(network, str) else network
     n_embedding = check_network(factory, n_classes, n_mels, n_frames)
     device = choose_device(device)
-    loss = find_loss(loss)
+    loss = find_loss(detector.loss)
     return AutocastNet(
         build_classifier,
         module__network=factory,
@@ -179,17 +142,18 @@ def make_net(
         criterion=CenterLoss,
         criterion__n_classes=n_classes,
         criterion__n_embedding=n_embedding,
-        criterion__weight=center_loss_weight,
-        criterion__center_lr=center_lr,
+        criterion__weight=detector.center_loss_weight,
+        criterion__center_lr=detector.center_lr,
         criterion__loss=loss,
         optimizer=torch.optim.AdamW,
-        optimizer__weight_decay=weight_decay,
-        lr=lr,
-        max_epochs=max_epochs,
+        optimizer__weight_decay=detector.weight_decay,
+        lr=detector.lr,
+        batch_size=detector.batch_size,
+        max_epochs=detector.max_epochs,
         device=device,
-        autocast=uses_bfloat16(precision, device, n_frames),
-        verbose=verbose,
-        **choose_batches(n_windows, batch_size),
+        autocast=uses_bfloat16(detector.precision, device, n_frames),
+        verbose=detector.verbose,
+        train_split=None,
     )
 
 
@@ -260,31 +224,6 @@ class NetworkWithHead(nn.Module):
         return self.head(embedding), embedding
 
 
-def choose_batches(n_windows: int, batch_size: int) -> dict[str, Any]:
-    """Settings of a skorch net that is trained on equal batches of all windows.
-
-    Parameters
-    ----------
-    n_windows : int
-        Number of training windows.
-
-    batch_size : int
-        Largest number of windows in a batch.
-
-    Returns
-    -------
-    settings : dict
-        Keyword arguments of the net, for a dataset that gathers whole batches.
-    """
-    return {
-        "iterator_train__batch_sampler": EqualBatches(n_windows, batch_size),
-        # torch requires it beside a batch sampler.
-        "iterator_train__batch_size": 1,
-        "iterator_train__collate_fn": _pass_through,
-        "train_split": None,
-    }
-
-
 def fit_net(
     net: NeuralNet,
     dataset: WindowDataset,
@@ -327,8 +266,11 @@ def fit_net(
     ValueError
         If the loss became NaN or infinite.
     """
-    callbacks = {"keep_best_epoch": validation, "checkpoint": checkpoint}
-    net.callbacks = [(name, c) for name, c in callbacks.items() if c is not None]
+    net.callbacks = [one for one in (validation, checkpoint) if one is not None]
+    net.set_params(
+        iterator_train__sampler=EqualBatches(len(dataset), net.batch_size),
+        iterator_train__batch_size=None,  # the sampler's indices are whole batches
+    )
     dataset.move_to(net.device)
     with _seeded(seed), reuse_large_blocks():
         net.initialize()
@@ -341,11 +283,12 @@ def fit_net(
         checkpoint.remove()
     history = _tabulate(net, validation)
     if not np.isfinite(history["train_loss"]).all():
+        autocast = getattr(net, "autocast", False)
         raise ValueError(
             f"the training loss is {history['train_loss'].iloc[-1]} after epoch "
             f"{len(history)}: lower lr"
             + (" or center_lr" if hasattr(net.criterion_, "center_lr") else "")
-            + (', or set precision="float32"' if _uses_autocast(net) else "")
+            + (', or set precision="float32"' if autocast else "")
         )
     centers = getattr(net.criterion_, "centers", None)
     net.trim_for_prediction()
@@ -466,19 +409,12 @@ def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn
         ) from error
 
 
-def _uses_autocast(net: NeuralNet) -> bool:
-    return isinstance(net, AutocastNet) and net.autocast
-
-
 def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
-    columns = ["epoch", "train_loss", "valid_loss", "valid_accuracy", "dur"]
-    if validation is None:
-        columns = [column for column in columns if not column.startswith("valid")]
-    history = pd.DataFrame(
-        [[epoch[column] for column in columns] for epoch in net.history],
-        columns=columns,
-    ).rename(columns={"dur": "seconds"})
-    kept = len(history) if validation is None else validation.best_epoch_
+    rated = [] if validation is None else ["valid_loss", "valid_accuracy"]
+    columns = ["epoch", "train_loss", *rated, "dur"]
+    history = pd.DataFrame(list(net.history), columns=columns)
+    history = history.rename(columns={"dur": "seconds"})
+    kept = len(history) if validation is None else validation.state["best_epoch"]
     return history.assign(kept=history["epoch"] == kept)
 
 
@@ -489,7 +425,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with _ONE_TRAINING, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def _pass_through(batch: Any) -> Any:
-    return batch

@@ -110,7 +110,7 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.start)
 
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
+    def __getitem__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         """Gather a whole batch, so that the loader has nothing to collate."""
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
@@ -248,7 +248,7 @@ def summarize_windows(
     net: NeuralNet,
     spectrograms: ClipSpectrograms,
     windows: Windows,
-    summarize: Callable[[np.ndarray, np.ndarray, slice], np.ndarray],
+    summarize: Callable[[np.ndarray, np.ndarray, Windows], np.ndarray],
 ) -> np.ndarray:
     """Run a trained net on any number of windows, and keep a summary of its outputs.
 
@@ -258,8 +258,8 @@ def summarize_windows(
         See :func:`predict_windows`.
 
     summarize : callable
-        Called as ``summarize(logits, embedding, rows)`` with some thousand windows at a
-        time, returns an array with a row for each.
+        Called as ``summarize(logits, embedding, windows)`` with some thousand windows
+        at a time, returns an array with a row for each.
 
     Returns
     -------
@@ -268,9 +268,9 @@ def summarize_windows(
     """
     parts = []
     for first in range(0, max(1, len(windows.clip)), _WINDOWS_SUMMARIZED_AT_ONCE):
-        rows = slice(first, first + _WINDOWS_SUMMARIZED_AT_ONCE)
-        some = Windows(*(values[rows] for values in windows))
-        parts.append(summarize(*predict_windows(net, spectrograms, some), rows))
+        last = first + _WINDOWS_SUMMARIZED_AT_ONCE
+        some = Windows(*(values[first:last] for values in windows))
+        parts.append(summarize(*predict_windows(net, spectrograms, some), some))
     return np.concatenate(parts)
 
 

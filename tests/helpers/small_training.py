@@ -1,17 +1,11 @@
-"""Settings of `make_net` for a training of a second."""
+"""An untrained network for a training of a second."""
 
-PARAMETERS = {
-    "n_classes": 2,
-    "n_mels": 8,
-    "n_frames": 12,
-    "n_windows": 20,
-    "center_loss_weight": 0.1,
-    "center_lr": 0.5,
-    "lr": 1e-3,
-    "weight_decay": 0.0,
-    "batch_size": 8,
-    "max_epochs": 3,
-    "device": "cpu",
-    "precision": "float32",
-    "verbose": 0,
-}
+from sklearn_asd import IDConfidenceDetector
+from sklearn_asd.networks.training import make_net
+
+PARAMETERS = {"batch_size": 8, "max_epochs": 3, "precision": "float32"}
+
+
+def make_small_net(n_frames=12, **parameters):
+    detector = IDConfidenceDetector(**PARAMETERS | parameters)
+    return make_net(detector, n_classes=2, n_mels=8, n_frames=n_frames, device="cpu")

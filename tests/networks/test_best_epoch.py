@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from small_training import PARAMETERS
+from small_training import make_small_net
 
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.training import (
     fit_net,
-    make_net,
 )
 
 
@@ -23,7 +22,7 @@ def test_the_epoch_that_classifies_held_out_clips_best_is_restored(
         return next(accuracies), next(losses)
 
     monkeypatch.setattr(validation, "rate", rate)
-    net = make_net("pvmilk20", **PARAMETERS | {"max_epochs": 4})
+    net = make_small_net(max_epochs=4)
     history, _ = fit_net(net, dataset, 0, validation)
     assert history["valid_accuracy"].tolist() == [0.5, 0.9, 0.9, 0.7]
     assert history.loc[history["kept"], "epoch"].tolist() == [3]  # the lower loss

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_asd import ClipSpectrograms
+from sklearn_asd import AutoencoderDetector, ClipSpectrograms
 from sklearn_asd.networks import DenseAutoencoder
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
@@ -12,18 +12,12 @@ from sklearn_asd.networks.reconstruction import (
 from sklearn_asd.networks.training import fit_net
 from sklearn_asd.networks.windows import WindowDataset
 
-PARAMETERS = {
-    "n_mels": 4,
-    "n_frames": 3,
-    "n_hidden": 16,
-    "n_bottleneck": 2,
-    "n_windows": 80,
-    "lr": 1e-2,
-    "batch_size": 20,
-    "max_epochs": 3,
-    "device": "cpu",
-    "verbose": 0,
-}
+PARAMETERS = {"n_frames": 3, "n_hidden": 16, "n_bottleneck": 2, "batch_size": 20}
+
+
+def make_small_net(max_epochs=3, lr=1e-2):
+    detector = AutoencoderDetector(max_epochs=max_epochs, lr=lr, **PARAMETERS)
+    return make_autoencoder_net(detector, n_mels=4, device="cpu")
 
 
 class FixedNet:
@@ -69,7 +63,7 @@ def test_layers_are_the_baselines():
 
 
 def test_training_is_adam_on_the_mean_squared_error():
-    net = make_autoencoder_net(**PARAMETERS)
+    net = make_small_net()
     assert net.optimizer is torch.optim.Adam
     assert net.criterion is nn.MSELoss
 
@@ -103,7 +97,7 @@ def test_a_clip_longer_than_a_batch_counts_as_a_whole():
 
 
 def test_training_learns_levels_in_decibels(spectrograms):
-    net = make_autoencoder_net(**PARAMETERS | {"max_epochs": 200})
+    net = make_small_net(max_epochs=200)
     dataset = WindowDataset(spectrograms, spectrograms.windows())
     history, centers = fit_net(net, dataset, seed=0)
     assert centers is None
@@ -114,7 +108,7 @@ def test_training_learns_levels_in_decibels(spectrograms):
 
 def test_windows_without_classes_are_their_own_target(spectrograms):
     dataset = WindowDataset(spectrograms, spectrograms.windows())
-    log_mel, target = dataset.__getitems__([0, 10])
+    log_mel, target = dataset[[0, 10]]
     assert log_mel is target
     np.testing.assert_array_equal(log_mel[1], spectrograms.log_mel(1)[:, :3])
 
@@ -127,7 +121,7 @@ def test_training_copies_a_batch_of_windows_at_a_time(spectrograms):
 
 
 def test_a_loss_that_diverges_is_an_error_with_the_remedy(spectrograms):
-    net = make_autoencoder_net(**PARAMETERS | {"lr": 1e30})
+    net = make_small_net(lr=1e30)
     dataset = WindowDataset(spectrograms, spectrograms.windows())
     with pytest.raises(ValueError, match=r"loss is (nan|inf) after epoch 3: lower lr$"):
         fit_net(net, dataset, seed=0)

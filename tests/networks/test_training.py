@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from small_training import PARAMETERS
+from small_training import make_small_net
 from torch import nn
 
 from sklearn_asd import ClipSpectrograms
@@ -15,7 +15,6 @@ from sklearn_asd.networks.training import (
     build_classifier,
     check_network,
     fit_net,
-    make_net,
 )
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -34,7 +33,7 @@ def test_an_epoch_is_cut_into_equal_batches(n_windows, batch_size, sizes):
 
 
 def test_training_learns_and_keeps_a_history(dataset):
-    net = make_net("pvmilk20", **PARAMETERS | {"max_epochs": 30})
+    net = make_small_net(max_epochs=30)
     history, centers = fit_net(net, dataset, seed=0)
     assert list(history) == ["epoch", "train_loss", "seconds", "kept"]
     assert history["epoch"].tolist() == list(range(1, 31))
@@ -57,7 +56,7 @@ def test_one_forward_and_one_backward_pass_for_each_batch(dataset):
         def count(self, gradient):
             passes["backward"] += 1
 
-    fit_net(make_net(Counting, **PARAMETERS), dataset, seed=0)
+    fit_net(make_small_net(network=Counting), dataset, seed=0)
     assert passes == {"forward": 9, "backward": 9}  # 3 epochs of 3 batches
 
 
@@ -65,7 +64,7 @@ def test_the_seed_alone_decides_and_global_generators_are_untouched(dataset):
     torch.manual_seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
     losses = [
-        fit_net(make_net("pvmilk20", **PARAMETERS), dataset, seed=seed)[0]["train_loss"]
+        fit_net(make_small_net(), dataset, seed=seed)[0]["train_loss"]
         for seed in (0, 0, 1)
     ]
     assert losses[0].equals(losses[1])
@@ -76,7 +75,7 @@ def test_the_seed_alone_decides_and_global_generators_are_untouched(dataset):
 
 def test_fits_in_several_threads_are_the_fits_of_one(dataset):
     def fit(seed):
-        net = make_net("pvmilk20", **PARAMETERS)
+        net = make_small_net()
         return fit_net(net, dataset, seed)[0]["train_loss"].tolist()
 
     seeds = [0, 1, 2, 3]
@@ -89,7 +88,7 @@ def test_fits_in_several_threads_are_the_fits_of_one(dataset):
 def test_weight_decay_shrinks_the_weights(dataset):
     sizes = []
     for weight_decay in (0.0, 10.0):
-        net = make_net("pvmilk20", **PARAMETERS | {"weight_decay": weight_decay})
+        net = make_small_net(weight_decay=weight_decay)
         fit_net(net, dataset, seed=0)
         sizes.append(sum(p.square().sum().item() for p in net.module_.parameters()))
     assert sizes[1] < sizes[0]
@@ -123,15 +122,14 @@ def test_bfloat16_training_keeps_weights_in_float32_and_learns():
     log_mels = rng.normal(size=(20, 8, 40)) + np.repeat([0.0, 3.0], 10)[:, None, None]
     X = ClipSpectrograms.from_arrays(log_mels, segment_frames=40)
     dataset = WindowDataset(X, X.windows(), np.repeat([0, 1], 10))
-    changes = {"precision": "bfloat16", "n_frames": 40, "max_epochs": 20}
-    net = make_net("pvmilk20", **PARAMETERS | changes)
+    net = make_small_net(n_frames=40, precision="bfloat16", max_epochs=20)
     history, _ = fit_net(net, dataset, seed=0)
     assert {p.dtype for p in net.module_.parameters()} == {torch.float32}
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 2
 
 
 def test_a_loss_that_diverges_is_an_error_with_the_remedy(dataset):
-    net = make_net("pvmilk20", **PARAMETERS | {"lr": 1e30})
+    net = make_small_net(lr=1e30)
     with pytest.raises(ValueError, match=r"loss is (nan|inf).*: lower lr or center_lr"):
         fit_net(net, dataset, seed=0)
 
@@ -144,7 +142,7 @@ def test_ctrl_c_stops_the_training():
             return super().forward(log_mel)
 
     X = ClipSpectrograms.from_arrays(np.zeros((4, 8, 12)), segment_frames=12)
-    net = make_net(Interrupted, **PARAMETERS | {"n_windows": 4})
+    net = make_small_net(network=Interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_net(net, WindowDataset(X, X.windows(), np.array([0, 1, 0, 1])), seed=0)
 

@@ -3,13 +3,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from small_training import PARAMETERS
+from small_training import make_small_net
 
 from sklearn_asd import ClipSpectrograms
 from sklearn_asd.features import Windows
 from sklearn_asd.networks.training import (
     fit_net,
-    make_net,
 )
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -29,7 +28,7 @@ def test_a_batch_is_the_windows_asked_for_with_mel_bands_first():
 
 
 def test_a_dataset_gathers_windows_with_their_classes(spectrograms, dataset):
-    log_mel, y = dataset.__getitems__([0, 19])
+    log_mel, y = dataset[[0, 19]]
     np.testing.assert_array_equal(log_mel[1], spectrograms.log_mel(19)[:, :12])
     assert y.tolist() == [0, 1]
 
@@ -39,7 +38,7 @@ def test_a_dataset_that_holds_its_frames_itself_gives_the_same_batches(spectrogr
         X = spectrograms[[3, 12, 5]]
         dataset = WindowDataset(X, X.windows(), np.arange(3))
         dataset.hold_frames(room)
-        return dataset.frames, dataset.__getitems__([2, 0, 1])
+        return dataset.frames, dataset[[2, 0, 1]]
 
     n_bytes = 3 * 12 * 8 * spectrograms.frames.itemsize
     frames, (log_mel, y) = gather_all(n_bytes - 1)
@@ -57,7 +56,7 @@ def test_longer_windows_are_cut_at_random_to_the_shortest():
     dataset = WindowDataset(X, X.windows(), np.array([0, 1]))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        batches = [dataset.__getitems__([0, 1])[0][:, 0].numpy() for _ in range(99)]
+        batches = [dataset[[0, 1]][0][:, 0].numpy() for _ in range(99)]
     for short, long in batches:
         np.testing.assert_array_equal(short, np.arange(5.0))
         np.testing.assert_array_equal(long, long[0] + np.arange(5.0))
@@ -74,7 +73,7 @@ def test_one_short_clip_among_long_ones_is_warned_of():
 
 
 def test_windows_of_mixed_lengths_come_back_in_order(dataset):
-    net = make_net("pvmilk20", **PARAMETERS)
+    net = make_small_net()
     fit_net(net, dataset, seed=0)
     rng = np.random.default_rng(0)
     log_mels = [rng.normal(size=(8, n)) for n in (12, 30, 12, 17, 30)]
@@ -87,7 +86,7 @@ def test_windows_of_mixed_lengths_come_back_in_order(dataset):
 
 
 def test_no_windows_give_empty_predictions(spectrograms, dataset):
-    net = make_net("pvmilk20", **PARAMETERS)
+    net = make_small_net()
     fit_net(net, dataset, seed=0)
     windows = spectrograms[:0].windows()
     logits, embedding = predict_windows(net, spectrograms, windows)
@@ -99,7 +98,7 @@ def test_no_windows_give_empty_predictions(spectrograms, dataset):
 def test_windows_are_summarized_a_few_at_a_time(
     spectrograms, dataset, monkeypatch, n_at_once
 ):
-    net = make_net("pvmilk20", **PARAMETERS)
+    net = make_small_net()
     fit_net(net, dataset, seed=0)
     windows = spectrograms.windows()
     logits, embedding = predict_windows(net, spectrograms, windows)
@@ -107,8 +106,8 @@ def test_windows_are_summarized_a_few_at_a_time(
     monkeypatch.setattr(module, n_at_once)
     calls = []
 
-    def summarize(logits, embedding, rows):
-        calls.append(windows.clip[rows].tolist())
+    def summarize(logits, embedding, some):
+        calls.append(some.clip.tolist())
         return np.hstack([logits, embedding])
 
     summary = summarize_windows(net, spectrograms, windows, summarize)
