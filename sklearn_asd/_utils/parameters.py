@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "StrOptions",
+    "validate_parameter_constraints",
     "validate_params",
     "validates_parameters",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
+from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
 
@@ -190,16 +190,10 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         return X
 
     def _label_training_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
-        if machine_labels(X) is None:
-            return None
-        return known_labels(X, "for all training clips or none")
+        return label_training_clips(X)
 
     def _label_clips(self, X: ClipSpectrograms) -> np.ndarray | None:
-        if self.machines_ is None:
-            return None
-        labels = known_labels(X, "to score clips, as the training clips had IDs")
-        refuse_unseen(labels, self.machines_)
-        return labels
+        return label_clips(X, self.machines_)
 
     def view_scores(self, X):
         """Score each view of each clip: the reasons for a clip's score.

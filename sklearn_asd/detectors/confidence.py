@@ -112,13 +112,8 @@ class ConfidenceDetector(BaseDetector):
 
     def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
         """Build an untrained network; any number of frames makes the same weights."""
-        return make_net(
-            self,
-            n_classes=len(self.classes_),
-            n_mels=self.n_features_in_,
-            n_frames=n_frames,
-            device=device,
-        )
+        n_classes, n_mels = len(self.classes_), self.n_features_in_
+        return make_net(self, n_classes, n_mels, n_frames, device)
 
     def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, at their own places or at random ones."""

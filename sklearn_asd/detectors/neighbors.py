@@ -23,7 +23,8 @@ from sklearn_asd._utils.parameters import (
     validates_parameters,
 )
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
+from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.distances import DISTANCES, make_whitening
 
 __all__ = ["EmbeddingNeighborDetector"]
@@ -183,9 +184,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """Keep points and machines of the usable normal clips."""
         if len(embedding) == 0:
             raise ValueError("X holds no usable normal clip: all embeddings are NaN")
-        machines = None
-        if machine_labels(X) is not None:
-            machines = known_labels(X, "for all training clips or none").astype(str)
+        machines = label_training_clips(X)
         _refuse_single_clips(machines, len(embedding))
         self._training_machines = machines
         self._whitening = None
@@ -240,7 +239,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
-        return -self._mean_distance(points, self._label(X))
+        labels = label_clips(X, self._training_machines)
+        return -self._mean_distance(points, labels)
 
     def nearest_training_clips(self, X):
         """Find the training clip nearest to each clip: the reason for its score.
@@ -260,10 +260,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
-        n_clips = len(points)
-        nearest = pd.DataFrame({"row": pd.NA, "distance": np.nan}, index=range(n_clips))
-        nearest["row"] = nearest["row"].astype("Int64")
-        for rows, neighbors, distances in self._measure(points, self._label(X)):
+        unknown = pd.array([pd.NA] * len(points), dtype="Int64")
+        nearest = pd.DataFrame({"row": unknown, "distance": np.nan})
+        labels = label_clips(X, self._training_machines)
+        for rows, neighbors, distances in self._measure(points, labels):
             first = distances.argmin(axis=1)
             nearest.loc[rows, "row"] = self._training_rows[neighbors[first]]
             nearest.loc[rows, "distance"] = distances.min(axis=1)
@@ -285,14 +285,6 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         check_is_fitted(self)
         return self._training_points, self._training_machines, self._whitening
-
-    def _label(self, X: Any) -> np.ndarray | None:
-        """Name each clip's machine; None if the training clips had no IDs."""
-        if self._training_machines is None:
-            return None
-        labels = known_labels(X, "to score clips, as the training clips had IDs")
-        refuse_unseen(labels, set(self._training_machines))
-        return labels
 
     def _place(self, embedding: np.ndarray) -> np.ndarray:
         """Turn embeddings into the points that the metric is for."""

@@ -50,52 +50,28 @@ class Checkpoint(Callback):
         self.path = Path(folder) / f"training-{name}.pt"
         self.validation = validation
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Save."""
-        self.save(_state(net, self.validation))
-
-    def restore(self, net: NeuralNet) -> int:
-        """Restore a net, and torch's generators, from the file.
-
-        Parameters
-        ----------
-        net : skorch net
-            Initialised as for that training.
-
-        Returns
-        -------
-        n_epochs : int
-            Number of epochs already trained.
-
-        Raises
-        ------
-        ValueError
-            If the file is of another training, in spite of its name.
-        """
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Restore the net, its history, and torch's generators, if there is a file."""
         state = self.load()
         if state is None:
-            return 0
+            return
         try:
-            self._restore(net, state)
+            net.module_.load_state_dict(state["module"])
+            net.criterion_.load_state_dict(state["criterion"])
+            net.optimizer_.load_state_dict(state["optimizer"])
+            net.history.extend({"batches": [], **row} for row in state["history"])
+            if self.validation is not None:
+                self.validation.state = state["validation"]
+            torch.set_rng_state(state["generator"])
+            # This computer may have fewer GPUs than the one that saved it.
+            n_devices = torch.cuda.device_count()
+            torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise ValueError(
                 f"the checkpoint {os.fspath(self.path)!r} is not of this training, "
                 f"although it has its name ({reason}): delete it"
             ) from error
-        return len(net.history)
-
-    def _restore(self, net: NeuralNet, state: dict[str, Any]) -> None:
-        net.module_.load_state_dict(state["module"])
-        net.criterion_.load_state_dict(state["criterion"])
-        net.optimizer_.load_state_dict(state["optimizer"])
-        net.history.extend({"batches": [], **row} for row in state["history"])
-        if self.validation is not None:
-            self.validation.state = state["validation"]
-        torch.set_rng_state(state["generator"])
-        # This computer may have fewer GPUs than the one that saved it.
-        n_devices = torch.cuda.device_count()
-        torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
 
     def load(self) -> dict[str, Any] | None:
         """Read the file; no code in it is run.
@@ -126,19 +102,13 @@ class Checkpoint(Callback):
             return None
         return state
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the file as a whole: a killed process leaves the old or the new one.
-
-        Parameters
-        ----------
-        state : dict
-            Of tensors, numbers and strings.
-        """
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Replace the file as a whole; a killed process leaves the old or new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Another process that ran the same fit may have removed it.
             with suppress(FileNotFoundError), replacing(self.path) as file:
-                torch.save(state, file)
+                torch.save(_state(net, self.validation), file)
         except (OSError, RuntimeError) as error:  # torch's, of a full disk
             raise OSError(
                 f"no checkpoint can be written to checkpoint_dir "
@@ -147,7 +117,7 @@ class Checkpoint(Callback):
                 "fit resumes from it"
             ) from error
 
-    def remove(self) -> None:
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Delete the file of a finished training, and what killed processes left."""
         for path in [self.path, *unfinished(self.path)]:
             path.unlink(missing_ok=True)
@@ -216,9 +186,13 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
             f"{detector.random_state!r}: without one, the same fit run again trains "
             "another network, and cannot resume this training"
         )
+    parameters = detector.get_params(deep=False)
+    parameters["random_state"] = int(detector.random_state)  # NumPy's hash otherwise
+    for unrelated in UNRELATED_PARAMETERS:
+        parameters.pop(unrelated, None)
     identity = [
         type(detector).__qualname__,
-        _related_parameters(detector),
+        parameters,
         None if y is None else np.asarray(y).tolist(),
         (X.segment_frames, X.segment_hop_frames, X.view_names),
         (_FORMAT, __version__, torch.__version__),
@@ -233,16 +207,6 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
         ) from error
     _add_frames(digest, X)
     return digest.hexdigest()
-
-
-def _related_parameters(detector: Any) -> dict[str, Any]:
-    parameters = detector.get_params(deep=False)
-    parameters["random_state"] = int(detector.random_state)  # NumPy's hash otherwise
-    return {
-        name: value
-        for name, value in parameters.items()
-        if name not in UNRELATED_PARAMETERS
-    }
 
 
 def _add_frames(digest: Any, X: ClipSpectrograms) -> None:

@@ -7,6 +7,7 @@ that are thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -185,9 +186,8 @@ def _output_statistics(
         rows = functional.pad(
             (log_mel - center).transpose(0, 1).flatten(1),
             [0, 0, n_taps // 2, n_taps // 2],
+            value=-center.item(),
         )
-        rows[: n_taps // 2] = -center
-        rows[len(rows) - n_taps // 2 :] = -center
         products = (rows @ rows.T).double()
         sums = rows.sum(dim=1).double()
         places = torch.arange(n_mels)[:, None] + torch.arange(n_taps)
@@ -224,9 +224,9 @@ class _PooledProduct(torch.autograd.Function):
         ctx: Any, windows: torch.Tensor, bank: torch.Tensor, pool: int
     ) -> torch.Tensor:
         maps = windows.new_empty(len(windows), bank.shape[1] // pool)
-        for part in _parts(windows):
-            outputs = (windows[part] @ bank).view(-1, pool, maps.shape[1])
-            torch.clamp_min(outputs.amax(dim=1), 0, out=maps[part])
+        for some, into in _split(windows, maps):
+            outputs = (some @ bank).view(-1, pool, maps.shape[1])
+            torch.clamp_min(outputs.amax(dim=1), 0, out=into)
         ctx.save_for_backward(windows, bank, maps)
         ctx.pool = pool
         return maps
@@ -235,18 +235,15 @@ class _PooledProduct(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor, None]:
         windows, bank, maps = ctx.saved_tensors
         grad_bank = torch.zeros_like(bank, dtype=torch.float32)
-        for part in _parts(windows):
-            outputs = (windows[part] @ bank).view(-1, ctx.pool, maps.shape[1])
+        for some, largest, slope in _split(windows, maps, grad):
+            outputs = (some @ bank).view(-1, ctx.pool, maps.shape[1])
             # The gradient goes to the largest value, or is shared by several of them.
-            share = outputs.eq_(maps[part, None])
-            live = grad[part].where(maps[part] > 0, 0) / share.sum(dim=1).clamp_min(1)
+            share = outputs.eq_(largest[:, None])
+            live = slope.where(largest > 0, 0) / share.sum(dim=1).clamp_min(1)
             share *= live[:, None]
-            grad_bank += windows[part].T @ share.flatten(1)
+            grad_bank += some.T @ share.flatten(1)
         return None, grad_bank.to(bank.dtype), None
 
 
-def _parts(windows: torch.Tensor) -> list[slice]:
-    return [
-        slice(start, start + _WINDOWS_AT_ONCE)
-        for start in range(0, len(windows), _WINDOWS_AT_ONCE)
-    ]
+def _split(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    return zip(*(one.split(_WINDOWS_AT_ONCE) for one in tensors), strict=True)

@@ -7,7 +7,6 @@ with a row in `LOSSES`, or in your own code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
@@ -16,7 +15,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
+
 __all__ = ["LOSSES", "AdaCos", "ArcFace", "CenterLoss", "Loss", "Softmax", "find_loss"]
+
+# Settings of the losses.
+_CONSTRAINTS: dict = {
+    "scale": [Interval(Real, 0, math.inf, closed="neither")],
+    "margin": [Interval(Real, 0, math.pi, closed="left")],
+    "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+}
 
 
 class Loss(Protocol):
@@ -138,9 +146,7 @@ class ArcFace:  # numpydoc ignore=PR02
     n_sub_centers: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, "scale", Real, lambda value: 0 < value < math.inf, "> 0")
-        _check(self, "margin", Real, lambda value: 0 <= value < math.pi, "in [0, pi)")
-        _check(self, "n_sub_centers", Integral, lambda value: value >= 1, ">= 1")
+        validate_parameter_constraints(_CONSTRAINTS, vars(self), "ArcFace")
 
     def make_head(self, n_classes: int, n_embedding: int) -> CosineHead:
         """Make directions of the classes.
@@ -185,7 +191,7 @@ class ArcFace:  # numpydoc ignore=PR02
 
 
 @dataclass(frozen=True)
-class AdaCos:  # numpydoc ignore=PR02
+class AdaCos(Softmax):  # numpydoc ignore=PR02
     """Classes are directions in the embedding, on a scale that suits their number.
 
     Logits are cosines, as those of :class:`ArcFace`, times the scale at which a
@@ -212,7 +218,7 @@ class AdaCos:  # numpydoc ignore=PR02
     n_sub_centers: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, "n_sub_centers", Integral, lambda value: value >= 1, ">= 1")
+        validate_parameter_constraints(_CONSTRAINTS, vars(self), "AdaCos")
 
     def make_head(self, n_classes: int, n_embedding: int) -> CosineHead:
         """Make directions of the classes.
@@ -229,24 +235,6 @@ class AdaCos:  # numpydoc ignore=PR02
         """
         scale = math.sqrt(2) * math.log(max(n_classes, 3) - 1)
         return CosineHead(n_classes, n_embedding, scale, self.n_sub_centers)
-
-    def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Leave the logits as they are.
-
-        Parameters
-        ----------
-        logits : tensor of shape (batch, n_classes)
-            The network's.
-
-        y : tensor of shape (batch,), int64
-            Not used.
-
-        Returns
-        -------
-        logits : tensor of shape (batch, n_classes)
-            The same.
-        """
-        return logits
 
 
 LOSSES: dict[str, type[Loss]] = {
@@ -278,17 +266,6 @@ def find_loss(loss: str | Loss) -> Loss:
         name = loss.__name__
         raise ValueError(f"loss is the class {name}; give an object, {name}(...)")
     return LOSSES[loss]() if isinstance(loss, str) else loss
-
-
-def _check(
-    loss: Loss, name: str, kind: type, holds: Callable[[Any], bool], rule: str
-) -> None:
-    value = getattr(loss, name)
-    if not isinstance(value, kind) or isinstance(value, bool) or not holds(value):
-        what = "an integer" if kind is Integral else "a number"
-        raise ValueError(
-            f"{type(loss).__name__}.{name} is {value!r}; it must be {what} {rule}"
-        )
 
 
 class CosineHead(nn.Module):

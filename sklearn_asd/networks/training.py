@@ -13,17 +13,12 @@ import pandas as pd
 import torch
 from skorch import NeuralNet
 from torch import nn
-from torch.utils.data import Sampler
 
 from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
-from sklearn_asd.networks.devices import (
-    choose_device,
-    choose_device_or_cpu,
-    uses_bfloat16,
-)
+from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
 from sklearn_asd.networks.windows import WindowDataset
 
@@ -71,7 +66,7 @@ class AutocastNet(NeuralNet):
         return tuple(output.float() for output in outputs)
 
 
-class EqualBatches(Sampler[list[int]]):
+class EqualBatches:
     """Shuffled batches whose sizes differ by one at most.
 
     Otherwise the last batch of an epoch could be small, which would disturb the batch
@@ -90,16 +85,13 @@ class EqualBatches(Sampler[list[int]]):
         self.n_windows = n_windows
         self.n_batches = math.ceil(n_windows / batch_size)
 
-    def __len__(self) -> int:
-        return self.n_batches
-
     def __iter__(self) -> Iterator[list[int]]:
         for batch in torch.randperm(self.n_windows).tensor_split(self.n_batches):
             yield batch.tolist()
 
 
 def make_net(
-    detector: Any, *, n_classes: int, n_mels: int, n_frames: int, device: str
+    detector: Any, n_classes: int, n_mels: int, n_frames: int, device: str
 ) -> AutocastNet:
     """Build an untrained net by the parameters of a detector.
 
@@ -276,11 +268,8 @@ def fit_net(
         net.initialize()
         # net.fit would swallow Ctrl-C and leave a half-trained net looking fitted.
         net.notify("on_train_begin", X=dataset, y=None)
-        n_done = 0 if checkpoint is None else checkpoint.restore(net)
-        net.fit_loop(dataset, epochs=net.max_epochs - n_done)
+        net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
         net.notify("on_train_end", X=dataset, y=None)
-    if checkpoint is not None:
-        checkpoint.remove()
     history = _tabulate(net, validation)
     if not np.isfinite(history["train_loss"]).all():
         autocast = getattr(net, "autocast", False)
@@ -308,7 +297,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
         The module's weights.
 
     device : str
-        Where to compute; the CPU if there is no such device here.
+        Where to compute.
 
     Returns
     -------
@@ -319,11 +308,6 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     ------
     ValueError
         If the weights are not those of the module.
-
-    Warns
-    -----
-    UserWarning
-        If there is no such device.
     """
     with _seeded(0), torch.device("meta"):
         net.initialize()
@@ -331,16 +315,15 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     # A copy with torch's alignment.
     weights = {name: torch.from_numpy(array).clone() for name, array in state.items()}
     given = {name: (value.dtype, value.shape) for name, value in weights.items()}
-    wrong = [name for name in expected | given if expected.get(name) != given.get(name)]
-    if wrong:
-        name = wrong[0]
-        raise ValueError(
-            f"the weights {name!r} of {type(net.module_).__name__} are "
-            f"{given.get(name)}, and must be {expected.get(name)}"
-        )
+    for name in expected | given:
+        if expected.get(name) != given.get(name):
+            raise ValueError(
+                f"the weights {name!r} of {type(net.module_).__name__} are "
+                f"{given.get(name)}, and must be {expected.get(name)}"
+            )
     net.module_.load_state_dict(weights, assign=True)
-    net.device = choose_device_or_cpu(device)
-    net.module_.to(net.device)
+    net.device = device
+    net.module_.to(device)
     net.trim_for_prediction()
     return net
 
@@ -410,9 +393,8 @@ def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn
 
 
 def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
-    rated = [] if validation is None else ["valid_loss", "valid_accuracy"]
-    columns = ["epoch", "train_loss", *rated, "dur"]
-    history = pd.DataFrame(list(net.history), columns=columns)
+    columns = ["epoch", "train_loss", "valid_loss", "valid_accuracy", "dur"]
+    history = pd.DataFrame(list(net.history)).filter(columns)  # those that it has
     history = history.rename(columns={"dur": "seconds"})
     kept = len(history) if validation is None else validation.state["best_epoch"]
     return history.assign(kept=history["epoch"] == kept)

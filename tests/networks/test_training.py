@@ -29,7 +29,6 @@ def test_an_epoch_is_cut_into_equal_batches(n_windows, batch_size, sizes):
     batches = list(EqualBatches(n_windows, batch_size))
     assert {len(batch) for batch in batches} == sizes
     assert sorted(itertools.chain(*batches)) == list(range(n_windows))
-    assert len(EqualBatches(n_windows, batch_size)) == len(batches)
 
 
 def test_training_learns_and_keeps_a_history(dataset):
