@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.architectures import Network
 
 __all__ = ["AugmentConfidenceDetector"]
 
@@ -174,7 +173,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     array(['fan/00: pitch -1', 'fan/00: original'], dtype='<U16')
     """
 
-    network: str | Callable[..., nn.Module] = "inouet18"
+    network: Network = "inouet18"
     center_loss_weight: float = 0.005
     weight_decay: float = 1e-3
     batch_size: int = 300

@@ -172,11 +172,10 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
                 f"X holds 1 window of n_frames={self.n_frames} frames; at least 2 are "
                 "needed: add normal clips, or lower n_frames"
             )
-        net = self._make_net(self.device)
+        self.net_ = self._make_net(self.device)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         checkpoint = open_checkpoint(self, X)
-        self.history_, _ = fit_net(net, dataset, seed, checkpoint=checkpoint)
-        self.net_ = net
+        self.history_, _ = fit_net(self.net_, dataset, seed, checkpoint=checkpoint)
 
     def _make_net(self, device: str) -> NeuralNet:
         return make_autoencoder_net(self, self.n_features_in_, device)

@@ -23,12 +23,7 @@ from sklearn_asd.features.spectrograms import check_spectrograms
 from sklearn_asd.networks.devices import choose_device_or_cpu
 from sklearn_asd.networks.training import restore_net
 
-__all__ = [
-    "BaseDetector",
-    "label_clips",
-    "label_training_clips",
-    "usable_normal_rows",
-]
+__all__ = ["BaseDetector", "label_clips", "label_training_clips", "usable_normal_rows"]
 
 
 class BaseDetector(JudgingMixin, BaseEstimator, ABC):

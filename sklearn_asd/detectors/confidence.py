@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from os import PathLike
-from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
-from torch import nn
 
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
-from sklearn_asd.networks.architectures import NETWORKS
+from sklearn_asd.networks.architectures import NETWORKS, Network
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
 from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
-from sklearn_asd.networks.windows import (
-    WindowDataset,
-    average_segments,
-    summarize_windows,
-)
+from sklearn_asd.networks.windows import WindowDataset, average_outputs
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
@@ -61,7 +54,7 @@ class ConfidenceDetector(BaseDetector):
         "machines_": np.ndarray | None,
     }
 
-    network: str | Callable[..., nn.Module]
+    network: Network
     loss: str | Loss = "softmax"
     center_loss_weight: float
     center_lr: float = 0.5
@@ -90,25 +83,23 @@ class ConfidenceDetector(BaseDetector):
     def _fit(self, X: ClipSpectrograms) -> None:
         labels = self._label_training_clips(X)
         if labels is None:
-            machines, machine = None, np.zeros(len(X), dtype=int)
+            self.machines_, machine = None, np.zeros(len(X), dtype=int)
         else:
-            machines, machine = np.unique(labels.astype(str), return_inverse=True)
-        self.machines_ = machines
-        self.classes_ = _name_classes(machines, X.view_names)
+            self.machines_, machine = np.unique(labels.astype(str), return_inverse=True)
+        self.classes_ = _name_classes(self.machines_, X.view_names)
         own = _index_classes(machine, X)
         rng = check_random_state(self.random_state)
         held_out = self._hold_out(machine, rng)
         seed = rng.randint(2**31 - 1)
         dataset = self._make_dataset(X[~held_out], own[~held_out])
-        net = self._make_net(self.device, dataset.n_frames)
+        self.net_ = self._make_net(self.device, dataset.n_frames)
         validation = None
         if held_out.any():
             validation = KeepBestEpoch(X[held_out], own[held_out])
         checkpoint = open_checkpoint(self, X, labels, validation)
         self.history_, self.centers_ = fit_net(
-            net, dataset, seed, validation, checkpoint
+            self.net_, dataset, seed, validation, checkpoint
         )
-        self.net_ = net
 
     def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
         """Build an untrained network; any number of frames makes the same weights."""
@@ -138,18 +129,6 @@ class ConfidenceDetector(BaseDetector):
             return _index_classes(np.zeros(len(X), dtype=int), X)
         return _index_classes(np.searchsorted(self.machines_, labels.astype(str)), X)
 
-    def _average_segments(
-        self, X: ClipSpectrograms, summarize: Callable[..., np.ndarray]
-    ) -> np.ndarray:
-        """Average a summary of the network's outputs over each view's segments.
-
-        For `summarize` see :func:`summarize_windows`. Of shape (n_clips, n_views, ...),
-        NaN for clips that could not be used.
-        """
-        windows = X.windows()
-        values = summarize_windows(self.net_, X, windows, summarize)
-        return average_segments(values, windows, len(X), len(X.view_names))
-
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
 
@@ -167,24 +146,22 @@ class ConfidenceDetector(BaseDetector):
         X = self._check_clips(X)
         return -self._average_doubt(X, self._find_own_classes(X))
 
-    def _average_doubt(
-        self, X: ClipSpectrograms, classes: np.ndarray | None
-    ) -> np.ndarray:
+    def _average_doubt(self, X: ClipSpectrograms, own: np.ndarray | None) -> np.ndarray:
         """Average 1 - p of the class of each view, or with None of the likeliest."""
 
         def doubt(logits, embedding, windows):
-            if classes is None:
+            if own is None:
                 return np.exp(log_doubt(logits, logits.argmax(axis=1)))
-            return np.exp(log_doubt(logits, classes[windows.clip, windows.view]))
+            return np.exp(log_doubt(logits, own[windows.clip, windows.view]))
 
-        return self._average_segments(X, doubt).mean(axis=1)
+        return average_outputs(self.net_, X, doubt).mean(axis=1)
 
     def _average_probabilities(self, X: ClipSpectrograms) -> np.ndarray:
         """Average the probability of each class over each view's segments.
 
         Of shape (n_clips, n_views, n_classes); NaN for clips that could not be used.
         """
-        return self._average_segments(X, lambda logits, *_: softmax(logits, axis=1))
+        return average_outputs(self.net_, X, lambda logits, *_: softmax(logits, axis=1))
 
     def score(self, X, y=None):
         """Accuracy of the classifier on normal clips.
@@ -213,7 +190,7 @@ class ConfidenceDetector(BaseDetector):
         own = self._find_own_classes(X)
         return float(np.mean(self._average_probabilities(X).argmax(axis=-1) == own))
 
-    def embed(self, X, *, average=True):
+    def embed(self, X):
         """Compute the network's embedding of the clips.
 
         Parameters
@@ -221,34 +198,15 @@ class ConfidenceDetector(BaseDetector):
         X : ClipSpectrograms of n_clips
             Clips, of machines known or not.
 
-        average : bool, default=True
-            Whether to average over each view's segments, then over the views.
-
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float64
-            Without averaging, of shape (n_clips, n_segments, n_embedding), where
-            n_segments is the largest number of segments of a clip, those of the first
-            view first; the rest of shorter clips is NaN. NaN for clips that could not
-            be used.
+            Averaged over each view's segments, then over the views; NaN for clips that
+            could not be used.
         """
         X = self._check_clips(X)
-        if average:
-            return self._average_segments(X, _take_embedding).mean(axis=1)
-        windows = X.windows()
-        embedding = summarize_windows(self.net_, X, windows, _take_embedding)
-        n_segments = X.n_segments.sum(axis=1)
-        first = np.cumsum(n_segments) - n_segments
-        number = np.arange(len(windows.clip)) - first[windows.clip]
-        padded = np.full(
-            (len(X), n_segments.max(initial=0), embedding.shape[1]), np.nan
-        )
-        padded[windows.clip, number] = embedding
-        return padded
-
-
-def _take_embedding(logits: np.ndarray, embedding: np.ndarray, *_: Any) -> np.ndarray:
-    return embedding
+        outputs = average_outputs(self.net_, X, lambda logits, embedding, _: embedding)
+        return outputs.mean(axis=1)
 
 
 def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
 from sklearn_asd._utils.parameters import StrOptions
 from sklearn_asd.audio.machines import known_labels, refuse_unseen
 from sklearn_asd.detectors.confidence import ConfidenceDetector
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.architectures import Network
 
 __all__ = ["IDConfidenceDetector"]
 
@@ -178,7 +177,7 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         "confidence": [StrOptions({"id", "msp"})],
     }
 
-    network: str | Callable[..., nn.Module] = "pvmilk20"
+    network: Network = "pvmilk20"
     confidence: str = "id"
     center_loss_weight: float = 0.1
     weight_decay: float = 0.0

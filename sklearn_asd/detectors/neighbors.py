@@ -239,8 +239,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
-        labels = label_clips(X, self._training_machines)
-        return -self._mean_distance(points, labels)
+        return -self._mean_distance(points, label_clips(X, self._training_machines))
 
     def nearest_training_clips(self, X):
         """Find the training clip nearest to each clip: the reason for its score.

@@ -7,6 +7,7 @@ input and outputs can replace them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from sklearn_asd.networks.fast_layers import (
     run_folded,
 )
 
-__all__ = ["NETWORKS", "InoueT18", "PVMilk20"]
+__all__ = ["NETWORKS", "InoueT18", "Network", "PVMilk20"]
 
 
 class PVMilk20(nn.Module):
@@ -220,6 +221,9 @@ class InoueT18(nn.Module):
 # A network of the library is a class above and a row here. Detectors take it by this
 # name; model files hold the name of its class.
 NETWORKS: dict[str, type[nn.Module]] = {"pvmilk20": PVMilk20, "inouet18": InoueT18}
+
+# What the parameter `network` of detectors takes: a name, or a class or factory.
+Network = str | Callable[..., nn.Module]
 
 
 def _convolve(

@@ -52,7 +52,7 @@ class Checkpoint(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Restore the net, its history, and torch's generators, if there is a file."""
-        state = self.load()
+        state = self.load() if self.path.exists() else None
         if state is None:
             return
         try:
@@ -79,15 +79,13 @@ class Checkpoint(Callback):
         Returns
         -------
         state : dict or None
-            None if there is no file, or it cannot be read.
+            None if it cannot be read.
 
         Warns
         -----
         UserWarning
             If it cannot be read.
         """
-        if not self.path.exists():
-            return None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["format"] != _FORMAT:

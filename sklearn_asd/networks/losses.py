@@ -79,13 +79,18 @@ class Softmax:
     IDConfidenceDetector(loss=Softmax())
     """
 
-    def make_head(self, n_classes: int, n_embedding: int) -> None:
+    def make_head(self, n_classes: int, n_embedding: int) -> nn.Module | None:
         """Keep the network's own last layer.
 
         Parameters
         ----------
         n_classes, n_embedding : int
             Not used.
+
+        Returns
+        -------
+        head : None
+            There is no other layer.
         """
 
     def adjust_logits(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from sklearn_asd.features.spectrograms import find_used_frames
 
 __all__ = [
     "WindowDataset",
+    "average_outputs",
     "average_segments",
     "gather",
     "predict_windows",
@@ -87,10 +88,9 @@ class WindowDataset(Dataset):
             no more than half of the free memory, otherwise batch by batch.
         """
         self.device = torch.device(device)
-        if self.device.type != "cuda":
-            return
-        free, _ = torch.cuda.mem_get_info(self.device)
-        self.hold_frames(_SHARE_FOR_FRAMES * free)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            self.hold_frames(_SHARE_FOR_FRAMES * free)
 
     def hold_frames(self, n_bytes: float) -> None:
         """Copy the frames inside windows to the device, if they fit.
@@ -272,6 +272,27 @@ def summarize_windows(
         some = Windows(*(values[first:last] for values in windows))
         parts.append(summarize(*predict_windows(net, spectrograms, some), some))
     return np.concatenate(parts)
+
+
+def average_outputs(
+    net: NeuralNet, spectrograms: ClipSpectrograms, summarize: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """Average a summary of a trained net's outputs over each view's segments.
+
+    Parameters
+    ----------
+    net, spectrograms, summarize : skorch net, ClipSpectrograms, callable
+        See :func:`summarize_windows`.
+
+    Returns
+    -------
+    means : ndarray of shape (n_clips, n_views, ...), float64
+        NaN for clips that could not be used.
+    """
+    windows = spectrograms.windows()
+    values = summarize_windows(net, spectrograms, windows, summarize)
+    n_views = len(spectrograms.view_names)
+    return average_segments(values, windows, len(spectrograms), n_views)
 
 
 def average_segments(
