@@ -8,6 +8,7 @@ from numbers import Real
 from os import PathLike
 
 import numpy as np
+import pandas as pd
 from scipy.special import logsumexp, softmax
 from sklearn.utils import check_random_state
 
@@ -21,7 +22,11 @@ from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
 from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
-from sklearn_asd.networks.windows import WindowDataset, average_outputs
+from sklearn_asd.networks.windows import (
+    WindowDataset,
+    average_outputs,
+    summarize_windows,
+)
 
 __all__ = ["ConfidenceDetector", "log_doubt"]
 
@@ -190,7 +195,7 @@ class ConfidenceDetector(BaseDetector):
         own = self._find_own_classes(X)
         return float(np.mean(self._average_probabilities(X).argmax(axis=-1) == own))
 
-    def embed(self, X):
+    def embed(self, X, *, average=True):
         """Compute the network's embedding of the clips.
 
         Parameters
@@ -198,15 +203,33 @@ class ConfidenceDetector(BaseDetector):
         X : ClipSpectrograms of n_clips
             Clips, of machines known or not.
 
+        average : bool, default=True
+            Whether to average over each view's segments, then over the views.
+
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float64
-            Averaged over each view's segments, then over the views; NaN for clips that
-            could not be used.
+            Without averaging, of shape (n_clips, n_segments, n_embedding), where
+            n_segments is the largest number of segments of a clip, those of the first
+            view first; the rest of shorter clips is NaN. NaN for clips that could not
+            be used.
         """
         X = self._check_clips(X)
-        outputs = average_outputs(self.net_, X, lambda logits, embedding, _: embedding)
-        return outputs.mean(axis=1)
+        if average:
+            return average_outputs(self.net_, X, _take_embedding).mean(axis=1)
+        windows = X.windows()
+        embedding = summarize_windows(self.net_, X, windows, _take_embedding)
+        number = pd.Series(windows.clip).groupby(windows.clip).cumcount()
+        n_segments = X.n_segments.sum(axis=1).max(initial=0)
+        padded = np.full((len(X), n_segments, embedding.shape[1]), np.nan)
+        padded[windows.clip, number] = embedding
+        return padded
+
+
+def _take_embedding(
+    logits: np.ndarray, embedding: np.ndarray, *_: object
+) -> np.ndarray:
+    return embedding
 
 
 def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:

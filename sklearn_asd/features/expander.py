@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import log
 from numbers import Real
@@ -18,7 +20,8 @@ from sklearn_asd.features.base import ClipTransformer
 __all__ = ["AugmentationExpander"]
 
 
-class AugmentationExpander(ClipTransformer):
+@dataclass(kw_only=True, eq=False, repr=False)
+class AugmentationExpander(ClipTransformer):  # numpydoc ignore=PR02
     """Ask for several views of every clip: pitch-shifted and time-stretched ones.
 
     Rows stay clips: the views are marked here, made when :class:`LogMelSegmenter`
@@ -77,25 +80,17 @@ class AugmentationExpander(ClipTransformer):
     ClipSpectrograms(2 clips, 2 views, 128 mels, 20 segments of 96 frames)
     """
 
-    _parameter_constraints: dict = {
+    pitch_steps: Sequence[float] = (-0.1, 0, 0.1)
+    stretch_rates: Sequence[float] = (0.9, 1.0, 1.1)
+    extra: Sequence[str | View] = ()
+    vocode_identity: bool = False
+
+    _parameter_constraints = {
         "pitch_steps": ["array-like"],
         "stretch_rates": ["array-like"],
         "extra": [list, tuple, np.ndarray],
         "vocode_identity": ["boolean"],
     }
-
-    def __init__(
-        self,
-        *,
-        pitch_steps=(-0.1, 0, 0.1),
-        stretch_rates=(0.9, 1.0, 1.1),
-        extra=(),
-        vocode_identity=False,
-    ):
-        self.pitch_steps = pitch_steps
-        self.stretch_rates = stretch_rates
-        self.extra = extra
-        self.vocode_identity = vocode_identity
 
     def transform(self, X):
         """Mark the views that are wanted of every clip.

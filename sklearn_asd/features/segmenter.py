@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -41,7 +42,8 @@ _FRAMES_VERSION = 1
 _FRAME_SETTINGS = "sample_rate channel n_fft hop_length n_mels fmin fmax dtype"
 
 
-class LogMelSegmenter(ClipTransformer):
+@dataclass(kw_only=True, eq=False, repr=False)
+class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
     """Turn recordings into log-mel spectrograms, cut into segments.
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
@@ -131,7 +133,22 @@ class LogMelSegmenter(ClipTransformer):
     ClipSpectrograms(2 clips, 128 mels, 10 segments of 96 frames)
     """
 
-    _parameter_constraints: dict = {
+    sample_rate: float = 16000
+    n_fft: int = 1024
+    hop_length: int = 512
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    segment_duration: float | None = SEGMENT_DURATION
+    segment_hop: float = SEGMENT_HOP
+    channel: Literal["mix"] | int = "mix"
+    on_bad_clip: Literal["raise", "nan"] = "raise"
+    dtype: str = "float32"
+    cache_dir: str | PathLike[str] | None = None
+    n_jobs: int | None = None
+    verbose: int = 0
+
+    _parameter_constraints = {
         "sample_rate": [Interval(Real, 0, None, closed="neither")],
         "n_fft": [Interval(Integral, 2, None, closed="left")],
         "hop_length": [Interval(Integral, 1, None, closed="left")],
@@ -147,39 +164,6 @@ class LogMelSegmenter(ClipTransformer):
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
-
-    def __init__(
-        self,
-        *,
-        sample_rate=16000,
-        n_fft=1024,
-        hop_length=512,
-        n_mels=128,
-        fmin=0.0,
-        fmax=None,
-        segment_duration=SEGMENT_DURATION,
-        segment_hop=SEGMENT_HOP,
-        channel="mix",
-        on_bad_clip="raise",
-        dtype="float32",
-        cache_dir=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        self.sample_rate = sample_rate
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.n_mels = n_mels
-        self.fmin = fmin
-        self.fmax = fmax
-        self.segment_duration = segment_duration
-        self.segment_hop = segment_hop
-        self.channel = channel
-        self.on_bad_clip = on_bad_clip
-        self.dtype = dtype
-        self.cache_dir = cache_dir
-        self.n_jobs = n_jobs
-        self.verbose = verbose
 
     def transform(self, X):
         """Read the clips and compute their log-mels.

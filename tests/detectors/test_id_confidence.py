@@ -137,9 +137,10 @@ def test_score_is_the_accuracy_on_normal_clips(fixed):
     assert fixed.score(X, [1, -1, 1]) == 1.0
 
 
-def test_embeddings_are_averaged_over_the_segments_of_a_clip(fixed):
+def test_embeddings_are_averaged_or_padded_with_nan(fixed):
     X = clips_of([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]], [[0.125, 0.5, 0.375]])
     segments = np.log([[[0.5, 0.25], [0.25, 0.5]], [[0.125, 0.5], [np.nan, np.nan]]])
+    np.testing.assert_allclose(fixed.embed(X, average=False), segments, rtol=1e-6)
     np.testing.assert_allclose(fixed.embed(X), np.nanmean(segments, axis=1), rtol=1e-6)
 
 
@@ -332,6 +333,7 @@ def test_clips_that_are_all_unusable_score_nan(trained):
     X.stops[:] = X.starts
     assert np.isnan(trained.score_samples(X)).all()
     assert trained.predict_id(X).tolist() == [None, None]
+    assert trained.embed(X, average=False).shape == (2, 0, 128)
     assert np.isnan(trained.embed(X)).all()
     with pytest.raises(ValueError, match="no usable normal clip"):
         make_detector().fit(X)
@@ -343,6 +345,7 @@ def test_an_empty_selection_has_empty_results(trained):
     assert trained.predict(X).shape == (0,)
     assert trained.predict_id(X).shape == (0,)
     assert trained.embed(X).shape == (0, 128)
+    assert trained.embed(X, average=False).shape == (0, 0, 128)
 
 
 # --- searches and saving
