@@ -10,7 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from sklearn.base import OutlierMixin
+from sklearn.base import OutlierMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 
 from sklearn_asd._version import __version__
@@ -20,6 +21,7 @@ __all__ = [
     "JudgingMixin",
     "all_or_nothing",
     "documentation_address",
+    "fit_clone",
     "fitted_attributes",
 ]
 
@@ -36,8 +38,7 @@ class EstimatorMixin:
     _fitted_attributes: dict = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        version = __version__
-        return {**super().__getstate__(), "_sklearn_asd_version": version}  # type: ignore[dict-item]
+        return {**super().__getstate__(), "_sklearn_asd_version": __version__}  # type: ignore[dict-item]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
@@ -173,6 +174,27 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return _fit_or_restore
+
+
+def fit_clone(estimator: Any, X: Any) -> Any:
+    """Fit a clone of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Stays unfitted.
+
+    X : any
+        Clips, as it takes them.
+
+    Returns
+    -------
+    fitted : estimator
+        The fitted clone; a FrozenEstimator is returned as it is.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        return estimator
+    return clone(estimator).fit(X)
 
 
 def fitted_attributes(kind: type) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 from importlib import metadata
 
+import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import estimator_html_repr
 
 import sklearn_asd
@@ -10,7 +13,12 @@ from sklearn_asd import (
     PerMachine,
     SpectrumStatistics,
 )
-from sklearn_asd._base import EstimatorMixin, all_or_nothing, documentation_address
+from sklearn_asd._base import (
+    EstimatorMixin,
+    all_or_nothing,
+    documentation_address,
+    fit_clone,
+)
 
 ESTIMATORS = [
     IDConfidenceDetector(),
@@ -83,3 +91,21 @@ def test_a_fit_forgets_what_the_fit_before_it_has_set():
     with pytest.raises(ValueError, match="nothing"):
         estimator.fit()
     assert vars(estimator) == {"mine": 1, "offset_": 0.1}
+
+
+class WithoutLabels(BaseEstimator):
+    """Its fit takes no y."""
+
+    def fit(self, X):
+        self.n_rows_ = len(X)
+        return self
+
+
+def test_a_clone_is_fitted_without_y_and_a_frozen_estimator_stays():
+    estimator = WithoutLabels()
+    fitted = fit_clone(estimator, np.zeros((3, 2)))
+    assert fitted.n_rows_ == 3
+    assert not hasattr(estimator, "n_rows_")
+    frozen = FrozenEstimator(fitted)
+    assert fit_clone(frozen, np.zeros((5, 2))) is frozen
+    assert fitted.n_rows_ == 3

@@ -72,8 +72,8 @@ def machine_labels(X: Any) -> np.ndarray | None:
     return np.array(labels, dtype=object)
 
 
-def known_labels(X: Any, purpose: str) -> np.ndarray:
-    """Name each clip's machine, and refuse clips without an ID.
+def known_labels(X: Any, purpose: str, column: str = "machine_id") -> np.ndarray:
+    """Name each clip's machine or its type, and refuse clips without one.
 
     Parameters
     ----------
@@ -81,28 +81,33 @@ def known_labels(X: Any, purpose: str) -> np.ndarray:
         The clips.
 
     purpose : str
-        What the IDs are needed for, to complete "IDs, which are needed ...".
+        What they are needed for, to complete "IDs, which are needed ...".
+
+    column : {"machine_id", "machine_type"}, default="machine_id"
+        Whether to name the machine or its type.
 
     Returns
     -------
     labels : ndarray of shape (n_clips,), str
-        "type/id", or "id" where there is no type.
+        "type/id", or "id" where there is no type; or the types.
 
     Raises
     ------
     ValueError
-        If X lacks the IDs of some or all clips.
+        If X lacks the IDs, or the types, of some or all clips.
     """
-    labels = machine_labels(X)
+    labels, names = machine_labels(X), "machine IDs"
+    if column == "machine_type":
+        labels, names = machine_columns(X)[0], "machine types"
     if labels is None:
         raise ValueError(
-            f"X has no machine IDs, which are needed {purpose}: give X as a table "
-            "with the column machine_id, or pass machine_id= to from_arrays"
+            f"X has no {names}, which are needed {purpose}: give X as a table with the "
+            f"column {column}, or pass {column}= to from_arrays"
         )
     missing = [str(row) for row, label in enumerate(labels) if label is None]
     if missing:
         raise ValueError(
-            f"machine_id is missing for clips {abbreviate(missing)} of those used, and "
+            f"{column} is missing for clips {abbreviate(missing)} of those used, and "
             f"is needed {purpose}: fill it in or leave them out"
         )
     return labels

@@ -10,11 +10,11 @@ from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import JudgingMixin, all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -165,7 +165,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         normal = np.flatnonzero(normal_rows(y, n_clips))
         X = _safe_indexing(X, normal)
         _refuse_single_clips(machine_labels(X), len(normal))  # before the training
-        self.detector_ = clone(self.detector).fit(X, None)  # FrozenEstimator needs y
+        self.detector_ = fit_clone(self.detector, X)
         if hasattr(self.detector_, "n_features_in_"):
             self.n_features_in_ = self.detector_.n_features_in_
         embedding = self.embed(X)

@@ -141,10 +141,11 @@ class FileCache:
 
         The keys are equal for equal content, under any name.
         """
+        # The original has its clip's key, whatever other views there are.
         views = [b"" if v == ORIGINAL else v.key().encode() for v in clips[0].views]
         return [
-            [_join(content, view) for view in views]
-            for content in parallel(delayed(_digest)(clip) for clip in clips)
+            [hashlib.blake2b(clip + v).digest() if v else clip for v in views]
+            for clip in parallel(delayed(_digest)(clip) for clip in clips)
         ]
 
     def add(self, frames: Mapping[Any, np.ndarray]) -> None:
@@ -249,11 +250,6 @@ class FileCache:
 
 def _as_places(rows: Iterable[tuple[Any, int, int]]) -> dict[Hashable, tuple[int, int]]:
     return {key: (start, stop) for key, start, stop in rows}
-
-
-def _join(content: bytes, view: bytes) -> bytes:
-    """Key of a view; the original has its clip's, whatever other views there are."""
-    return hashlib.blake2b(content + view).digest() if view else content
 
 
 def _digest(clip: Clips) -> bytes:

@@ -11,7 +11,6 @@ from typing import Any, NotRequired
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils import Bunch, get_tags, indexable
@@ -19,7 +18,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
@@ -217,7 +216,9 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         X = take_rows(X, np.flatnonzero(normal))
         groups = self._find_groups(X)
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
-            self.estimators_ = parallel(delayed(_fit)(member, X) for member in members)
+            self.estimators_ = parallel(
+                delayed(fit_clone)(member, X) for member in members
+            )
             raw, left_out = self._calibrate(X, members, parallel)
         scoring.copy_features(self, self.estimators_)
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
@@ -442,13 +443,11 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         return tags
 
 
-def _fit(member: Any, X: Any) -> Any:
-    return clone(member).fit(X, None)  # a FrozenEstimator is not fitted again
-
-
 def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:
     train, test = fold
-    return scoring.anomaly_scores(_fit(member, take_rows(X, train)), take_rows(X, test))
+    return scoring.anomaly_scores(
+        fit_clone(member, take_rows(X, train)), take_rows(X, test)
+    )
 
 
 def _score_left_out(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from numbers import Real
 from operator import attrgetter
-from typing import Any, NotRequired
+from typing import NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -17,11 +17,13 @@ from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import machine_columns
+from sklearn_asd.audio.machines import known_labels
 from sklearn_asd.meta.scoring import check_scores_clips, decisions, final_step
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["OnlyMachineTypes"]
+
+_PURPOSE = "to choose clips by their type"
 
 
 class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
@@ -131,10 +133,9 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         """
         check_scores_clips(self.estimator)
         normal = normal_rows(y, len(X))
-        kinds = _known_types(X)
-        self._check_types_present(kinds[normal])
-        rows = self._find_rows(kinds)
-        rows = rows[normal[rows]]
+        types = known_labels(X, _PURPOSE, "machine_type")
+        self._check_types_present(types[normal])
+        rows = np.flatnonzero(normal & np.isin(types.astype(str), self._list_types()))
         self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
         detector = final_step(self.estimator_)
         if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
@@ -144,7 +145,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
 
     def inner_detectors(self, X):
         """List the fitted estimator, with the clips of its types."""
-        rows = self._find_rows(_known_types(X))
+        types = known_labels(X, _PURPOSE, "machine_type")
+        rows = np.flatnonzero(np.isin(types.astype(str), self._list_types()))
         return [Inner(self.estimator_, rows)] if len(rows) else []
 
     @available_if(attrgetter("estimator.decision_function"))
@@ -171,10 +173,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     def _list_types(self) -> list[str]:
         return np.atleast_1d(self.machine_types).astype(str).tolist()
 
-    def _find_rows(self, kinds: np.ndarray) -> np.ndarray:
-        """Rows of the clips that are of the wanted types."""
-        return np.flatnonzero(np.isin(kinds.astype(str), self._list_types()))
-
     def _check_types_present(self, kinds: np.ndarray) -> None:
         """Raise if no type has normal clips, and warn if some types have none."""
         present = sorted(set(kinds))
@@ -197,21 +195,3 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # clips, whose types are known
         return tags
-
-
-def _known_types(X: Any) -> np.ndarray:
-    """Machine type of each clip."""
-    kinds, _ = machine_columns(X)
-    if kinds is None:
-        raise ValueError(
-            "X has no machine types, and OnlyMachineTypes needs them to choose clips: "
-            "pass a table with the column machine_type, such as load_clips returns"
-        )
-    missing = [row for row, kind in enumerate(kinds) if kind is None]
-    if missing:
-        raise ValueError(
-            f"machine_type is missing for clips {abbreviate(missing)}, and "
-            "OnlyMachineTypes needs it to choose clips: fill it in, or leave these "
-            "clips out"
-        )
-    return kinds

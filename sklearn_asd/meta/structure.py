@@ -274,13 +274,12 @@ class Opened:
         """
         rows = np.asarray(rows, dtype=int)
         some = Opened(self.estimator, _safe_indexing(self.X, rows), name=self.name)
-        known = vars(self)
-        if "inner" in known:
+        if "inner" in vars(self):
             some.inner = [
                 taken for one in self.inner if (taken := one.take_outer(rows))
             ]
-        for name in known.keys() & {"scores", "thresholds"}:
-            setattr(some, name, known[name][rows])
+        for name in vars(self).keys() & {"scores", "thresholds"}:
+            setattr(some, name, getattr(self, name)[rows])
         return some
 
     def take_outer(self, rows: np.ndarray) -> Opened | None:

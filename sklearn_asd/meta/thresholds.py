@@ -9,12 +9,12 @@ from typing import Any, NotRequired
 
 import numpy as np
 from scipy.stats import betabinom
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -244,7 +244,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # it, as clips that score NaN do not count.
         self._check_classes(normal[validation])
         # A FrozenEstimator is not fitted again.
-        self.detector_ = clone(self.detector).fit(take_rows(X, train), None)
+        self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
         self._set_threshold(scores, normal[validation])

@@ -96,14 +96,12 @@ class Verdicts:
         return rows[np.lexsort([-self.scores[rows], -self.margins[rows]])]
 
     def _keep_most_anomalous(self, rows: np.ndarray, opened: Opened) -> None:
-        above = rows[self.scores[rows] > self.thresholds[rows]]
-        candidates = np.concatenate([list(self.opened), above]).astype(int)
-        place = {int(row): i for i, row in enumerate(rows)}
+        above = np.flatnonzero(self.scores[rows] > self.thresholds[rows])
+        place = dict(zip(rows[above].tolist(), above, strict=True))
+        best = self.rank(np.array([*self.opened, *place], dtype=int))
         self.opened = {
-            int(row): self.opened[row]
-            if row in self.opened
-            else _copy_frames(opened.take([place[row]]))
-            for row in self.rank(candidates)[: self.max_details]
+            row: self.opened.get(row) or _copy_frames(opened.take([place[row]]))
+            for row in best[: self.max_details].tolist()
         }
 
 

@@ -34,7 +34,7 @@ from sklearn_asd import (
     export_onnx,
     load_clips,
 )
-from sklearn_asd._cli.systems import Settings, make_system
+from sklearn_asd._cli.systems import make_system
 from sklearn_asd.audio import read_file
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
@@ -58,7 +58,14 @@ ANGULAR = IDConfidenceDetector(
     random_state=0,
 )
 # What the command is given, with a network of few steps.
-SETTINGS = Settings(0.1, 16000, epochs=4, batch_size=16, device="cpu", jobs=1, seed=0)
+OPTIONS = {
+    "sample_rate": 16000,
+    "max_epochs": 4,
+    "batch_size": 16,
+    "device": "cpu",
+    "n_jobs": 1,
+    "random_state": 0,
+}
 
 
 class FirstBands(nn.Module):
@@ -408,7 +415,7 @@ def test_what_the_command_fits_becomes_a_graph(system, tmp_path):
     )
     train, test = (clips[clips["split"] == split] for split in ("train", "test"))
     counts = pd.Series(name_machines(train)).value_counts()
-    model = make_system(system, None, counts, SETTINGS).fit(train)
+    model = make_system(system, None, counts, 0.1, OPTIONS).fit(train)
     assert_the_graph_scores_alike(model, cut_to_lengths(test), tmp_path / "model.onnx")
 
 
@@ -518,7 +525,7 @@ def test_graphs_score_real_recordings_alike(system, recordings, tmp_path):
     by_kind = clips.groupby(["split", "machine_type", "label"])
     train = by_kind.head(6).query("split == 'train'")
     counts = pd.Series(name_machines(train)).value_counts()
-    model = make_system(system, None, counts, SETTINGS).fit(train)
+    model = make_system(system, None, counts, 0.1, OPTIONS).fit(train)
     test = by_kind.head(2).query("split == 'test'")
     audio = [read_file(path, 16000) for path in test["path"]]
     test = test.drop(columns="path")

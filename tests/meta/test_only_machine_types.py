@@ -173,7 +173,7 @@ def test_missing_types_are_refused_or_warned_of():
     with pytest.raises(ValueError, match="X has no machine types"):
         OnlyMachineTypes(Level(), "fan").fit(table.drop(columns="machine_type"))
     table.loc[3, "machine_type"] = None
-    with pytest.raises(ValueError, match="machine_type is missing for clips 3"):
+    with pytest.raises(ValueError, match="machine_type is missing for clips 3 of"):
         OnlyMachineTypes(Level(), "fan").fit(table)
 
 
