@@ -55,7 +55,36 @@ class Inner(NamedTuple):
 
 
 class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
-    """An outlier detector made of others."""
+    """An outlier detector made of others.
+
+    A subclass defines `inner_detectors`, and `combine_scores` where several detectors
+    score the same clip. Its `fit` sets `offset_`, the score below which a clip is
+    anomalous.
+
+    Examples
+    --------
+    One detector scores the clips of even number, another one the others.
+
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator, clone
+    >>> from sklearn_asd import MahalanobisDetector
+    >>> class Halves(MetaDetectorMixin, BaseEstimator):
+    ...     def __init__(self, detector):
+    ...         self.detector = detector
+    ...
+    ...     def fit(self, X, y=None):
+    ...         self.halves_ = [clone(self.detector).fit(X[i::2]) for i in range(2)]
+    ...         self.offset_ = -10.0
+    ...         return self
+    ...
+    ...     def inner_detectors(self, X):
+    ...         rows = [np.arange(i, len(X), 2) for i in range(2)]
+    ...         pairs = zip(self.halves_, rows, strict=True)
+    ...         return [Inner(half, some) for half, some in pairs if len(some)]
+    >>> X = np.random.default_rng(0).normal(size=(40, 2))
+    >>> Halves(MahalanobisDetector()).fit(X).predict([[0, 0], [0, 0], [50, 50]])
+    array([ 1,  1, -1])
+    """
 
     _fitted_attributes: dict = {"training_score_samples_": NotRequired[np.ndarray]}
 
@@ -73,7 +102,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             The detectors with the rows of X that each scores; detectors that score no
             row are left out.
         """
-        raise NotImplementedError
+        raise NotImplementedError("a subclass defines which detectors score the clips")
 
     def combine_scores(self, scores, rows, X):
         """Combine the scores of the inner detectors.
