@@ -229,7 +229,6 @@ def _make_id_system(machine_type: str) -> OnlyMachineTypes:
         network=row.network,
         center_loss_weight=row.center_loss_weight,
         batch_size=row.batch_size,
-        weight_decay=0.0,
         validation_fraction=0.1,
     )
     segment = LogMelSegmenter(segment_duration=row.segment_duration)
@@ -246,10 +245,8 @@ def _make_augment_system(machine_type: str) -> OnlyMachineTypes:
         weight_decay=1e-3,
         max_epochs=100,
     )
-    expand = AugmentationExpander(
-        pitch_steps=(-0.1, 0, 0.1), stretch_rates=(0.9, 1.0, 1.1)
-    )
-    segment = LogMelSegmenter()  # its defaults are the paper's
+    # Their defaults are the paper's.
+    expand, segment = AugmentationExpander(), LogMelSegmenter()
     pipe = Pipeline([("expand", expand), ("segment", segment), ("detect", detect)])
     return OnlyMachineTypes(pipe, training_types(machine_type, "iv"))
 

@@ -21,6 +21,7 @@ from sklearn_asd import (
     ThresholdTuner,
     WaveformView,
 )
+from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.explanation import band_scores, detector_parts, segment_scores
 from sklearn_asd.meta.policies import Threshold
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
@@ -150,6 +151,24 @@ class Halves(MetaDetectorMixin, BaseEstimator):
             for fitted, rows in zip(self.halves_, halves, strict=True)
             if len(rows)
         ]
+
+
+def test_a_meta_estimator_from_outside_can_stand_before_the_segmenter(tmp_path):
+    sounds = make_machine_sounds(
+        "fan", n_machines=1, n_train=6, duration=4.0, random_state=0
+    )
+    normal = list(sounds.loc[sounds["split"] == "train", "audio"])
+    inside = make_pipeline(
+        LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector()
+    )
+    detector = Halves(inside).fit(normal)
+    bands = band_scores(detector, normal[:1], X_normal=normal, n_bands=2)
+    expected = band_scores(
+        detector.halves_[0], normal[:1], X_normal=normal[::2], n_bands=2
+    )
+    np.testing.assert_array_equal(bands["anomaly_score"], expected["anomaly_score"])
+    path = write_report(detector, normal, tmp_path / "page.html", X_normal=normal)
+    assert "</strong> clips in all" in path.read_text()
 
 
 def test_a_meta_estimator_from_outside_is_scored_explained_and_reported(

@@ -40,14 +40,16 @@ def evaluate(model, folder, trust):
     """
     loaded = read_model(model, trust)
     clips = assign_machines(_load_labelled(folder), loaded, None)
-    judged, _ = judge(loaded.detector, clips)
+    judged, verdicts = judge(loaded.detector, clips)
     unusable = judged["verdict"] == UNUSABLE
     for row in judged[unusable].itertuples():
         click.echo(f"unusable: {row.path}: {row.reason}", err=True)
     judged = judged[~unusable]
     if judged.empty:
         raise ValueError("none of the recordings could be judged")
-    table = auc_table(judged, judged["label"], judged["margin"])
+    # Not of the margins, which a threshold of infinity would make infinite.
+    scores = pd.Series(verdicts.scores).dropna()
+    table = auc_table(judged, judged["label"], -scores)
     click.echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
     alarm = judged["verdict"] == "anomalous"

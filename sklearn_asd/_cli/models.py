@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +105,7 @@ def _unpickle(path: str) -> Any:
     try:
         return joblib.load(path)
     # Unpickling a file of another kind may raise almost anything.
-    except (pickle.UnpicklingError, KeyError, ValueError, EOFError, OSError) as error:
+    except Exception as error:
         raise ValueError(
             f"{path!r} is not a model ({error or type(error).__name__}): give a file "
             "that sklearn-asd fit, save_model or joblib.dump wrote"

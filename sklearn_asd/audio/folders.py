@@ -47,7 +47,8 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), or those
     of plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
     (``pump/3/monday.flac``), with or without folders called ``train``, ``test``,
-    ``supplemental``, ``normal``, ``anomaly`` or ``abnormal`` among them.
+    ``supplemental`` (also after ``source_`` or ``target_``), ``normal``, ``anomaly``,
+    ``anomalous`` or ``abnormal`` among them, in upper or lower case.
 
     Parameters
     ----------

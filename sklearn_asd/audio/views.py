@@ -226,7 +226,7 @@ class FunctionView(View):
         """Name the function by its code, its defaults and what it closes over."""
         try:
             return joblib.hash((self.takes, _fingerprint(self.function)))
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
+        except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"the view {self.name!r} closes over an object that cannot be hashed "
                 f"({error}): make it with numbers, strings, arrays or functions"

@@ -43,8 +43,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     ----------
     detector : IDConfidenceDetector, AugmentConfidenceDetector or other encoder
         Learns the embedding; it is cloned. An encoder is any estimator with the methods
-        ``fit(X, y)``, where y is None, and ``embed(X)``, which gives an array
-        (n_clips, n_features) with rows of NaN for clips that cannot be used.
+        ``fit(X)`` and ``embed(X)``, which gives an array (n_clips, n_features) with
+        rows of NaN for clips that cannot be used.
         ``FrozenEstimator(fitted)`` takes one that is fitted.
 
     metric : {"cosine", "mahalanobis"} or callable, default="cosine"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,8 +215,13 @@ def score_variants(
         if hasattr(estimator, "inner_detectors"):
             raise _make_no_score_error(estimator)
         raise _make_no_spectrograms_error(estimator)
-    inner = zip_longest(opened.inner, [] if normal is None else normal.inner)
-    scored = [score_variants(one, its_normal, vary) for one, its_normal in inner]
+    # Detectors that score no row are left out: clips and normal clips may have others.
+    others = [] if normal is None else normal.inner
+    normals = {id(final_step(other.estimator)): other for other in others}
+    scored = [
+        score_variants(one, normals.get(id(final_step(one.estimator))), vary)
+        for one in opened.inner
+    ]
     columns, grids = map(list, zip(*scored, strict=True))
     if not all(np.array_equal(grid, grids[0]) for grid in grids):
         raise ValueError(

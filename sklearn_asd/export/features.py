@@ -57,8 +57,7 @@ class LogMel(nn.Module):
         Parameters
         ----------
         n_segments : int
-            Number of segments; whole clips get as many frames as a segment of
-            3.072 s has.
+            Number of segments; whole clips get 96 frames, whatever the rate.
 
         Returns
         -------

@@ -66,7 +66,7 @@ class AugmentationExpander(ClipTransformer):  # numpydoc ignore=PR02
     References
     ----------
     Inoue et al., "Detection of Anomalous Sounds for Machine Condition Monitoring
-    using Classification Confidence", DCASE 2020 Workshop, sections 2.2 and 4.1.3.
+    using Classification Confidence", DCASE 2020 Workshop, sections 2.2 and 4.1.4.
 
     Examples
     --------

@@ -189,6 +189,11 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
 
         RuntimeError
             If a worker process was killed.
+
+        Warns
+        -----
+        UnusableClipWarning
+            If clips cannot be used and ``on_bad_clip="nan"``.
         """
         clips = self._check(X)
         cache = self._open_cache()
@@ -408,7 +413,7 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
     def _stop_if_bad(self, clips: Clips, bad: dict[int, BadClipError]) -> None:
         if bad and self.on_bad_clip == "raise":
             row = min(bad)
-            raise type(bad[row])(f"{clips.name(row)} {bad[row]}")
+            raise type(bad[row])(f"{clips.name(row)} {bad[row]}") from bad[row]
 
 
 def _find_missing(

@@ -8,12 +8,11 @@ from operator import attrgetter
 from typing import NotRequired
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing
+from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
@@ -136,7 +135,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         types = known_labels(X, _PURPOSE, "machine_type")
         self._check_types_present(types[normal])
         rows = np.flatnonzero(normal & np.isin(types.astype(str), self._list_types()))
-        self.estimator_ = clone(self.estimator).fit(_safe_indexing(X, rows))
+        self.estimator_ = fit_clone(self.estimator, take_rows(X, rows))
         detector = final_step(self.estimator_)
         if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
             self.offset_ = float(np.squeeze(detector.offset_))

@@ -8,12 +8,12 @@ from operator import attrgetter
 from typing import Any, NotRequired
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
@@ -152,7 +152,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             )
         rows = dict(_group(labels, normal))
         fitted = Parallel(n_jobs=self.n_jobs, prefer="threads")(
-            delayed(_fit_machine)(clone(self.estimator), take_rows(X, some), label)
+            delayed(_fit_machine)(self.estimator, take_rows(X, some), label)
             for label, some in rows.items()
         )
         self.classes_ = np.array(list(rows))
@@ -208,14 +208,14 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
 def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]:
     """Fit one detector and find its threshold, if it has one."""
     try:
-        estimator.fit(X)
+        fitted = fit_clone(estimator, X)
     except ValueError as error:
         raise ValueError(
             f"the detector of machine {label!r} cannot be fitted to its {len(X)} "
             f"normal clip(s): {error}"
         ) from error
-    has_threshold = hasattr(estimator, "decision_function")
-    return estimator, own_offset(estimator, X) if has_threshold else None
+    has_threshold = hasattr(fitted, "decision_function")
+    return fitted, own_offset(fitted, X) if has_threshold else None
 
 
 def _group(labels: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

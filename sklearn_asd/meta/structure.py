@@ -2,7 +2,7 @@
 
 A detector made of others inherits from :class:`MetaDetectorMixin` and defines its inner
 detectors (`inner_detectors`) and how to combine their scores (`combine_scores`). The
-scores, explanations and reports follow from these two methods.
+scores, explanations and reports follow from these two methods, verdicts from `offset_`.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ class Inner(NamedTuple):
 class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
     """An outlier detector made of others.
 
-    A subclass defines `inner_detectors`, and `combine_scores` where several detectors
-    score the same clip. Its `fit` sets `offset_`, the score below which a clip is
-    anomalous.
+    A subclass, which lists this class before BaseEstimator, defines `fit` and
+    `inner_detectors`, and `combine_scores` where several detectors score the same clip.
+    `fit` sets `offset_`: a clip of a lower score is anomalous. A subclass without
+    `offset_` defines `decision_function`, and does not combine scores: each clip is
+    then judged by the threshold of the detector that scores it.
 
     Examples
     --------
@@ -113,7 +115,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             Anomaly scores, one array for each of ``inner_detectors(X)``.
 
         rows : list of ndarray of int or None
-            Rows of X that the scores belong to, as `Inner` gives them.
+            Rows of X that the scores belong to; None is all. Explanations score many
+            variants of one clip: X is then that clip, repeated, and all rows are None.
 
         X : any
             The same clips.

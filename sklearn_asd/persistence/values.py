@@ -274,11 +274,17 @@ def _encode_dict(encoder: Encoder, value: dict, where: str) -> list[list[Any]]:
 
 
 def _decode_dict(decoder: Decoder, content: list[Any]) -> dict:
-    return dict(_decode_list(decoder, pair) for pair in content)
+    decoded = dict(_decode_list(decoder, pair) for pair in content)
+    if len(decoded) != len(content):
+        raise ValueError("a key stands twice")
+    return decoded
 
 
 def _decode_gamma(decoder: Decoder, content: Any) -> GammaScale:
-    return GammaScale(*map(float, _decode_list(decoder, content)))
+    gamma = GammaScale(*map(float, _decode_list(decoder, content)))
+    if not (min(gamma.shape, gamma.scale) > 0 and math.isfinite(sum(gamma))):
+        raise ValueError("no Gamma distribution has such parameters")
+    return gamma
 
 
 def _encode_table(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any]:
@@ -290,6 +296,8 @@ def _encode_table(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any
 
 def _decode_table(decoder: Decoder, content: list[list[Any]]) -> pd.DataFrame:
     columns = {name: decoder.decode(column) for name, column in content}
+    if not all(isinstance(column, np.ndarray) for column in columns.values()):
+        raise ValueError("its columns are no arrays")
     return decoder.shared.setdefault(repr(content), pd.DataFrame(columns))
 
 
@@ -386,8 +394,18 @@ def _build(kind: Any, params: dict[str, Any]) -> BaseEstimator:
 
 
 def _check_params(estimator: Any) -> None:
+    params = estimator.get_params(deep=False)
+    for name in {"steps", "estimators"} & set(params):
+        if not isinstance(params[name], list) or not all(map(_is_part, params[name])):
+            kind = type(estimator).__name__
+            raise ValueError(f"{kind}.{name} is no list of (name, estimator)")
     if hasattr(estimator, "_parameter_constraints"):
         estimator._validate_params()
+
+
+def _is_part(part: Any) -> bool:
+    is_pair = isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str)
+    return is_pair and (hasattr(part[1], "fit") or isinstance(part[1], str | None))
 
 
 def _unsavable(where: str, what: str) -> ValueError:

@@ -247,8 +247,8 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
             Number of bins of the histograms.
 
         log_scale : bool or "auto", default="auto"
-            Whether the axis of the scores is logarithmic. "auto": if all scores are
-            above 0 and spread over more than two decades.
+            Whether the axis of the scores is logarithmic, if all scores are above 0.
+            "auto": if they also spread over more than two decades.
 
         Returns
         -------
@@ -338,9 +338,8 @@ def _choose_edges(
     low, high = scores.min(), scores.max()
     if low == high:
         low, high = low - 0.5, high + 0.5
-    if log_scale == "auto":
-        few, many = np.quantile(scores, [0.05, 0.95])
-        log_scale = low > 0 and many > _WIDE * few
+    few, many = np.quantile(scores, [0.05, 0.95])
+    log_scale = low > 0 and (many > _WIDE * few if log_scale == "auto" else log_scale)
     spread = np.geomspace if log_scale else np.linspace
     return spread(low, high, bins + 1), bool(log_scale)
 

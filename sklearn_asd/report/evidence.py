@@ -134,7 +134,8 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
     """
     for one in opened.find_all("nearest_training_clips"):
         nearest = one.estimator.nearest_training_clips(one.X).iloc[0]
-        measure = f"{one.estimator.metric} distance in the embedding"
+        metric = one.estimator.metric
+        measure = f"{getattr(metric, '__name__', metric)} distance in the embedding"
         name = f"row {int(nearest['row'])}"
         return Nearest(name, float(nearest["distance"]), measure)
     return None

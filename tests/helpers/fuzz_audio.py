@@ -1,6 +1,7 @@
 """Reads damaged sound files in child processes, and counts what happens.
 
-Run by hand as ``python tests/fuzz_audio.py 20000``; the tests run a few hundred. Each
+Run by hand as ``python tests/helpers/fuzz_audio.py 20000``; the tests
+run a few hundred. Each
 file is a small good one of some format with its header, or all of it, damaged: bytes
 changed, numbers in it made extreme, cut, lengthened, or joined with another. A child
 reads some hundred of them under limits of memory and time. It may read a file or raise

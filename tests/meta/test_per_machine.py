@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, OutlierMixin, clone, is_outlier_detector
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import LocalOutlierFactor
@@ -15,6 +16,7 @@ from sklearn_asd import (
     ClipSpectrograms,
     LogMelSegmenter,
     MahalanobisDetector,
+    OnlyMachineTypes,
     PerMachine,
 )
 from sklearn_asd.audio import Clips
@@ -245,6 +247,22 @@ def test_fit_leaves_the_estimator_unfitted():
 
 
 # --- bad clips
+
+
+@pytest.mark.parametrize("kind", [PerMachine, OnlyMachineTypes])
+def test_a_frozen_detector_is_not_fitted_again(kind):
+    sounds = make_machine_sounds(
+        "fan", n_machines=1, n_train=6, duration=4.0, random_state=0
+    )
+    train = sounds[sounds["split"] == "train"]
+    fitted = make_pipeline(
+        LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector()
+    ).fit(train)
+    first = {"machine_types": "fan"} if kind is OnlyMachineTypes else {}
+    detector = kind(estimator=FrozenEstimator(fitted), **first).fit(train)
+    np.testing.assert_array_equal(
+        detector.score_samples(train), fitted.score_samples(train)
+    )
 
 
 def test_unusable_clips_are_not_passed_on_and_score_nan():

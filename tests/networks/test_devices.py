@@ -28,6 +28,13 @@ def test_auto_precision_is_bfloat16_where_the_processor_can_be_trusted(monkeypat
         assert not uses_bfloat16("auto", "cpu", 12)
 
 
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_processor_has_bfloat16_if_torch_says_so(flag, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: flag)
+    assert devices.has_bfloat16("cpu") == flag
+    assert not devices.has_bfloat16("meta")
+
+
 @pytest.mark.parametrize("n_frames", [32, 33, 34, 96])
 def test_bfloat16_agrees_with_float32_where_it_is_allowed(n_frames):
     """The convolution that goes wrong on shorter input; see _MIN_FRAMES_BFLOAT16."""

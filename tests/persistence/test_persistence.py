@@ -602,6 +602,22 @@ SPOILT = {
         set_value("fitted", "centers_", {"array": ["centers_", "K"]}),
         "is unknown: 'K'",
     ),
+    "one key for two values": (
+        set_value("fitted", "offset_", {"dict": [["a", 1], ["a", 2]]}),
+        "a key stands twice",
+    ),
+    "a Gamma distribution without a shape": (
+        set_value("fitted", "offset_", {"gamma": [0.0, 1.0, 0.0]}),
+        "no Gamma distribution has such parameters",
+    ),
+    "a Gamma distribution of NaN": (
+        set_value("fitted", "offset_", {"gamma": [1.0, 1.0, {"float": "nan"}]}),
+        "no Gamma distribution has such parameters",
+    ),
+    "a table of single values": (
+        set_value("fitted", "centers_", {"table": [["a", 1]]}),
+        "its columns are no arrays",
+    ),
     "numbers among strings": (
         set_value("fitted", "classes_", {"strings": [["00", 1], "str"]}),
         "must hold strings",
@@ -659,6 +675,18 @@ def test_a_file_cannot_name_a_folder_to_read_from_or_write_to(fitted, tmp_path):
         with pytest.raises(ValueError, match=f"{kind} names a folder"):
             load_model(tmp_path / "bad.asd")
     assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    "steps", [5, [1], [{"tuple": ["a", 1]}], [{"tuple": [1, None]}]]
+)
+def test_steps_that_are_none_are_refused(steps, fitted, tmp_path):
+    save_model(fitted("augment"), tmp_path / "model.asd")
+    content, tensors = read(tmp_path / "model.asd")
+    content["objects"][-1]["params"]["steps"] = steps
+    write(tmp_path / "model.asd", content, tensors)
+    with pytest.raises(ValueError, match="Pipeline.steps is no list"):
+        load_model(tmp_path / "model.asd")
 
 
 # -- pickles of other versions -------------------------------------------------------
