@@ -216,7 +216,7 @@ def score_variants(
             raise _make_no_score_error(estimator)
         raise _make_no_spectrograms_error(estimator)
     # Detectors that score no row are left out: clips and normal clips may have others.
-    others = [] if normal is None else normal.inner
+    others = getattr(normal, "inner", [])  # none without normal clips
     normals = {id(final_step(other.estimator)): other for other in others}
     scored = [
         score_variants(one, normals.get(id(final_step(one.estimator))), vary)

@@ -242,3 +242,11 @@ def test_keys_are_the_same_in_another_process():
         for _ in range(2)
     }
     assert len(keys) == 1
+
+
+def test_a_function_that_closes_over_itself_is_refused_with_the_remedy():
+    def again(samples, rate):
+        return samples if len(samples) < 10 else again(samples[::2], rate)
+
+    with pytest.raises(ValueError, match=r"'again' closes over .* recursion"):
+        WaveformView(again).key()

@@ -271,6 +271,27 @@ def test_a_zip_damaged_inside_leaves_nothing_half_unpacked(fetch, server, tmp_pa
     assert names_below(tmp_path / "home") == ["dcase2020_task2/dev_data_fan.zip"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../out.txt",
+        "/out.txt",
+        "fan/../../../out.txt",
+        "..\\..\\out.txt",
+        "C:\\out.txt",
+    ],
+)
+def test_a_zip_writes_nothing_outside_its_folder(name, fetch, server, tmp_path):
+    with zipfile.ZipFile(server.path(3678171, "dev_data_fan.zip"), "a") as archive:
+        archive.writestr(name, b"out")
+    server.publish()
+    before = set(tmp_path.rglob("*"))
+    fetch(subsets="dev")
+    written = set(tmp_path.rglob("*")) - before - {tmp_path / "home"}
+    assert written
+    assert all(path.is_relative_to(tmp_path / "home") for path in written)
+
+
 def test_missing_archives_are_named_if_they_may_not_be_fetched(fetch, server):
     message = r"dev_data_fan.zip, .* missing from .* download_if_missing is False"
     with pytest.raises(OSError, match=message):

@@ -139,9 +139,10 @@ def test_scores_over_many_decades_have_a_logarithmic_axis(rng):
             (narrow, {}),
             (wide, {"log_scale": False}),
             (narrow, {"log_scale": True}),
+            (np.append(narrow, 1.0), {"log_scale": True}),  # one below 0
         ]
     ]
-    assert scales == ["log", "linear", "linear", "log"]
+    assert scales == ["log", "linear", "linear", "log", "linear"]
 
 
 def test_an_estimators_own_scores_are_drawn(X):
