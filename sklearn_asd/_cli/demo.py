@@ -82,7 +82,7 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
         raise ValueError(
             "the recordings are of one machine, and this detector learns to tell "
             "machines apart: if an attribute in the names does, name it with "
-            f"--id-column: {', '.join(clips.columns[5:]) or 'none'}"
+            f"--id-column (make demo ID=...): {', '.join(clips.columns[5:]) or 'none'}"
         )
     return clips
 
