@@ -1,4 +1,4 @@
-"""AUC and partial AUC as in the DCASE challenge, with a scorer."""
+"""AUC and partial AUC as in the DCASE challenge, with scorers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from sklearn.metrics import make_scorer, roc_auc_score
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import machine_columns
+from sklearn_asd.audio.machines import machine_index
+from sklearn_asd.meta.scoring import anomaly_scores
 
-__all__ = ["auc_table", "pauc_score", "pauc_scorer"]
+__all__ = [
+    "auc_table",
+    "mean_auc_scorer",
+    "mean_pauc_scorer",
+    "pauc_score",
+    "pauc_scorer",
+]
 
 
 def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> float:
@@ -70,7 +77,7 @@ def pauc_score(y: ArrayLike, scores: ArrayLike, *, max_fpr: float = 0.1) -> floa
 
 
 pauc_scorer = make_scorer(pauc_score, response_method="decision_function")
-"""Scorer for searches: :func:`~sklearn_asd.metrics.pauc_score` at 0.1."""
+"""Scorer for searches: :func:`~sklearn_asd.metrics.pauc_score` at 0.1 of all clips."""
 
 
 def auc_table(
@@ -120,11 +127,7 @@ def auc_table(
                  average            2            2  0.5  0.736842
     """
     normal, scores = _check(y, scores, len(X))
-    columns = [
-        [""] * len(X) if column is None else ["" if v is None else v for v in column]
-        for column in machine_columns(X)
-    ]
-    machines = pd.MultiIndex.from_arrays(columns, names=["machine_type", "machine_id"])
+    machines = machine_index(X)
     clips = pd.DataFrame({"normal": normal, "score": scores}, index=machines)
     by_machine = clips.groupby(level=[0, 1]).apply(_rate_machine, max_fpr)
     parts = []
@@ -135,6 +138,78 @@ def auc_table(
         parts.append(_average(averages, ("average", "")))
     counts = {"n_normal": int, "n_anomalous": int}
     return pd.concat(parts).astype(counts).rename_axis(machines.names)
+
+
+class _MachineScorer:
+    """Scorer for searches: the average over machines of their AUCs or partial AUCs.
+
+    Called as ``scorer(estimator, X, y)``, gives the last row of
+    :func:`~sklearn_asd.metrics.auc_table`, in [0, 1]: each machine's clips are ranked
+    apart, as the challenge does. ``scoring="roc_auc"`` ranks the clips of all machines
+    together, although scores of different machines cannot be compared. Machines with
+    only normal or only anomalous clips among those scored are left out of the average;
+    it is an error if all are.
+
+    Parameters
+    ----------
+    name : str
+        The name by which this module offers the scorer.
+
+    column : {"auc", "pauc"}
+        Column of the table. The partial AUC is up to a false positive rate of 0.1.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import (
+    ...     LogMelSegmenter, MahalanobisDetector, PerMachine, SpectrumStatistics)
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd.metrics import mean_auc_scorer
+    >>> from sklearn_asd.model_selection import MachineStratifiedKFold
+    >>> clips = make_machine_sounds(
+    ...     "fan", n_machines=2, n_train=8, n_test_normal=0, n_test_anomalous=4,
+    ...     duration=4.0, random_state=0)
+    >>> X = LogMelSegmenter().fit_transform(clips)
+    >>> detect = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    >>> aucs = cross_val_score(
+    ...     detect, X, clips["label"], cv=MachineStratifiedKFold(2),
+    ...     scoring=mean_auc_scorer)
+    >>> aucs.shape  # one for each fold
+    (2,)
+    """
+
+    def __init__(self, name: str, column: str) -> None:
+        self.name = name
+        self.column = column
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+        table = auc_table(X, y, -anomaly_scores(estimator, X))
+        average = table.iloc[-1]
+        if np.isnan(average[self.column]):
+            raise ValueError(
+                f"{self.name} needs a machine with normal and anomalous clips; the "
+                f"{len(X)} clips scored are {average['n_normal']:.0f} normal and "
+                f"{average['n_anomalous']:.0f} anomalous ones, and no machine has "
+                "both: pass y with anomalies (-1), spread them over the folds with "
+                "MachineStratifiedKFold, and use no more folds than there are "
+                "anomalies"
+            )
+        return float(average[self.column])
+
+
+mean_auc_scorer = _MachineScorer("mean_auc_scorer", "auc")
+"""Scorer for searches: the mean of the machines' AUCs, the average of
+:func:`~sklearn_asd.metrics.auc_table`, where ``"roc_auc"`` pools machines whose scores
+cannot be compared. Machines with only normal or only anomalous clips among those scored
+are left out; if all are, it is an error."""
+
+mean_pauc_scorer = _MachineScorer("mean_pauc_scorer", "pauc")
+"""Scorer for searches: the mean of the machines' partial AUCs at 0.1; see
+:data:`~sklearn_asd.metrics.mean_auc_scorer`."""
 
 
 def _rate_machine(clips: pd.DataFrame, max_fpr: float) -> pd.Series:

@@ -18,7 +18,7 @@ LAYERS = [
     {"networks"},
     {"detectors"},
     {"meta"},
-    {"metrics", "presets"},
+    {"metrics", "model_selection", "presets"},
     {"datasets"},
     {"explanation"},
     {"plotting"},

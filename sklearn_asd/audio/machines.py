@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
 
@@ -20,6 +21,7 @@ __all__ = [
     "hold_out",
     "known_labels",
     "machine_columns",
+    "machine_index",
     "machine_labels",
     "refuse_unseen",
 ]
@@ -46,6 +48,28 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
     return getattr(X, "machine_type", None), getattr(X, "machine_id", None)
+
+
+def machine_index(X: Any) -> pd.MultiIndex:
+    """Machine type and machine ID of each row, with "" where one is not known.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips, ClipSpectrograms, or anything without machines
+        The clips.
+
+    Returns
+    -------
+    index : MultiIndex of n_clips rows
+        Levels `machine_type` and `machine_id`, of str.
+    """
+    columns = [
+        [""] * _num_samples(X)
+        if column is None
+        else ["" if value is None else value for value in column]
+        for column in machine_columns(X)
+    ]
+    return pd.MultiIndex.from_arrays(columns, names=["machine_type", "machine_id"])
 
 
 def machine_labels(X: Any) -> np.ndarray | None:
