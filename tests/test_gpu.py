@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, load_model, save_model
+from sklearn_asd import (
+    AutoencoderDetector,
+    ClipSpectrograms,
+    IDConfidenceDetector,
+    load_model,
+    save_model,
+)
 from sklearn_asd.networks import windows
 
 pytestmark = [
@@ -47,6 +53,20 @@ def test_a_detector_is_fitted_on_the_gpu_and_scores_alike_anywhere(
     save_model(detector, tmp_path / "model.asd")
     loaded = load_model(tmp_path / "model.asd")
     np.testing.assert_allclose(loaded.score_samples(spectrograms), scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["window", "middle"])
+def test_an_autoencoder_is_fitted_on_the_gpu_and_scores_alike_anywhere(
+    spectrograms, tmp_path, target
+):
+    detector = AutoencoderDetector(target=target, max_epochs=2, random_state=0)
+    scores = detector.fit(spectrograms).score_samples(spectrograms)
+    assert detector.net_.device == "cuda"
+    save_model(detector, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    np.testing.assert_allclose(loaded.score_samples(spectrograms), scores, rtol=1e-5)
+    move(detector, "cpu")
+    np.testing.assert_allclose(detector.score_samples(spectrograms), scores, rtol=1e-3)
 
 
 def test_frames_that_do_not_fit_the_gpu_come_batch_by_batch(spectrograms, monkeypatch):

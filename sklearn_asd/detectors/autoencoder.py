@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd._utils.parameters import Interval
+from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.checkpoint import open_checkpoint
@@ -34,10 +34,20 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
     clip is the mean squared error of the reconstruction, averaged over all its frames.
     Machine IDs are not used.
 
+    With ``target="middle"`` the network is not shown the frame that it must give, so it
+    cannot learn to copy it.
+
     Parameters
     ----------
+    target : {"window", "middle"}, default="window"
+        What the network gives: "window" is the baseline, which reconstructs all
+        `n_frames` frames that it is shown. "middle" predicts the middle one of
+        `n_frames` frames from the others (an interpolation DNN), which is meant for
+        sounds that change from frame to frame, such as a valve's.
+
     n_frames : int, default=5
-        Number of successive frames that are reconstructed together.
+        Number of successive frames in a window. With ``target="middle"`` odd and at
+        least 3.
 
     n_hidden : int, default=128
         Number of units of each hidden layer; there are four on either side of the
@@ -107,6 +117,10 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
     Whole clips are used: a window of `n_frames` starts at every frame, whatever the
     length and hop of the segments. Only the original view of each clip is used.
 
+    With ``target="middle"`` the error is averaged over the middle frames of all
+    windows: the first and the last ``n_frames // 2`` frames of a clip only help to
+    predict others.
+
     Cost: time grows with the number of frames, and for training times `max_epochs`.
     Training needs some 60 bytes of memory per window besides the frames themselves;
     docs/benchmarks.md has figures.
@@ -116,6 +130,9 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
     Koizumi et al., "Description and Discussion on DCASE2020 Challenge Task2:
     Unsupervised Anomalous Sound Detection for Machine Condition Monitoring", DCASE
     2020 Workshop, section 4.
+
+    Suefusa et al., "Anomalous Sound Detection Based on Interpolation Deep Neural
+    Network", ICASSP 2020, for ``target="middle"``.
 
     Examples
     --------
@@ -135,12 +152,14 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
 
     _parameter_constraints = {
         **BaseDetector._parameter_constraints,
+        "target": [StrOptions({"window", "middle"})],
         "n_frames": [Interval(Integral, 1, None, closed="left")],
         "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "n_bottleneck": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 3, None, closed="left")],
     }
 
+    target: str = "window"
     n_frames: int = 5
     n_hidden: int = 128
     n_bottleneck: int = 8
@@ -178,6 +197,12 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
         self.history_, _ = fit_net(self.net_, dataset, seed, checkpoint=checkpoint)
 
     def _make_net(self, device: str) -> NeuralNet:
+        if self.target == "middle" and (self.n_frames < 3 or self.n_frames % 2 == 0):
+            raise ValueError(
+                f"n_frames={self.n_frames} has no middle frame between others, which "
+                'target="middle" predicts: set n_frames to an odd number from 3 on, or '
+                'target="window"'
+            )
         return make_autoencoder_net(self, self.n_features_in_, device)
 
     def score_samples(self, X):
@@ -191,8 +216,8 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the mean squared error of the reconstruction, in dB squared; NaN for
-            clips that could not be used.
+            Minus the mean squared error of what the network gives, in dB squared; NaN
+            for clips that could not be used.
         """
         X = self._check_clips(X)
         return -reconstruction_errors(self.net_, X, self.n_frames)

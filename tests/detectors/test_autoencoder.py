@@ -12,9 +12,10 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from sklearn_asd import ClipSpectrograms, LogMelSegmenter
+from sklearn_asd import ClipSpectrograms, LogMelSegmenter, load_model, save_model
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import AutoencoderDetector
+from sklearn_asd.explanation import segment_scores
 
 N_MELS = 16
 WHOLE = {"segment_frames": None}
@@ -55,9 +56,25 @@ def test_the_score_is_the_mean_square_of_what_is_not_reconstructed():
     np.testing.assert_array_equal(detector.score_samples(X), -detector.anomaly_score(X))
 
 
+def test_the_score_of_the_middle_target_is_the_mean_square_over_middle_frames():
+    """By a network that predicts the training clips' level, whatever it hears."""
+    detector = make_detector(target="middle", n_frames=3, max_epochs=1)
+    detector.fit(ClipSpectrograms.from_arrays(np.full((3, 1, 4), -40.0), **WHOLE))
+    assert detector.net_.module_.layers[0].in_features == 2
+    with torch.no_grad():
+        output = detector.net_.module_.layers[-1]
+        output.weight.zero_()
+        output.bias.fill_(-40)
+    log_mels = [[[-10.0, -38, -40, -39, -10]], [[-37.0, -43, -40]]]
+    X = ClipSpectrograms.from_arrays(log_mels, **WHOLE)
+    np.testing.assert_allclose(detector.anomaly_score(X), [(4 + 0 + 1) / 3, 9])
+    np.testing.assert_array_equal(detector.score_samples(X), -detector.anomaly_score(X))
+
+
 def test_the_defaults_are_the_baselines():
     detector = AutoencoderDetector()
     for name, value in {
+        "target": "window",
         "n_frames": 5,
         "n_hidden": 128,
         "n_bottleneck": 8,
@@ -150,6 +167,70 @@ def test_of_several_views_the_original_only_is_heard(trained):
     views.view_names = ("pitch +1", "vocoded")
     with pytest.raises(ValueError, match=r"AutoencoderDetector uses .* 'original'"):
         trained.score_samples(views)
+
+
+# --- target="middle"
+
+
+@pytest.fixture(scope="module")
+def interpolating():
+    """Careful: shared by the module, so neither fit it again nor set its parameters."""
+    return make_detector(target="middle", n_frames=3, max_epochs=2).fit(make_clips())
+
+
+def test_the_network_does_not_hear_the_frame_that_it_predicts(interpolating):
+    """The only window's middle frame changes; so does the score, by its square."""
+    log_mel = make_clips(1).log_mel(0)[:, :3]
+    heard = np.repeat(log_mel[None], 3, axis=0)
+    heard[1, 0, 1] += 1
+    heard[2, 0, 1] -= 1
+    X = ClipSpectrograms.from_arrays(heard, segment_frames=None)
+    same, louder, softer = interpolating.anomaly_score(X)
+    np.testing.assert_allclose(louder + softer - 2 * same, 2 / N_MELS, rtol=1e-2)
+
+
+def test_clips_score_alike_alone_and_loaded_with_the_middle_target(
+    interpolating, tmp_path
+):
+    X = make_clips(seed=1)
+    scores = interpolating.score_samples(X)
+    assert scores.shape == (24,)
+    alone = [interpolating.score_samples(X[row])[0] for row in range(24)]
+    np.testing.assert_array_equal(alone, scores)
+    save_model(interpolating, tmp_path / "model.asd")
+    joblib.dump(interpolating, tmp_path / "model.joblib")
+    for loaded in (
+        load_model(tmp_path / "model.asd"),
+        joblib.load(tmp_path / "model.joblib"),
+    ):
+        assert loaded.target == "middle"
+        np.testing.assert_array_equal(loaded.score_samples(X), scores)
+
+
+def test_segments_of_a_clip_are_scored_with_the_middle_target(interpolating):
+    X = make_clips(1)
+    X.frames[0:10] += 20
+    by_segment = segment_scores(interpolating, X)
+    assert by_segment["anomaly_score"].argmax() == 0
+    assert len(by_segment) == 4
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 4])
+def test_windows_without_a_middle_frame_are_refused(n_frames):
+    detector = make_detector(target="middle", n_frames=n_frames)
+    message = f"n_frames={n_frames} has no middle frame.*odd number from 3 on"
+    with pytest.raises(ValueError, match=message):
+        detector.fit(make_clips())
+
+
+def test_a_model_file_without_the_target_is_of_the_baseline(trained):
+    """Files of earlier versions name no target."""
+    state = {k: v for k, v in trained.__getstate__().items() if k != "target"}
+    earlier = AutoencoderDetector.__new__(AutoencoderDetector)
+    earlier.__setstate__(state)
+    assert earlier.get_params()["target"] == "window"
+    X = make_clips(seed=1)
+    np.testing.assert_array_equal(earlier.score_samples(X), trained.score_samples(X))
 
 
 # --- bad clips
@@ -269,6 +350,7 @@ def test_a_few_windows_in_the_smallest_batches_can_be_trained_on(n_frames):
 @pytest.mark.parametrize(
     "parameter",
     [
+        {"target": "last"},
         {"n_frames": 0},
         {"n_hidden": 0},
         {"n_bottleneck": 2.5},
@@ -305,3 +387,31 @@ def test_a_trained_model_finds_anomalous_sounds():
     detector = make_detector(max_epochs=20, lr=1e-3)
     pipe = make_pipeline(LogMelSegmenter(), detector).fit(train)
     assert roc_auc_score(test["label"], pipe.score_samples(test)) > 0.6
+
+
+def test_a_frame_unlike_its_neighbours_stands_out_more_if_it_is_predicted():
+    """Each level, and each step of 10 dB, is normal: an autoencoder can copy them."""
+    rng = np.random.default_rng(1)
+    steps = rng.choice([-10, 10], size=(64, 2))
+    level = np.repeat(np.cumsum(steps, axis=1), 20, axis=1) - 40
+    log_mels = level[:, None] + rng.normal(size=(64, 4, 40))
+    train, normal, faulty = log_mels[:32], log_mels[32:], log_mels[32:].copy()
+    faulty[:, :, 10] += rng.choice([-10, 10], size=(32, 1))
+    rise, found = {}, {}
+    for target in ("window", "middle"):
+        detector = make_detector(
+            target=target,
+            n_frames=3,
+            n_hidden=32,
+            n_bottleneck=16,
+            max_epochs=60,
+            lr=5e-3,
+        ).fit(ClipSpectrograms.from_arrays(train, **WHOLE))
+        before, after = (
+            detector.anomaly_score(ClipSpectrograms.from_arrays(clips, **WHOLE))
+            for clips in (normal, faulty)
+        )
+        rise[target] = (after / before).mean()
+        found[target] = roc_auc_score(np.repeat([0, 1], 32), np.r_[before, after])
+    assert rise["middle"] > rise["window"] + 0.2
+    assert found["middle"] > 0.9

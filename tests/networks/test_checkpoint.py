@@ -57,6 +57,9 @@ DETECTORS = {
     ),
     "views": lambda **p: AugmentConfidenceDetector(**PARAMETERS | p),
     "autoencoder": lambda **p: AutoencoderDetector(n_hidden=8, **PARAMETERS | p),
+    "interpolation": lambda **p: AutoencoderDetector(
+        n_hidden=8, target="middle", **PARAMETERS | p
+    ),
 }
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sklearn_asd import AutoencoderDetector, ClipSpectrograms
-from sklearn_asd.networks import DenseAutoencoder
+from sklearn_asd.networks import DenseAutoencoder, DenseInterpolator
 from sklearn_asd.networks.reconstruction import (
     make_autoencoder_net,
     reconstruction_errors,
@@ -15,8 +15,10 @@ from sklearn_asd.networks.windows import WindowDataset
 PARAMETERS = {"n_frames": 3, "n_hidden": 16, "n_bottleneck": 2, "batch_size": 20}
 
 
-def make_small_net(max_epochs=3, lr=1e-2):
-    detector = AutoencoderDetector(max_epochs=max_epochs, lr=lr, **PARAMETERS)
+def make_small_net(max_epochs=3, lr=1e-2, target="window"):
+    detector = AutoencoderDetector(
+        target=target, max_epochs=max_epochs, lr=lr, **PARAMETERS
+    )
     return make_autoencoder_net(detector, n_mels=4, device="cpu")
 
 
@@ -37,6 +39,22 @@ class Identity(nn.Module):
 class Silence(nn.Module):
     def forward(self, log_mel):
         return torch.zeros_like(log_mel)
+
+
+class Take(nn.Module):
+    def __init__(self, row):
+        super().__init__()
+        self.row = row
+
+    def forward(self, values):
+        return values[:, self.row]
+
+
+class MeanOfOthers(nn.Module):
+    """Predicts the middle frame of three as the mean of the others."""
+
+    def forward(self, log_mel):
+        return (log_mel[:, :, :1] + log_mel[:, :, 2:]) / 2
 
 
 def clips_of(*log_mels, n_frames=2):
@@ -60,6 +78,22 @@ def test_layers_are_the_baselines():
     assert shapes == [(128, 640), *wide, (8, 128), (128, 8), *wide, (640, 128)]
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds == ["Linear", "BatchNorm1d", "ReLU"] * 9 + ["Linear"]
+
+
+def test_layers_of_the_interpolator_are_the_same_but_for_inputs_and_outputs():
+    network = DenseInterpolator()
+    shapes = [tuple(p.shape) for p in network.parameters() if p.ndim == 2]
+    wide = [(128, 128)] * 3
+    assert shapes == [(128, 512), *wide, (8, 128), (128, 8), *wide, (128, 128)]
+
+
+def test_the_interpolator_is_given_all_frames_but_the_middle_one():
+    """With layers that pass on the first or the second of the frames they are given."""
+    network = DenseInterpolator(n_mels=2, n_frames=3)
+    log_mel = torch.arange(12.0).reshape(2, 2, 3)
+    for given, frame in ((0, 0), (1, 2)):
+        network.layers = nn.Sequential(nn.Unflatten(1, (2, 2)), Take(given))
+        assert torch.equal(network(log_mel), log_mel[:, :, [frame]])
 
 
 def test_training_is_adam_on_the_mean_squared_error():
@@ -89,6 +123,12 @@ def test_the_error_is_the_mean_square_over_all_windows_by_hand():
     assert errors.dtype == np.float64
 
 
+def test_the_error_of_predicted_middle_frames_by_hand():
+    X = clips_of([[1.0, 2.0, 5.0, 4.0]], [[0.0, 3.0, 2.0]], [[1.0, 2.0]], n_frames=3)
+    errors = reconstruction_errors(FixedNet(MeanOfOthers()), X, 3)
+    np.testing.assert_allclose(errors, [(1 + 4) / 2, 4, np.nan])
+
+
 def test_a_clip_longer_than_a_batch_counts_as_a_whole():
     log_mel = np.arange(3000.0)[None] / 1000
     X = clips_of(log_mel, n_frames=1)
@@ -104,6 +144,21 @@ def test_training_learns_levels_in_decibels(spectrograms):
     assert history["train_loss"].iloc[0] > 1000
     assert history["train_loss"].iloc[-1] < 50
     assert reconstruction_errors(net, spectrograms, 3).mean() < 50
+
+
+def test_training_learns_to_predict_middle_frames(spectrograms):
+    """By the mean squared error of the middle frames alone."""
+    net = make_small_net(max_epochs=1, target="middle").initialize()
+    dataset = WindowDataset(spectrograms, spectrograms.windows())
+    windows, target = dataset[[0, 10]]
+    loss = net.get_loss(torch.zeros(2, 4, 1), target)
+    torch.testing.assert_close(loss, windows[:, :, 1].square().mean())
+    levels = np.random.default_rng(0).normal(size=(8, 1, 1)) * 10 - 40
+    constant = clips_of(*levels + np.zeros((8, 4, 12)), n_frames=3)
+    net = make_small_net(max_epochs=200, target="middle")
+    history, _ = fit_net(net, WindowDataset(constant, constant.windows()), seed=0)
+    assert history["train_loss"].iloc[0] > 1000
+    assert reconstruction_errors(net, constant, 3).mean() < 50
 
 
 def test_windows_without_classes_are_their_own_target(spectrograms):
