@@ -135,6 +135,8 @@ class MachineStratifiedKFold(BaseCrossValidator):
 
     def _assign(self, machine: pd.MultiIndex, normal: np.ndarray) -> np.ndarray:
         """Give each clip the number of its fold."""
+        if len(machine) == 0:
+            raise ValueError("X holds 0 clips; there is nothing to split")
         codes, machines = machine.factorize(sort=True)
         counts = np.bincount(codes[normal], minlength=len(machines))
         _check_counts(self.n_splits, counts, machines)
@@ -159,9 +161,7 @@ class MachineStratifiedKFold(BaseCrossValidator):
 
 
 def _check_counts(n_splits: int, counts: np.ndarray, machines: Any) -> None:
-    """Refuse machines with too few normal clips, and X without any clip."""
-    if len(counts) == 0:
-        raise ValueError("X holds 0 clips; there is nothing to split")
+    """Refuse machines with too few normal clips."""
     if counts.min() >= n_splits:
         return
     few = [
