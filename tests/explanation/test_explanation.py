@@ -28,7 +28,7 @@ from sklearn_asd.explanation import (
     detector_parts,
     segment_scores,
 )
-from sklearn_asd.explanation.localization import mel_edges
+from sklearn_asd.explanation.localization import band_edges
 
 N_MELS = 4
 
@@ -310,7 +310,7 @@ def test_bands_are_occluded_in_all_views(rng):
 def test_edges_of_bands_lie_between_the_centres_of_librosas_filters(rng):
     audio = rng.normal(size=(2, 4 * 16000)) / 10
     X = LogMelSegmenter(n_mels=64, fmin=50, fmax=4000).fit_transform(audio)
-    edges = mel_edges(X)
+    edges = band_edges(X)
     centres = librosa.mel_frequencies(66, fmin=50, fmax=4000)[1:-1]
     assert len(edges) == 65
     assert (edges[:-1] < centres).all()
