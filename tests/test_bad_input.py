@@ -26,6 +26,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
     load_clips,
@@ -74,6 +75,7 @@ DETECTORS = {
         Short(), AutoencoderDetector(batch_size=64, max_epochs=1, random_state=0)
     ),
     "spectrum": lambda: make_pipeline(Short(), spectrum()),
+    "power spectrum": lambda: make_pipeline(PowerSpectrum(), spectrum()),
     "ensemble": lambda: make_pipeline(
         Short(),
         GammaProbabilityEnsemble([("id", id_confidence()), ("spectrum", spectrum())]),
@@ -211,6 +213,16 @@ def test_bad_files_are_named_by_workers_or_score_nan_on_request(tmp_path, kind):
     assert np.isnan(scores).tolist() == [False, True, False]
     assert scores[0] == pytest.approx(scores[2], rel=1e-6)
     assert pipe[-1].predict(X)[1] == -1
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, bad in BAD_FILES.items() if "segments need" not in bad[2]]
+)
+def test_bad_files_have_no_power_spectrum_either(tmp_path, kind):
+    name, make, message = BAD_FILES[kind]
+    make(tmp_path / name)
+    with pytest.raises(BadClipError, match=rf"^clip 0 \({name[:9]}.* {message}"):
+        PowerSpectrum().transform([tmp_path / name])
 
 
 @pytest.fixture

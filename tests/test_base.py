@@ -10,6 +10,7 @@ import sklearn_asd
 from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
+    PowerSpectrum,
     PerMachine,
     SpectrumStatistics,
 )
@@ -23,6 +24,7 @@ from sklearn_asd._base import (
 ESTIMATORS = [
     IDConfidenceDetector(),
     LogMelSegmenter(),
+    PowerSpectrum(),
     SpectrumStatistics(),
     PerMachine(IDConfidenceDetector()),
 ]
