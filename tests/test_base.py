@@ -10,8 +10,8 @@ import sklearn_asd
 from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
-    PowerSpectrum,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
 )
 from sklearn_asd._base import (
