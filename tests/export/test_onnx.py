@@ -446,13 +446,9 @@ def test_a_graph_of_power_spectra_takes_clips_of_any_length_but_none(clips, tmp_
     detect = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
     model = make_pipeline(PowerSpectrum(), PerMachine(detect)).fit(train)
     path = tmp_path / "model.onnx"
-    assert_the_graph_scores_alike(model, cut_to_lengths(test), path)
-    sounds = test["audio"].tolist()
-    lengths = [1, 3, 5000, 8192, 12_287, 12_288]
-    shorter = test[:6].assign(
-        audio=[a[:n] for a, n in zip(sounds[:6], lengths, strict=True)]
-    )
-    assert_the_graph_scores_alike(model, shorter, path)
+    lengths = np.resize([1, 3, 5000, 8192, 12_287, 12_288, 30_000], len(test))
+    cut = [a[:n] for a, n in zip(test["audio"], lengths, strict=True)]
+    assert_the_graph_scores_alike(model, test.assign(audio=cut), path)
     (score,), (verdict,) = run(path, [np.zeros(0)], [0])
     assert np.isnan(score)
     assert verdict == -1
