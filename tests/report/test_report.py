@@ -292,8 +292,7 @@ def test_power_spectra_are_named_as_such_and_have_sound(tmp_path, rng):
     path = tmp_path / "report.html"
     write_report(detector, audio, path, X_normal=audio[:5], max_details=1)
     text = path.read_text()
-    assert "Power spectrum of clip 5. Frequencies from 6" in text
-    assert "Hz carry most of the anomaly" in text
+    assert "Power spectrum of clip 5. Frequencies from 81 to 123 Hz carry most" in text
     assert "Log-mel" not in text
     assert "<audio" in text
 
