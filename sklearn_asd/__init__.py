@@ -21,6 +21,7 @@ from sklearn_asd.features import (
     AugmentationExpander,
     ClipSpectrograms,
     LogMelSegmenter,
+    PowerSpectrum,
     SpectrumStatistics,
 )
 from sklearn_asd.meta import (
@@ -47,6 +48,7 @@ __all__ = [
     "MissingClipError",
     "OnlyMachineTypes",
     "PerMachine",
+    "PowerSpectrum",
     "SpectrumStatistics",
     "ThresholdTuner",
     "WaveformView",

@@ -26,6 +26,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
     load_clips,
@@ -74,6 +75,7 @@ DETECTORS = {
         Short(), AutoencoderDetector(batch_size=64, max_epochs=1, random_state=0)
     ),
     "spectrum": lambda: make_pipeline(Short(), spectrum()),
+    "power spectrum": lambda: make_pipeline(PowerSpectrum(), spectrum()),
     "ensemble": lambda: make_pipeline(
         Short(),
         GammaProbabilityEnsemble([("id", id_confidence()), ("spectrum", spectrum())]),
@@ -211,6 +213,17 @@ def test_bad_files_are_named_by_workers_or_score_nan_on_request(tmp_path, kind):
     assert np.isnan(scores).tolist() == [False, True, False]
     assert scores[0] == pytest.approx(scores[2], rel=1e-6)
     assert pipe[-1].predict(X)[1] == -1
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, bad in BAD_FILES.items() if "segments need" not in bad[2]]
+)
+def test_bad_files_have_no_power_spectrum_either(tmp_path, kind):
+    name, make, message = BAD_FILES[kind]
+    path = tmp_path / name
+    make(path)
+    with pytest.raises(BadClipError, match=rf"^clip 0 \({path.name}\) {message}"):
+        PowerSpectrum().transform([path])
 
 
 @pytest.fixture
@@ -391,6 +404,7 @@ ONE_CLIP = {
     "id": "X holds one machine only .00.*: add normal recordings of another machine",
     "neighbors": "00 has one usable training clip, .*: add recordings, or leave",
     "spectrum": "the detector of machine '00' cannot be fitted to its 1 normal clip",
+    "power spectrum": "machine '00' cannot be fitted to its 1 normal clip",
     "ensemble": r"X holds 1 normal clips .n_samples=1.; at least two are needed",
     "tuner": "X holds 1 normal clip .n_samples=1.; at least two are needed",
 }
@@ -424,6 +438,7 @@ def test_an_id_with_one_clip_is_learnt_from_or_refused_by_name(name):
         "spectrum": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
         "ensemble": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
     }
+    messages["power spectrum"] = messages["spectrum"]
     if name in messages:
         with pytest.raises(ValueError, match=messages[name]):
             pipe.fit(clips)

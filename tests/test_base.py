@@ -11,6 +11,7 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
 )
 from sklearn_asd._base import (
@@ -23,6 +24,7 @@ from sklearn_asd._base import (
 ESTIMATORS = [
     IDConfidenceDetector(),
     LogMelSegmenter(),
+    PowerSpectrum(),
     SpectrumStatistics(),
     PerMachine(IDConfidenceDetector()),
 ]

@@ -46,6 +46,7 @@ from sklearn_asd import (
     MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
 )
@@ -62,6 +63,7 @@ CHECKED = {
     AugmentationExpander: AugmentationExpander(),
     # Whole clips, since the checks' waveforms have a handful of samples.
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
+    PowerSpectrum: PowerSpectrum(),
     SpectrumStatistics: StatisticsOnRows(),
     IDConfidenceDetector: IDConfidenceOnRows(**TINY),
     AugmentConfidenceDetector: AugmentConfidenceOnRows(**TINY),
@@ -90,20 +92,22 @@ HONEST = (
     "the threshold is a percentile of the scores of rows left out, not of the rows "
     "that were learnt from"
 )
+FRONT_END = {
+    "check_n_features_in": TIME_AXIS,
+    "check_n_features_in_after_fitting": TIME_AXIS,
+    "check_estimators_dtypes": (
+        "int64 is no format of audio samples, so its full scale is not known"
+    ),
+    "check_estimators_nan_inf": READS_NO_AUDIO,
+}
 EXPECTED_FAILURES = {
     AugmentationExpander: {
         "check_n_features_in": TIME_AXIS,
         "check_n_features_in_after_fitting": TIME_AXIS,
         "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
     },
-    LogMelSegmenter: {
-        "check_n_features_in": TIME_AXIS,
-        "check_n_features_in_after_fitting": TIME_AXIS,
-        "check_estimators_dtypes": (
-            "int64 is no format of audio samples, so its full scale is not known"
-        ),
-        "check_estimators_nan_inf": READS_NO_AUDIO,
-    },
+    LogMelSegmenter: FRONT_END,
+    PowerSpectrum: FRONT_END,
     NeighborsOnRows: {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,

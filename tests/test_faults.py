@@ -29,7 +29,7 @@ from sklearn_asd import (
     PerMachine,
     ThresholdTuner,
 )
-from sklearn_asd.features import segmenter as segmenter_module
+from sklearn_asd.features import front_end
 from sklearn_asd.features.cache import FileCache
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -425,7 +425,7 @@ def fill_until_killed(folder, paths, number):
         return added
 
     FileCache._append = dying
-    segmenter_module._VIEWS_AT_ONCE = 2
+    front_end._VIEWS_AT_ONCE = 2
     segment(cache_dir=folder).transform(paths)
 
 
@@ -470,7 +470,7 @@ class Deadly:
 def test_a_killed_worker_is_reported_with_what_remains(
     tmp_path, paths, monkeypatch, computed, stage
 ):
-    monkeypatch.setattr(segmenter_module, "_VIEWS_AT_ONCE", 2)
+    monkeypatch.setattr(front_end, "_VIEWS_AT_ONCE", 2)
     folder = None if stage == "without cache" else tmp_path / "cache"
     if stage != "reading":
         (tmp_path / "flag").touch()

@@ -89,6 +89,11 @@ class View:
 
     name: str
 
+    @property
+    def changes_log_mel(self) -> bool:
+        """Whether it is more than the log-mel of its samples."""
+        return type(self).log_mel is not View.log_mel
+
     def waveform(self, sound: Sound) -> np.ndarray:
         """Make this view's samples.
 

@@ -147,8 +147,10 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         """Select the views of clips to score; refuse frames of other settings."""
         check_is_fitted(self)
         X = self._select_views(check_spectrograms(X, type(self).__name__))
+        # Models of earlier versions were all fitted on mel bands.
+        fitted_on = {"band_scale": "mel"} | self._frames_fitted_on
         for name, value in _describe_frames(X).items():
-            fitted = self._frames_fitted_on[name]
+            fitted = fitted_on[name]
             unknown = name in ("sample_rate", "hop_length") and None in (value, fitted)
             if value != fitted and not unknown:
                 raise ValueError(
@@ -246,6 +248,7 @@ def label_clips(X: Any, machines: np.ndarray | None) -> np.ndarray | None:
 def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:
     return {
         "n_mels": X.n_mels,
+        "band_scale": X.band_scale,
         "segment_frames": X.segment_frames,
         "sample_rate": X.sample_rate,
         "hop_length": X.hop_length,

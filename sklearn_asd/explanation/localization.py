@@ -1,4 +1,4 @@
-"""When in a clip, and in which mel bands, a detector finds the anomaly."""
+"""When in a clip, and in which bands, a detector finds the anomaly."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 from sklearn_asd.meta.structure import Opened
 
 __all__ = [
+    "band_edges",
     "band_scores",
     "frame_duration",
-    "mel_edges",
     "score_bands",
     "score_segments",
     "segment_scores",
@@ -207,7 +207,7 @@ def score_bands(opened: Opened, normal: Opened, n_bands: int = 16) -> pd.DataFra
         if normal is None:
             raise ValueError("no normal clip could be used: give others")
         edges = np.unique(np.linspace(0, X.n_mels, n_bands + 1).round().astype(int))
-        return _occlude(X, edges, _replacements(X, normal)), mel_edges(X)[edges]
+        return _occlude(X, edges, _replacements(X, normal)), band_edges(X)[edges]
 
     normal = normal.take(_choose_normal(opened.X, normal.X))
     (score, *occluded), limits = score_variants(opened, normal, _occlude_bands)
@@ -236,8 +236,8 @@ def frame_duration(X: ClipSpectrograms) -> float | None:
     return X.hop_length / X.sample_rate
 
 
-def mel_edges(X: ClipSpectrograms) -> np.ndarray:
-    """Compute where each mel band begins and ends.
+def band_edges(X: ClipSpectrograms) -> np.ndarray:
+    """Compute where each band begins and ends.
 
     Parameters
     ----------
@@ -247,11 +247,14 @@ def mel_edges(X: ClipSpectrograms) -> np.ndarray:
     Returns
     -------
     edges : ndarray of shape (n_mels + 1,)
-        Frequencies in Hz half way, in mel, between the centres of successive bands; or
-        the numbers of the bands if the frequencies are not known.
+        Frequencies in Hz: of mel bands half way, in mel, between the centres of
+        successive bands, as they overlap. The numbers of the bands if the frequencies
+        are not known.
     """
     if X.fmin is None or X.fmax is None:
         return np.arange(X.n_mels + 1.0)
+    if X.band_scale == "log":
+        return np.geomspace(X.fmin, X.fmax, X.n_mels + 1)
     # The centres of the bands are halves[2:-1:2].
     halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
     return halves[1::2]

@@ -24,9 +24,9 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
     MahalanobisDetector,
 )
-from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics
+from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
     OnlyMachineTypes,
@@ -147,7 +147,7 @@ class _Steps(nn.Module):
         super().__init__()
         steps = [s for _, s in pipeline.steps if s not in (None, "passthrough")]
         self.steps = nn.ModuleList(make_module(step, machines) for step in steps)
-        if isinstance(self.steps[0], LogMel):
+        if isinstance(self.steps[0], LogMel | Welch):
             _check_frames(self.steps[0], *steps)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> Any:
@@ -197,6 +197,7 @@ class _Ensemble(nn.Module):
 # What can be exported, and what makes a module of it.
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
+    PowerSpectrum: lambda spectrum, _: Welch(spectrum),
     SpectrumStatistics: lambda *_: Statistics(),
     StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,
@@ -298,10 +299,10 @@ def _find_group(ensemble: GammaProbabilityEnsemble, machine: str) -> str | None:
     return max(own, key=len, default=None)
 
 
-def _check_frames(log_mel: LogMel, segmenter: LogMelSegmenter, *others: Any) -> None:
+def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
     """Refuse segments other than those that the detectors were fitted on."""
-    silence = np.zeros(log_mel.n_samples(1), dtype=np.float32)
-    uncached = clone(segmenter).set_params(cache_dir=None, n_jobs=None, verbose=0)
+    silence = np.zeros(module.n_samples(1), dtype=np.float32)
+    uncached = clone(front_end).set_params(cache_dir=None, n_jobs=None, verbose=0)
     clips = uncached.transform([silence])
     for one in walk(others[-1]):
         if hasattr(one, "embed"):

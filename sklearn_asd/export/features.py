@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,10 +10,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from sklearn_asd.features import LogMelSegmenter
+from sklearn_asd.features import LogMelSegmenter, PowerSpectrum
 from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
+from sklearn_asd.features.power_spectrum import MIN_DENSITY, band_filters
 
-__all__ = ["LogMel", "Scale", "Spectrogram", "Statistics"]
+__all__ = ["LogMel", "Scale", "Spectrogram", "Statistics", "Welch"]
 
 
 class Spectrogram(NamedTuple):
@@ -107,6 +109,86 @@ class LogMel(nn.Module):
         spectrum = torch.fft.rfft(windows)
         power = spectrum.real.float().square() + spectrum.imag.float().square()
         return 10 * torch.log10((power @ self.filters).clamp_min(MIN_POWER))
+
+
+class Welch(nn.Module):
+    """What a :class:`PowerSpectrum` does to the samples of one clip.
+
+    Parameters
+    ----------
+    spectrum : PowerSpectrum
+        Its settings.
+    """
+
+    def __init__(self, spectrum: PowerSpectrum) -> None:
+        super().__init__()
+        self.sample_rate = float(spectrum.sample_rate)
+        self.n_fft, self.remove_level = spectrum.n_fft, spectrum.remove_level
+        self.is_half = spectrum.dtype == "float16"
+        names = ("sample_rate", "n_fft", "n_bands", "fmin", "fmax")
+        filters = band_filters(*(getattr(spectrum, name) for name in names))
+        self.filters = torch.from_numpy(filters.toarray())
+
+    def n_samples(self, n_segments: int) -> int:
+        """Count the samples of a clip that is not short; see `LogMel.n_samples`.
+
+        Parameters
+        ----------
+        n_segments : int
+            Not used, as each clip is one segment.
+
+        Returns
+        -------
+        n_samples : int
+            Number of samples, which makes several windows.
+        """
+        return 4 * self.n_fft
+
+    def forward(
+        self, waveform: torch.Tensor, machine: torch.Tensor | None = None
+    ) -> Spectrogram:
+        """Compute the power spectrum.
+
+        Parameters
+        ----------
+        waveform : tensor of shape (n_samples,), float32
+            Samples in [-1, 1].
+
+        machine : tensor, default=None
+            Not used.
+
+        Returns
+        -------
+        spectrogram : Spectrogram
+            One frame, which is one segment.
+        """
+        density = self.filters @ self._density(waveform)
+        level = 10 * torch.log10(density.clamp_min(MIN_DENSITY))
+        if self.remove_level:
+            level = level - level.mean()
+        frames = level.float().unsqueeze(0)
+        if self.is_half:
+            frames = frames.half().float()
+        return Spectrogram(frames, frames.T.unsqueeze(0))
+
+    def _density(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Mean power density; a clip shorter than the window has one of its length."""
+        n_samples, hop = waveform.shape[0], self.n_fft - self.n_fft // 2
+        places = torch.arange(self.n_fft)
+        inside = places < n_samples
+        length = inside.sum()
+        hann = 0.5 - 0.5 * torch.cos(2 * math.pi * places.double() / length)
+        window = torch.where(length == 1, 1.0, hann) * inside
+        # Padded, so that there is a window at each hop; those beyond the end are empty.
+        padded = functional.pad(waveform, (0, self.n_fft)).double()
+        starts = torch.arange(n_samples // hop + 1) * hop
+        windows = padded[starts[:, None] + places]
+        windows = windows - windows.sum(1, keepdim=True) / length
+        spectrum = torch.fft.rfft(windows * window)
+        power = spectrum.real.square() + spectrum.imag.square()
+        whole = (starts + length <= n_samples).double()
+        scale = 2 / (self.sample_rate * window.square().sum() * whole.sum())
+        return scale * (whole @ power)
 
 
 class Statistics(nn.Module):

@@ -17,7 +17,7 @@ from torch import nn
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
 from sklearn_asd.export.detectors import ByMachine, find_machines, make_module
-from sklearn_asd.export.features import LogMel
+from sklearn_asd.export.features import LogMel, Welch
 from sklearn_asd.meta.structure import walk
 
 __all__ = ["export_onnx"]
@@ -26,14 +26,15 @@ __all__ = ["export_onnx"]
 def export_onnx(estimator, path):
     """Write a fitted detector as an ONNX graph, which scores clips without Python.
 
-    The graph takes the samples of one clip and does all that the detector does: log-mel
+    The graph takes the samples of one clip and does all that the detector does:
     spectrogram, segments, networks, distances, Gamma distributions, thresholds.
 
     Parameters
     ----------
     estimator : outlier detector or Pipeline
         Fitted on clips, such as ``sklearn-asd fit`` writes with ``--system spectrum``
-        or ``ensemble``. It consists of a :class:`LogMelSegmenter`, followed by
+        or ``ensemble``. It consists of a :class:`LogMelSegmenter` or
+        :class:`PowerSpectrum`, followed by
 
         - :class:`SpectrumStatistics` and :class:`MahalanobisDetector`, with or without
           scikit-learn's StandardScaler between them,
@@ -74,8 +75,8 @@ def export_onnx(estimator, path):
     Inputs of the graph:
 
     - `waveform`, float32 of shape (n_samples,): one clip of any length from a segment
-      on, one channel, in [-1, 1], at the model's `sample_rate`. The graph neither
-      resamples nor mixes channels.
+      on (from a sample on for power spectra), one channel, in [-1, 1], at the model's
+      `sample_rate`. The graph neither resamples nor mixes channels.
     - `machine`, int64 of shape (): which machine it is, by its place in `machines`.
       Absent if it makes no difference, as with ``confidence="msp"``.
 
@@ -109,9 +110,9 @@ def export_onnx(estimator, path):
     machines = find_machines(estimator)
     thresholds = _find_thresholds(estimator, machines)
     graph = _Graph(make_module(estimator, machines), ByMachine(thresholds))
-    log_mels = [part for part in graph.modules() if isinstance(part, LogMel)]
-    sample_rate = _find_sample_rate(estimator, log_mels)
-    model = _trace(graph.eval(), max(one.n_samples(3) for one in log_mels))
+    front_ends = [p for p in graph.modules() if isinstance(p, LogMel | Welch)]
+    sample_rate = _find_sample_rate(estimator, front_ends)
+    model = _trace(graph.eval(), max(one.n_samples(3) for one in front_ends))
     about = {
         "version": __version__,
         "sample_rate": sample_rate,
@@ -153,13 +154,14 @@ def _find_thresholds(estimator: Any, machines: list[str]) -> list[float]:
     )
 
 
-def _find_sample_rate(estimator: Any, log_mels: list[LogMel]) -> float:
-    rates = sorted({one.sample_rate for one in log_mels})
+def _find_sample_rate(estimator: Any, front_ends: list[LogMel | Welch]) -> float:
+    rates = sorted({one.sample_rate for one in front_ends})
     if not rates:
         raise ValueError(
             f"{type(estimator).__name__} takes no samples, and a graph does: export "
             "Pipeline([('segment', segmenter), ('detect', detector)]) of the "
-            "LogMelSegmenter that made its clips and the fitted detector"
+            "LogMelSegmenter or PowerSpectrum that made its clips and the fitted "
+            "detector"
         )
     if len(rates) > 1:
         raise ValueError(

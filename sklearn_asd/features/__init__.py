@@ -1,7 +1,8 @@
-"""From recordings to the networks' input: log-mel spectrograms cut into segments."""
+"""From recordings to what is learnt from: log-mel segments, or power spectra."""
 
 from sklearn_asd.features.expander import AugmentationExpander
 from sklearn_asd.features.logmel import log_mel_spectrogram
+from sklearn_asd.features.power_spectrum import PowerSpectrum
 from sklearn_asd.features.segmenter import LogMelSegmenter
 from sklearn_asd.features.spectrograms import ClipSpectrograms, Windows
 from sklearn_asd.features.statistics import SpectrumStatistics
@@ -10,6 +11,7 @@ __all__ = [
     "AugmentationExpander",
     "ClipSpectrograms",
     "LogMelSegmenter",
+    "PowerSpectrum",
     "SpectrumStatistics",
     "Windows",
     "log_mel_spectrogram",

@@ -25,7 +25,7 @@ class MemoryCache:
     Parameters
     ----------
     n_mels : int
-        Number of mel bands.
+        Number of bands.
 
     dtype : str
         Type of the frames.
@@ -109,10 +109,13 @@ class FileCache:
         All that the frames depend on besides the clip.
 
     n_mels : int
-        Number of mel bands.
+        Number of bands.
 
     dtype : str
         Type of the frames.
+
+    kind : str, default="log-mel"
+        What the frames are; the names of the files begin with it.
 
     Raises
     ------
@@ -122,11 +125,16 @@ class FileCache:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], settings: str, n_mels: int, dtype: str
+        self,
+        folder: str | os.PathLike[str],
+        settings: str,
+        n_mels: int,
+        dtype: str,
+        kind: str = "log-mel",
     ) -> None:
         self._folder = Path(folder)
         digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
-        self._name = f"log-mel-{digest}"
+        self._name = f"{kind}-{digest}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
         self._bytes_per_frame = n_mels * self._dtype.itemsize
         with self._explaining():

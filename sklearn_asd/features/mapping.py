@@ -84,7 +84,10 @@ class FileFrames:
         ValueError
             If the file is missing, or its frames have changed.
         """
-        remedy = "run LogMelSegmenter again, with a cache_dir that exists here"
+        remedy = (
+            "run LogMelSegmenter again, with a cache_dir that exists here (or "
+            "PowerSpectrum, if it made them)"
+        )
         try:
             frames = np.memmap(
                 self.path, self.dtype, "r", offset=self.offset, shape=self.shape

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterable, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
-from sklearn.utils import gen_even_slices
-from tqdm.auto import tqdm
 
-from sklearn_asd._utils.parameters import Interval, StrOptions
-from sklearn_asd.audio import BadClipError, Clips, View
-from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd._utils.parameters import Interval
+from sklearn_asd.audio import BadClipError, View
 from sklearn_asd.audio.views import Sound
-from sklearn_asd.features.base import ClipTransformer
-from sklearn_asd.features.cache import FileCache, MemoryCache
+from sklearn_asd.features.front_end import FrontEnd, find_fmax
 from sklearn_asd.features.logmel import log_mel_spectrogram
-from sklearn_asd.features.spectrograms import ClipSpectrograms
 
 __all__ = ["SEGMENT_DURATION", "SEGMENT_HOP", "LogMelSegmenter"]
 
@@ -31,19 +22,9 @@ __all__ = ["SEGMENT_DURATION", "SEGMENT_HOP", "LogMelSegmenter"]
 SEGMENT_DURATION = 3.072
 SEGMENT_HOP = 1.536
 
-# Views computed before their frames are cached: enough to keep all workers busy, few
-# enough that a killed process loses little.
-_VIEWS_AT_ONCE = 256
-
-# Raise this when the same settings give other frames: caches outlive versions.
-_FRAMES_VERSION = 1
-
-# All that a clip's frames depend on besides the clip.
-_FRAME_SETTINGS = "sample_rate channel n_fft hop_length n_mels fmin fmax dtype"
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
+class LogMelSegmenter(FrontEnd):  # numpydoc ignore=PR02
     """Turn recordings into log-mel spectrograms, cut into segments.
 
     Reads each clip, resamples it, and computes its log-mel power spectrogram in dB
@@ -149,7 +130,7 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
     verbose: int = 0
 
     _parameter_constraints = {
-        "sample_rate": [Interval(Real, 0, None, closed="neither")],
+        **FrontEnd._parameter_constraints,
         "n_fft": [Interval(Integral, 2, None, closed="left")],
         "hop_length": [Interval(Integral, 1, None, closed="left")],
         "n_mels": [Interval(Integral, 1, None, closed="left")],
@@ -157,85 +138,11 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
         "fmax": [Interval(Real, 0, None, closed="neither"), None],
         "segment_duration": [Interval(Real, 0, None, closed="neither"), None],
         "segment_hop": [Interval(Real, 0, None, closed="neither")],
-        "channel": [StrOptions({"mix"}), Interval(Integral, 0, None, closed="left")],
-        "on_bad_clip": [StrOptions({"raise", "nan"})],
-        "dtype": [StrOptions({"float32", "float16"})],
-        "cache_dir": [str, PathLike, None],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
-    def transform(self, X):
-        """Read the clips and compute their log-mels.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        Returns
-        -------
-        spectrograms : ClipSpectrograms
-            One row for each clip, in the same order.
-
-        Raises
-        ------
-        BadClipError
-            If a clip cannot be used and ``on_bad_clip="raise"``. It is a ValueError,
-            and a FileNotFoundError too where the file is missing.
-
-        OSError
-            If `cache_dir` cannot be used, for example because the disk is full.
-
-        RuntimeError
-            If a worker process was killed.
-
-        Warns
-        -----
-        UnusableClipWarning
-            If clips cannot be used and ``on_bad_clip="nan"``.
-        """
-        clips = self._check(X)
-        cache = self._open_cache()
-        keys, errors = self._fill_cache(cache, clips)
-        bounds, bad = self._find_bounds(clips, keys, cache, errors)
-        self._stop_if_bad(clips, bad)
-        problems = {row: str(error) for row, error in bad.items()}
-        if problems:
-            warnings.warn(
-                f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
-                + "".join(f"\n  {clips.name(row)} {problems[row]}" for row in problems),
-                UnusableClipWarning,
-                stacklevel=2,
-            )
-        spectrograms = ClipSpectrograms(
-            cache.frames(),
-            bounds[..., 0],
-            bounds[..., 1],
-            machine_type=clips.machine_type,
-            machine_id=clips.machine_id,
-            view_names=[view.name for view in clips.views],
-            sample_rate=self.sample_rate,
-            hop_length=self.hop_length,
-            fmin=self.fmin,
-            fmax=self.sample_rate / 2 if self.fmax is None else self.fmax,
-            problems=problems,
-        )
-        return spectrograms.resegment(*self.segment_frames())
-
-    def _check(self, X: Any) -> Clips:
-        """Refuse impossible parameters, such as mel bands that lie above all sound."""
-        self._validate_params()
-        self.segment_frames()
-        highest = self.sample_rate / 2
-        fmax = highest if self.fmax is None else self.fmax
-        if not self.fmin < fmax <= highest:
-            raise ValueError(
-                f"mel bands from fmin={self.fmin:g} to fmax={fmax:g} Hz do not lie "
-                f"between 0 and half of sample_rate, {highest:g} Hz: choose "
-                "fmin < fmax within it"
-            )
-        return Clips.from_X(X)
+    _computes = "log-mel"
+    _frames_version = 1
+    _frame_settings = "sample_rate channel n_fft hop_length n_mels fmin fmax dtype"
 
     def segment_frames(self):
         """Convert the segments' length and hop to frames.
@@ -266,96 +173,27 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
             )
         return length, hop
 
-    def _open_cache(self) -> MemoryCache | FileCache:
-        if self.cache_dir is None:
-            return MemoryCache(self.n_mels, self.dtype)
-        values = [f"{name}={getattr(self, name)!r}" for name in _FRAME_SETTINGS.split()]
-        # This text names the files of existing caches.
-        settings = f"version {_FRAMES_VERSION}: Recipe({', '.join(values)})"
-        return FileCache(self.cache_dir, settings, self.n_mels, self.dtype)
+    def _check_settings(self) -> None:
+        self.segment_frames()
+        self._find_fmax()
 
-    def _fill_cache(
-        self, cache: MemoryCache | FileCache, clips: Clips
-    ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
-        """Compute the views that the cache lacks; return all keys, and errors.
+    def _find_fmax(self) -> float:
+        return find_fmax(self.sample_rate, self.fmin, self.fmax, "mel bands")
 
-        Clips of equal content have equal keys, so the first key names the content: the
-        errors are stored by it.
-        """
-        errors: dict[Hashable, BadClipError] = {}
-        rows, n_done = list(range(len(clips))), 0
-        singles = [clips[row] for row in rows]
-        try:
-            with (
-                Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel,
-                tqdm(desc="log-mel", unit="clip", disable=not self.verbose) as progress,
-            ):
-                keys = cache.keys(singles, parallel)
-                missing = _find_missing(keys, clips.views, cache.places)
-                progress.reset(len(missing))
-                # Keep the frames in memory bounded, whatever the number of views.
-                n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
-                for n_done in range(0, len(missing), n_rows):
-                    block = missing[n_done : n_done + n_rows]
-                    rows = [row for row, _ in block]
-                    bad = self._cache_views(cache, singles, block, parallel)
-                    self._stop_if_bad(clips, bad)
-                    errors |= {keys[row][0]: error for row, error in bad.items()}
-                    progress.update(len(rows))
-        except BrokenExecutor as error:
-            raise RuntimeError(
-                "a worker process was killed, perhaps for lack of memory, while it "
-                f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
-                f"{n_done} clips were done before, and with cache_dir="
-                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
-                "lower n_jobs, and run again"
-            ) from error
-        return keys, errors
+    def _count_bands(self) -> int:
+        return self.n_mels
 
-    def _cache_views(
-        self,
-        cache: MemoryCache | FileCache,
-        singles: list[Clips],
-        wanted: list[tuple[int, list[tuple[Hashable, View]]]],
-        parallel: Parallel,
-    ) -> dict[int, BadClipError]:
-        """Make the wanted views of some clips; several workers share few clips.
+    def _describe_result(self) -> dict[str, Any]:
+        length, hop = self.segment_frames()
+        return {
+            "segment_frames": length,
+            "segment_hop_frames": hop,
+            "hop_length": self.hop_length,
+            "fmin": self.fmin,
+            "fmax": self._find_fmax(),
+        }
 
-        Returns the errors of bad clips by row.
-        """
-        n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
-        tasks = [
-            (row, views[part])
-            for row, views in wanted
-            for part in gen_even_slices(len(views), n_parts)
-        ]
-        results = parallel(
-            delayed(self._make_frames)(singles[row], views) for row, views in tasks
-        )
-        made: dict[Hashable, np.ndarray] = {}
-        bad: dict[int, BadClipError] = {}
-        for (row, _), (frames, error) in zip(tasks, results, strict=True):
-            made |= frames
-            if error is not None:
-                bad.setdefault(row, error)
-        cache.add(made)
-        return bad
-
-    def _make_frames(
-        self, clip: Clips, views: list[tuple[Hashable, View]]
-    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
-        """Read one clip and compute the frames of some views, one after the other.
-
-        A bad clip has no frames. Its error is returned, as the caller decides about it.
-        """
-        try:
-            samples = clip.read(0, self.sample_rate, self.channel)
-            sound = Sound(samples, self.sample_rate)
-            return {key: self._log_mel(sound, view) for key, view in views}, None
-        except BadClipError as error:
-            return {}, error
-
-    def _log_mel(self, sound: Sound, view: View) -> np.ndarray:
+    def _compute_frames(self, sound: Sound, view: View) -> np.ndarray:
         log_mel = log_mel_spectrogram(
             view.waveform(sound),
             sample_rate=self.sample_rate,
@@ -366,32 +204,7 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
             fmax=self.fmax,
         )
         with np.errstate(over="ignore"):
-            frames = view.log_mel(log_mel.T).T.astype(self.dtype, copy=False)
-        if not np.isfinite(frames).all():
-            raise BadClipError(
-                f"has a view {view.name!r} whose log-mel is NaN or infinite in "
-                f"{self.dtype}: leave the view or the clip out"
-            )
-        return frames
-
-    def _find_bounds(
-        self,
-        clips: Clips,
-        keys: list[list[Hashable]],
-        cache: MemoryCache | FileCache,
-        errors: dict[Hashable, BadClipError],
-    ) -> tuple[np.ndarray, dict[int, BadClipError]]:
-        """Find (start, stop) of each view, (0, 0) for bad clips, and their errors."""
-        bounds = np.zeros((len(clips), len(clips.views), 2), dtype=np.int64)
-        bad: dict[int, BadClipError] = {}
-        for row, of_clip in enumerate(keys):
-            error = errors.get(of_clip[0])
-            if error is None:
-                bounds[row] = [cache.places[key] for key in of_clip]
-                error = self._find_short(clips.views, bounds[row])
-            if error is not None:
-                bounds[row], bad[row] = 0, error
-        return bounds, bad
+            return view.log_mel(log_mel.T).T
 
     def _find_short(
         self, views: Sequence[View], bounds: np.ndarray
@@ -409,21 +222,3 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
                     "lower segment_duration, pad, or leave it out"
                 )
         return None
-
-    def _stop_if_bad(self, clips: Clips, bad: dict[int, BadClipError]) -> None:
-        if bad and self.on_bad_clip == "raise":
-            row = min(bad)
-            raise type(bad[row])(f"{clips.name(row)} {bad[row]}") from bad[row]
-
-
-def _find_missing(
-    keys: list[list[Hashable]], views: Sequence[View], known: Iterable[Hashable]
-) -> list[tuple[int, list[tuple[Hashable, View]]]]:
-    """Find which views of which clips the cache lacks, each content once."""
-    known, missing = set(known), []
-    for row, of_clip in enumerate(keys):
-        named = zip(of_clip, views, strict=True)
-        if wanted := [(key, view) for key, view in named if key not in known]:
-            missing.append((row, wanted))
-            known.update(of_clip)
-    return missing

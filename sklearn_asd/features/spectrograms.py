@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.rows import ClipTable, as_row_index, count_clips
 from sklearn_asd.audio.views import ORIGINAL
 from sklearn_asd.features.mapping import FileFrames, maps_a_file
 
 __all__ = [
+    "BAND_NAMES",
     "SEGMENT_FRAMES",
     "SEGMENT_HOP_FRAMES",
     "ClipSpectrograms",
@@ -25,6 +26,9 @@ __all__ = [
 # Segments of the paper's systems in frames; LogMelSegmenter states them in seconds.
 SEGMENT_FRAMES = 96
 SEGMENT_HOP_FRAMES = 48
+
+# What a band is called, by how the bands are spaced.
+BAND_NAMES = {"mel": "mel", "log": "band"}
 
 
 class Windows(NamedTuple):
@@ -63,16 +67,16 @@ class Windows(NamedTuple):
 class ClipSpectrograms(ClipTable):
     """Log-mels of many clips in one array, with each clip's bounds and machine.
 
-    What travels between :class:`LogMelSegmenter` and the detectors. A row is a clip;
-    its segments are windows into the shared `frames`, so overlapping segments cost
-    nothing and clips of any length mix. Indexing by integer, slice, mask or index
-    array gives the same kind and shares the frames. ``np.asarray`` gives a dense
-    array where all clips are equally long.
+    What travels between :class:`LogMelSegmenter`, or :class:`PowerSpectrum`, and the
+    detectors. A row is a clip; its segments are windows into the shared `frames`, so
+    overlapping segments cost nothing and clips of any length mix. Indexing by integer,
+    slice, mask or index array gives the same kind and shares the frames.
+    ``np.asarray`` gives a dense array where all clips are equally long.
 
     Parameters
     ----------
     frames : ndarray or memmap of shape (total_frames, n_mels), float32 or float16
-        Log-mel frames in dB.
+        Log-mel frames in dB; or power spectra, one frame for each clip.
 
     starts, stops : ndarray of shape (n_clips,) or (n_clips, n_views), int
         Each clip's rows in `frames`, for every view of it. No frames
@@ -98,13 +102,17 @@ class ClipSpectrograms(ClipTable):
     fmin, fmax : float or None, default=None
         Edges of the mel bands in Hz, for axes of plots; None where they are not known.
 
+    band_scale : {"mel", "log"}, default="mel"
+        How the bands between `fmin` and `fmax` are spaced: log-mels, or the bands of
+        :class:`PowerSpectrum`, whose edges are evenly spaced in log-frequency.
+
     problems : mapping of int to str or None, default=None
         Why clips cannot be used, by row: each text completes "clip 3 (x.wav) ...".
 
     Attributes
     ----------
     n_mels : int
-        Number of mel bands.
+        Number of mel bands, or of those of another `band_scale`.
 
     n_segments : ndarray of shape (n_clips, n_views)
         Number of segments of each clip and view; 0 where the clip is unusable.
@@ -161,6 +169,7 @@ class ClipSpectrograms(ClipTable):
         hop_length: int | None = None,
         fmin: float | None = None,
         fmax: float | None = None,
+        band_scale: str = "mel",
         problems: Mapping[int, str] | None = None,
     ) -> None:
         self.frames = frames
@@ -181,6 +190,8 @@ class ClipSpectrograms(ClipTable):
         self.hop_length = hop_length
         self.fmin = fmin
         self.fmax = fmax
+        check_choice("band_scale", band_scale, BAND_NAMES)
+        self.band_scale = band_scale
         self.problems = dict(problems or {})
 
     @classmethod
@@ -290,6 +301,7 @@ class ClipSpectrograms(ClipTable):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         vars(self).setdefault("problems", {})  # missing from older pickles
+        vars(self).setdefault("band_scale", "mel")
         if isinstance(self.frames, FileFrames):
             self.frames = self.frames.open(self._sample_rows())
 
@@ -304,7 +316,8 @@ class ClipSpectrograms(ClipTable):
         if self.segment_frames is not None:
             n_segments = self.n_segments.sum()
             segments = f"{n_segments} segments of {self.segment_frames} frames"
-        return f"ClipSpectrograms({clips}{views}, {self.n_mels} mels, {segments})"
+        bands = f"{self.n_mels} {BAND_NAMES[self.band_scale]}s"
+        return f"ClipSpectrograms({clips}{views}, {bands}, {segments})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import EstimatorMixin
-from sklearn_asd.features.spectrograms import check_spectrograms
+from sklearn_asd.features.spectrograms import BAND_NAMES, check_spectrograms
 
 __all__ = ["STATISTICS", "SpectrumStatistics"]
 
@@ -34,15 +34,19 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Number of mel bands of the clips it was fitted on.
 
+    band_scale_ : {"mel", "log"}
+        How these bands are spaced; see :class:`ClipSpectrograms`.
+
     See Also
     --------
-    LogMelSegmenter : Makes its input.
+    LogMelSegmenter, PowerSpectrum : Make its input.
     PerMachine : Fits a detector for each machine.
 
     Notes
     -----
     Stateless: nothing is learnt, and `transform` works without `fit`. All frames of a
-    clip count, whether a segment holds them or not.
+    clip count, whether a segment holds them or not. Of a power spectrum, which is one
+    frame, the mean is the spectrum and the standard deviation is 0.
 
     Of clips of several views it takes the original one.
 
@@ -63,6 +67,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
 
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
+        "band_scale_": NotRequired[str],
     }
 
     def fit(self, X, y=None):
@@ -86,7 +91,8 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         TypeError
             If X is not ClipSpectrograms.
         """
-        self.n_features_in_ = check_spectrograms(X, type(self).__name__).n_mels
+        X = check_spectrograms(X, type(self).__name__)
+        self.n_features_in_, self.band_scale_ = X.n_mels, X.band_scale
         return self
 
     def transform(self, X):
@@ -109,8 +115,8 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
             If X is not ClipSpectrograms.
 
         ValueError
-            If X has another number of mel bands than in `fit`, or several views and
-            no original among them.
+            If X has other bands than in `fit`, or several views and no original among
+            them.
         """
         name = type(self).__name__
         X = check_spectrograms(X, name)
@@ -119,6 +125,12 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"X has n_mels={X.n_mels}, and {name} was fitted on n_mels={n_mels}: "
                 "make both with the same settings"
+            )
+        band_scale = getattr(self, "band_scale_", X.band_scale)
+        if X.band_scale != band_scale:
+            raise ValueError(
+                f"X has bands on the {X.band_scale} scale, and {name} was fitted on "
+                f"the {band_scale} scale: make both with the same settings"
             )
         if len(X.view_names) > 1:
             X = X.select_original(name)
@@ -141,10 +153,11 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         -------
         names : ndarray of shape (2 * n_mels,), object
             "mean_mel_000", "mean_mel_001", ..., "std_mel_000", ...; mel band 000 is
-            the lowest.
+            the lowest. Bands of a power spectrum are "band_000", ....
         """
         check_is_fitted(self, "n_features_in_")
-        bands = [f"mel_{band:03d}" for band in range(self.n_features_in_)]
+        kind_of_band = BAND_NAMES[getattr(self, "band_scale_", "mel")]
+        bands = [f"{kind_of_band}_{band:03d}" for band in range(self.n_features_in_)]
         names = [f"{kind}_{band}" for kind in STATISTICS for band in bands]
         return np.array(names, dtype=object)
 

@@ -362,7 +362,8 @@ def check_network(
         if n_frames < min_frames:
             raise ValueError(
                 f"{name} needs segments of at least {min_frames} frames, got "
-                f"{n_frames}: use longer segments or clips"
+                f"{n_frames}: use longer segments or clips, or LogMelSegmenter where "
+                "the clips are power spectra, of 1 frame each"
             )
         outputs = module(torch.zeros(2, n_mels, n_frames))
     if not isinstance(outputs, tuple):

@@ -61,6 +61,7 @@ _OURS: tuple[type, ...] = (
     detectors.MahalanobisDetector,
     features.AugmentationExpander,
     features.LogMelSegmenter,
+    features.PowerSpectrum,
     features.SpectrumStatistics,
     meta.GammaProbabilityEnsemble,
     meta.OnlyMachineTypes,

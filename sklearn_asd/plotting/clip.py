@@ -16,7 +16,11 @@ from sklearn_asd.plotting.style import ANOMALOUS, NORMAL, ink, make_axes
 
 __all__ = ["ClipScoreDisplay", "lay_out"]
 
-_FREQUENCIES = (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000)
+# Marked on the axis, by how the bands are spaced.
+_FREQUENCIES = {
+    "mel": (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000),
+    "log": (1, 10, 30, 100, 300, 1000, 3000, 10000, 30000),
+}
 
 _SEGMENT = {"color": NORMAL, "linewidth": 2, "solid_capstyle": "butt"}
 _SEGMENT_ABOVE = {"color": ANOMALOUS, "linewidth": 5, "solid_capstyle": "butt"}
@@ -53,6 +57,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
 
     edges : ndarray of shape (n_mels + 1,) or None, default=None
         Edges of the mel bands in Hz; None: the axis, and `bands`, count mel bands.
+
+    band_scale : {"mel", "log"}, default="mel"
+        How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
 
     Attributes
     ----------
@@ -91,6 +98,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     threshold: float | None = None
     frame_duration: float | None = None
     edges: np.ndarray | None = None
+    band_scale: str = "mel"
 
     @classmethod
     def from_estimator(
@@ -169,6 +177,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         threshold=None,
         frame_duration=None,
         edges=None,
+        band_scale="mel",
         ax=None,
         **plot_settings,
     ):
@@ -194,6 +203,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         edges : array-like of shape (n_mels + 1,) or None, default=None
             Edges of the mel bands in Hz, if known.
 
+        band_scale : {"mel", "log"}, default="mel"
+            How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
+
         ax : matplotlib Axes or None, default=None
             Replaced by the display in its figure; None makes a figure.
 
@@ -217,6 +229,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             threshold=threshold,
             frame_duration=frame_duration,
             edges=edges,
+            band_scale=band_scale,
         )
         return display.plot(ax, **plot_settings)
 
@@ -286,13 +299,13 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         )
         self.figure_.colorbar(image, cax=colorbar_ax, label="power (dB)")
         if self.edges is None:
-            self.ax_.set_ylabel("mel band")
+            self.ax_.set_ylabel("mel band" if self.band_scale == "mel" else "band")
             return
         edges = np.asarray(self.edges)
         low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
-        shown = [f for f in _FREQUENCIES if low <= f <= high]
+        shown = [f for f in _FREQUENCIES[self.band_scale] if low <= f <= high]
         self.ax_.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
-        self.ax_.set_ylabel("frequency (Hz, mel scale)")
+        self.ax_.set_ylabel(f"frequency (Hz, {self.band_scale} scale)")
 
     def _draw_segments(self, ax: Any) -> None:
         limit = np.inf if self.threshold is None else self.threshold
@@ -368,5 +381,6 @@ def lay_out(
         bands=bands,
         threshold=threshold,
         frame_duration=localization.frame_duration(heard),
-        edges=localization.mel_edges(heard) if has_frequencies else None,
+        edges=localization.band_edges(heard) if has_frequencies else None,
+        band_scale=heard.band_scale,
     )

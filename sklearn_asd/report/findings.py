@@ -43,8 +43,8 @@ class Findings:
     names : list of str
         Names of the clips.
 
-    segmenter : LogMelSegmenter or None
-        Segmenter that reads the clips; None if there is no sound.
+    segmenter : LogMelSegmenter, PowerSpectrum or None
+        What reads the clips; None if there is no sound.
 
     anomalous, normal, unusable : list of int
         Rows of the clips with each verdict, those furthest above the threshold first.
@@ -225,8 +225,12 @@ class Findings:
 
 def _draw_clip(display: ClipScoreDisplay, name: str) -> Image:
     height = 2.4 if display.segments is None else 3.7
-    alt = f"Log-mel spectrogram of {name}. {describe_place(display)}"
+    alt = f"{_name_picture(display)} of {name}. {describe_place(display)}"
     return draw(display.plot, (4.6, height), alt)
+
+
+def _name_picture(display: ClipScoreDisplay) -> str:
+    return "Log-mel spectrogram" if display.band_scale == "mel" else "Power spectrum"
 
 
 def _draw_nearest(
@@ -237,5 +241,5 @@ def _draw_nearest(
         return None
     low, high = np.percentile(display.log_mel.astype(np.float32), [1, 99.9])
     normal = lay_out(find_spectrograms(nearest.opened))
-    alt = f"Log-mel spectrogram of {nearest.name}, at the same levels."
+    alt = f"{_name_picture(normal)} of {nearest.name}, at the same levels."
     return draw(lambda ax: normal.plot(ax, vmin=low, vmax=high), (4.6, 2.2), alt)

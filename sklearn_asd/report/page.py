@@ -49,7 +49,7 @@ def write_report(
     X : any
         Clips to score, of the kind that was passed to its `fit`. The page has sound if
         they are recordings, for a Pipeline that begins with
-        :class:`~sklearn_asd.LogMelSegmenter`.
+        :class:`~sklearn_asd.LogMelSegmenter` or :class:`~sklearn_asd.PowerSpectrum`.
 
     path : str or path-like
         The file to write; an existing one is replaced.

@@ -9,13 +9,14 @@ from typing import Any
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio import Clips
-from sklearn_asd.features import ClipSpectrograms, LogMelSegmenter
+from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta.structure import walk
 
 __all__ = ["find_segmenter", "name_clips"]
 
 
-def find_segmenter(detector: Any, X: Any) -> LogMelSegmenter | None:
+def find_segmenter(detector: Any, X: Any) -> FrontEnd | None:
     """Find the segmenter that reads the clips.
 
     Parameters
@@ -28,17 +29,17 @@ def find_segmenter(detector: Any, X: Any) -> LogMelSegmenter | None:
 
     Returns
     -------
-    segmenter : LogMelSegmenter or None
+    segmenter : LogMelSegmenter, PowerSpectrum or None
         The first one inside the detector; None if the clips are spectrograms or rows
         of numbers, so that there is no sound.
     """
     if isinstance(X, ClipSpectrograms):
         return None
-    segmenters = (one for one in walk(detector) if isinstance(one, LogMelSegmenter))
+    segmenters = (one for one in walk(detector) if isinstance(one, FrontEnd))
     return next(segmenters, None)
 
 
-def name_clips(X: Any, segmenter: LogMelSegmenter | None) -> list[str]:
+def name_clips(X: Any, segmenter: FrontEnd | None) -> list[str]:
     """Name clips for people.
 
     Parameters
@@ -46,7 +47,7 @@ def name_clips(X: Any, segmenter: LogMelSegmenter | None) -> list[str]:
     X : any
         Clips.
 
-    segmenter : LogMelSegmenter or None
+    segmenter : LogMelSegmenter, PowerSpectrum or None
         From :func:`find_segmenter`.
 
     Returns

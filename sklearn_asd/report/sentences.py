@@ -59,7 +59,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
 
 
 def describe_place(display: ClipScoreDisplay) -> str:
-    """Describe when and in which mel bands a clip is most anomalous.
+    """Describe when and in which bands a clip is most anomalous.
 
     Parameters
     ----------
@@ -83,13 +83,14 @@ def describe_place(display: ClipScoreDisplay) -> str:
     if bands is not None:
         worst = bands.iloc[bands["drop"].argmax()]
         limits = f"{worst['low']:.0f} to {worst['high']:.0f}"
-        which = f"Mel bands {limits} carry"
+        band = "mel band" if display.band_scale == "mel" else "band"
+        which = f"{band.capitalize()}s {limits} carry"
         if display.edges is not None:
             which = f"Frequencies from {limits} Hz carry"
         said.append(
             f"{which} most of the anomaly."
             if worst["drop"] > 0
-            else "No single mel band carries the anomaly."
+            else f"No single {band} carries the anomaly."
         )
     return " ".join(said)
 

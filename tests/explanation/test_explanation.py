@@ -17,8 +17,11 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     IDConfidenceDetector,
     LogMelSegmenter,
+    MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PowerSpectrum,
+    SpectrumStatistics,
     ThresholdTuner,
 )
 from sklearn_asd.explanation import (
@@ -28,7 +31,7 @@ from sklearn_asd.explanation import (
     detector_parts,
     segment_scores,
 )
-from sklearn_asd.explanation.localization import mel_edges
+from sklearn_asd.explanation.localization import band_edges
 
 N_MELS = 4
 
@@ -310,11 +313,30 @@ def test_bands_are_occluded_in_all_views(rng):
 def test_edges_of_bands_lie_between_the_centres_of_librosas_filters(rng):
     audio = rng.normal(size=(2, 4 * 16000)) / 10
     X = LogMelSegmenter(n_mels=64, fmin=50, fmax=4000).fit_transform(audio)
-    edges = mel_edges(X)
+    edges = band_edges(X)
     centres = librosa.mel_frequencies(66, fmin=50, fmax=4000)[1:-1]
     assert len(edges) == 65
     assert (edges[:-1] < centres).all()
     assert (centres < edges[1:]).all()
+
+
+def test_edges_of_a_power_spectrums_bands_are_evenly_spaced_in_log_frequency(rng):
+    X = PowerSpectrum(n_bands=3, fmin=1000.0).fit_transform(rng.normal(size=(2, 9000)))
+    assert band_edges(X) == pytest.approx([1000, 2000, 4000, 8000])
+
+
+def test_the_band_of_a_power_spectrum_with_the_anomaly_is_named_in_hertz(rng):
+    audio = rng.normal(size=(20, 2 * 16000)) / 10
+    detector = make_pipeline(
+        PowerSpectrum(), SpectrumStatistics(), MahalanobisDetector()
+    ).fit(audio)
+    clip = audio[:1] + np.sin(2 * np.pi * 100 * np.arange(2 * 16000) / 16000)
+    bands = band_scores(detector, clip, X_normal=audio)
+    worst = bands.iloc[bands["drop"].argmax()]
+    assert worst["low"] < 100 < worst["high"] < 200
+    assert segment_scores(detector, clip)[["start", "stop"]].to_numpy().tolist() == [
+        [0, 1]
+    ]
 
 
 # -- parts ---------------------------------------------------------------------

@@ -29,6 +29,7 @@ from sklearn_asd import (
     MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
     export_onnx,
@@ -38,7 +39,7 @@ from sklearn_asd._cli.systems import make_system
 from sklearn_asd.audio import read_file
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
-from sklearn_asd.export.features import LogMel
+from sklearn_asd.export.features import LogMel, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.structure import walk
@@ -170,6 +171,26 @@ def test_segments_are_those_of_the_segmenter(settings, level, rng):
     np.testing.assert_allclose(
         frames, spectrograms.frames.astype(np.float32), atol=tolerance
     )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"remove_level": False, "dtype": "float16"},
+        {"sample_rate": 8000, "n_fft": 1001, "n_bands": 20, "fmin": 1.0, "fmax": 3e3},
+    ],
+)
+@pytest.mark.parametrize("level", [0.3, 1e-4, 0.0])
+def test_power_spectra_are_those_of_any_length(settings, level, rng):
+    spectrum = PowerSpectrum(**settings)
+    welch = Welch(spectrum)
+    for n_samples in (1, 2, 501, 8191, 8192, 12_288, 100_001):
+        waveform = np.float32(level * rng.normal(size=n_samples))
+        expected = spectrum.fit_transform([waveform]).frames.astype(np.float32)
+        frames, segments = welch(torch.from_numpy(waveform))
+        np.testing.assert_allclose(frames, expected, atol=1e-4, rtol=1e-3)
+        assert segments.shape == (1, spectrum.n_bands, 1)
 
 
 # -- Gamma distributions ---------------------------------------------------------------
@@ -418,6 +439,19 @@ def test_what_the_command_fits_becomes_a_graph(system, tmp_path):
     counts = pd.Series(name_machines(train)).value_counts()
     model = make_system(system, None, counts, 0.1, OPTIONS).fit(train)
     assert_the_graph_scores_alike(model, cut_to_lengths(test), tmp_path / "model.onnx")
+
+
+def test_a_graph_of_power_spectra_takes_clips_of_any_length_but_none(clips, tmp_path):
+    train, test = clips
+    detect = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
+    model = make_pipeline(PowerSpectrum(), PerMachine(detect)).fit(train)
+    path = tmp_path / "model.onnx"
+    lengths = np.resize([1, 3, 5000, 8192, 12_287, 12_288, 30_000], len(test))
+    cut = [a[:n] for a, n in zip(test["audio"], lengths, strict=True)]
+    assert_the_graph_scores_alike(model, test.assign(audio=cut), path)
+    (score,), (verdict,) = run(path, [np.zeros(0)], [0])
+    assert np.isnan(score)
+    assert verdict == -1
 
 
 def test_a_pipeline_becomes_a_graph_that_scores_alike(clips, tmp_path):

@@ -7,10 +7,11 @@ from sklearn_asd import (
     AugmentationExpander,
     ClipSpectrograms,
     LogMelSegmenter,
+    PowerSpectrum,
     SpectrumStatistics,
 )
 
-TRANSFORMERS = [AugmentationExpander(), LogMelSegmenter()]
+TRANSFORMERS = [AugmentationExpander(), LogMelSegmenter(), PowerSpectrum()]
 
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS)

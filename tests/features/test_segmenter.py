@@ -232,7 +232,7 @@ def test_a_clip_does_not_depend_on_the_others(waves):
 
 def test_many_clips_are_read_in_blocks(monkeypatch, waves):
     expected = Short().transform(waves)
-    monkeypatch.setattr("sklearn_asd.features.segmenter._VIEWS_AT_ONCE", 2)
+    monkeypatch.setattr("sklearn_asd.features.front_end._VIEWS_AT_ONCE", 2)
     assert_same_frames(Short().transform(waves), expected)
 
 

@@ -347,6 +347,21 @@ def test_a_pickle_from_before_problems_were_kept_has_none(with_problems):
     assert again[1:].problems == {}
 
 
+def test_a_pickle_from_before_there_were_other_bands_has_mel_bands(two_views):
+    state = two_views.__getstate__()
+    del state["band_scale"]
+    again = ClipSpectrograms.__new__(ClipSpectrograms)
+    again.__setstate__(state)
+    assert again.band_scale == "mel"
+    assert repr(again) == repr(two_views)
+
+
+def test_an_unknown_scale_of_bands_is_refused():
+    frames = np.zeros((1, 2), dtype=np.float32)
+    with pytest.raises(ValueError, match="band_scale 'logs' is unknown: did you mean"):
+        ClipSpectrograms(frames, [0], [1], band_scale="logs")
+
+
 # -- as one array --------------------------------------------------------------
 
 

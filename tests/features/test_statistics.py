@@ -69,12 +69,13 @@ def test_a_clip_has_the_same_statistics_alone_in_any_order_and_however_cut(X):
 
 
 def test_nothing_is_learnt(X):
-    """Only the number of bands is remembered, for the names and a check."""
+    """Only number and scale of the bands are remembered, for names and checks."""
     statistics = SpectrumStatistics().transform(X)
     np.testing.assert_array_equal(
         SpectrumStatistics().fit(X[0]).transform(X), statistics
     )
-    assert vars(SpectrumStatistics().fit(X)) == {"n_features_in_": 2}
+    fitted = {"n_features_in_": 2, "band_scale_": "mel"}
+    assert vars(SpectrumStatistics().fit(X)) == fitted
     assert not hasattr(clone(SpectrumStatistics().fit(X)), "n_features_in_")
 
 

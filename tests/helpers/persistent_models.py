@@ -25,6 +25,7 @@ from sklearn_asd import (
     MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
     save_model,
@@ -94,6 +95,12 @@ def make_models():
             [("expand", views), ("segment", SEGMENTER), ("detect", augment)]
         ),
         "neighbors": OnlyMachineTypes(make_pipeline(SEGMENTER, near), ("fan",)),
+        "power": make_pipeline(
+            PowerSpectrum(sample_rate=8000, n_fft=1024, n_bands=16),
+            PerMachine(
+                make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
+            ),
+        ),
         "threshold": ThresholdTuner(
             make_pipeline(SEGMENTER, encoder), false_alarm_rate=0.4, random_state=0
         ),

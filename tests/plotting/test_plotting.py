@@ -19,6 +19,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
 )
@@ -232,6 +233,19 @@ def test_a_clip_is_drawn_in_seconds_and_hertz(pipe):
     # the tone lies where the axis says 1000 Hz
     height = display.ax_.get_yticks()[labels.index("1000")]
     assert expected[:, -50:].mean(axis=1).argmax() == pytest.approx(height, abs=1)
+
+
+def test_a_power_spectrum_is_drawn_at_its_frequencies(rng):
+    audio = rng.normal(size=(6, 2 * 16000)) / 100
+    audio[5] += np.sin(2 * np.pi * 100 * np.arange(2 * 16000) / 16000)
+    detector = make_pipeline(PowerSpectrum(remove_level=False), Level()).fit(audio)
+    display = ClipScoreDisplay.from_estimator(detector, audio, 5, X_normal=audio[:5])
+    assert display.ax_.get_ylabel() == "frequency (Hz, log scale)"
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert labels == ["10", "30", "100", "300", "1000", "3000"]
+    (image,) = display.ax_.images
+    height = display.ax_.get_yticks()[labels.index("100")]
+    assert image.get_array()[:, 0].argmax() == pytest.approx(height, abs=1)
 
 
 def test_segments_and_bands_are_drawn_at_their_times_and_frequencies(pipe):

@@ -29,6 +29,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
     load_clips,
@@ -280,6 +281,20 @@ def test_rows_of_numbers_have_verdicts_and_no_sound(tmp_path, rng):
     assert "There is no sound" in page.text
     assert "There is no picture: IsolationForest takes no spectrograms" in page.text
     assert page.find("audio") == []
+
+
+def test_power_spectra_are_named_as_such_and_have_sound(tmp_path, rng):
+    audio = rng.normal(size=(6, RATE)) / 100
+    audio[5] += np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)
+    detector = make_pipeline(
+        PowerSpectrum(), SpectrumStatistics(), MahalanobisDetector()
+    ).fit(audio[:5])
+    path = tmp_path / "report.html"
+    write_report(detector, audio, path, X_normal=audio[:5], max_details=1)
+    text = path.read_text()
+    assert "Power spectrum of clip 5. Frequencies from 81 to 123 Hz carry most" in text
+    assert "Log-mel" not in text
+    assert "<audio" in text
 
 
 def test_without_jinja_the_error_names_the_extra(tmp_path, level, audio, monkeypatch):

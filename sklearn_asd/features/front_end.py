@@ -1,0 +1,326 @@
+"""FrontEnd: what the transformers that read recordings have in common."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor
+from math import ceil
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.utils import gen_even_slices
+from tqdm.auto import tqdm
+
+from sklearn_asd._utils.parameters import Interval, StrOptions
+from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd.audio.views import Sound
+from sklearn_asd.features.base import ClipTransformer
+from sklearn_asd.features.cache import FileCache, MemoryCache
+from sklearn_asd.features.spectrograms import ClipSpectrograms
+
+__all__ = ["FrontEnd", "find_fmax"]
+
+# Views computed before their frames are cached: enough to keep all workers busy, few
+# enough that a killed process loses little.
+_VIEWS_AT_ONCE = 256
+
+
+class FrontEnd(ClipTransformer, ABC):
+    """A transformer that reads clips and computes frames of each view of them.
+
+    Reading, workers, caches and bad clips are the same for all. A subclass has the
+    parameters below and those of its own, and says what its frames are: the two class
+    attributes, and the methods `_count_bands`, `_compute_frames` and
+    `_describe_result`; `_check_settings` and `_find_short` where it refuses something.
+    """
+
+    sample_rate: float
+    channel: Literal["mix"] | int
+    on_bad_clip: Literal["raise", "nan"]
+    dtype: str
+    cache_dir: str | PathLike[str] | None
+    n_jobs: int | None
+    verbose: int
+
+    _parameter_constraints: dict = {
+        "sample_rate": [Interval(Real, 0, None, closed="neither")],
+        "channel": [StrOptions({"mix"}), Interval(Integral, 0, None, closed="left")],
+        "on_bad_clip": [StrOptions({"raise", "nan"})],
+        "dtype": [StrOptions({"float32", "float16"})],
+        "cache_dir": [str, PathLike, None],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    # Name of what is computed: in messages, and in the names of a cache's files.
+    _computes: ClassVar[str]
+    # Version of the frames, raised when the same settings give other ones (caches
+    # outlive versions of the library), and the parameters that they depend on. The
+    # text names the files of existing caches.
+    _frames_version: ClassVar[int]
+    _frame_settings: ClassVar[str]
+
+    def transform(self, X):
+        """Read the clips and compute their spectrograms.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            One row for each clip, in the same order.
+
+        Raises
+        ------
+        BadClipError
+            If a clip cannot be used and ``on_bad_clip="raise"``. It is a ValueError,
+            and a FileNotFoundError too where the file is missing.
+
+        OSError
+            If `cache_dir` cannot be used, for example because the disk is full.
+
+        RuntimeError
+            If a worker process was killed.
+
+        Warns
+        -----
+        UnusableClipWarning
+            If clips cannot be used and ``on_bad_clip="nan"``.
+        """
+        clips = self._check(X)
+        cache = self._open_cache()
+        keys, errors = self._fill_cache(cache, clips)
+        bounds, bad = self._find_bounds(clips, keys, cache, errors)
+        self._stop_if_bad(clips, bad)
+        problems = {row: str(error) for row, error in bad.items()}
+        if problems:
+            warnings.warn(
+                f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
+                + "".join(f"\n  {clips.name(row)} {problems[row]}" for row in problems),
+                UnusableClipWarning,
+                stacklevel=2,
+            )
+        return ClipSpectrograms(
+            cache.frames(),
+            bounds[..., 0],
+            bounds[..., 1],
+            machine_type=clips.machine_type,
+            machine_id=clips.machine_id,
+            view_names=[view.name for view in clips.views],
+            sample_rate=self.sample_rate,
+            problems=problems,
+            **self._describe_result(),
+        )
+
+    def _check(self, X: Any) -> Clips:
+        self._validate_params()
+        self._check_settings()
+        return Clips.from_X(X)
+
+    def _check_settings(self) -> None:
+        """Refuse parameters that are possible one by one, but not together."""
+
+    @abstractmethod
+    def _count_bands(self) -> int:
+        """Count the columns of the frames."""
+
+    @abstractmethod
+    def _compute_frames(self, sound: Sound, view: View) -> np.ndarray:
+        """Compute the frames of one view, (n_frames, n_bands)."""
+
+    @abstractmethod
+    def _describe_result(self) -> dict[str, Any]:
+        """Give the arguments of `ClipSpectrograms` that depend on the front end."""
+
+    def _find_short(
+        self, views: Sequence[View], bounds: np.ndarray
+    ) -> BadClipError | None:
+        """Give the error of a clip that is too short; bounds are (n_views, 2)."""
+        return None
+
+    def _open_cache(self) -> MemoryCache | FileCache:
+        if self.cache_dir is None:
+            return MemoryCache(self._count_bands(), self.dtype)
+        values = [
+            f"{name}={getattr(self, name)!r}" for name in self._frame_settings.split()
+        ]
+        settings = f"version {self._frames_version}: Recipe({', '.join(values)})"
+        kind = self._computes.replace(" ", "-")
+        return FileCache(
+            self.cache_dir, settings, self._count_bands(), self.dtype, kind
+        )
+
+    def _fill_cache(
+        self, cache: MemoryCache | FileCache, clips: Clips
+    ) -> tuple[list[list[Hashable]], dict[Hashable, BadClipError]]:
+        """Compute the views that the cache lacks; return all keys, and errors.
+
+        Clips of equal content have equal keys, so the first key names the content: the
+        errors are stored by it.
+        """
+        errors: dict[Hashable, BadClipError] = {}
+        rows, n_done = list(range(len(clips))), 0
+        singles = [clips[row] for row in rows]
+        try:
+            with (
+                Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel,
+                tqdm(
+                    desc=self._computes, unit="clip", disable=not self.verbose
+                ) as progress,
+            ):
+                keys = cache.keys(singles, parallel)
+                missing = _find_missing(keys, clips.views, cache.places)
+                progress.reset(len(missing))
+                # Keep the frames in memory bounded, whatever the number of views.
+                n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
+                for n_done in range(0, len(missing), n_rows):
+                    block = missing[n_done : n_done + n_rows]
+                    rows = [row for row, _ in block]
+                    bad = self._cache_views(cache, singles, block, parallel)
+                    self._stop_if_bad(clips, bad)
+                    errors |= {keys[row][0]: error for row, error in bad.items()}
+                    progress.update(len(rows))
+        except BrokenExecutor as error:
+            raise RuntimeError(
+                "a worker process was killed, perhaps for lack of memory, while it "
+                f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
+                f"{n_done} clips were done before, and with cache_dir="
+                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
+                "lower n_jobs, and run again"
+            ) from error
+        return keys, errors
+
+    def _cache_views(
+        self,
+        cache: MemoryCache | FileCache,
+        singles: list[Clips],
+        wanted: list[tuple[int, list[tuple[Hashable, View]]]],
+        parallel: Parallel,
+    ) -> dict[int, BadClipError]:
+        """Make the wanted views of some clips; several workers share few clips.
+
+        Returns the errors of bad clips by row.
+        """
+        n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
+        tasks = [
+            (row, views[part])
+            for row, views in wanted
+            for part in gen_even_slices(len(views), n_parts)
+        ]
+        results = parallel(
+            delayed(self._make_frames)(singles[row], views) for row, views in tasks
+        )
+        made: dict[Hashable, np.ndarray] = {}
+        bad: dict[int, BadClipError] = {}
+        for (row, _), (frames, error) in zip(tasks, results, strict=True):
+            made |= frames
+            if error is not None:
+                bad.setdefault(row, error)
+        cache.add(made)
+        return bad
+
+    def _make_frames(
+        self, clip: Clips, views: list[tuple[Hashable, View]]
+    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
+        """Read one clip and compute the frames of some views, one after the other.
+
+        A bad clip has no frames. Its error is returned, as the caller decides about it.
+        """
+        try:
+            samples = clip.read(0, self.sample_rate, self.channel)
+            sound = Sound(samples, self.sample_rate)
+            return {key: self._round(sound, view) for key, view in views}, None
+        except BadClipError as error:
+            return {}, error
+
+    def _round(self, sound: Sound, view: View) -> np.ndarray:
+        """Give the frames of one view in their type; refuse what it cannot hold."""
+        frames = self._compute_frames(sound, view)
+        with np.errstate(over="ignore"):
+            frames = frames.astype(self.dtype, copy=False)
+        if not np.isfinite(frames).all():
+            raise BadClipError(
+                f"has a view {view.name!r} whose {self._computes} is NaN or infinite "
+                f"in {self.dtype}: leave the view or the clip out"
+            )
+        return frames
+
+    def _find_bounds(
+        self,
+        clips: Clips,
+        keys: list[list[Hashable]],
+        cache: MemoryCache | FileCache,
+        errors: dict[Hashable, BadClipError],
+    ) -> tuple[np.ndarray, dict[int, BadClipError]]:
+        """Find (start, stop) of each view, (0, 0) for bad clips, and their errors."""
+        bounds = np.zeros((len(clips), len(clips.views), 2), dtype=np.int64)
+        bad: dict[int, BadClipError] = {}
+        for row, of_clip in enumerate(keys):
+            error = errors.get(of_clip[0])
+            if error is None:
+                bounds[row] = [cache.places[key] for key in of_clip]
+                error = self._find_short(clips.views, bounds[row])
+            if error is not None:
+                bounds[row], bad[row] = 0, error
+        return bounds, bad
+
+    def _stop_if_bad(self, clips: Clips, bad: dict[int, BadClipError]) -> None:
+        if bad and self.on_bad_clip == "raise":
+            row = min(bad)
+            raise type(bad[row])(f"{clips.name(row)} {bad[row]}") from bad[row]
+
+
+def _find_missing(
+    keys: list[list[Hashable]], views: Sequence[View], known: Iterable[Hashable]
+) -> list[tuple[int, list[tuple[Hashable, View]]]]:
+    """Find which views of which clips the cache lacks, each content once."""
+    known, missing = set(known), []
+    for row, of_clip in enumerate(keys):
+        named = zip(of_clip, views, strict=True)
+        if wanted := [(key, view) for key, view in named if key not in known]:
+            missing.append((row, wanted))
+            known.update(of_clip)
+    return missing
+
+
+def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -> float:
+    """Find the upper edge of bands; refuse bands that lie above all sound.
+
+    Parameters
+    ----------
+    sample_rate : float > 0
+        Sample rate in Hz.
+
+    fmin, fmax : float
+        Edges of the bands in Hz; None is half of `sample_rate`.
+
+    bands : str
+        What they are called, for the message.
+
+    Returns
+    -------
+    fmax : float
+        The upper edge in Hz.
+
+    Raises
+    ------
+    ValueError
+        If `fmin` is not below `fmax`, or `fmax` is above half of `sample_rate`.
+    """
+    highest = sample_rate / 2
+    fmax = highest if fmax is None else fmax
+    if not fmin < fmax <= highest:
+        raise ValueError(
+            f"{bands} from fmin={fmin:g} to fmax={fmax:g} Hz do not lie between 0 and "
+            f"half of sample_rate, {highest:g} Hz: choose fmin < fmax within it"
+        )
+    return fmax
