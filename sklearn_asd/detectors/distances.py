@@ -74,11 +74,15 @@ def make_whitening(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
     Returns
     -------
     whitening : ndarray of shape (n_features, n_features)
-        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf.
+        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf. The
+        identity if the clips of each machine are equal, but for rounding.
     """
     means = np.stack([embedding[machine == one].mean(axis=0) for one in machine])
     covariance = LedoitWolf(assume_centered=True).fit(embedding - means)
     values, vectors = np.linalg.eigh(covariance.covariance_)
+    rounding = np.finfo(float).eps * len(embedding) * np.abs(embedding).max()
+    if values.max() <= rounding**2:
+        return np.eye(len(values))
     return vectors / np.sqrt(np.maximum(values, values.max() * 1e-12))
 
 

@@ -214,6 +214,7 @@ class LogMelSegmenter(ClipTransformer):  # numpydoc ignore=PR02
             bounds[..., 1],
             machine_type=clips.machine_type,
             machine_id=clips.machine_id,
+            domain=clips.domain,
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,

@@ -143,7 +143,7 @@ def test_without_ids_all_rows_are_one_machines():
 def test_rows_of_nan_are_unusable_and_anomalous_rows_are_not_learnt_from():
     X, y = np.array([[1.0, 0], [np.nan, 0], [9, 9], [0, 1]]), [1, 1, -1, 1]
     detector = EmbeddingNeighborDetector(MeanLevel()).fit(X, y)
-    assert detector.detector_.n_fitted_ == 3
+    assert detector.encoder_.n_fitted_ == 3
     known = ~np.isnan(detector.training_score_samples_)
     assert known.tolist() == [True, False, False, True]
     scores = detector.score_samples(X)
@@ -229,10 +229,10 @@ def test_a_clip_that_cannot_be_used_scores_nan_and_is_no_neighbour():
 
 def test_parameters_reach_the_inner_detector_and_a_copy_is_unfitted(tmp_path):
     detector = make_detector().fit(at(TRAIN, MACHINES))
-    copy = clone(detector).set_params(detector__lr=0.5, metric="mahalanobis")
-    assert copy.detector.lr == 0.5
-    assert not hasattr(copy, "detector_")
-    assert not hasattr(detector.detector, "net_")
+    copy = clone(detector).set_params(encoder__lr=0.5, metric="mahalanobis")
+    assert copy.encoder.lr == 0.5
+    assert not hasattr(copy, "encoder_")
+    assert not hasattr(detector.encoder, "net_")
     joblib.dump(detector, tmp_path / "detector.joblib")
     np.testing.assert_array_equal(
         joblib.load(tmp_path / "detector.joblib").score_samples(at(TRAIN, MACHINES)),
@@ -241,7 +241,7 @@ def test_parameters_reach_the_inner_detector_and_a_copy_is_unfitted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "parameter", [{"metric": "manhattan"}, {"n_neighbors": 0}, {"detector": "id"}]
+    "parameter", [{"metric": "manhattan"}, {"n_neighbors": 0}, {"encoder": "id"}]
 )
 def test_wrong_parameters_are_refused(parameter):
     detector = make_detector().set_params(**parameter)
