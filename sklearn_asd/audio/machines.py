@@ -245,7 +245,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
 def _as_label(value: Any) -> str | None:
     if np.ndim(value):
         raise ValueError(
-            f"a machine or domain is named {value!r}; give each clip one string or number"
+            f"a machine or domain is named {value!r}; give each clip one string or "
+            "number"
         )
     if pd.isna(value):
         return None

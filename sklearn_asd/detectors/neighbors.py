@@ -21,7 +21,7 @@ from sklearn_asd._utils.parameters import (
     StrOptions,
     validates_parameters,
 )
-from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
 from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.density import (
@@ -72,11 +72,11 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         with the other ones.
 
     density : {None, "ratio", "varmin"}, default=None
-        Whether distances are normalised by how densely training clips lie where they
-        are measured to, so that a clip at the usual distance is normal in sparse regions
-        as in dense ones. With d the distance to a training clip y, and b the *spread* of
-        y, its mean distance to its `n_density_neighbors` nearest other training clips,
-        the smallest of these values counts (or the mean of the `n_neighbors` smallest):
+        Whether distances are normalised by how densely the training clips lie there, so
+        that a clip at the usual distance is normal in sparse regions as in dense ones.
+        With d the distance to a training clip y, and b the *spread* of y, its mean
+        distance to its `n_density_neighbors` nearest other training clips, the smallest
+        of these values counts (or the mean of the `n_neighbors` smallest):
 
         - None: d;
         - "ratio": d / b. It has no unit: 1 is the usual distance between neighbours;
@@ -93,19 +93,23 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         whitening and `density` are computed in each group apart. A clip's score is the
         mean over the groups, each divided by its typical value (see Notes). Groups are
         neighbouring columns, and differ by one column at most. Where the columns are
-        several statistics of mel bands, as those of :class:`SpectrumStatistics`, a group
-        holds the same neighbouring bands of each statistic.
+        several statistics of mel bands, as those of :class:`SpectrumStatistics`, a
+        group holds the same neighbouring bands of each statistic.
 
     by_domain : bool, default=False
         Whether the training clips of each domain of a machine are a bank of their own,
         by the column `domain` of X, such as "source" and "target". A clip's score is
-        the smallest of those by each bank of its machine, divided by that bank's typical
-        value (see Notes). The domain of a clip to score is not used.
+        the smallest of those by each bank of its machine, divided by that bank's
+        typical value (see Notes). The domain of a clip to score is not used.
 
     Attributes
     ----------
     encoder_ : estimator
         The fitted encoder.
+
+    classes_ : ndarray of shape (n_machines,), str
+        Names of the machines, "type/id", sorted; absent if the training clips had no
+        IDs.
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, with the clip itself left out of
@@ -138,20 +142,23 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     clips, even when each is compared with the other ones.
 
     *Clips left out.* What a training clip is compared with is what would remain without
-    it: its copy in no spread, and a of "varmin" is computed anew. The encoder, the
-    whitening and the typical values below are those of all training clips.
+    it: it counts in no spread, and a of "varmin" is computed anew. The encoder, the
+    whitening and the typical values below are those of all training clips. With many
+    columns and few clips, the whitening fits training clips better than new ones, so
+    more of these are called anomalous than `contamination` says:
+    :class:`~sklearn_asd.ThresholdTuner` sets the threshold by other clips.
 
     *Typical values.* The typical value of a group of columns, or of a bank, is the
-    median score of its training clips, each left out; with "varmin", whose values may be
-    below 0, the median before b is subtracted. Medians are of what is above 0, and 1
-    where nothing is.
+    median score of its training clips, each left out; with "varmin", whose values may
+    be below 0, the median of d instead. Medians are of what is above 0, and 1 where
+    nothing is.
 
     *Copies.* A training clip with a copy has a spread of 0. "ratio" raises spreads to a
     hundredth of the bank's median, so scores stay finite. If all training clips of a
     machine are equal, equal clips score 0, and all others are anomalous.
 
-    `density` compares three clips: a machine, and with `by_domain` each of its domains,
-    needs three training clips, otherwise two.
+    A machine, and with `by_domain` each of its domains, needs two training clips; with
+    `density` three, so that two remain when one is left out.
 
     Cost: that of the encoder; then time and memory grow with the number of clips
     times the number of training clips of their machine, times `n_bands`.
@@ -247,7 +254,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
-            None takes all clips as normal.
+            None takes all clips as normal. So does, for a table of numbers, any other
+            y, with a warning.
 
         Returns
         -------
@@ -263,7 +271,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             domain, or there are fewer columns than `n_bands`.
         """
         n_clips = _num_samples(X)
-        normal = np.flatnonzero(normal_rows(y, n_clips))
+        numbers = is_table_of_numbers(X)
+        normal = np.flatnonzero(normal_rows(y, n_clips, lenient=numbers))
         X = _safe_indexing(X, normal)
         domains = self._label_domains(X)
         self._refuse_few_clips(machine_labels(X), domains, len(normal))  # at once
@@ -344,6 +353,19 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         level = typical(np.mean(usual, axis=0)) if self.by_domain else 1.0
         self.scales_[bank] *= level
         return np.mean(left_out, axis=0) / level
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Names of the machines, sorted.
+
+        Returns
+        -------
+        names : ndarray of shape (n_machines,), str
+            "type/id", or "id" where there is no type.
+        """
+        if self._training_machines is None:
+            raise AttributeError("the training clips had no machine IDs")
+        return np.unique(self._training_machines)
 
     def embed(self, X):
         """Embed clips: the points between which distances are measured.
@@ -479,9 +501,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             rows = np.flatnonzero((machine == training_machine[bank[0]]) & usable)
             if not len(rows):
                 continue
-            neighbors = self._training_points[bank]
-            pairs = zip(_take(points[rows], groups), _take(neighbors, groups))
-            distances = np.stack([self._measure(*pair) for pair in pairs])
+            neighbors = _take(self._training_points[bank], groups)
+            asked = _take(points[rows], groups)
+            distances = np.stack(list(map(self._measure, asked, neighbors)))
             shift, scale = (n[bank].T[:, None] for n in (self.shifts_, self.scales_))
             yield rows, bank, distances, (distances - shift) / scale
 
