@@ -46,6 +46,7 @@ def normalize(
 
 
 def leave_one_out(
+    own: np.ndarray,
     distances: np.ndarray,
     density: str | None,
     n_density_neighbors: int,
@@ -55,8 +56,12 @@ def leave_one_out(
 
     Parameters
     ----------
+    own : ndarray of shape (n_clips, n_clips)
+        Distances of each training clip, left out, to the others; infinity on the
+        diagonal.
+
     distances : ndarray of shape (n_clips, n_clips)
-        Between training clips; infinity on the diagonal.
+        Between training clips, which make the spreads; infinity on the diagonal.
 
     density : {None, "ratio", "varmin"}
         See :func:`normalize`.
@@ -73,7 +78,7 @@ def leave_one_out(
     n_clips = len(distances)
     n_neighbors = min(n_neighbors, n_clips - 1)
     if density is None:
-        return mean_smallest(distances, n_neighbors)
+        return mean_smallest(own, n_neighbors)
     # One more than needed, as one of them may be the clip that is left out.
     order = np.argsort(distances, axis=1, kind="stable")
     order = order[:, : min(n_density_neighbors + 2, n_clips - 1)]
@@ -86,7 +91,7 @@ def leave_one_out(
         kept = np.take_along_axis(nearest[others], to_end[:, :-1], axis=1)
         left = sums[others] - distances[others, clip]
         shift, scale = _normalize_nearest(kept, left, density, n_density_neighbors)
-        values = (distances[clip, others] - shift) / scale
+        values = (own[clip, others] - shift) / scale
         scores[clip] = mean_smallest(values, n_neighbors)
     return scores
 
@@ -112,7 +117,7 @@ def mean_smallest(values: np.ndarray, n_smallest: int) -> np.ndarray:
 
 
 def typical(values: np.ndarray) -> float:
-    """Find the median of the values above 0.
+    """Find the median of the values above 0, but for rounding.
 
     Parameters
     ----------
@@ -124,7 +129,7 @@ def typical(values: np.ndarray) -> float:
     median : float
         1 if there are none.
     """
-    positive = values[values > 0]
+    positive = values[values > 1e-9 * values.max()]
     return float(np.median(positive)) if len(positive) else 1.0
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, NotRequired
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,31 @@ from sklearn_asd.detectors.density import (
     normalize,
     typical,
 )
-from sklearn_asd.detectors.distances import DISTANCES, make_whitening
+from sklearn_asd.detectors.distances import (
+    DISTANCES,
+    make_whitening,
+    own_shares,
+    without_own_share,
+)
 from sklearn_asd.detectors.encoders import ENCODER, embed_clips
 
 __all__ = ["EmbeddingNeighborDetector"]
+
+
+class _Own(NamedTuple):
+    """What each training clip adds to the covariance that it is whitened by.
+
+    Attributes
+    ----------
+    deviations : ndarray of shape (n_training, n_features)
+        Whitened, from the mean of the clip's bank.
+
+    shares : ndarray of shape (n_training, n_bands)
+        From :func:`own_shares`.
+    """
+
+    deviations: np.ndarray
+    shares: np.ndarray
 
 
 class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
@@ -142,11 +163,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     clips, even when each is compared with the other ones.
 
     *Clips left out.* What a training clip is compared with is what would remain without
-    it: it counts in no spread, and a of "varmin" is computed anew. The encoder, the
-    whitening and the typical values below are those of all training clips. With many
-    columns and few clips, the whitening fits training clips better than new ones, so
-    more of these are called anomalous than `contamination` says:
-    :class:`~sklearn_asd.ThresholdTuner` sets the threshold by other clips.
+    it: it counts in no spread, and a of "varmin" is computed anew. Its distances are
+    whitened by the covariance without it; the weight of the Ledoit-Wolf shrinkage, the
+    encoder and the typical values below are those of all training clips.
 
     *Typical values.* The typical value of a group of columns, or of a bank, is the
     median score of its training clips, each left out; with "varmin", whose values may
@@ -283,7 +302,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         usable = np.flatnonzero(~np.isnan(embedding).any(axis=1))
         self._keep_neighbors(_safe_indexing(X, usable), embedding[usable])
         self._training_rows = normal[usable]
-        scores = -self._normalize()
+        scores = -self._normalize(embedding[usable])
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[self._training_rows] = scores
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
@@ -309,10 +328,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     def _make_whitening(self, embedding: np.ndarray) -> np.ndarray:
         """Whiten each group of columns apart, around the means of the banks."""
-        n_clips, n_columns = embedding.shape
-        bank = np.empty(n_clips)
-        for number, rows in enumerate(self._find_banks(n_clips)):
-            bank[rows] = number
+        n_columns = embedding.shape[1]
+        bank = self._number_banks(len(embedding))
         groups = self._cut_columns(n_columns, self.n_bands)
         if len(groups) == 1:
             return make_whitening(embedding, bank)
@@ -322,29 +339,52 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             whitening[np.ix_(columns, columns)] = own
         return whitening
 
-    def _normalize(self) -> np.ndarray:
+    def _number_banks(self, n_training: int) -> np.ndarray:
+        number = np.empty(n_training)
+        for place, rows in enumerate(self._find_banks(n_training)):
+            number[rows] = place
+        return number
+
+    def _normalize(self, embedding: np.ndarray) -> np.ndarray:
         """Set `shifts_` and `scales_`; score each training clip, left out."""
-        n_clips, n_columns = self._training_points.shape
+        n_clips, n_columns = embedding.shape
         groups = self._cut_columns(n_columns, self.n_bands)
+        own = None
+        if self._whitening is not None:
+            bank = self._number_banks(n_clips)
+            parts = _take(embedding, groups)
+            shares = np.column_stack([own_shares(part, bank) for part in parts])
+            own = _Own(self._training_points.copy(), shares)
+            for rows in self._find_banks(n_clips):
+                own.deviations[rows] -= own.deviations[rows].mean(axis=0)
         self.shifts_ = np.zeros((n_clips, len(groups)))
         self.scales_ = np.ones((n_clips, len(groups)))
         scores = np.empty(n_clips)
         for bank in self._find_banks(n_clips):
-            scores[bank] = self._normalize_bank(bank, groups)
+            scores[bank] = self._normalize_bank(bank, groups, own)
         if self._training_domains is None:
             return scores
-        return self._score(self._training_points, self._training_machines, scores)
+        points, machines = self._training_points, self._training_machines
+        return self._score(points, machines, scores, own)
 
-    def _normalize_bank(self, bank: np.ndarray, groups: list[np.ndarray]) -> np.ndarray:
+    def _normalize_bank(
+        self, bank: np.ndarray, groups: list[np.ndarray], own: _Own | None
+    ) -> np.ndarray:
         left_out, usual = [], []
         for group, points in enumerate(_take(self._training_points[bank], groups)):
             distances = self._measure(points, points)
+            apart = distances.copy()
+            if own is not None:
+                deviations = _take(own.deviations[bank], groups)[group]
+                shares = own.shares[bank, group]
+                apart = without_own_share(apart, points, points, deviations, shares)
             np.fill_diagonal(distances, np.inf)
+            np.fill_diagonal(apart, np.inf)
             shift, scale = normalize(distances, self.density, self.n_density_neighbors)
             numbers = self.n_density_neighbors, self.n_neighbors
-            scores = levels = leave_one_out(distances, self.density, *numbers)
+            scores = levels = leave_one_out(apart, distances, self.density, *numbers)
             if self.density == "varmin":  # its scores may be 0 and below
-                levels = leave_one_out(distances, None, *numbers)
+                levels = leave_one_out(apart, distances, None, *numbers)
             level = typical(levels) if len(groups) > 1 else 1.0
             self.shifts_[bank, group] = shift
             self.scales_[bank, group] = scale * level
@@ -470,14 +510,15 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         points: np.ndarray,
         labels: np.ndarray | None,
         left_out: np.ndarray | None = None,
+        own: _Own | None = None,
     ) -> np.ndarray:
         """Least anomaly score by a bank of the own machine.
 
-        `left_out` are the scores of training clips by their own bank, where the points
-        are these clips.
+        If the points are the training clips, `left_out` are their scores by their own
+        banks.
         """
         scores = np.full(len(points), np.nan)
-        for rows, bank, _, values in self._compare(points, labels):
+        for rows, bank, _, values in self._compare(points, labels, own):
             n_neighbors = min(self.n_neighbors, len(bank))
             by_bank = mean_smallest(values, n_neighbors).mean(axis=0)
             if left_out is not None:
@@ -486,7 +527,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         return scores
 
     def _compare(
-        self, points: np.ndarray, labels: np.ndarray | None
+        self, points: np.ndarray, labels: np.ndarray | None, own: _Own | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Usable rows of a machine, a bank of it, distances, normalised distances.
 
@@ -504,6 +545,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             neighbors = _take(self._training_points[bank], groups)
             asked = _take(points[rows], groups)
             distances = np.stack(list(map(self._measure, asked, neighbors)))
+            if own is not None:
+                parts = asked, neighbors, _take(own.deviations[rows], groups)
+                known = zip(distances, *parts, own.shares[rows].T, strict=True)
+                distances = np.stack([without_own_share(*one) for one in known])
             shift, scale = (n[bank].T[:, None] for n in (self.shifts_, self.scales_))
             yield rows, bank, distances, (distances - shift) / scale
 

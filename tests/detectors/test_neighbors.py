@@ -341,6 +341,20 @@ def test_equal_training_clips_make_any_deviation_anomalous(metric, density, n_ba
     assert detector.predict(other).tolist() == [-1]
 
 
+@pytest.mark.parametrize("density", [None, "ratio", "varmin"])
+@pytest.mark.parametrize("n_bands", [1, 2])
+def test_the_whitening_of_a_training_clip_leaves_it_out(rng, density, n_bands):
+    X = rng.normal(size=(60, 24)) * rng.uniform(0.1, 10, size=24)
+    detector = on_a_line(metric="mahalanobis", density=density, n_bands=n_bands).fit(X)
+    scores = detector.training_score_samples_
+    refitted = [
+        clone(detector).fit(np.delete(X, row, axis=0)).score_samples(X[[row]])[0]
+        for row in range(60)
+    ]
+    np.testing.assert_allclose(np.mean(scores), np.mean(refitted), rtol=0.05)
+    assert np.abs(scores - refitted).max() < 0.2 * np.abs(refitted).mean()
+
+
 # -- bands -----------------------------------------------------------------------
 
 
