@@ -487,7 +487,7 @@ def test_ids_of_mixed_types_are_compared_as_text():
     assert pipe[-1].classes_.tolist() == ["01", "1", "b"]
     assert np.isfinite(pipe.score_samples(clips)).all()
     for odd in ([1, 2], np.array([1, 2])):
-        with pytest.raises(ValueError, match="a machine is named .*give each clip one"):
+        with pytest.raises(ValueError, match="domain is named .*give each clip one"):
             DETECTORS["id"]().fit(TONES.assign(machine_id=[odd] * 8))
 
 

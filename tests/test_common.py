@@ -58,6 +58,10 @@ RATE = 16000
 FOREST = IsolationForest(n_estimators=20, random_state=0)
 TINY = {"network": TinyNetwork, "max_epochs": 2, "batch_size": 16, "random_state": 0}
 
+NEAR_STATISTICS = NeighborsOnRows(
+    SpectrumStatistics(), metric="mahalanobis", density="ratio"
+)
+
 # Detectors of clips are checked on rows of numbers that are made clips of: see there.
 CHECKED = {
     AugmentationExpander: AugmentationExpander(),
@@ -131,7 +135,7 @@ EXPECTED_FAILURES = {
 @pytest.mark.filterwarnings("ignore:n_neighbors:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*cannot promise 5 % of false alarms:UserWarning")
 @parametrize_with_checks(
-    list(CHECKED.values()),
+    [*CHECKED.values(), NEAR_STATISTICS],
     expected_failed_checks=lambda e: EXPECTED_FAILURES.get(type(e), {}),
 )
 def test_scikit_learn_checks(estimator, check):

@@ -40,6 +40,9 @@ class Clips(ClipTable):
     machine_type, machine_id : sequence of str or None, default=None
         Which machine each clip was recorded from; None where it is not known.
 
+    domain : sequence of str or None, default=None
+        Conditions that each clip was recorded in, such as "source" or "target".
+
     views : sequence of View, default=(ORIGINAL,)
         The views wanted of every clip; see :class:`~sklearn_asd.AugmentationExpander`.
 
@@ -53,7 +56,7 @@ class Clips(ClipTable):
     'clip 0 (b.wav)'
     """
 
-    _columns = ("sources", "sample_rate", "machine_type", "machine_id")
+    _columns = ("sources", "sample_rate", "machine_type", "machine_id", "domain")
 
     def __init__(
         self,
@@ -62,12 +65,14 @@ class Clips(ClipTable):
         sample_rate: Iterable[float | None] | None = None,
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
+        domain: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
         self.sources = np.fromiter(sources, dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
+        self.domain = as_labels(domain)
         self.views = tuple(views)
         self._check_lengths()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
@@ -85,7 +90,8 @@ class Clips(ClipTable):
         X : DataFrame, Clips, or array-like
             A table with a column `path` or `audio` (where both are given, `audio`
             wins unless it is missing in that row) and optionally `sample_rate` (Hz,
-            of `audio`), `machine_type` and `machine_id`; other columns are ignored.
+            of `audio`), `machine_type`, `machine_id` and `domain`; other columns are
+            ignored.
             Or, without machines, a list of paths, a list of 1-D arrays, or a 2-D
             array of shape (n_clips, n_samples).
 

@@ -18,6 +18,7 @@ __all__ = [
     "TOYADMOS_TYPES",
     "as_labels",
     "count_held_out",
+    "domain_labels",
     "hold_out",
     "known_labels",
     "machine_columns",
@@ -96,8 +97,26 @@ def machine_labels(X: Any) -> np.ndarray | None:
     return np.array(labels, dtype=object)
 
 
+def domain_labels(X: Any) -> np.ndarray | None:
+    """Name the domain of each row, such as "source" or "target".
+
+    Parameters
+    ----------
+    X : DataFrame, Clips, ClipSpectrograms, or anything without domains
+        The clips.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,) of str or None
+        None for the array if X lacks them, and for missing values.
+    """
+    if isinstance(X, pd.DataFrame):
+        return as_labels(X.get("domain"))
+    return getattr(X, "domain", None)
+
+
 def known_labels(X: Any, purpose: str, column: str = "machine_id") -> np.ndarray:
-    """Name each clip's machine or its type, and refuse clips without one.
+    """Name each clip's machine, type or domain, and refuse clips without one.
 
     Parameters
     ----------
@@ -107,20 +126,22 @@ def known_labels(X: Any, purpose: str, column: str = "machine_id") -> np.ndarray
     purpose : str
         What they are needed for, to complete "IDs, which are needed ...".
 
-    column : {"machine_id", "machine_type"}, default="machine_id"
-        Whether to name the machine or its type.
+    column : {"machine_id", "machine_type", "domain"}, default="machine_id"
+        Whether to name the machine, its type or the clip's domain.
 
     Returns
     -------
     labels : ndarray of shape (n_clips,), str
-        "type/id", or "id" where there is no type; or the types.
+        "type/id", or "id" where there is no type; or the types, or the domains.
 
     Raises
     ------
     ValueError
-        If X lacks the IDs, or the types, of some or all clips.
+        If X lacks the IDs, types or domains of some or all clips.
     """
     labels, names = machine_labels(X), "machine IDs"
+    if column == "domain":
+        labels, names = domain_labels(X), "domains"
     if column == "machine_type":
         labels, names = machine_columns(X)[0], "machine types"
     if labels is None:
@@ -237,8 +258,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
         return None
     if isinstance(values, str):
         raise ValueError(
-            f"the machines are given as one string, {values!r}; give a sequence with "
-            "one value for each clip"
+            f"machines or domains are given as one string, {values!r}; give a sequence "
+            "with one value for each clip"
         )
     labels = np.fromiter(map(_as_label, values), dtype=object)
     missing = len(labels) > 0 and all(label is None for label in labels)
@@ -248,7 +269,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
 def _as_label(value: Any) -> str | None:
     if np.ndim(value):
         raise ValueError(
-            f"a machine is named {value!r}; give each clip one string or number"
+            f"a machine or domain is named {value!r}; give each clip one string or "
+            "number"
         )
     if pd.isna(value):
         return None

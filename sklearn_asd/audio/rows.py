@@ -21,6 +21,8 @@ class ClipTable:
     # Attributes with one value per clip; all but the first may be None.
     _columns: ClassVar[tuple[str, ...]]
 
+    domain: np.ndarray | None = None  # missing from older pickles
+
     def __len__(self) -> int:
         return len(getattr(self, self._columns[0]))
 

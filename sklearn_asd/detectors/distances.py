@@ -12,7 +12,14 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-__all__ = ["DISTANCES", "cosine", "euclidean", "make_whitening"]
+__all__ = [
+    "DISTANCES",
+    "cosine",
+    "euclidean",
+    "make_whitening",
+    "own_shares",
+    "without_own_share",
+]
 
 
 def cosine(points: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -74,12 +81,85 @@ def make_whitening(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
     Returns
     -------
     whitening : ndarray of shape (n_features, n_features)
-        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf.
+        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf. The
+        identity if the clips of each machine are equal, but for rounding.
     """
-    means = np.stack([embedding[machine == one].mean(axis=0) for one in machine])
-    covariance = LedoitWolf(assume_centered=True).fit(embedding - means)
+    covariance = _estimate_covariance(embedding, machine)
     values, vectors = np.linalg.eigh(covariance.covariance_)
+    rounding = np.finfo(float).eps * len(embedding) * np.abs(embedding).max()
+    if values.max() <= rounding**2:
+        return np.eye(len(values))
     return vectors / np.sqrt(np.maximum(values, values.max() * 1e-12))
+
+
+def own_shares(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
+    """Find how much each clip adds to the covariance of :func:`make_whitening`.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_clips, n_features)
+        Embeddings.
+
+    machine : ndarray of shape (n_clips,)
+        The machine of each clip; at least two clips each.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_clips,)
+        Times the outer product of the clip's deviation from its machine's mean. It
+        includes what the mean moves without the clip; the shrinkage stays the same.
+    """
+    shrinkage = _estimate_covariance(embedding, machine).shrinkage_
+    n_own = np.array([(machine == one).sum() for one in machine])
+    return (1 - shrinkage) / len(embedding) * n_own / (n_own - 1)
+
+
+def without_own_share(
+    distances: np.ndarray,
+    points: np.ndarray,
+    others: np.ndarray,
+    deviations: np.ndarray,
+    shares: np.ndarray,
+) -> np.ndarray:
+    """Measure distances of training clips as if they had not been whitened by.
+
+    A covariance that a clip is part of makes the clip look close, all the more the more
+    columns and the fewer clips there are. The inverse without the clip follows by the
+    Sherman-Morrison formula.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_points, n_others)
+        Between whitened points and others.
+
+    points : ndarray of shape (n_points, n_features)
+        Whitened embeddings of training clips.
+
+    others : ndarray of shape (n_others, n_features)
+        Whitened embeddings.
+
+    deviations : ndarray of shape (n_points, n_features)
+        Of the points from the means of their machines.
+
+    shares : ndarray of shape (n_points,)
+        From :func:`own_shares`.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_points, n_others)
+        Each point by the covariance without its own share.
+    """
+    along = (points * deviations).sum(axis=1, keepdims=True) - deviations @ others.T
+    left = 1 - shares * (deviations**2).sum(axis=1)  # above 0, but for rounding
+    factor = shares / np.maximum(left, 1e-9)
+    along[distances == 0] = 0  # copies stay copies, in spite of rounding
+    return np.sqrt(distances**2 + factor[:, None] * along**2)
+
+
+def _estimate_covariance(embedding: np.ndarray, machine: np.ndarray) -> LedoitWolf:
+    """Estimate the covariance around the machines' means."""
+    means = np.stack([embedding[machine == one].mean(axis=0) for one in machine])
+    return LedoitWolf(assume_centered=True).fit(embedding - means)
 
 
 def _normalize(points: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, NotRequired
+from typing import Any, NamedTuple, NotRequired
 
 import numpy as np
 import pandas as pd
@@ -17,42 +17,72 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from sklearn_asd._base import JudgingMixin, all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import (
-    HasMethods,
     Interval,
     StrOptions,
     validates_parameters,
 )
-from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd.audio.machines import known_labels, machine_labels
 from sklearn_asd.detectors.base import label_clips, label_training_clips
-from sklearn_asd.detectors.distances import DISTANCES, make_whitening
+from sklearn_asd.detectors.density import (
+    leave_one_out,
+    mean_smallest,
+    normalize,
+    typical,
+)
+from sklearn_asd.detectors.distances import (
+    DISTANCES,
+    make_whitening,
+    own_shares,
+    without_own_share,
+)
+from sklearn_asd.detectors.encoders import ENCODER, embed_clips
 
 __all__ = ["EmbeddingNeighborDetector"]
+
+
+class _Own(NamedTuple):
+    """What each training clip adds to the covariance that it is whitened by.
+
+    Attributes
+    ----------
+    deviations : ndarray of shape (n_training, n_features)
+        Whitened, from the mean of the clip's bank.
+
+    shares : ndarray of shape (n_training, n_bands)
+        From :func:`own_shares`.
+    """
+
+    deviations: np.ndarray
+    shares: np.ndarray
 
 
 class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     """A clip is anomalous if it is far from its machine's training clips.
 
-    Fits a detector that learns an embedding, and keeps the embedding of each training
-    clip. The anomaly score is the mean distance to the `n_neighbors` nearest training
-    clips of the clip's own machine. With few training clips that finds more anomalies
-    than the confidence of a classifier, which says little about clips far from all
-    machines.
+    Fits an encoder, which turns each clip into a row of numbers, the embedding, and
+    keeps that of each training clip. The anomaly score is the mean distance to the
+    `n_neighbors` nearest training clips of the clip's own machine. With few training
+    clips that finds more anomalies than the confidence of a classifier, which says
+    little about clips far from all machines.
 
     Parameters
     ----------
-    detector : IDConfidenceDetector, AugmentConfidenceDetector or other encoder
-        Learns the embedding; it is cloned. An encoder is any estimator with the methods
-        ``fit(X)`` and ``embed(X)``, which gives an array (n_clips, n_features) with
-        rows of NaN for clips that cannot be used.
-        ``FrozenEstimator(fitted)`` takes one that is fitted.
+    encoder : estimator
+        Turns clips into embeddings; it is cloned. It has the method ``fit(X)``, and
+        ``embed(X)`` as :class:`IDConfidenceDetector` and
+        :class:`AugmentConfidenceDetector` have it, or ``transform(X)`` as
+        :class:`SpectrumStatistics` and scikit-learn's transformers have it. Either
+        gives an array (n_clips, n_features) with rows of NaN for clips that cannot be
+        used. ``FrozenEstimator(fitted)`` takes an encoder that is fitted.
 
     metric : {"cosine", "mahalanobis"} or callable, default="cosine"
         "cosine" is one minus the cosine of the angle between two embeddings, in
         [0, 2]. "mahalanobis" is the distance after the embedding is whitened by the
-        training clips' covariance around their machines' means (Ledoit-Wolf). A
-        callable is called with two arrays of embeddings, (n_points, n_features) and
-        (n_others, n_features), and gives their distances (n_points, n_others).
+        training clips' covariance around their machines' means (Ledoit-Wolf), with
+        `by_domain` around the means of machine and domain. A callable is called with
+        two arrays of embeddings, (n_points, n_features) and (n_others, n_features), and
+        gives their distances (n_points, n_others).
 
     n_neighbors : int, default=1
         Number of nearest training clips whose distances are averaged; where a machine
@@ -62,15 +92,54 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Share of the training clips that the threshold calls anomalous, each compared
         with the other ones.
 
+    density : {None, "ratio", "varmin"}, default=None
+        Whether distances are normalised by how densely the training clips lie there, so
+        that a clip at the usual distance is normal in sparse regions as in dense ones.
+        With d the distance to a training clip y, and b the *spread* of y, its mean
+        distance to its `n_density_neighbors` nearest other training clips, the smallest
+        of these values counts (or the mean of the `n_neighbors` smallest):
+
+        - None: d;
+        - "ratio": d / b. It has no unit: 1 is the usual distance between neighbours;
+        - "varmin": d - a b, with ``a = Cov(d, b) / Var(b)`` over all pairs of training
+          clips, each with the spread that y has without the other one. That makes the
+          variance least. Values may be below 0; a is 0 where all spreads are equal.
+
+    n_density_neighbors : int, default=1
+        Number of nearest other training clips that make the spread, if `density` is not
+        None; where there are fewer, all. Published results used 1 or 2.
+
+    n_bands : int, default=1
+        Number of groups that the columns of the embedding are cut into. Distances,
+        whitening and `density` are computed in each group apart. A clip's score is the
+        mean over the groups, each divided by its typical value (see Notes). Groups are
+        neighbouring columns, and differ by one column at most. Where the columns are
+        several statistics of mel bands, as those of :class:`SpectrumStatistics`, a
+        group holds the same neighbouring bands of each statistic.
+
+    by_domain : bool, default=False
+        Whether the training clips of each domain of a machine are a bank of their own,
+        by the column `domain` of X, such as "source" and "target". A clip's score is
+        the smallest of those by each bank of its machine, divided by that bank's
+        typical value (see Notes). The domain of a clip to score is not used.
+
     Attributes
     ----------
-    detector_ : estimator
-        The fitted detector.
+    encoder_ : estimator
+        The fitted encoder.
+
+    classes_ : ndarray of shape (n_machines,), str
+        Names of the machines, "type/id", sorted; absent if the training clips had no
+        IDs.
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, with the clip itself left out of
-        the neighbours (its distance to itself is 0); NaN for anomalous and unusable
-        clips. :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
+        the neighbours and of their spreads; NaN for anomalous and unusable clips.
+        :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
+
+    shifts_, scales_ : ndarray of shape (n_training, n_bands)
+        What normalises distances to each training clip, in the order of
+        :meth:`training_points`: ``(distance - shift) / scale``. 0 and 1 by default.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
@@ -81,6 +150,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     See Also
     --------
     IDConfidenceDetector : Learns an embedding, and has a score of its own.
+    SpectrumStatistics : An encoder that learns nothing.
 
     Notes
     -----
@@ -89,11 +159,34 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     table with the column `machine_id`); without IDs, all clips are one machine's.
     Clips fitted without IDs are scored without them.
 
-    The network has seen the training clips, so they are closer together than new
+    A trained network has seen the training clips, so they are closer together than new
     clips, even when each is compared with the other ones.
 
-    Cost: that of the detector; then time and memory grow with the number of clips
-    times the number of training clips of their machine.
+    *Clips left out.* What a training clip is compared with is what would remain without
+    it: it counts in no spread, and a of "varmin" is computed anew. Its distances are
+    whitened by the covariance without it; the weight of the Ledoit-Wolf shrinkage, the
+    encoder and the typical values below are those of all training clips.
+
+    *Typical values.* The typical value of a group of columns, or of a bank, is the
+    median score of its training clips, each left out; with "varmin", whose values may
+    be below 0, the median of d instead. Medians are of what is above 0, and 1 where
+    nothing is.
+
+    *Copies.* A training clip with a copy has a spread of 0. "ratio" raises spreads to a
+    hundredth of the bank's median, so scores stay finite. If all training clips of a
+    machine are equal, equal clips score 0, and all others are anomalous.
+
+    A machine, and with `by_domain` each of its domains, needs two training clips; with
+    `density` three, so that two remain when one is left out.
+
+    Cost: that of the encoder; then time and memory grow with the number of clips
+    times the number of training clips of their machine, times `n_bands`.
+
+    References
+    ----------
+    "ratio": Wilkinghoff, Yang, Ebbers, Germain, Wichern and Le Roux, "Local
+    Density-Based Anomaly Score Normalization for Domain Generalization",
+    arXiv:2509.10951, 2025.
 
     Examples
     --------
@@ -110,45 +203,78 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     >>> pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
     >>> pipe.score_samples(test).shape  # higher is more normal
     (4,)
+
+    Rows of numbers, with distances in units of the spread:
+
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from sklearn.metrics.pairwise import euclidean_distances
+    >>> detect = EmbeddingNeighborDetector(
+    ...     FunctionTransformer(), metric=euclidean_distances, density="ratio")
+    >>> detect = detect.fit([[0.0], [1.0], [10.0], [14.0]])
+    >>> detect.score_samples([[2.0], [18.0]])  # 1 / 1 and 4 / 4: both as usual
+    array([-1., -1.])
     """
 
     _parameter_constraints: dict = {
-        "detector": [HasMethods(["fit", "embed"])],
+        "encoder": ENCODER,
         "metric": [StrOptions(set(DISTANCES)), callable],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "density": [StrOptions({"ratio", "varmin"}), None],
+        "n_density_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "n_bands": [Interval(Integral, 1, None, closed="left")],
+        "by_domain": ["boolean"],
     }
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "training_score_samples_": np.ndarray,
         "offset_": Real,
-        "detector_": BaseEstimator,
+        "encoder_": BaseEstimator,
+        "shifts_": np.ndarray,
+        "scales_": np.ndarray,
         "_training_machines": np.ndarray | None,
+        "_training_domains": np.ndarray | None,
         "_training_points": np.ndarray,
         "_training_rows": np.ndarray,
         "_whitening": np.ndarray | None,
     }
 
-    def __init__(self, detector, *, metric="cosine", n_neighbors=1, contamination=0.1):
-        self.detector = detector
+    def __init__(
+        self,
+        encoder,
+        *,
+        metric="cosine",
+        n_neighbors=1,
+        contamination=0.1,
+        density=None,
+        n_density_neighbors=1,
+        n_bands=1,
+        by_domain=False,
+    ):
+        self.encoder = encoder
         self.metric = metric
         self.n_neighbors = n_neighbors
         self.contamination = contamination
+        self.density = density
+        self.n_density_neighbors = n_density_neighbors
+        self.n_bands = n_bands
+        self.by_domain = by_domain
 
     @validates_parameters(prefer_skip_nested_validation=True)
     @all_or_nothing
     def fit(self, X, y=None):
-        """Fit the detector, and keep the embedding of the normal clips.
+        """Fit the encoder, and keep the embedding of the normal clips.
 
         Parameters
         ----------
         X : any of n_clips
-            Training clips, as the detector takes them. Clips that cannot be used are
+            Training clips, as the encoder takes them. Clips that cannot be used are
             left out.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
-            None takes all clips as normal.
+            None takes all clips as normal. So does, for a table of numbers, any other
+            y, with a warning.
 
         Returns
         -------
@@ -158,40 +284,128 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If y holds anything but +1 and -1, no clip can be used, a machine has a
-            single usable clip, or some clips have a machine ID and others have none.
+            If y holds anything but +1 and -1, no clip can be used, a machine, or a
+            domain of it with `by_domain`, has too few usable clips, some clips have a
+            machine ID and others have none, `by_domain` is True and clips have no
+            domain, or there are fewer columns than `n_bands`.
         """
         n_clips = _num_samples(X)
-        normal = np.flatnonzero(normal_rows(y, n_clips))
+        numbers = is_table_of_numbers(X)
+        normal = np.flatnonzero(normal_rows(y, n_clips, lenient=numbers))
         X = _safe_indexing(X, normal)
-        _refuse_single_clips(machine_labels(X), len(normal))  # before the training
-        self.detector_ = fit_clone(self.detector, X)
-        if hasattr(self.detector_, "n_features_in_"):
-            self.n_features_in_ = self.detector_.n_features_in_
+        domains = self._label_domains(X)
+        self._refuse_few_clips(machine_labels(X), domains, len(normal))  # at once
+        self.encoder_ = fit_clone(self.encoder, X)
+        if hasattr(self.encoder_, "n_features_in_"):
+            self.n_features_in_ = self.encoder_.n_features_in_
         embedding = self.embed(X)
         usable = np.flatnonzero(~np.isnan(embedding).any(axis=1))
         self._keep_neighbors(_safe_indexing(X, usable), embedding[usable])
         self._training_rows = normal[usable]
-        scores = -self._mean_distance(
-            self._training_points, self._training_machines, leave_out=True
-        )
+        scores = -self._normalize(embedding[usable])
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[self._training_rows] = scores
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
 
+    def _label_domains(self, X: Any) -> np.ndarray | None:
+        if not self.by_domain:
+            return None
+        return known_labels(X, "with by_domain=True", "domain").astype(str)
+
     def _keep_neighbors(self, X: Any, embedding: np.ndarray) -> None:
-        """Keep points and machines of the usable normal clips."""
+        """Keep points, machines and domains of the usable normal clips."""
         if len(embedding) == 0:
             raise ValueError("X holds no usable normal clip: all embeddings are NaN")
-        machines = label_training_clips(X)
-        _refuse_single_clips(machines, len(embedding))
+        machines, domains = label_training_clips(X), self._label_domains(X)
+        self._refuse_few_clips(machines, domains, len(embedding))
         self._training_machines = machines
+        self._training_domains = domains
         self._whitening = None
         if self.metric == "mahalanobis":
-            groups = _group(machines, len(embedding))
-            self._whitening = make_whitening(embedding, groups)
+            self._whitening = self._make_whitening(embedding)
         self._training_points = self._place(embedding)
+
+    def _make_whitening(self, embedding: np.ndarray) -> np.ndarray:
+        """Whiten each group of columns apart, around the means of the banks."""
+        n_columns = embedding.shape[1]
+        bank = self._number_banks(len(embedding))
+        groups = self._cut_columns(n_columns, self.n_bands)
+        if len(groups) == 1:
+            return make_whitening(embedding, bank)
+        whitening = np.zeros((n_columns, n_columns))
+        for columns in groups:
+            own = make_whitening(embedding[:, columns], bank)
+            whitening[np.ix_(columns, columns)] = own
+        return whitening
+
+    def _number_banks(self, n_training: int) -> np.ndarray:
+        number = np.empty(n_training)
+        for place, rows in enumerate(self._find_banks(n_training)):
+            number[rows] = place
+        return number
+
+    def _normalize(self, embedding: np.ndarray) -> np.ndarray:
+        """Set `shifts_` and `scales_`; score each training clip, left out."""
+        n_clips, n_columns = embedding.shape
+        groups = self._cut_columns(n_columns, self.n_bands)
+        own = None
+        if self._whitening is not None:
+            bank = self._number_banks(n_clips)
+            parts = _take(embedding, groups)
+            shares = np.column_stack([own_shares(part, bank) for part in parts])
+            own = _Own(self._training_points.copy(), shares)
+            for rows in self._find_banks(n_clips):
+                own.deviations[rows] -= own.deviations[rows].mean(axis=0)
+        self.shifts_ = np.zeros((n_clips, len(groups)))
+        self.scales_ = np.ones((n_clips, len(groups)))
+        scores = np.empty(n_clips)
+        for bank in self._find_banks(n_clips):
+            scores[bank] = self._normalize_bank(bank, groups, own)
+        if self._training_domains is None:
+            return scores
+        points, machines = self._training_points, self._training_machines
+        return self._score(points, machines, scores, own)
+
+    def _normalize_bank(
+        self, bank: np.ndarray, groups: list[np.ndarray], own: _Own | None
+    ) -> np.ndarray:
+        left_out, usual = [], []
+        for group, points in enumerate(_take(self._training_points[bank], groups)):
+            distances = self._measure(points, points)
+            apart = distances.copy()
+            if own is not None:
+                deviations = _take(own.deviations[bank], groups)[group]
+                shares = own.shares[bank, group]
+                apart = without_own_share(apart, points, points, deviations, shares)
+            np.fill_diagonal(distances, np.inf)
+            np.fill_diagonal(apart, np.inf)
+            shift, scale = normalize(distances, self.density, self.n_density_neighbors)
+            numbers = self.n_density_neighbors, self.n_neighbors
+            scores = levels = leave_one_out(apart, distances, self.density, *numbers)
+            if self.density == "varmin":  # its scores may be 0 and below
+                levels = leave_one_out(apart, distances, None, *numbers)
+            level = typical(levels) if len(groups) > 1 else 1.0
+            self.shifts_[bank, group] = shift
+            self.scales_[bank, group] = scale * level
+            left_out.append(scores / level)
+            usual.append(levels / level)
+        level = typical(np.mean(usual, axis=0)) if self.by_domain else 1.0
+        self.scales_[bank] *= level
+        return np.mean(left_out, axis=0) / level
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Names of the machines, sorted.
+
+        Returns
+        -------
+        names : ndarray of shape (n_machines,), str
+            "type/id", or "id" where there is no type.
+        """
+        if self._training_machines is None:
+            raise AttributeError("the training clips had no machine IDs")
+        return np.unique(self._training_machines)
 
     def embed(self, X):
         """Embed clips: the points between which distances are measured.
@@ -199,29 +413,21 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Parameters
         ----------
         X : any of n_clips
-            Clips, of known machines or not, as the detector takes them.
+            Clips, of known machines or not, as the encoder takes them.
 
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_features), float64
-            As the detector gives it, before any whitening; NaN for clips that could
+            As the encoder gives it, before any whitening; NaN for clips that could
             not be used.
 
         Raises
         ------
         ValueError
-            If the detector gives an array of another shape.
+            If the encoder gives an array of another shape, or infinity.
         """
-        check_is_fitted(self, "detector_")
-        embedding = np.asarray(self.detector_.embed(X), dtype=np.float64)
-        n_clips = _num_samples(X)
-        if embedding.ndim != 2 or len(embedding) != n_clips:
-            raise ValueError(
-                f"{type(self.detector_).__name__}.embed gave an array of shape "
-                f"{embedding.shape} for {n_clips} clips; it must be "
-                f"({n_clips}, n_features)"
-            )
-        return embedding
+        check_is_fitted(self, "encoder_")
+        return embed_clips(self.encoder_, X)
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -229,17 +435,18 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Parameters
         ----------
         X : any of n_clips
-            Clips, as the detector takes them.
+            Clips, as the encoder takes them.
 
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the mean distance to the nearest training clips, at most 0; NaN for
-            clips that could not be used.
+            Minus the mean distance to the nearest training clips, normalised as the
+            parameters say; at most 0, except with ``density="varmin"``. NaN for clips
+            that could not be used.
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
-        return -self._mean_distance(points, label_clips(X, self._training_machines))
+        return -self._score(points, label_clips(X, self._training_machines))
 
     def nearest_training_clips(self, X):
         """Find the training clip nearest to each clip: the reason for its score.
@@ -247,25 +454,34 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Parameters
         ----------
         X : any of n_clips
-            Clips, as the detector takes them.
+            Clips, as the encoder takes them.
 
         Returns
         -------
         nearest : DataFrame of n_clips rows
             `row` is the row, in the X that was passed to `fit`, of the nearest training
-            clip of the clip's own machine; `distance` is its distance, which with
-            ``n_neighbors=1`` is the anomaly score. <NA> and NaN for clips that could
-            not be used.
+            clip of the clip's own machine, by normalised distances. `distance` is its
+            distance itself, before `density`, `n_bands` and `by_domain` normalise it:
+            without these and with ``n_neighbors=1`` it is the anomaly score. With
+            `n_bands` both are means over the groups of columns. <NA> and NaN for clips
+            that could not be used.
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
         unknown = pd.array([pd.NA] * len(points), dtype="Int64")
         nearest = pd.DataFrame({"row": unknown, "distance": np.nan})
+        least = np.full(len(points), np.nan)
         labels = label_clips(X, self._training_machines)
-        for rows, neighbors, distances in self._measure(points, labels):
-            first = distances.argmin(axis=1)
-            nearest.loc[rows, "row"] = self._training_rows[neighbors[first]]
-            nearest.loc[rows, "distance"] = distances.min(axis=1)
+        for rows, bank, distances, values in self._compare(points, labels):
+            values = values.mean(axis=0)
+            first = values.argmin(axis=1)
+            place = np.arange(len(rows))
+            value = values[place, first]
+            nearer = ~(value >= least[rows])
+            rows, first, place = rows[nearer], first[nearer], place[nearer]
+            least[rows] = value[nearer]
+            nearest.loc[rows, "row"] = self._training_rows[bank[first]]
+            nearest.loc[rows, "distance"] = distances[:, place, first].mean(axis=0)
         return nearest
 
     def training_points(self):
@@ -289,60 +505,127 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """Turn embeddings into the points that the metric is for."""
         return embedding if self._whitening is None else embedding @ self._whitening
 
-    def _mean_distance(
-        self, points: np.ndarray, labels: np.ndarray | None, leave_out: bool = False
+    def _score(
+        self,
+        points: np.ndarray,
+        labels: np.ndarray | None,
+        left_out: np.ndarray | None = None,
+        own: _Own | None = None,
     ) -> np.ndarray:
-        """Mean distance to the nearest of the own machine's training clips."""
+        """Least anomaly score by a bank of the own machine.
+
+        If the points are the training clips, `left_out` are their scores by their own
+        banks.
+        """
         scores = np.full(len(points), np.nan)
-        for rows, neighbors, distances in self._measure(points, labels):
-            if leave_out:
-                np.fill_diagonal(distances, np.inf)
-            n_neighbors = min(self.n_neighbors, len(neighbors) - leave_out)
-            nearest = np.partition(distances, n_neighbors - 1, axis=1)
-            scores[rows] = nearest[:, :n_neighbors].mean(axis=1)
+        for rows, bank, _, values in self._compare(points, labels, own):
+            n_neighbors = min(self.n_neighbors, len(bank))
+            by_bank = mean_smallest(values, n_neighbors).mean(axis=0)
+            if left_out is not None:
+                by_bank = np.where(np.isin(rows, bank), left_out[rows], by_bank)
+            scores[rows] = np.fmin(scores[rows], by_bank)
         return scores
 
-    def _measure(
-        self, points: np.ndarray, labels: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Usable rows of each machine, its training clips, distances between them."""
-        groups = _group(labels, len(points))
-        training_groups = _group(self._training_machines, len(self._training_points))
+    def _compare(
+        self, points: np.ndarray, labels: np.ndarray | None, own: _Own | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """Usable rows of a machine, a bank of it, distances, normalised distances.
+
+        The last two are arrays (n_bands, n_rows, n_bank). There is one for each bank.
+        """
+        n_training, n_columns = self._training_points.shape
+        groups = self._cut_columns(n_columns, self.scales_.shape[1])
+        machine = _group(labels, len(points))
+        training_machine = _group(self._training_machines, n_training)
         usable = ~np.isnan(points).any(axis=1)
+        for bank in self._find_banks(n_training):
+            rows = np.flatnonzero((machine == training_machine[bank[0]]) & usable)
+            if not len(rows):
+                continue
+            neighbors = _take(self._training_points[bank], groups)
+            asked = _take(points[rows], groups)
+            distances = np.stack(list(map(self._measure, asked, neighbors)))
+            if own is not None:
+                parts = asked, neighbors, _take(own.deviations[rows], groups)
+                known = zip(distances, *parts, own.shares[rows].T, strict=True)
+                distances = np.stack([without_own_share(*one) for one in known])
+            shift, scale = (n[bank].T[:, None] for n in (self.shifts_, self.scales_))
+            yield rows, bank, distances, (distances - shift) / scale
+
+    def _measure(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
         distance = self.metric if callable(self.metric) else DISTANCES[self.metric]
-        for one in np.unique(groups[usable]):
-            rows = np.flatnonzero((groups == one) & usable)
-            neighbors = np.flatnonzero(training_groups == one)
-            distances = np.array(
-                distance(points[rows], self._training_points[neighbors]), dtype=float
+        distances = np.array(distance(points, others), dtype=float)
+        if distances.shape != (len(points), len(others)):
+            raise ValueError(
+                f"metric={self.metric!r} gave an array of shape {distances.shape} "
+                f"for {len(points)} and {len(others)} embeddings; it must be "
+                f"({len(points)}, {len(others)})"
             )
-            if distances.shape != (len(rows), len(neighbors)):
-                raise ValueError(
-                    f"metric={self.metric!r} gave an array of shape {distances.shape} "
-                    f"for {len(rows)} and {len(neighbors)} embeddings; it must be "
-                    f"({len(rows)}, {len(neighbors)})"
-                )
-            yield rows, neighbors, distances
+        return distances
+
+    def _find_banks(self, n_training: int) -> list[np.ndarray]:
+        """Rows of the training clips of each machine, or of each of its domains."""
+        machines = _group(self._training_machines, n_training)
+        domains = _group(self._training_domains, n_training)
+        return [
+            np.flatnonzero((machines == machine) & (domains == domain))
+            for machine, domain in dict.fromkeys(zip(machines, domains, strict=True))
+        ]
+
+    def _cut_columns(self, n_columns: int, n_bands: int) -> list[np.ndarray]:
+        """Columns of each group: all statistics of neighbouring mel bands."""
+        n_mels = getattr(self, "n_features_in_", n_columns)
+        if n_columns % n_mels:
+            n_mels = n_columns
+        if n_bands > n_mels:
+            raise ValueError(
+                f"n_bands={n_bands} exceeds the {n_mels} columns, or mel bands, of the "
+                f"embedding: lower it to {n_mels} or less"
+            )
+        columns = np.arange(n_columns).reshape(-1, n_mels)
+        return [part.ravel() for part in np.array_split(columns, n_bands, axis=1)]
+
+    def _refuse_few_clips(
+        self, machines: np.ndarray | None, domains: np.ndarray | None, n_clips: int
+    ) -> None:
+        """Refuse banks whose clips would have too few neighbours when left out."""
+        needed, fact = 2, "has one usable training clip, which has no neighbour"
+        remedy = "add recordings, or leave it out"
+        if self.by_domain:
+            remedy += ", or set by_domain=False"
+        if self.density is not None:
+            needed, fact = 3, "has fewer than 3 usable training clips"
+            fact += f", which density={self.density!r} needs"
+            remedy += ", or set density=None"
+        counts = Counter(_name_banks(machines, domains, n_clips))
+        few = sorted(name for name, n in counts.items() if n < needed)
+        if few:
+            raise ValueError(f"{abbreviate(few)} {fact}: {remedy}")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        with suppress(TypeError, AttributeError):  # fit refuses a wrong detector
-            inner = get_tags(self.detector).input_tags
+        with suppress(TypeError, AttributeError):  # fit refuses a wrong encoder
+            inner = get_tags(self.encoder).input_tags
             tags.input_tags.two_d_array = inner.two_d_array
         return tags
+
+
+def _take(points: np.ndarray, groups: list[np.ndarray]) -> list[np.ndarray]:
+    """Cut points into groups of columns; one group stays as it is, to the last bit."""
+    return [points] if len(groups) == 1 else [points.take(g, axis=1) for g in groups]
+
+
+def _name_banks(
+    machines: np.ndarray | None, domains: np.ndarray | None, n_clips: int
+) -> list[str]:
+    """Name the bank of each clip for people; clips of no known machine are left out."""
+    names = ["X"] * n_clips if machines is None else list(machines)
+    if domains is None:
+        return [name for name in names if name is not None]
+    pairs = zip(names, domains, strict=True)
+    return [f"{name}, domain {domain}" for name, domain in pairs if name is not None]
 
 
 def _group(labels: np.ndarray | None, n_clips: int) -> np.ndarray:
     """Labels to group clips by; one group for all if there are none."""
     return np.zeros(n_clips) if labels is None else labels
-
-
-def _refuse_single_clips(labels: np.ndarray | None, n_clips: int) -> None:
-    """Refuse machines whose only clip would have no neighbour."""
-    counts = Counter({"X": n_clips} if labels is None else labels)
-    single = sorted(name for name, n in counts.items() if n == 1 and name is not None)
-    if single:
-        raise ValueError(
-            f"{abbreviate(single)} has one usable training clip, which has no "
-            "neighbour: add recordings, or leave it out"
-        )

@@ -88,6 +88,10 @@ class _Confidence(nn.Module):
         doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
         return _mean_of_segments(doubt.exp())
 
+    def embed(self, sound: Spectrogram) -> torch.Tensor:
+        """Compute the embedding, which is a mean over segments."""
+        return _mean_of_segments(self.network(sound.segments)[1].double())
+
 
 class _Neighbors(nn.Module):
     """The score of an :class:`EmbeddingNeighborDetector`."""
@@ -101,7 +105,16 @@ class _Neighbors(nn.Module):
                 f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
                 'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
             )
+        if detector.by_domain or detector.scales_.shape[1] > 1:
+            raise ValueError(
+                f"EmbeddingNeighborDetector has by_domain={detector.by_domain} and "
+                f"n_bands={detector.scales_.shape[1]}, which a graph cannot hold: fit "
+                "with by_domain=False and n_bands=1, or keep the model with save_model "
+                "and score in Python"
+            )
         points, names, whitening = detector.training_points()
+        self.shifts = torch.from_numpy(detector.shifts_[:, 0])
+        self.scales = torch.from_numpy(detector.scales_[:, 0])
         self.points = torch.from_numpy(points)
         self.whitening = None if whitening is None else torch.from_numpy(whitening)
         if self.whitening is None:
@@ -111,14 +124,18 @@ class _Neighbors(nn.Module):
         owner = of_all if names is None else [places.get(name, -1) for name in names]
         self.owner = torch.tensor(owner)
         self.own = ByMachine([0] if names is None else list(places.values()))
-        self.network: Any = make_module(detector.detector_, machines).network
+        encoder: Any = make_module(detector.encoder_, machines)
+        self.encoder = encoder
+        self.is_network = hasattr(encoder, "embed")
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
-        point = _mean_of_segments(self.network(sound.segments)[1].double())
+        encode = self.encoder
+        point = encode.embed(sound) if self.is_network else encode(sound, machine)
         point = _normalize(point) if self.whitening is None else point @ self.whitening
         squared = (self.points - point).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
+        distances = (distances - self.shifts) / self.scales
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
         nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
         # The machine may have fewer training clips than others.

@@ -39,8 +39,9 @@ def export_onnx(estimator, path):
         - :class:`SpectrumStatistics` and :class:`MahalanobisDetector`, with or without
           scikit-learn's StandardScaler between them,
         - :class:`IDConfidenceDetector`, or
-        - :class:`EmbeddingNeighborDetector` of an :class:`IDConfidenceDetector`, with a
-          metric that has a name,
+        - :class:`EmbeddingNeighborDetector` of an :class:`IDConfidenceDetector` or of
+          :class:`SpectrumStatistics`, with a metric that has a name, ``n_bands=1`` and
+          ``by_domain=False``,
 
         in any nesting of Pipeline, :class:`PerMachine`, :class:`OnlyMachineTypes`,
         :class:`GammaProbabilityEnsemble`, :class:`ThresholdTuner` and FrozenEstimator.

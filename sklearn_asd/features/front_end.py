@@ -115,6 +115,7 @@ class FrontEnd(ClipTransformer, ABC):
             bounds[..., 1],
             machine_type=clips.machine_type,
             machine_id=clips.machine_id,
+            domain=clips.domain,
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             problems=problems,

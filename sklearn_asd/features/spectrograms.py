@@ -85,6 +85,9 @@ class ClipSpectrograms(ClipTable):
     machine_type, machine_id : sequence of str or None, default=None
         Which machine each clip was recorded from.
 
+    domain : sequence of str or None, default=None
+        Conditions that each clip was recorded in, such as "source" or "target".
+
     segment_frames : int or None, default=96
         Length of a segment in frames; None takes the whole clip as one segment.
 
@@ -152,7 +155,7 @@ class ClipSpectrograms(ClipTable):
     array([[6]])
     """
 
-    _columns = ("starts", "stops", "machine_type", "machine_id")
+    _columns = ("starts", "stops", "machine_type", "machine_id", "domain")
 
     def __init__(
         self,
@@ -162,6 +165,7 @@ class ClipSpectrograms(ClipTable):
         *,
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
+        domain: Iterable[Any] | None = None,
         segment_frames: int | None = SEGMENT_FRAMES,
         segment_hop_frames: int = SEGMENT_HOP_FRAMES,
         view_names: Sequence[str] = ("original",),
@@ -177,6 +181,7 @@ class ClipSpectrograms(ClipTable):
         self.stops = _as_clips_by_views(stops)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
+        self.domain = as_labels(domain)
         self._check_lengths()
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
@@ -202,6 +207,7 @@ class ClipSpectrograms(ClipTable):
         machine_id: Iterable[Any] | None = None,
         segment_frames: int | None = SEGMENT_FRAMES,
         segment_hop_frames: int = SEGMENT_HOP_FRAMES,
+        domain: Iterable[Any] | None = None,
     ) -> ClipSpectrograms:
         """Build from precomputed log-mels.
 
@@ -220,6 +226,9 @@ class ClipSpectrograms(ClipTable):
         segment_hop_frames : int, default=48
             Frames between the starts of successive segments.
 
+        domain : sequence of str or None, default=None
+            Conditions that each clip was recorded in, such as "source" or "target".
+
         Returns
         -------
         spectrograms : ClipSpectrograms
@@ -230,7 +239,7 @@ class ClipSpectrograms(ClipTable):
         ValueError
             If there is no clip, if an array is not 2-D, holds NaN or infinity, has
             another number of mel bands than the first or fewer frames than a
-            segment, or if there are not as many machines as clips.
+            segment, or if there are not as many machines or domains as clips.
         """
         arrays = [np.asarray(array) for array in log_mels]
         _check_segments(segment_frames, segment_hop_frames)
@@ -245,6 +254,7 @@ class ClipSpectrograms(ClipTable):
             stops,
             machine_type=machine_type,
             machine_id=machine_id,
+            domain=domain,
             segment_frames=segment_frames,
             segment_hop_frames=segment_hop_frames,
         )

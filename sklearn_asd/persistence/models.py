@@ -15,7 +15,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._version import __version__
-from sklearn_asd.persistence import format1
+from sklearn_asd.persistence import early_format2, format1
 from sklearn_asd.persistence.files import read_file, write_file
 from sklearn_asd.persistence.summary import summarize
 from sklearn_asd.persistence.values import Decoder, Encoder
@@ -168,6 +168,7 @@ def load_model(path):
     with _naming(path, "its model cannot be built: "):
         if content["format_version"] == 1:
             format1.upgrade(content["objects"], tensors)
+        early_format2.upgrade(content["objects"], tensors)
         for encoded in content["objects"]:
             decoder.add(encoded)
         unused = sorted(set(tensors) - decoder.used)

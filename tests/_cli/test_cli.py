@@ -623,7 +623,7 @@ def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
     assert code == 0, errors
     assert "Threshold: " in output
     members = final_step(load_model(model)).detector_.named_estimators_
-    networks = [members[name].detector_ for name in ("near", "second", "third")]
+    networks = [members[name].encoder_ for name in ("near", "second", "third")]
     assert [network.random_state for network in networks] == [0, 1, 2]
     assert {network.loss for network in networks} == {"arcface"}
     assert {network.max_epochs for network in networks} == {1}

@@ -227,6 +227,16 @@ def test_repr_counts_clips_and_machines(clips, text):
     assert repr(clips) == text
 
 
+def test_domains_go_with_the_clips_and_a_pickle_from_before_has_none():
+    table = pd.DataFrame({"path": ["a.wav", "b.wav"], "domain": ["source", "target"]})
+    clips = Clips.from_X(table)
+    assert clips[1:].domain.tolist() == ["target"]
+    assert pickle.loads(pickle.dumps(clips)).domain.tolist() == ["source", "target"]
+    old = Clips(["a.wav"])
+    del old.domain
+    assert pickle.loads(pickle.dumps(old))[:1].domain is None
+
+
 def test_pickle_holds_names_and_no_audio(tmp_path):
     paths = [str(tmp_path / f"{row}.wav") for row in range(3)]
     for path in paths:

@@ -65,7 +65,7 @@ def test_without_ids_there_are_no_machine_labels(X):
 
 
 def test_labels_are_given_one_by_one():
-    with pytest.raises(ValueError, match="machines are given as one string, 'fan'"):
+    with pytest.raises(ValueError, match="domains are given as one string, 'fan'"):
         as_labels("fan")
     with pytest.raises(ValueError, match=r"named \['a', 'b'\]; give each clip one"):
         as_labels([["a", "b"]])

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics.pairwise import manhattan_distances
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
 from sklearn_asd import (
@@ -11,6 +13,9 @@ from sklearn_asd import (
     ClipSpectrograms,
     EmbeddingNeighborDetector,
     IDConfidenceDetector,
+    SpectrumStatistics,
+    load_model,
+    save_model,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 
@@ -136,6 +141,7 @@ def test_without_ids_all_rows_are_one_machines():
     detector = EmbeddingNeighborDetector(MeanLevel()).fit(X)
     near = detector.nearest_training_clips([[5, 0.1], [0.1, 5]])
     assert near["row"].tolist() == [0, 2]
+    assert not hasattr(detector, "classes_")
     labelled = as_table([[5, 0.1]], ["z"])  # an ID says nothing then
     assert detector.score_samples(labelled) == detector.score_samples([[5, 0.1]])
 
@@ -143,7 +149,7 @@ def test_without_ids_all_rows_are_one_machines():
 def test_rows_of_nan_are_unusable_and_anomalous_rows_are_not_learnt_from():
     X, y = np.array([[1.0, 0], [np.nan, 0], [9, 9], [0, 1]]), [1, 1, -1, 1]
     detector = EmbeddingNeighborDetector(MeanLevel()).fit(X, y)
-    assert detector.detector_.n_fitted_ == 3
+    assert detector.encoder_.n_fitted_ == 3
     known = ~np.isnan(detector.training_score_samples_)
     assert known.tolist() == [True, False, False, True]
     scores = detector.score_samples(X)
@@ -161,6 +167,333 @@ def test_an_embedding_of_another_shape_is_refused():
 
     with pytest.raises(ValueError, match=r"Wrong.embed gave an array of shape \(5,\)"):
         EmbeddingNeighborDetector(Wrong()).fit(np.array(TRAIN))
+
+
+# -- transformers as encoders ----------------------------------------------------
+
+
+def test_a_transformer_is_an_encoder_too():
+    X = np.array(TRAIN, dtype=float)
+    detector = EmbeddingNeighborDetector(StandardScaler()).fit(X)
+    assert detector.n_features_in_ == 2
+    rows = StandardScaler().fit_transform(X)
+    np.testing.assert_array_equal(detector.embed(X), rows)
+    expected = EmbeddingNeighborDetector(MeanLevel()).fit(rows)
+    np.testing.assert_array_equal(
+        detector.score_samples(X), expected.score_samples(rows)
+    )
+
+
+def test_statistics_need_no_network():
+    X = at(TRAIN, MACHINES)
+    detector = EmbeddingNeighborDetector(SpectrumStatistics()).fit(X)
+    assert detector.classes_.tolist() == ["a", "b"]
+    half = 1 - np.sqrt(0.5)
+    scores = detector.anomaly_score(at([[5, 5], [0, 3]], ["a", "b"]))
+    np.testing.assert_allclose(scores, [half, 0], atol=1e-6)
+    X.stops[1] = X.starts[1]  # cannot be used
+    assert np.flatnonzero(np.isnan(detector.score_samples(X))).tolist() == [1]
+    with pytest.raises(ValueError, match="a has one usable training clip"):
+        EmbeddingNeighborDetector(SpectrumStatistics()).fit(X)
+
+
+def test_an_encoder_that_has_both_methods_embeds():
+    class Both(MeanLevel):
+        def transform(self, X):
+            raise AssertionError
+
+    assert EmbeddingNeighborDetector(Both()).fit(np.array(TRAIN)).embed([[1, 2]]).any()
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda X: X * np.inf, "transform gave infinity for clips 0, 1"),
+        (
+            lambda X: X[:, :0],
+            r"gave an array of shape \(5, 0\) for 5 clips; it must be",
+        ),
+        (lambda X: X[1:], r"gave an array of shape \(4, 2\) for 5 clips"),
+        (lambda X: X.astype(str) + "x", "gave a ndarray, which is no array of numbers"),
+    ],
+)
+def test_what_an_encoder_must_not_give_is_named(give, message):
+    encoder = FunctionTransformer(give)
+    with pytest.raises(ValueError, match=message):
+        EmbeddingNeighborDetector(encoder).fit(np.array(TRAIN, dtype=float) + 1)
+
+
+# -- density ---------------------------------------------------------------------
+
+
+def on_a_line(**parameters):
+    """Rows are their own embedding; the distance is that of their first numbers."""
+    return EmbeddingNeighborDetector(
+        FunctionTransformer(), **{"metric": distance_on_a_line} | parameters
+    )
+
+
+def distance_on_a_line(points, others):
+    return np.abs(points[:, :1] - others[:, 0])
+
+
+LINE = np.array([[0.0], [1.0], [10.0], [14.0]])  # spreads 1, 1, 4, 4
+
+
+def test_ratios_are_worked_by_hand():
+    detector = on_a_line(density="ratio").fit(LINE)
+    X = [[2.0], [18.0], [6.0], [1.0]]
+    # 6 is 5 from 1, which is 5 spreads, and 4 from 10, which is 1 spread.
+    np.testing.assert_allclose(detector.anomaly_score(X), [1, 1, 1, 0])
+    assert detector.scales_.ravel().tolist() == [1, 1, 4, 4]
+    two = on_a_line(density="ratio", n_neighbors=2).fit(LINE)
+    # 2 is 1 and 2 spreads from 1 and 0, but also 8 / 4 from 10.
+    np.testing.assert_allclose(two.anomaly_score([[2.0]]), [1.5])
+    spread = on_a_line(density="ratio", n_density_neighbors=2).fit(LINE)
+    assert spread.scales_.ravel().tolist() == [5.5, 5, 6.5, 8.5]  # of two others each
+    # Without 0, the spread of 1 is 9; without 10, that of 14 is 13; and so on.
+    np.testing.assert_allclose(
+        detector.training_score_samples_, [-1 / 9, -1 / 10, -4 / 13, -4 / 9]
+    )
+
+
+def test_differences_are_worked_by_hand():
+    X = np.array([[0.0], [1.0], [3.0], [7.0]])
+    detector = on_a_line(density="varmin").fit(X)
+    # Of each pair: the distance, and the spread of the second without the first.
+    d = [1, 3, 7, 1, 2, 6, 3, 2, 4, 7, 6, 4]
+    b = [2, 2, 4, 3, 3, 4, 1, 1, 6, 1, 1, 2]
+    a = np.cov(d, b)[0, 1] / np.var(b, ddof=1)
+    np.testing.assert_allclose(detector.shifts_.ravel(), a * np.array([1, 1, 2, 4]))
+    expected = min(1.5 - a * 1, 0.5 - a * 2)  # near 1 and 3
+    np.testing.assert_allclose(
+        detector.anomaly_score([[2.5]]), min(expected, 4.5 - a * 4)
+    )
+
+
+def test_equal_spreads_change_nothing_but_the_unit(rng):
+    X = np.arange(6)[:, None] * [3.0]
+    asked = rng.uniform(-10, 30, size=(8, 1))
+    plain = on_a_line().fit(X).anomaly_score(asked)
+    ratio = on_a_line(density="ratio").fit(X).anomaly_score(asked)
+    np.testing.assert_allclose(ratio, plain / 3)
+
+
+@pytest.mark.parametrize("density", [None, "ratio", "varmin"])
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+@pytest.mark.parametrize("n_density_neighbors", [1, 2, 9])
+@pytest.mark.parametrize("n_clips", [4, 5, 12])
+def test_a_training_clip_scores_as_if_it_had_not_been_fitted(
+    rng, density, n_neighbors, n_density_neighbors, n_clips
+):
+    detector = on_a_line(
+        density=density,
+        n_neighbors=n_neighbors,
+        n_density_neighbors=n_density_neighbors,
+    )
+    X = rng.normal(size=(n_clips, 1))
+    X[1] = X[0]
+    scores = detector.fit(X).training_score_samples_
+    for row in range(n_clips):
+        without = clone(detector).fit(np.delete(X, row, axis=0))
+        np.testing.assert_allclose(
+            without.score_samples(X[[row]]), scores[row], rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("density", ["ratio", "varmin"])
+def test_the_score_of_three_clips_is_that_of_two_others(density):
+    detector = on_a_line(density=density).fit([[0.0], [1.0], [5.0]])
+    # Of two clips both spreads are their distance; nothing tells spreads apart.
+    expected = {"ratio": [1 / 4, 1 / 5, 4 / 1], "varmin": [1, 1, 4]}[density]
+    np.testing.assert_allclose(-detector.training_score_samples_, expected)
+    with pytest.raises(
+        ValueError,
+        match=f"^X has fewer than 3 usable .* density='{density}' needs: add",
+    ):
+        on_a_line(density=density).fit([[0.0], [1.0]])
+
+
+@pytest.mark.parametrize("density", ["ratio", "varmin"])
+def test_copies_keep_scores_finite_and_ordered(density):
+    X = np.array([[0.0], [0.0], [1.0], [3.0], [6.0], [10.0]])
+    detector = on_a_line(density=density).fit(X)
+    assert np.isfinite(detector.training_score_samples_).all()
+    near, far = detector.anomaly_score([[0.5], [40.0]])
+    assert near < far < np.inf
+    assert detector.predict([[40.0], [-40.0]]).tolist() == [-1, -1]
+    if density == "ratio":  # a hundredth of the median of 1, 2, 3 and 4
+        np.testing.assert_allclose(detector.scales_[:3, 0], [0.025, 0.025, 1])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "mahalanobis", distance_on_a_line])
+@pytest.mark.parametrize("density", [None, "ratio", "varmin"])
+@pytest.mark.parametrize("n_bands", [1, 2])
+def test_equal_training_clips_make_any_deviation_anomalous(metric, density, n_bands):
+    row = np.array([[0.1, 0.3, 0.7]])  # whose mean rounds
+    detector = on_a_line(metric=metric, density=density, n_bands=n_bands)
+    detector.fit(np.repeat(row, 7, axis=0))
+    assert detector.training_score_samples_.tolist() == [0] * 7
+    assert detector.score_samples(row).tolist() == [0]
+    assert detector.predict(row).tolist() == [1]
+    other = row * [[1.001, 1.1, 1.5]]
+    assert np.isfinite(detector.score_samples(other)).all()
+    assert detector.predict(other).tolist() == [-1]
+
+
+@pytest.mark.parametrize("density", [None, "ratio", "varmin"])
+@pytest.mark.parametrize("n_bands", [1, 2])
+def test_the_whitening_of_a_training_clip_leaves_it_out(rng, density, n_bands):
+    X = rng.normal(size=(60, 24)) * rng.uniform(0.1, 10, size=24)
+    detector = on_a_line(metric="mahalanobis", density=density, n_bands=n_bands).fit(X)
+    scores = detector.training_score_samples_
+    refitted = [
+        clone(detector).fit(np.delete(X, row, axis=0)).score_samples(X[[row]])[0]
+        for row in range(60)
+    ]
+    np.testing.assert_allclose(np.mean(scores), np.mean(refitted), rtol=0.05)
+    assert np.abs(scores - refitted).max() < 0.2 * np.abs(refitted).mean()
+
+
+# -- bands -----------------------------------------------------------------------
+
+
+def test_bands_are_worked_by_hand():
+    X = np.array([[0.0, 0.0], [1.0, 8.0], [3.0, 2.0]])
+    detector = on_a_line(n_bands=2).fit(X)
+    # Distances left out: 1, 1, 2 of the first column, and 2, 6, 2 of the second.
+    np.testing.assert_allclose(detector.scales_, [[1, 2]] * 3)
+    # The nearest is another clip in each column: 0.5 / 1 and 1 / 2.
+    np.testing.assert_allclose(detector.anomaly_score([[0.5, 3.0]]), [0.5])
+    np.testing.assert_allclose(
+        -detector.training_score_samples_, [(1 + 1) / 2, (1 + 3) / 2, (2 + 1) / 2]
+    )
+    nearest = detector.nearest_training_clips([[0.5, 3.0]])
+    assert nearest["row"].tolist() == [0]  # 0.5 / 1 and 3 / 2; others are farther
+    assert nearest["distance"].tolist() == [(0.5 + 3) / 2]
+
+
+def test_a_band_holds_the_same_frequencies_of_every_statistic(rng):
+    X = at(rng.normal(size=(8, 2)), ["a"] * 8)
+    bands = []
+
+    def measure(points, others):
+        bands.append(points[0])
+        return np.abs(points[:, None] - others).sum(axis=2)
+
+    detector = EmbeddingNeighborDetector(SpectrumStatistics(), metric=measure)
+    detector.set_params(n_bands=2).fit(X)
+    mean_and_std = detector.embed(X)[0]
+    for band, columns in zip(bands, ([0, 1, 4, 5], [2, 3, 6, 7]), strict=True):
+        np.testing.assert_array_equal(band, mean_and_std[columns])
+    with pytest.raises(ValueError, match="n_bands=5 exceeds the 4 columns, or mel"):
+        detector.set_params(n_bands=5).fit(X)
+
+
+def test_each_band_is_whitened_apart(rng):
+    X = rng.normal(size=(50, 4)) @ rng.normal(size=(4, 4))
+    detector = on_a_line(metric="mahalanobis", n_bands=2).fit(X)
+    _, _, whitening = detector.training_points()
+    assert not whitening[:2, 2:].any()
+    assert not whitening[2:, :2].any()
+    alone = on_a_line(metric="mahalanobis").fit(X[:, :2])
+    np.testing.assert_allclose(whitening[:2, :2], alone.training_points()[2])
+
+
+# -- domains ---------------------------------------------------------------------
+
+
+def in_domains(points, domain, machine_id=None):
+    log_mels = np.asarray(points, dtype=np.float32).reshape(-1, 1, 1)
+    return ClipSpectrograms.from_arrays(
+        log_mels, machine_id=machine_id, segment_frames=1, domain=domain
+    )
+
+
+DOMAINS = ["source"] * 3 + ["target"] * 3
+SHIFTED = [0, 1, 2, 100, 110, 130]  # distances left out: 1, 1, 1 and 10, 10, 20
+
+
+def make_banks(**parameters):
+    return EmbeddingNeighborDetector(
+        SpectrumStatistics(), metric=distance_on_a_line, by_domain=True, **parameters
+    )
+
+
+def test_banks_of_domains_are_worked_by_hand():
+    detector = make_banks().fit(in_domains(SHIFTED, DOMAINS))
+    np.testing.assert_allclose(detector.scales_.ravel(), [1, 1, 1, 10, 10, 10])
+    X = in_domains([4, 95, 56], None)  # 56 is 54 from 2 and 44 from 100
+    np.testing.assert_allclose(detector.anomaly_score(X), [2, 0.5, 4.4])
+    # 0 is judged by 1, and by the other bank, which is 10 units away.
+    np.testing.assert_allclose(-detector.training_score_samples_, [1, 1, 1, 1, 1, 2])
+    nearest = detector.nearest_training_clips(in_domains([4, 95, 56], None))
+    assert nearest["row"].tolist() == [2, 3, 3]
+    assert nearest["distance"].tolist() == [2, 5, 44]
+    reverse = make_banks().fit(in_domains([0, 1, 2, 5, 15, 35], DOMAINS))
+    # 2 is 1 from its own bank's 1, and 3 / 10 from the other bank's 5.
+    np.testing.assert_allclose(
+        -reverse.training_score_samples_, [0.5, 0.4, 0.3, 1, 1, 2]
+    )
+
+
+def test_domains_are_banks_of_each_machine():
+    ids = ["a"] * 6 + ["b"] * 3
+    X = in_domains([*SHIFTED, 500, 501, 502], [*DOMAINS, *["source"] * 3], ids)
+    detector = make_banks().fit(X)
+    asked = in_domains([500, 500], None, ["a", "b"])
+    np.testing.assert_allclose(detector.anomaly_score(asked), [37, 0])
+    table = pd.DataFrame(
+        {"audio": [np.ones(4)] * 9, "machine_id": ids, "domain": X.domain}
+    )
+    clips = Clips.from_X(table)
+    assert clips[3:].domain.tolist() == X[3:].domain.tolist()
+    assert Clips.from_X(table[["audio"]]).domain is None
+
+
+def test_the_domain_of_a_test_clip_is_not_used():
+    detector = make_banks().fit(in_domains(SHIFTED, DOMAINS))
+    asked = [detector.score_samples(in_domains([4], d)) for d in (["target"], ["x"])]
+    assert asked[0] == asked[1]
+
+
+def test_domains_and_density_go_together():
+    detector = make_banks(density="ratio").fit(in_domains(SHIFTED, DOMAINS))
+    # Spreads 1, 1, 1, 10, 10, 20, and ratios left out 1, 1/2, 1 and 1/2, 1/3, 2.
+    np.testing.assert_allclose(detector.scales_[:, 0], [1, 1, 1, 5, 5, 10])
+    differences = make_banks(density="varmin").fit(in_domains(SHIFTED, DOMAINS))
+    np.testing.assert_allclose(differences.scales_.ravel(), [1, 1, 1, 10, 10, 10])
+
+
+def test_missing_and_small_domains_are_refused_with_a_remedy():
+    with pytest.raises(ValueError, match="X has no domains, .* by_domain=True: give X"):
+        make_banks().fit(in_domains(SHIFTED, None))
+    with pytest.raises(ValueError, match="domain is missing for clips 5 of those used"):
+        make_banks().fit(in_domains(SHIFTED, [*DOMAINS[:5], None]))
+    with pytest.raises(
+        ValueError, match="^X, domain target has one usable .* set by_domain=False$"
+    ):
+        make_banks().fit(in_domains(SHIFTED[:4], DOMAINS[:4]))
+    with pytest.raises(ValueError, match="^X, domain target has fewer than 3 usable"):
+        make_banks(density="ratio").fit(in_domains(SHIFTED[:5], DOMAINS[:5]))
+
+
+def test_a_model_file_keeps_banks_bands_and_density(rng, tmp_path):
+    X = at(rng.normal(size=(12, 2)), list("ab") * 6)
+    X.domain = np.repeat(DOMAINS, 2)
+    encoder = make_pipeline(SpectrumStatistics(), StandardScaler())
+    for density in ("ratio", "varmin"):
+        detector = EmbeddingNeighborDetector(
+            encoder, metric="mahalanobis", density=density, n_bands=2, by_domain=True
+        ).fit(X)
+        save_model(detector, tmp_path / "near.asd")
+        loaded = load_model(tmp_path / "near.asd")
+        np.testing.assert_array_equal(
+            loaded.score_samples(X), detector.score_samples(X)
+        )
+        assert loaded.nearest_training_clips(X).equals(
+            detector.nearest_training_clips(X)
+        )
 
 
 def test_a_distance_from_outside_is_used():
@@ -229,10 +562,10 @@ def test_a_clip_that_cannot_be_used_scores_nan_and_is_no_neighbour():
 
 def test_parameters_reach_the_inner_detector_and_a_copy_is_unfitted(tmp_path):
     detector = make_detector().fit(at(TRAIN, MACHINES))
-    copy = clone(detector).set_params(detector__lr=0.5, metric="mahalanobis")
-    assert copy.detector.lr == 0.5
-    assert not hasattr(copy, "detector_")
-    assert not hasattr(detector.detector, "net_")
+    copy = clone(detector).set_params(encoder__lr=0.5, metric="mahalanobis")
+    assert copy.encoder.lr == 0.5
+    assert not hasattr(copy, "encoder_")
+    assert not hasattr(detector.encoder, "net_")
     joblib.dump(detector, tmp_path / "detector.joblib")
     np.testing.assert_array_equal(
         joblib.load(tmp_path / "detector.joblib").score_samples(at(TRAIN, MACHINES)),
@@ -241,7 +574,16 @@ def test_parameters_reach_the_inner_detector_and_a_copy_is_unfitted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "parameter", [{"metric": "manhattan"}, {"n_neighbors": 0}, {"detector": "id"}]
+    "parameter",
+    [
+        {"metric": "manhattan"},
+        {"n_neighbors": 0},
+        {"encoder": "id"},
+        {"density": "local"},
+        {"n_density_neighbors": 0},
+        {"n_bands": 0},
+        {"by_domain": "source"},
+    ],
 )
 def test_wrong_parameters_are_refused(parameter):
     detector = make_detector().set_params(**parameter)

@@ -359,6 +359,23 @@ KINDS = {
     "five whitened": lambda detector: make_pipeline(
         SEGMENTER, make_near(detector, metric="mahalanobis", n_neighbors=5)
     ),
+    "near by ratios": lambda detector: make_pipeline(
+        SEGMENTER, make_near(detector, density="ratio", n_neighbors=2)
+    ),
+    "near by differences": lambda detector: make_pipeline(
+        SEGMENTER, make_near(detector, metric="mahalanobis", density="varmin")
+    ),
+    "near statistics": lambda _: make_pipeline(
+        WHOLE, EmbeddingNeighborDetector(SpectrumStatistics(), n_neighbors=2)
+    ),
+    "near scaled statistics": lambda _: make_pipeline(
+        SEGMENTER,
+        EmbeddingNeighborDetector(
+            make_pipeline(SpectrumStatistics(), StandardScaler()),
+            metric="mahalanobis",
+            density="ratio",
+        ),
+    ),
     "some types": lambda _: OnlyMachineTypes(
         make_pipeline(WHOLE, PerMachine(make_spectrum())), ["pump", "fan"]
     ),
@@ -611,6 +628,11 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     refuse(make_pipeline(SEGMENTER, near), "has metric=<built-in function max>, which")
     near.metric = "manhattan"  # as if the library had it, and the graph did not
     refuse(make_pipeline(SEGMENTER, near), "has metric='manhattan', which a graph")
+    bands = EmbeddingNeighborDetector(SpectrumStatistics(), n_bands=2)
+    refuse(
+        make_pipeline(SEGMENTER, bands).fit(train),
+        "has by_domain=False and n_bands=2, which a graph cannot hold: fit with",
+    )
     forest = PerMachine(make_pipeline(SpectrumStatistics(), IsolationForest()))
     members = [
         ("id", FrozenEstimator(ensemble[-1].estimators_[0])),

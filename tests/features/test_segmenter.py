@@ -84,8 +84,9 @@ def test_settings_reach_the_log_mel(waves):
 
 
 def test_machines_and_settings_travel_along(table):
-    X = Short().transform(table)
+    X = Short().transform(table.assign(domain="source"))
     assert list(X.machine_type) == ["fan"] * 5
+    assert list(X.domain) == ["source"] * 5
     assert list(X.machine_id) == ["0", "0", "2", "2", None]
     assert (X.sample_rate, X.hop_length) == (RATE, 512)
     assert (X.segment_frames, X.segment_hop_frames) == (8, 4)

@@ -434,6 +434,20 @@ def test_pickles_come_back_equal(two_views):
     assert list(again.machine_id) == ["x", "y"]
 
 
+def test_domains_go_with_the_clips_and_a_pickle_from_before_has_none(two_views):
+    X = make(5, 7, 3, domain=["source", None, 2])
+    assert X[[2, 1]].domain.tolist() == ["2", None]
+    assert X.split_segments().domain.tolist() == ["source"] * 2 + [None] * 3 + ["2"]
+    assert pickle.loads(pickle.dumps(X)).domain.tolist() == ["source", None, "2"]
+    with pytest.raises(ValueError, match="domain has 2 values for 3 clips"):
+        make(5, 7, 3, domain=["source", "target"])
+    state = two_views.__getstate__()
+    del state["domain"]
+    again = ClipSpectrograms.__new__(ClipSpectrograms)
+    again.__setstate__(state)
+    assert again[1:].domain is None
+
+
 def test_a_pickle_of_some_clips_holds_their_frames_only(two_views):
     X = make(5, 900, 7, machine_id=["x", "y", "z"])[[2, 0, 2]]
     again = pickle.loads(pickle.dumps(X))

@@ -587,7 +587,7 @@ def test_members_take_the_same_network_from_a_frozen_detector():
     members = [("id", trained), ("near", EmbeddingNeighborDetector(trained))]
     ensemble = GammaProbabilityEnsemble(members).fit(X)
     fitted = ensemble.named_estimators_
-    assert fitted["near"].detector_.net_ is fitted["id"].net_
+    assert fitted["near"].encoder_.net_ is fitted["id"].net_
     again = [("id", make_id()), ("near", EmbeddingNeighborDetector(make_id()))]
     apart = GammaProbabilityEnsemble(again).fit(X)
     np.testing.assert_array_equal(ensemble.score_samples(X), apart.score_samples(X))

@@ -322,7 +322,7 @@ def test_fits_within_others_have_checkpoints_of_their_own(tmp_path):
     ]
     with_ = GammaProbabilityEnsemble(members, calibration_cv=2).fit(make_clips())
     without = GammaProbabilityEnsemble(members, calibration_cv=2)
-    without.set_params(near__detector__checkpoint_dir=None, code__checkpoint_dir=None)
+    without.set_params(near__encoder__checkpoint_dir=None, code__checkpoint_dir=None)
     X = make_clips(seed=2)
     np.testing.assert_array_equal(
         with_.score_samples(X), without.fit(make_clips()).score_samples(X)

@@ -117,12 +117,12 @@ def test_the_fitted_attributes_come_back_with_types_and_order(log_mels, tmp_path
     loaded = load_model(tmp_path / "model.asd")
     np.testing.assert_array_equal(loaded._training_points, model._training_points)
     assert loaded._whitening.flags.f_contiguous == model._whitening.flags.f_contiguous
-    inner = loaded.detector_
-    assert inner._frames_fitted_on == model.detector_._frames_fitted_on
+    inner = loaded.encoder_
+    assert inner._frames_fitted_on == model.encoder_._frames_fitted_on
     assert type(inner._frames_fitted_on["view_names"]) is tuple
-    assert loaded.detector_.classes_.dtype == model.detector_.classes_.dtype
-    assert loaded.detector_.history_.equals(model.detector_.history_)
-    assert loaded.detector_.history_.dtypes.equals(model.detector_.history_.dtypes)
+    assert loaded.encoder_.classes_.dtype == model.encoder_.classes_.dtype
+    assert loaded.encoder_.history_.equals(model.encoder_.history_)
+    assert loaded.encoder_.history_.dtypes.equals(model.encoder_.history_.dtypes)
     assert type(loaded.offset_) is float
     assert loaded._training_points.flags.writeable
 
