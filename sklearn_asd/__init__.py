@@ -13,6 +13,7 @@ from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
     EmbeddingNeighborDetector,
+    GaussianDetector,
     IDConfidenceDetector,
     MahalanobisDetector,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Clips",
     "EmbeddingNeighborDetector",
     "GammaProbabilityEnsemble",
+    "GaussianDetector",
     "IDConfidenceDetector",
     "LogMelSegmenter",
     "LogMelView",

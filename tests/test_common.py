@@ -16,6 +16,7 @@ import pytest
 from rows_as_clips import (
     AugmentConfidenceOnRows,
     AutoencoderOnRows,
+    GaussianOnRows,
     IDConfidenceOnRows,
     NeighborsOnRows,
     OnlyMachineTypesOnRows,
@@ -41,6 +42,7 @@ from sklearn_asd import (
     ClipSpectrograms,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
@@ -62,6 +64,8 @@ NEAR_STATISTICS = NeighborsOnRows(
     SpectrumStatistics(), metric="mahalanobis", density="ratio"
 )
 
+GAUSSIAN_STATISTICS = GaussianOnRows(SpectrumStatistics(), standardization="auto")
+
 # Detectors of clips are checked on rows of numbers that are made clips of: see there.
 CHECKED = {
     AugmentationExpander: AugmentationExpander(),
@@ -75,6 +79,7 @@ CHECKED = {
     AutoencoderDetector: AutoencoderOnRows(
         n_frames=2, n_hidden=4, n_bottleneck=2, max_epochs=2, random_state=0
     ),
+    GaussianDetector: GaussianDetector(),
     MahalanobisDetector: MahalanobisDetector(),
     PerMachine: PerMachineOnRows(make_pipeline(SpectrumStatistics(), FOREST)),
     OnlyMachineTypes: OnlyMachineTypesOnRows(
@@ -116,6 +121,14 @@ EXPECTED_FAILURES = {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,
     },
+    GaussianDetector: {
+        "check_outliers_train": HONEST,
+        "check_outliers_fit_predict": HONEST,
+    },
+    GaussianOnRows: {
+        "check_outliers_train": HONEST,
+        "check_outliers_fit_predict": HONEST,
+    },
     MahalanobisDetector: {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,
@@ -135,7 +148,7 @@ EXPECTED_FAILURES = {
 @pytest.mark.filterwarnings("ignore:n_neighbors:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*cannot promise 5 % of false alarms:UserWarning")
 @parametrize_with_checks(
-    [*CHECKED.values(), NEAR_STATISTICS],
+    [*CHECKED.values(), NEAR_STATISTICS, GAUSSIAN_STATISTICS],
     expected_failed_checks=lambda e: EXPECTED_FAILURES.get(type(e), {}),
 )
 def test_scikit_learn_checks(estimator, check):
@@ -259,6 +272,9 @@ DETECTORS = {
         segment(), EmbeddingNeighborDetector(id_confidence(mixup=0.5))
     ),
     AutoencoderDetector: lambda: make_pipeline(segment(), autoencoder()),
+    GaussianDetector: lambda: make_pipeline(
+        segment(), GaussianDetector(SpectrumStatistics())
+    ),
     MahalanobisDetector: lambda: make_pipeline(
         segment(), SpectrumStatistics(), MahalanobisDetector()
     ),

@@ -21,6 +21,7 @@ from torch import nn
 
 from sklearn_asd.detectors import (
     EmbeddingNeighborDetector,
+    GaussianDetector,
     IDConfidenceDetector,
     MahalanobisDetector,
 )
@@ -124,14 +125,11 @@ class _Neighbors(nn.Module):
         owner = of_all if names is None else [places.get(name, -1) for name in names]
         self.owner = torch.tensor(owner)
         self.own = ByMachine([0] if names is None else list(places.values()))
-        encoder: Any = make_module(detector.encoder_, machines)
-        self.encoder = encoder
-        self.is_network = hasattr(encoder, "embed")
+        self.encode = _Encode(detector.encoder_, machines)
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
-        encode = self.encoder
-        point = encode.embed(sound) if self.is_network else encode(sound, machine)
+        point = self.encode(sound, machine)
         point = _normalize(point) if self.whitening is None else point @ self.whitening
         squared = (self.points - point).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
@@ -155,6 +153,40 @@ class _Mahalanobis(nn.Module):
         difference = row - self.mean
         squared = (difference @ self.precision * difference).sum()
         return torch.where(squared < 0, 0, squared).sqrt()
+
+
+class _Gaussian(nn.Module):
+    """The score of a :class:`GaussianDetector`."""
+
+    def __init__(self, detector: GaussianDetector, machines: list[str]) -> None:
+        super().__init__()
+        known = list(getattr(detector, "classes_", [""]))
+        own = [known.index(machine) for machine in machines] if len(known) > 1 else [0]
+        self.means = torch.from_numpy(detector.means_[own])
+        self.whitenings = torch.from_numpy(detector.whitenings_[own])
+        self.place = ByMachine(list(range(len(own))))
+        self.encode = None
+        if detector.encoder_ is not None:
+            self.encode = _Encode(detector.encoder_, machines)
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
+        row = clip if self.encode is None else self.encode(clip, machine)
+        one = self.place(machine)
+        whitened = (row - self.means[one]) @ self.whitenings[one]
+        return whitened.square().sum().sqrt()
+
+
+class _Encode(nn.Module):
+    """What turns a clip into a row of numbers: a transformer or an embedding."""
+
+    def __init__(self, encoder: Any, machines: list[str]) -> None:
+        super().__init__()
+        self.module: Any = make_module(encoder, machines)
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
+        if hasattr(self.module, "embed"):
+            return self.module.embed(clip)
+        return self.module(clip, machine)
 
 
 class _Steps(nn.Module):
@@ -220,6 +252,7 @@ _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     MahalanobisDetector: _Mahalanobis,
     IDConfidenceDetector: _Confidence,
     EmbeddingNeighborDetector: _Neighbors,
+    GaussianDetector: _Gaussian,
     Pipeline: _Steps,
     PerMachine: _PerMachine,
     GammaProbabilityEnsemble: _Ensemble,

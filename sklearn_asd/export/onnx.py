@@ -38,6 +38,7 @@ def export_onnx(estimator, path):
 
         - :class:`SpectrumStatistics` and :class:`MahalanobisDetector`, with or without
           scikit-learn's StandardScaler between them,
+        - :class:`GaussianDetector` of rows, or of one of these as its encoder,
         - :class:`IDConfidenceDetector`, or
         - :class:`EmbeddingNeighborDetector` of an :class:`IDConfidenceDetector` or of
           :class:`SpectrumStatistics`, with a metric that has a name, ``n_bands=1`` and

@@ -57,6 +57,7 @@ _OURS: tuple[type, ...] = (
     detectors.AugmentConfidenceDetector,
     detectors.AutoencoderDetector,
     detectors.EmbeddingNeighborDetector,
+    detectors.GaussianDetector,
     detectors.IDConfidenceDetector,
     detectors.MahalanobisDetector,
     features.AugmentationExpander,

@@ -20,6 +20,7 @@ from sklearn_asd import (
     Clips,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
@@ -100,6 +101,9 @@ def make_models():
             PerMachine(
                 make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
             ),
+        ),
+        "gaussian": make_pipeline(
+            SEGMENTER, GaussianDetector(SpectrumStatistics(), standardization=0.5)
         ),
         "threshold": ThresholdTuner(
             make_pipeline(SEGMENTER, encoder), false_alarm_rate=0.4, random_state=0

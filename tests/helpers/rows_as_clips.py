@@ -16,6 +16,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
+    GaussianDetector,
     IDConfidenceDetector,
     OnlyMachineTypes,
     PerMachine,
@@ -108,6 +109,10 @@ class AutoencoderOnRows(DetectorOnRows, AutoencoderDetector):
 
 
 class NeighborsOnRows(DetectorOnRows, EmbeddingNeighborDetector):
+    pass
+
+
+class GaussianOnRows(DetectorOnRows, GaussianDetector):
     pass
 
 

@@ -1,0 +1,372 @@
+"""Covariances of several machines, as alike as their normal clips say.
+
+Each machine has a mean of its own. Its covariance is a mixture of its own and of one
+that is common to all machines, which is then shrunk towards a multiple of the identity
+(regularised discriminant analysis, Friedman 1989). How much of each is chosen by the
+likelihood of clips that are left out one by one. Nothing is fitted again for that: if a
+clip is left out, its machine's covariance loses a matrix of rank one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "SHARINGS",
+    "SHRINKAGES",
+    "STANDARDIZATIONS",
+    "Gaussians",
+    "fit_gaussians",
+    "list_settings",
+]
+
+# What is tried where the likelihood chooses.
+SHARINGS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
+STANDARDIZATIONS = (0.0, 0.5, 1.0)
+
+# Columns whose standard deviation is less than this share of their values are constant
+# but for rounding. Deviations from a constant are measured by this share.
+_ROUNDING = 1e-7
+
+# Least variance in any direction, as a share of the mean variance.
+_LEAST_VARIANCE = 1e-12
+
+
+class Gaussians(NamedTuple):
+    """One Gaussian for each machine, and what left-out clips tell about them.
+
+    Attributes
+    ----------
+    means : ndarray of shape (n_machines, n_features)
+        Of the machines' clips.
+
+    whitenings : ndarray of shape (n_machines, n_features, n_features)
+        The Mahalanobis distance of x is ``norm((x - mean) @ whitening)``.
+
+    sharings : ndarray of shape (n_machines,)
+        Weight of the common covariance, in [0, 1].
+
+    shrinkage : float
+        Weight of the identity, in [0, 1].
+
+    standardization : float
+        Exponent of the standard deviations that columns were divided by, in [0, 1].
+
+    left_out : ndarray of shape (n_clips,)
+        Distance of each clip to its machine, fitted without the clip.
+
+    to_siblings : ndarray of shape (n_machines, n_clips)
+        Distance of each clip to every machine, all fitted without the clip.
+    """
+
+    means: np.ndarray
+    whitenings: np.ndarray
+    sharings: np.ndarray
+    shrinkage: float
+    standardization: float
+    left_out: np.ndarray
+    to_siblings: np.ndarray
+
+
+class _Choice(NamedTuple):
+    """Settings, with the log-likelihood of the left-out clips."""
+
+    likelihood: float
+    sharing: float
+    shrinkage: float
+    standardization: float
+
+
+def fit_gaussians(
+    points: np.ndarray,
+    machine: np.ndarray,
+    sharings: Sequence[float] = SHARINGS,
+    shrinkages: Sequence[float] = SHRINKAGES,
+    standardizations: Sequence[float] = (1.0,),
+) -> Gaussians:
+    """Fit a Gaussian to each machine's clips, with the most likely of the settings.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_clips, n_features)
+        Rows of the training clips.
+
+    machine : ndarray of shape (n_clips,), int
+        Number of each clip's machine, from 0; each has two clips or more.
+
+    sharings : sequence of float in [0, 1]
+        Weights of the common covariance to try, for a machine with the median number
+        of clips: see Notes.
+
+    shrinkages : sequence of float in [0, 1]
+        Weights of the identity to try.
+
+    standardizations : sequence of float in [0, 1]
+        Columns are divided by this power of their standard deviation.
+
+    Returns
+    -------
+    gaussians : Gaussians
+        Fitted with the setting whose likelihood is largest; of equal ones the first.
+
+    Notes
+    -----
+    Covariances have the weight of evidence: with a weight of lambda at the median
+    number of clips, the common one counts as nu clips, ``nu = median lambda / (1 -
+    lambda)``, and has the weight ``nu / (nu + n)`` in a machine of n clips.
+
+    Cost: for each sharing, standardization and machine an eigendecomposition; all
+    shrinkages and left-out clips follow from it.
+    """
+    if machine.max() == 0:
+        sharings = (0.0,)  # the common covariance of one machine is its own
+    choices = []
+    for power in standardizations:
+        scatter = _Scatter(points, machine, power)
+        for sharing in sharings:
+            likelihoods = scatter.likelihoods(sharing, shrinkages)
+            choices += [
+                _Choice(float(likelihood), sharing, shrinkage, power)
+                for likelihood, shrinkage in zip(likelihoods, shrinkages, strict=True)
+            ]
+    best = max(choices, key=lambda choice: choice.likelihood)
+    return _Scatter(points, machine, best.standardization).fit(best)
+
+
+class _Scatter:
+    """Deviations of all clips from their machines' means, and sums of their squares."""
+
+    def __init__(self, points: np.ndarray, machine: np.ndarray, power: float) -> None:
+        self.machine = machine
+        self.counts = np.bincount(machine)
+        sums = np.zeros((len(self.counts), points.shape[1]))
+        np.add.at(sums, machine, points)
+        self.means = sums / self.counts[:, None]
+        deviations = points - self.means[machine]
+        self.freedom = max(len(points) - len(self.counts), 1)
+        rounding = _find_rounding(points)
+        spread = np.sqrt(np.square(deviations).sum(axis=0) / self.freedom)
+        # Any deviation from a constant is anomalous, so a constant column is measured
+        # by what rounding explains.
+        self.scale = np.maximum(spread, rounding) ** power
+        self.power = power
+        self.points = points / self.scale
+        self.deviations = deviations / self.scale
+        self.total = self.deviations.T @ self.deviations
+        mean_variance = np.trace(self.total) / points.shape[1] / self.freedom
+        from_rounding = np.square(rounding / self.scale).mean()
+        self.least = _LEAST_VARIANCE * max(mean_variance, from_rounding)
+
+    def share(self, sharing: float) -> np.ndarray:
+        """Weight of the common covariance in each machine."""
+        if sharing in (0, 1):
+            return np.full(len(self.counts), sharing)
+        common = np.median(self.counts) * sharing / (1 - sharing)
+        return common / (common + self.counts)
+
+    def likelihoods(self, sharing: float, shrinkages: Sequence[float]) -> np.ndarray:
+        """Log-likelihood of the left-out clips for each shrinkage."""
+        total = np.zeros(len(shrinkages))
+        for one, weight in enumerate(self.share(sharing)):
+            part = self._leave_out(one, weight)
+            for place, shrinkage in enumerate(shrinkages):
+                squared, log_volume = part.own_distances(shrinkage)
+                total[place] -= (squared + log_volume).sum() / 2
+        return total - len(self.points) * np.log(self.scale).sum()
+
+    def fit(self, choice: _Choice) -> Gaussians:
+        """Fit the Gaussians, and find the distances of left-out clips."""
+        sharings, shrinkage = self.share(choice.sharing), choice.shrinkage
+        n_features = self.points.shape[1]
+        whitenings = np.empty((len(self.counts), n_features, n_features))
+        distances = np.empty((len(self.counts), len(self.points)))
+        for one, weight in enumerate(sharings):
+            whitenings[one] = self._whiten(one, weight, shrinkage)
+            own, others = self.machine == one, self.machine != one
+            for rows, part in (
+                (own, self._leave_out(one, weight)),
+                (others, self._leave_out_siblings(one, weight)),
+            ):
+                squared = part.distances(shrinkage)
+                change = self._standardize_anew(rows, part, shrinkage)
+                distances[one, rows] = squared / (1 - change)
+        distances = np.sqrt(np.maximum(distances, 0))
+        left_out = distances[self.machine, np.arange(len(self.points))]
+        return Gaussians(
+            self.means,
+            whitenings,
+            sharings,
+            shrinkage,
+            self.power,
+            left_out,
+            distances,
+        )
+
+    def _decompose(
+        self, one: int, per_own: float, per_common: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors of a sum of own and of all squares."""
+        own = self.deviations[self.machine == one]
+        return np.linalg.eigh(per_own * (own.T @ own) + per_common * self.total)
+
+    def _whiten(self, one: int, weight: float, shrinkage: float) -> np.ndarray:
+        """Make the matrix that gives a machine's deviations unit covariance."""
+        per_own = (1 - weight) / max(self.counts[one] - 1, 1)
+        values, vectors = self._decompose(one, per_own, weight / self.freedom)
+        values = np.maximum(values, 0)
+        variances = (1 - shrinkage) * values + shrinkage * values.mean()
+        variances = np.maximum(variances, self.least)
+        return vectors / np.sqrt(variances) / self.scale[:, None]
+
+    def _leave_out(self, one: int, weight: float) -> _LeftOut:
+        """Prepare the distances of a machine's own clips, each left out."""
+        n_own = self.counts[one]
+        per_own = (1 - weight) / max(n_own - 2, 1)
+        per_common = weight / max(self.freedom - 1, 1)
+        values, vectors = self._decompose(one, per_own, per_common)
+        # Without a clip, the sum of squares lacks n / (n - 1) times its own square, and
+        # its deviation from the mean of the others is as many times as large.
+        more = n_own / (n_own - 1)
+        deviations = self.deviations[self.machine == one] @ vectors
+        removed = np.full(n_own, (per_own + per_common) * more)
+        asked = more * deviations
+        return _LeftOut(values, vectors, deviations, removed, self.least, asked)
+
+    def _leave_out_siblings(self, one: int, weight: float) -> _LeftOut:
+        """Prepare the distances of other machines' clips to this one, each left out."""
+        per_own = (1 - weight) / max(self.counts[one] - 1, 1)
+        per_common = weight / max(self.freedom - 1, 1)
+        values, vectors = self._decompose(one, per_own, per_common)
+        others = self.machine != one
+        counts = self.counts[self.machine[others]]
+        removed = per_common * counts / (counts - 1)
+        asked = self.points[others] - self.means[one] / self.scale
+        deviations, asked = self.deviations[others] @ vectors, asked @ vectors
+        return _LeftOut(values, vectors, deviations, removed, self.least, asked)
+
+    def _standardize_anew(
+        self, rows: np.ndarray, part: _LeftOut, shrinkage: float
+    ) -> np.ndarray:
+        """Relative change of squared distances, as columns vary less without a clip.
+
+        A clip that is far out in a column adds to the standard deviation of it, by
+        which the target of the shrinkage is measured. To first order.
+        """
+        counts = self.counts[self.machine[rows]][:, None]
+        more = counts / (counts - 1)
+        variances = np.maximum(np.diagonal(self.total) / self.freedom, self.least)
+        lost = more * np.square(self.deviations[rows]) / variances - 1
+        lost /= max(self.freedom - 1, 1)
+        uneven = lost - lost @ variances[:, None] / variances.sum()
+        solved, mean = part.solve(shrinkage)
+        change = (np.square(solved) * uneven).sum(axis=1) * mean
+        squared = np.maximum(part.distances(shrinkage), np.finfo(float).tiny)
+        return np.clip(self.power * shrinkage * change / squared, -1, 0.9)
+
+
+class _LeftOut(NamedTuple):
+    """A covariance, from which each clip in turn is left out.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_features,)
+        Its eigenvalues.
+
+    vectors : ndarray of shape (n_features, n_features)
+        Its eigenvectors, as columns.
+
+    deviations : ndarray of shape (n_clips, n_features)
+        The clips' deviations from their machines' means, along the eigenvectors.
+
+    removed : ndarray of shape (n_clips,)
+        How often the square of each deviation is subtracted when the clip is left out.
+
+    least : float
+        Least variance in any direction.
+
+    asked : ndarray of shape (n_clips, n_features)
+        Deviations whose distances are asked for, along the eigenvectors.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    deviations: np.ndarray
+    removed: np.ndarray
+    least: float
+    asked: np.ndarray
+
+    def own_distances(self, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances, and log-determinants of the covariances, of own clips.
+
+        What is asked for is here a multiple of the deviation that is removed, which
+        makes it fast.
+        """
+        variances, _ = self._shrink(shrinkage)
+        squared = (np.square(self.asked) / variances).sum(axis=1)
+        own = (np.square(self.deviations) / variances).sum(axis=1)
+        rest = _what_rests((1 - shrinkage) * self.removed * own)
+        return squared / rest, np.log(variances).sum(axis=1) + np.log(rest)
+
+    def distances(self, shrinkage: float) -> np.ndarray:
+        """Squared distances of any clips."""
+        variances, _ = self._shrink(shrinkage)
+        squared = (np.square(self.asked) / variances).sum(axis=1)
+        across = (self.asked * self.deviations / variances).sum(axis=1)
+        return squared + across * self._weigh(variances, shrinkage)
+
+    def solve(self, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
+        """Inverse covariances times what is asked for, and the mean variances."""
+        variances, mean = self._shrink(shrinkage)
+        weight = self._weigh(variances, shrinkage)[:, None]
+        solved = (self.asked + weight * self.deviations) / variances
+        return solved @ self.vectors.T, mean
+
+    def _shrink(self, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
+        """Shrunk variances before the removal, (n_clips, n_features), and their mean.
+
+        The mean is that after the removal.
+        """
+        lost = self.removed * np.square(self.deviations).sum(axis=1)
+        mean = np.maximum(self.values.sum() - lost, 0) / len(self.values)
+        kept = (1 - shrinkage) * np.maximum(self.values, 0)
+        return np.maximum(kept + shrinkage * mean[:, None], self.least), mean
+
+    def _weigh(self, variances: np.ndarray, shrinkage: float) -> np.ndarray:
+        """Weight of the removed deviation, by the formula of Sherman and Morrison."""
+        removed = (1 - shrinkage) * self.removed
+        own = (np.square(self.deviations) / variances).sum(axis=1)
+        across = (self.asked * self.deviations / variances).sum(axis=1)
+        return removed * across / _what_rests(removed * own)
+
+
+def _what_rests(removed: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - removed, 1e-12)  # at 0, nothing is left in that direction
+
+
+def _find_rounding(points: np.ndarray) -> np.ndarray:
+    """Standard deviation of each column that rounding explains."""
+    largest = np.abs(points).max(axis=0)
+    return _ROUNDING * np.where(largest > 0, largest, 1.0)
+
+
+def list_settings(value: float | str, grid: tuple[float, ...]) -> tuple[float, ...]:
+    """List the settings to try: those of the grid for "auto", else the one given.
+
+    Parameters
+    ----------
+    value : float or "auto"
+        A parameter.
+
+    grid : tuple of float
+        What "auto" stands for.
+
+    Returns
+    -------
+    settings : tuple of float
+        In ascending order.
+    """
+    return grid if value == "auto" else (float(value),)
