@@ -26,6 +26,7 @@ from sklearn_asd.detectors import (
 )
 from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
+from sklearn_asd.export.pooling import make_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -77,6 +78,7 @@ class _Confidence(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
         self.by_id = detector.confidence == "id"
+        self.pool = make_pooling(detector.pooling)
         self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -86,11 +88,11 @@ class _Confidence(nn.Module):
         others = logits.masked_fill(is_asked, -torch.inf)
         # 1 - p is the share of the other classes: nothing is subtracted from 1.
         doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-        return _mean_of_segments(doubt.exp())
+        return self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
 
     def embed(self, sound: Spectrogram) -> torch.Tensor:
-        """Compute the embedding, which is a mean over segments."""
-        return _mean_of_segments(self.network(sound.segments)[1].double())
+        """Compute the embedding of each segment, (n_segments, n_embedding)."""
+        return self.network(sound.segments)[1].double()
 
 
 class _Neighbors(nn.Module):
@@ -127,11 +129,15 @@ class _Neighbors(nn.Module):
         encoder: Any = make_module(detector.encoder_, machines)
         self.encoder = encoder
         self.is_network = hasattr(encoder, "embed")
+        self.pool = make_pooling(detector.pooling or "mean")
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         encode = self.encoder
-        point = encode.embed(sound) if self.is_network else encode(sound, machine)
+        if self.is_network:
+            point = self.pool(encode.embed(sound))
+        else:
+            point = encode(sound, machine)
         point = _normalize(point) if self.whitening is None else point @ self.whitening
         squared = (self.points - point).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
@@ -215,7 +221,7 @@ class _Ensemble(nn.Module):
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
     PowerSpectrum: lambda spectrum, _: Welch(spectrum),
-    SpectrumStatistics: lambda *_: Statistics(),
+    SpectrumStatistics: lambda statistics, _: Statistics(statistics),
     StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,
     IDConfidenceDetector: _Confidence,
@@ -329,11 +335,6 @@ def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
 def _normalize(points: torch.Tensor) -> torch.Tensor:
     length = points.square().sum(-1, keepdim=True).sqrt()
     return points / torch.where(length == 0, 1, length)
-
-
-def _mean_of_segments(values: torch.Tensor) -> torch.Tensor:
-    # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
-    return values.sum(0) / values.shape[0]
 
 
 def _aggregate_mean(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:
