@@ -74,6 +74,14 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         classifies their views best is kept (ties: the lower loss). 0 trains on all
         clips and keeps the last epoch, which is better with few clips.
 
+    pooling : {"mean", "max", "median", "rank"} or callable, default="mean"
+        How the doubts ``1 - p`` of a clip's segments become that of a view.
+        "mean" is the paper's. "max" and "rank" do not average away what sounds for
+        a second. Objects have settings:
+        :class:`~sklearn_asd.features.RankWeightedMean`,
+        :class:`~sklearn_asd.features.Percentile`. A function of yours takes an array
+        (n_segments, 1) and gives one of shape (1,).
+
     contamination : float in (0, 0.5], default=0.1
         Share of the training clips that the threshold calls anomalous. Training
         clips are recognised better than new ones of the same machine, so expect
@@ -207,7 +215,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         scores : DataFrame of n_clips rows
             ``scores["confidence"]`` has a column for each view: the probability of
             that view of the clip's own machine, in [0, 1], averaged over the view's
-            segments. ``1 - scores["confidence"].mean(axis=1)`` is the anomaly score.
+            segments. ``1 - scores["confidence"].mean(axis=1)`` is the anomaly score
+            with ``pooling="mean"``.
             ``scores["heard_as"]`` has the same columns: the name of the view that it
             is taken for, or "machine: view" if that is another machine's. If the
             original is taken for "pitch +0.1", the machine sounds as if it were

@@ -16,6 +16,11 @@ from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features.pooling import (
+    SCORE_POOLINGS,
+    Pooling,
+    check_score_pooling,
+)
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
 from sklearn_asd.networks.architectures import NETWORKS, Network
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
@@ -24,7 +29,7 @@ from sklearn_asd.networks.losses import LOSSES, Loss
 from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
-    average_outputs,
+    pool_outputs,
     summarize_windows,
 )
 
@@ -45,6 +50,7 @@ class ConfidenceDetector(BaseDetector):
         **BaseDetector._parameter_constraints,
         "network": [StrOptions(set(NETWORKS)), callable],
         "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
+        "pooling": [StrOptions(set(SCORE_POOLINGS)), callable],
         "mixup": [Interval(Real, 0, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
@@ -70,6 +76,7 @@ class ConfidenceDetector(BaseDetector):
     mixup: float = 0.0
     random_starts: bool = False
     validation_fraction: float = 0.0
+    pooling: str | Pooling = "mean"
     contamination: float = 0.1
     device: str = "auto"
     precision: str = "auto"
@@ -86,6 +93,7 @@ class ConfidenceDetector(BaseDetector):
         """Name each clip's machine, one of `machines_`; None if `machines_` is None."""
 
     def _fit(self, X: ClipSpectrograms) -> None:
+        check_score_pooling(self.pooling)  # before the network is trained
         labels = self._label_training_clips(X)
         if labels is None:
             self.machines_, machine = None, np.zeros(len(X), dtype=int)
@@ -145,28 +153,28 @@ class ConfidenceDetector(BaseDetector):
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the doubt 1 - p, averaged over a clip's segments and views, in
-            [-1, 0]; NaN for clips that could not be used.
+            Minus the doubt 1 - p, pooled over a view's segments (`pooling`) and
+            averaged over the views, in [-1, 0]; NaN for clips that could not be used.
         """
         X = self._check_clips(X)
-        return -self._average_doubt(X, self._find_own_classes(X))
+        return -self._pool_doubt(X, self._find_own_classes(X))
 
-    def _average_doubt(self, X: ClipSpectrograms, own: np.ndarray | None) -> np.ndarray:
-        """Average 1 - p of the class of each view, or with None of the likeliest."""
+    def _pool_doubt(self, X: ClipSpectrograms, own: np.ndarray | None) -> np.ndarray:
+        """Pool 1 - p of the class of each view, or with None of the likeliest."""
 
         def doubt(logits, embedding, windows):
             if own is None:
                 return np.exp(log_doubt(logits, logits.argmax(axis=1)))
             return np.exp(log_doubt(logits, own[windows.clip, windows.view]))
 
-        return average_outputs(self.net_, X, doubt).mean(axis=1)
+        return pool_outputs(self.net_, X, doubt, self.pooling).mean(axis=1)
 
     def _average_probabilities(self, X: ClipSpectrograms) -> np.ndarray:
         """Average the probability of each class over each view's segments.
 
         Of shape (n_clips, n_views, n_classes); NaN for clips that could not be used.
         """
-        return average_outputs(self.net_, X, lambda logits, *_: softmax(logits, axis=1))
+        return pool_outputs(self.net_, X, lambda logits, *_: softmax(logits, axis=1))
 
     def score(self, X, y=None):
         """Accuracy of the classifier on normal clips.
@@ -195,7 +203,7 @@ class ConfidenceDetector(BaseDetector):
         own = self._find_own_classes(X)
         return float(np.mean(self._average_probabilities(X).argmax(axis=-1) == own))
 
-    def embed(self, X, *, average=True):
+    def embed(self, X, *, average=True, pooling="mean"):
         """Compute the network's embedding of the clips.
 
         Parameters
@@ -204,19 +212,31 @@ class ConfidenceDetector(BaseDetector):
             Clips, of machines known or not.
 
         average : bool, default=True
-            Whether to average over each view's segments, then over the views.
+            Whether to pool over each view's segments, and average over the views.
+
+        pooling : str, callable or sequence of these, default="mean"
+            How to pool over the segments: one or several of what
+            :func:`~sklearn_asd.features.pool` takes. Not used with
+            ``average=False``.
 
         Returns
         -------
         embedding : ndarray of shape (n_clips, n_embedding), float64
-            Without averaging, of shape (n_clips, n_segments, n_embedding), where
-            n_segments is the largest number of segments of a clip, those of the first
-            view first; the rest of shorter clips is NaN. NaN for clips that could not
+            With another pooling than the mean, as many columns as it gives. Without
+            averaging, of shape (n_clips, n_segments, n_embedding), where n_segments is
+            the largest number of segments of a clip, those of the first view first;
+            the rest of shorter clips is NaN. NaN for clips that could not
             be used.
+
+        Raises
+        ------
+        ValueError
+            If a pooling is unknown, or gives anything but as many finite numbers for
+            every clip.
         """
         X = self._check_clips(X)
         if average:
-            return average_outputs(self.net_, X, _take_embedding).mean(axis=1)
+            return pool_outputs(self.net_, X, _take_embedding, pooling).mean(axis=1)
         windows = X.windows()
         embedding = summarize_windows(self.net_, X, windows, _take_embedding)
         number = pd.Series(windows.clip).groupby(windows.clip).cumcount()

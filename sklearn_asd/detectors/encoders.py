@@ -6,6 +6,7 @@ an embedding, or `transform`, such as SpectrumStatistics or a scaler.
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,54 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods
+from sklearn_asd.features.pooling import Poolings, name_poolings
 
-__all__ = ["ENCODER", "embed_clips"]
+__all__ = ["ENCODER", "check_pooling", "embed_clips"]
 
 # The constraint of a parameter that takes an encoder.
 ENCODER = [HasMethods(["fit", "embed"]), HasMethods(["fit", "transform"])]
 
 
-def embed_clips(encoder: Any, X: Any) -> np.ndarray:
+def check_pooling(encoder: Any, pooling: Poolings | None) -> None:
+    """Refuse a pooling that the encoder does not take.
+
+    Parameters
+    ----------
+    encoder : estimator
+        Fitted or not.
+
+    pooling : str, callable, sequence of these, or None
+        What ``embed(X, pooling=...)`` would be given; None leaves it out.
+
+    Raises
+    ------
+    ValueError
+        If there is one, and `embed` is missing or has no such parameter.
+
+    Examples
+    --------
+    >>> from sklearn_asd import IDConfidenceDetector
+    >>> from sklearn_asd.detectors.encoders import check_pooling
+    >>> check_pooling(IDConfidenceDetector(), "max")  # no error
+    """
+    if pooling is None:
+        return
+    name_poolings(pooling)
+    kind = type(encoder).__name__
+    if not hasattr(encoder, "embed"):
+        raise ValueError(
+            f"pooling={pooling!r}, and {kind} has no embed(X, pooling=...) that takes "
+            "it: use pooling=None, and let the encoder pool, as "
+            "SpectrumStatistics(statistics=...) does"
+        )
+    if "pooling" not in signature(encoder.embed).parameters:
+        raise ValueError(
+            f"pooling={pooling!r}, and {kind}.embed has no parameter pooling: add it, "
+            "or use pooling=None"
+        )
+
+
+def embed_clips(encoder: Any, X: Any, pooling: Poolings | None = None) -> np.ndarray:
     """Turn clips into rows of numbers: by `embed` if the encoder has it.
 
     Parameters
@@ -30,6 +71,9 @@ def embed_clips(encoder: Any, X: Any) -> np.ndarray:
 
     X : any of n_clips
         Clips, as the encoder takes them.
+
+    pooling : str, callable, sequence of these, or None, default=None
+        How `embed` pools over time; None leaves that to the encoder.
 
     Returns
     -------
@@ -41,7 +85,7 @@ def embed_clips(encoder: Any, X: Any) -> np.ndarray:
     ------
     ValueError
         If the encoder gives anything but an array of finite numbers and NaN with one
-        row for each clip.
+        row for each clip, or takes no pooling.
 
     Examples
     --------
@@ -52,9 +96,11 @@ def embed_clips(encoder: Any, X: Any) -> np.ndarray:
     array([[0., 0.],
            [1., 1.]])
     """
+    check_pooling(encoder, pooling)
+    options = {} if pooling is None else {"pooling": pooling}
     method = "embed" if hasattr(encoder, "embed") else "transform"
     name = f"{type(encoder).__name__}.{method}"
-    given = getattr(encoder, method)(X)
+    given = getattr(encoder, method)(X, **options)
     try:
         embedding = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -228,9 +228,11 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         UserWarning
             If all training clips of a machine type are equal.
         """
+        lenient = is_table_of_numbers(X)
+        if self.encoder is None:
+            X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
         n_clips = _num_samples(X)
-        normal = normal_rows(y, n_clips, lenient=is_table_of_numbers(X))
-        rows = np.flatnonzero(normal)
+        rows = np.flatnonzero(normal_rows(y, n_clips, lenient=lenient))
         X = _safe_indexing(X, rows) if len(rows) < n_clips else X
         embedding = self._fit_encoder(X)
         usable = np.flatnonzero(~np.isnan(embedding).any(axis=1))
@@ -247,7 +249,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     def _fit_encoder(self, X: Any) -> np.ndarray:
         self.encoder_ = None
         if self.encoder is None:
-            return validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
+            return X
         self.encoder_ = fit_clone(self.encoder, X)
         if hasattr(self.encoder_, "n_features_in_"):
             self.n_features_in_ = self.encoder_.n_features_in_

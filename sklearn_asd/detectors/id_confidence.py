@@ -77,6 +77,14 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         classifies them best is kept (ties: the lower loss). 0 trains on all clips and
         keeps the last epoch, which is better with few clips.
 
+    pooling : {"mean", "max", "median", "rank"} or callable, default="mean"
+        How the doubts ``1 - p`` of a clip's segments become its score.
+        "mean" is the paper's. "max" and "rank" do not average away what sounds for
+        a second. Objects have settings:
+        :class:`~sklearn_asd.features.RankWeightedMean`,
+        :class:`~sklearn_asd.features.Percentile`. A function of yours takes an array
+        (n_segments, 1) and gives one of shape (1,).
+
     contamination : float in (0, 0.5], default=0.1
         Share of the training clips that the threshold calls anomalous. Training
         clips are recognised better than new ones of the same machine, so expect
@@ -215,12 +223,12 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the doubt 1 - p, averaged over a clip's segments, in [-1, 0]; NaN for
-            clips that could not be used.
+            Minus the doubt 1 - p, pooled over a clip's segments (`pooling`), in
+            [-1, 0]; NaN for clips that could not be used.
         """
         if self.confidence == "id":
             return super().score_samples(X)
-        return -self._average_doubt(self._check_clips(X), None)
+        return -self._pool_doubt(self._check_clips(X), None)
 
     def predict_id(self, X):
         """Predict which machine each clip sounds like.

@@ -36,7 +36,8 @@ from sklearn_asd.detectors.distances import (
     own_shares,
     without_own_share,
 )
-from sklearn_asd.detectors.encoders import ENCODER, embed_clips
+from sklearn_asd.detectors.encoders import ENCODER, check_pooling, embed_clips
+from sklearn_asd.features.pooling import POOLINGS
 
 __all__ = ["EmbeddingNeighborDetector"]
 
@@ -114,14 +115,23 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         whitening and `density` are computed in each group apart. A clip's score is the
         mean over the groups, each divided by its typical value (see Notes). Groups are
         neighbouring columns, and differ by one column at most. Where the columns are
-        several statistics of mel bands, as those of :class:`SpectrumStatistics`, a
-        group holds the same neighbouring bands of each statistic.
+        several statistics with a number for each mel band, as those of
+        :class:`SpectrumStatistics` without "correlations", a group holds the same
+        neighbouring bands of each statistic.
 
     by_domain : bool, default=False
         Whether the training clips of each domain of a machine are a bank of their own,
         by the column `domain` of X, such as "source" and "target". A clip's score is
         the smallest of those by each bank of its machine, divided by that bank's
         typical value (see Notes). The domain of a clip to score is not used.
+
+    pooling : str, callable, sequence of these, or None, default=None
+        How the embeddings of a clip's segments become one: passed to
+        ``encoder.embed(X, pooling=...)``, which takes one or several of what
+        :func:`~sklearn_asd.features.pool` takes, such as "max" or ["mean", "std"].
+        None leaves it to the encoder: the mean, in the detectors of this library. An
+        encoder that transforms pools by parameters of its own, as
+        ``SpectrumStatistics(statistics="rank")``.
 
     Attributes
     ----------
@@ -224,6 +234,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "n_density_neighbors": [Interval(Integral, 1, None, closed="left")],
         "n_bands": [Interval(Integral, 1, None, closed="left")],
         "by_domain": ["boolean"],
+        "pooling": [StrOptions(set(POOLINGS)), callable, list, tuple, None],
     }
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
@@ -250,6 +261,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         n_density_neighbors=1,
         n_bands=1,
         by_domain=False,
+        pooling=None,
     ):
         self.encoder = encoder
         self.metric = metric
@@ -259,6 +271,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         self.n_density_neighbors = n_density_neighbors
         self.n_bands = n_bands
         self.by_domain = by_domain
+        self.pooling = pooling
 
     @validates_parameters(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -287,8 +300,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             If y holds anything but +1 and -1, no clip can be used, a machine, or a
             domain of it with `by_domain`, has too few usable clips, some clips have a
             machine ID and others have none, `by_domain` is True and clips have no
-            domain, or there are fewer columns than `n_bands`.
+            domain, there are fewer columns than `n_bands`, or the encoder does not
+            take `pooling`.
         """
+        check_pooling(self.encoder, self.pooling)  # before it is trained
         n_clips = _num_samples(X)
         numbers = is_table_of_numbers(X)
         normal = np.flatnonzero(normal_rows(y, n_clips, lenient=numbers))
@@ -427,7 +442,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             If the encoder gives an array of another shape, or infinity.
         """
         check_is_fitted(self, "encoder_")
-        return embed_clips(self.encoder_, X)
+        return embed_clips(self.encoder_, X, self.pooling)
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.

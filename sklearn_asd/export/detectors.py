@@ -27,6 +27,7 @@ from sklearn_asd.detectors import (
 )
 from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
+from sklearn_asd.export.pooling import make_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -78,6 +79,7 @@ class _Confidence(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
         self.by_id = detector.confidence == "id"
+        self.pool = make_pooling(detector.pooling)
         self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -87,11 +89,11 @@ class _Confidence(nn.Module):
         others = logits.masked_fill(is_asked, -torch.inf)
         # 1 - p is the share of the other classes: nothing is subtracted from 1.
         doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-        return _mean_of_segments(doubt.exp())
+        return self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
 
     def embed(self, sound: Spectrogram) -> torch.Tensor:
-        """Compute the embedding, which is a mean over segments."""
-        return _mean_of_segments(self.network(sound.segments)[1].double())
+        """Compute the embedding of each segment, (n_segments, n_embedding)."""
+        return self.network(sound.segments)[1].double()
 
 
 class _Neighbors(nn.Module):
@@ -101,18 +103,7 @@ class _Neighbors(nn.Module):
         self, detector: EmbeddingNeighborDetector, machines: list[str]
     ) -> None:
         super().__init__()
-        if detector.metric not in ("cosine", "mahalanobis"):
-            raise ValueError(
-                f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
-                'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
-            )
-        if detector.by_domain or detector.scales_.shape[1] > 1:
-            raise ValueError(
-                f"EmbeddingNeighborDetector has by_domain={detector.by_domain} and "
-                f"n_bands={detector.scales_.shape[1]}, which a graph cannot hold: fit "
-                "with by_domain=False and n_bands=1, or keep the model with save_model "
-                "and score in Python"
-            )
+        _refuse_what_no_graph_holds(detector)
         points, names, whitening = detector.training_points()
         self.shifts = torch.from_numpy(detector.shifts_[:, 0])
         self.scales = torch.from_numpy(detector.scales_[:, 0])
@@ -125,7 +116,7 @@ class _Neighbors(nn.Module):
         owner = of_all if names is None else [places.get(name, -1) for name in names]
         self.owner = torch.tensor(owner)
         self.own = ByMachine([0] if names is None else list(places.values()))
-        self.encode = _Encode(detector.encoder_, machines)
+        self.encode = _Encode(detector.encoder_, machines, detector.pooling or "mean")
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -155,6 +146,21 @@ class _Mahalanobis(nn.Module):
         return torch.where(squared < 0, 0, squared).sqrt()
 
 
+def _refuse_what_no_graph_holds(detector: EmbeddingNeighborDetector) -> None:
+    if detector.metric not in ("cosine", "mahalanobis"):
+        raise ValueError(
+            f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
+            'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
+        )
+    if detector.by_domain or detector.scales_.shape[1] > 1:
+        raise ValueError(
+            f"EmbeddingNeighborDetector has by_domain={detector.by_domain} and "
+            f"n_bands={detector.scales_.shape[1]}, which a graph cannot hold: fit "
+            "with by_domain=False and n_bands=1, or keep the model with save_model "
+            "and score in Python"
+        )
+
+
 class _Gaussian(nn.Module):
     """The score of a :class:`GaussianDetector`."""
 
@@ -179,13 +185,16 @@ class _Gaussian(nn.Module):
 class _Encode(nn.Module):
     """What turns a clip into a row of numbers: a transformer or an embedding."""
 
-    def __init__(self, encoder: Any, machines: list[str]) -> None:
+    def __init__(
+        self, encoder: Any, machines: list[str], pooling: Any = "mean"
+    ) -> None:
         super().__init__()
         self.module: Any = make_module(encoder, machines)
+        self.pool = make_pooling(pooling)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
         if hasattr(self.module, "embed"):
-            return self.module.embed(clip)
+            return self.pool(self.module.embed(clip))
         return self.module(clip, machine)
 
 
@@ -247,7 +256,7 @@ class _Ensemble(nn.Module):
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
     PowerSpectrum: lambda spectrum, _: Welch(spectrum),
-    SpectrumStatistics: lambda *_: Statistics(),
+    SpectrumStatistics: lambda statistics, _: Statistics(statistics),
     StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,
     IDConfidenceDetector: _Confidence,
@@ -362,11 +371,6 @@ def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
 def _normalize(points: torch.Tensor) -> torch.Tensor:
     length = points.square().sum(-1, keepdim=True).sqrt()
     return points / torch.where(length == 0, 1, length)
-
-
-def _mean_of_segments(values: torch.Tensor) -> torch.Tensor:
-    # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
-    return values.sum(0) / values.shape[0]
 
 
 def _aggregate_mean(log_f: torch.Tensor, log_rest: torch.Tensor) -> torch.Tensor:

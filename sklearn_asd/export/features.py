@@ -10,7 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
-from sklearn_asd.features import LogMelSegmenter, PowerSpectrum
+from sklearn_asd.export.pooling import make_pooling
+from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
 from sklearn_asd.features.power_spectrum import MIN_DENSITY, band_filters
 
@@ -192,10 +193,20 @@ class Welch(nn.Module):
 
 
 class Statistics(nn.Module):
-    """What :class:`SpectrumStatistics` computes."""
+    """What :class:`SpectrumStatistics` computes.
+
+    Parameters
+    ----------
+    statistics : SpectrumStatistics
+        Its settings.
+    """
+
+    def __init__(self, statistics: SpectrumStatistics) -> None:
+        super().__init__()
+        self.pool = make_pooling(statistics.statistics)
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
-        """Compute means and standard deviations over all frames.
+        """Pool all frames over time.
 
         Parameters
         ----------
@@ -207,14 +218,12 @@ class Statistics(nn.Module):
 
         Returns
         -------
-        row : tensor of shape (2 * n_mels,), float64
+        row : tensor of shape (n_columns,), float64
             NaN where the clip has no segment.
         """
-        frames = sound.frames.double()
-        mean = frames.mean(0)
-        deviation = (frames - mean).square().mean(0).sqrt()
         n_segments = sound.segments.shape[0]
-        return torch.cat([mean, deviation]) * n_segments / n_segments  # 0 / 0 is NaN
+        pooled = self.pool(sound.frames.double())
+        return pooled * n_segments / n_segments  # 0 / 0 is NaN
 
 
 class Scale(nn.Module):

@@ -26,7 +26,13 @@ __all__ = ["UNRELATED_PARAMETERS", "Checkpoint", "name_training", "open_checkpoi
 _FORMAT = 1
 
 # Parameters of detectors that do not change what their network learns.
-UNRELATED_PARAMETERS = ("checkpoint_dir", "confidence", "contamination", "verbose")
+UNRELATED_PARAMETERS = (
+    "checkpoint_dir",
+    "confidence",
+    "contamination",
+    "pooling",
+    "verbose",
+)
 
 
 class Checkpoint(Callback):

@@ -12,13 +12,15 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from sklearn_asd.features import ClipSpectrograms, Windows
+from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings, pool_with
 from sklearn_asd.features.spectrograms import find_used_frames
 
 __all__ = [
     "WindowDataset",
-    "average_outputs",
     "average_segments",
     "gather",
+    "pool_outputs",
+    "pool_segments",
     "predict_windows",
     "summarize_windows",
 ]
@@ -274,25 +276,89 @@ def summarize_windows(
     return np.concatenate(parts)
 
 
-def average_outputs(
-    net: NeuralNet, spectrograms: ClipSpectrograms, summarize: Callable[..., np.ndarray]
+def pool_outputs(
+    net: NeuralNet,
+    spectrograms: ClipSpectrograms,
+    summarize: Callable[..., np.ndarray],
+    pooling: Poolings = "mean",
 ) -> np.ndarray:
-    """Average a summary of a trained net's outputs over each view's segments.
+    """Pool a summary of a trained net's outputs over each view's segments.
 
     Parameters
     ----------
     net, spectrograms, summarize : skorch net, ClipSpectrograms, callable
         See :func:`summarize_windows`.
 
+    pooling : str, callable or sequence of these, default="mean"
+        See :func:`pool_segments`.
+
     Returns
     -------
-    means : ndarray of shape (n_clips, n_views, ...), float64
+    pooled : ndarray of shape (n_clips, n_views, ...), float64
         NaN for clips that could not be used.
     """
     windows = spectrograms.windows()
     values = summarize_windows(net, spectrograms, windows, summarize)
     n_views = len(spectrograms.view_names)
-    return average_segments(values, windows, len(spectrograms), n_views)
+    return pool_segments(values, windows, len(spectrograms), n_views, pooling)
+
+
+def pool_segments(
+    values: np.ndarray,
+    windows: Windows,
+    n_clips: int,
+    n_views: int,
+    pooling: Poolings = "mean",
+) -> np.ndarray:
+    """Pool the values of each view's segments.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_windows,) or (n_windows, n_columns)
+        A score, or a row of numbers, for each segment.
+
+    windows : Windows of n_windows
+        The clip and the view of each segment.
+
+    n_clips, n_views : int
+        Numbers of clips and of views.
+
+    pooling : str, callable or sequence of these, default="mean"
+        See :func:`~sklearn_asd.features.pool`.
+
+    Returns
+    -------
+    pooled : ndarray of shape (n_clips, n_views) or (n_clips, n_views, n_pooled)
+        NaN for clips without segments.
+
+    Raises
+    ------
+    ValueError
+        If scores are pooled to anything but one number, or results are not as many
+        finite numbers for each clip.
+    """
+    if is_mean(pooling):
+        return average_segments(values, windows, n_clips, n_views)
+    columns = values.reshape(len(values), *values.shape[1:] or (1,)).astype(np.float64)
+    named = name_poolings(pooling)
+    example = columns[:1] if len(columns) else np.zeros((1, columns.shape[1]))
+    counts = {name: len(pool_with(example, one, name)) for name, one in named.items()}
+    n_pooled = sum(counts.values())
+    if values.ndim == 1 and n_pooled != 1:
+        raise ValueError(
+            f"pooling={pooling!r} gives {n_pooled} numbers for the scores of a clip's "
+            "segments; it must give one"
+        )
+    pooled = np.full((n_clips * n_views, n_pooled), np.nan)
+    place = windows.clip * n_views + windows.view
+    order = np.argsort(place, kind="stable")  # in time within each view
+    places, first = np.unique(place[order], return_index=True)
+    for row, segments in zip(places, np.split(order, first[1:]), strict=False):
+        parts = [
+            pool_with(columns[segments], p, n, counts[n]) for n, p in named.items()
+        ]
+        pooled[row] = np.concatenate(parts)
+    return pooled.reshape(n_clips, n_views, *(n_pooled,) * (values.ndim - 1))
 
 
 def average_segments(

@@ -20,6 +20,7 @@ from skorch import NeuralNet
 
 from sklearn_asd import detectors, features, meta
 from sklearn_asd._base import fitted_attributes
+from sklearn_asd.features import pooling
 from sklearn_asd.networks import architectures, losses
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "FOLDERS",
     "LOSSES",
     "NETWORKS",
+    "POOLINGS",
+    "POOLING_FUNCTIONS",
     "SavedNet",
     "check_fitted",
 ]
@@ -74,6 +77,23 @@ ESTIMATORS: dict[str, type] = {one.__name__: one for one in (*_SCIKIT_LEARN, *_O
 NETWORKS = {one.__name__: one for one in architectures.NETWORKS.values()}
 
 LOSSES = {one.__name__: one for one in losses.LOSSES.values()}
+
+# Poolings with settings, and those without.
+POOLINGS = {
+    one.__name__: one
+    for one in (pooling.BandCorrelations, pooling.Percentile, pooling.RankWeightedMean)
+}
+POOLING_FUNCTIONS = {
+    one.__name__: one
+    for one in (
+        pooling.maximum,
+        pooling.mean,
+        pooling.median,
+        pooling.relative_power,
+        pooling.skewness,
+        pooling.std,
+    )
+}
 
 # Parameters that name folders of the computer that fitted a model. They are saved as
 # None: loading could unpickle what is in such a folder.

@@ -310,7 +310,8 @@ def _encode_network(encoder: Encoder, value: Any, where: str) -> list[Any]:
         raise _unsavable(
             where,
             f"is {value!r:.80}, code that a file must not hold (a network may be "
-            f"{', '.join(allowed.NETWORKS)}, its name, or functools.partial of it)",
+            f"{', '.join(allowed.NETWORKS)}, its name, or functools.partial of it; a "
+            "statistic over time, or pooling, one of sklearn_asd.features.pooling)",
         )
     return [network.__name__, settings]
 
@@ -330,6 +331,26 @@ def _encode_loss(encoder: Encoder, value: Any, where: str) -> list[Any]:
 def _decode_loss(decoder: Decoder, content: list[Any]) -> Any:
     name, settings = content
     return allowed.LOSSES[name](**decoder.decode_named(settings))
+
+
+def _encode_pooling(encoder: Encoder, value: Any, where: str) -> list[Any]:
+    if _is_function(value):
+        return [value.__name__, None]
+    if type(value) not in allowed.POOLINGS.values():
+        raise _unsavable(where, f"is {value!r:.80}")
+    return [type(value).__name__, encoder.encode_named(vars(value), where)]
+
+
+def _decode_pooling(decoder: Decoder, content: list[Any]) -> Any:
+    name, settings = content
+    if settings is None:
+        return allowed.POOLING_FUNCTIONS[name]
+    return allowed.POOLINGS[name](**decoder.decode_named(settings))
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a value is one of the functions that pool over time."""
+    return any(value is one for one in allowed.POOLING_FUNCTIONS.values())
 
 
 def _encode_net(encoder: Encoder, value: NeuralNet, where: str) -> str:
@@ -423,7 +444,7 @@ class _Codec(NamedTuple):
     decode: Callable[[Decoder, Any], Any]
 
 
-# The first match counts: GammaScale is a tuple, and losses and networks are callable.
+# The first match counts: GammaScale is a tuple, and poolings and networks are callable.
 _CODECS = {
     "strings": _Codec((), _encode_strings, _decode_strings),  # arrays of text
     "array": _Codec(np.ndarray, _encode_array, _decode_array),
@@ -433,6 +454,9 @@ _CODECS = {
     "table": _Codec(pd.DataFrame, _encode_table, _decode_table),
     "net": _Codec(NeuralNet, _encode_net, _decode_net),
     "loss": _Codec(tuple(allowed.LOSSES.values()), _encode_loss, _decode_loss),
+    "pooling": _Codec(
+        tuple(allowed.POOLINGS.values()), _encode_pooling, _decode_pooling
+    ),
     "object": _Codec(BaseEstimator, _encode_estimator, _decode_object),
     "network": _Codec(Callable, _encode_network, _decode_network),
 }
@@ -441,5 +465,7 @@ _CODECS = {
 def _find_tag(value: Any) -> str | None:
     if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
         return "strings"
+    if _is_function(value):
+        return "pooling"
     matches = (tag for tag, codec in _CODECS.items() if isinstance(value, codec.types))
     return next(matches, None)

@@ -24,6 +24,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
@@ -375,6 +376,13 @@ KINDS = {
             metric="mahalanobis",
             density="ratio",
         ),
+    ),
+    "gaussian": lambda _: make_pipeline(WHOLE, GaussianDetector(SpectrumStatistics())),
+    "gaussian of rows": lambda _: make_pipeline(
+        SEGMENTER, SpectrumStatistics("rank"), GaussianDetector()
+    ),
+    "gaussian of an embedding": lambda detector: make_pipeline(
+        SEGMENTER, GaussianDetector(FrozenEstimator(detector), sharing=0.5)
     ),
     "some types": lambda _: OnlyMachineTypes(
         make_pipeline(WHOLE, PerMachine(make_spectrum())), ["pump", "fan"]

@@ -69,12 +69,13 @@ def test_a_clip_has_the_same_statistics_alone_in_any_order_and_however_cut(X):
 
 
 def test_nothing_is_learnt(X):
-    """Only number and scale of the bands are remembered, for names and checks."""
+    """Only numbers of values and the scale of bands are remembered, for checks."""
     statistics = SpectrumStatistics().transform(X)
     np.testing.assert_array_equal(
         SpectrumStatistics().fit(X[0]).transform(X), statistics
     )
     fitted = {"n_features_in_": 2, "band_scale_": "mel"}
+    fitted |= {"n_values_": {"mean": 2, "std": 2}, "statistics": ("mean", "std")}
     assert vars(SpectrumStatistics().fit(X)) == fitted
     assert not hasattr(clone(SpectrumStatistics().fit(X)), "n_features_in_")
 

@@ -1,0 +1,136 @@
+"""Poolings over time as functions of tensors, for any number of times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from sklearn_asd.features import pooling
+from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings
+
+__all__ = ["make_pooling"]
+
+TensorPooling = Callable[[torch.Tensor], torch.Tensor]
+
+
+def make_pooling(poolings: Poolings) -> TensorPooling:
+    """Make the function that pools a tensor as :func:`sklearn_asd.features.pool` does.
+
+    Parameters
+    ----------
+    poolings : str, callable or sequence of these
+        One or several poolings of the library.
+
+    Returns
+    -------
+    pool : callable
+        Takes a tensor of shape (n_times, n_columns), float64, and gives one of shape
+        (n_pooled,), NaN where n_times is 0.
+
+    Raises
+    ------
+    ValueError
+        If one is a function of the user's own.
+    """
+    named = name_poolings(poolings)
+    functions = [_look_up(name, one) for name, one in named.items()]
+    if is_mean(poolings):
+        # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
+        return lambda values: values.sum(0) / values.shape[0]
+    return lambda values: _pool(functions, values)
+
+
+def _look_up(name: str, one: Any) -> TensorPooling:
+    if type(one) in _WITH_SETTINGS:
+        return partial(_WITH_SETTINGS[type(one)], one)
+    for known, function in _FUNCTIONS:
+        if one is known:
+            return function
+    raise ValueError(
+        f"the statistic over time {name!r} is a function of yours, which a graph "
+        "cannot hold: use those of sklearn_asd.features.pooling, or keep the model "
+        "with save_model or joblib and score in Python"
+    )
+
+
+def _pool(functions: list[TensorPooling], values: torch.Tensor) -> torch.Tensor:
+    n_times = values.shape[0]
+    # A row more, which is taken only where there is no other: runtimes fail to find
+    # the largest of nothing.
+    rows = torch.arange(torch.sym_max(n_times, 1))
+    values = torch.cat([values, torch.zeros_like(values[:1]).sum(0, keepdim=True)])
+    values = values[rows]
+    pooled = torch.cat([function(values) for function in functions])
+    return pooled * n_times / n_times  # 0 / 0 is NaN
+
+
+def _std(values: torch.Tensor) -> torch.Tensor:
+    return (values - values.mean(0)).square().mean(0).sqrt()
+
+
+def _center(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    spread = values.amax(0) - values.amin(0)
+    constant = spread <= pooling.CONSTANT_SPREAD * values.abs().amax(0)
+    return torch.where(constant, 0.0, values - values.mean(0)), constant
+
+
+def _skewness(values: torch.Tensor) -> torch.Tensor:
+    centered, constant = _center(values)
+    scaled = centered / torch.where(constant, 1.0, centered.abs().amax(0))
+    variance = torch.where(constant, 1.0, scaled.square().mean(0))
+    third = (scaled * scaled.square()).mean(0)
+    return third / (variance * variance.sqrt())
+
+
+def _relative_power(values: torch.Tensor) -> torch.Tensor:
+    nepers = math.log(10) / 10
+    largest = values.amax(0)
+    power = (nepers * (values - largest)).exp().mean(0)
+    level = largest + power.log() / nepers
+    return level - level.mean()
+
+
+def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
+    """Interpolate between neighbours in rising order, by the weights of all."""
+    places = torch.arange(values.shape[0], dtype=torch.float64)
+    place = q / 100 * (values.shape[0] - 1)
+    weights = (1 - (places - place).abs()).clamp_min(0)
+    return weights @ values.sort(dim=0).values
+
+
+def _rank_weighted_mean(decay: float, values: torch.Tensor) -> torch.Tensor:
+    ranks = torch.arange(values.shape[0], dtype=torch.float64)
+    # No power of 0, of which runtimes think differently.
+    weights = torch.where(ranks == 0, 1.0, decay**ranks if decay else 0.0 * ranks)
+    return weights / weights.sum() @ values.sort(dim=0, descending=True).values
+
+
+def _correlations(
+    correlations: pooling.BandCorrelations, values: torch.Tensor
+) -> torch.Tensor:
+    bands = correlations.cut(values.shape[1])
+    columns = [values[:, band[0] : band[-1] + 1].mean(1) for band in bands]
+    centered, constant = _center(torch.stack(columns, dim=1))
+    length = torch.where(constant, 1.0, centered.square().sum(0).sqrt())
+    unit = centered / length
+    upper = torch.triu_indices(len(bands), len(bands), 1)
+    return (unit.T @ unit)[upper[0], upper[1]].clamp(-1, 1)
+
+
+_FUNCTIONS: list[tuple[pooling.Pooling, TensorPooling]] = [
+    (pooling.mean, lambda values: values.mean(0)),
+    (pooling.std, _std),
+    (pooling.maximum, lambda values: values.amax(0)),
+    (pooling.median, partial(_percentile, 50.0)),
+    (pooling.skewness, _skewness),
+    (pooling.relative_power, _relative_power),
+]
+_WITH_SETTINGS: dict[type, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    pooling.RankWeightedMean: lambda one, x: _rank_weighted_mean(float(one.decay), x),
+    pooling.Percentile: lambda one, x: _percentile(float(one.q), x),
+    pooling.BandCorrelations: _correlations,
+}
