@@ -116,7 +116,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         mean over the groups, each divided by its typical value (see Notes). Groups are
         neighbouring columns, and differ by one column at most. Where the columns are
         several statistics with a number for each mel band, as those of
-        :class:`SpectrumStatistics` without "correlations", a group holds the same neighbouring bands of each statistic.
+        :class:`SpectrumStatistics` without "correlations", a group holds the same
+        neighbouring bands of each statistic.
 
     by_domain : bool, default=False
         Whether the training clips of each domain of a machine are a bank of their own,

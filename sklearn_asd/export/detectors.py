@@ -26,7 +26,7 @@ from sklearn_asd.detectors import (
 )
 from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_pooling
+from sklearn_asd.export.pooling import make_segment_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -78,7 +78,7 @@ class _Confidence(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
         self.by_id = detector.confidence == "id"
-        self.pool = make_pooling(detector.pooling)
+        self.pool = make_segment_pooling(detector.pooling)
         self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,7 @@ class _Neighbors(nn.Module):
         encoder: Any = make_module(detector.encoder_, machines)
         self.encoder = encoder
         self.is_network = hasattr(encoder, "embed")
-        self.pool = make_pooling(detector.pooling or "mean")
+        self.pool = make_segment_pooling(detector.pooling or "mean")
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
