@@ -27,7 +27,7 @@ from sklearn_asd.detectors import (
 )
 from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_pooling
+from sklearn_asd.export.pooling import make_segment_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -79,7 +79,7 @@ class _Confidence(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
         self.by_id = detector.confidence == "id"
-        self.pool = make_pooling(detector.pooling)
+        self.pool = make_segment_pooling(detector.pooling)
         self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -190,7 +190,7 @@ class _Encode(nn.Module):
     ) -> None:
         super().__init__()
         self.module: Any = make_module(encoder, machines)
-        self.pool = make_pooling(pooling)
+        self.pool = make_segment_pooling(pooling)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
         if hasattr(self.module, "embed"):

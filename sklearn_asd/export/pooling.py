@@ -12,7 +12,7 @@ import torch
 from sklearn_asd.features import pooling
 from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings
 
-__all__ = ["make_pooling"]
+__all__ = ["make_pooling", "make_segment_pooling"]
 
 TensorPooling = Callable[[torch.Tensor], torch.Tensor]
 
@@ -28,8 +28,8 @@ def make_pooling(poolings: Poolings) -> TensorPooling:
     Returns
     -------
     pool : callable
-        Takes a tensor of shape (n_times, n_columns), float64, and gives one of shape
-        (n_pooled,), NaN where n_times is 0.
+        Takes a tensor of shape (n_times, n_columns), float64, of at least one time,
+        and gives one of shape (n_pooled,).
 
     Raises
     ------
@@ -38,10 +38,33 @@ def make_pooling(poolings: Poolings) -> TensorPooling:
     """
     named = name_poolings(poolings)
     functions = [_look_up(name, one) for name, one in named.items()]
+    return lambda values: torch.cat([function(values) for function in functions])
+
+
+def make_segment_pooling(poolings: Poolings) -> TensorPooling:
+    """Make the same for the outputs of segments, of which there may be none.
+
+    Parameters
+    ----------
+    poolings : str, callable or sequence of these
+        One or several poolings of the library.
+
+    Returns
+    -------
+    pool : callable
+        Takes a tensor of shape (n_segments, n_columns), float64, and gives one of shape
+        (n_pooled,), NaN without segments.
+
+    Raises
+    ------
+    ValueError
+        If one is a function of the user's own.
+    """
+    pool = make_pooling(poolings)
     if is_mean(poolings):
         # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
         return lambda values: values.sum(0) / values.shape[0]
-    return lambda values: _pool(functions, values)
+    return lambda values: _pool_or_nan(pool, values)
 
 
 def _look_up(name: str, one: Any) -> TensorPooling:
@@ -57,15 +80,13 @@ def _look_up(name: str, one: Any) -> TensorPooling:
     )
 
 
-def _pool(functions: list[TensorPooling], values: torch.Tensor) -> torch.Tensor:
-    n_times = values.shape[0]
-    # A row more, which is taken only where there is no other: runtimes fail to find
-    # the largest of nothing.
-    rows = torch.arange(torch.sym_max(n_times, 1))
-    values = torch.cat([values, torch.zeros_like(values[:1]).sum(0, keepdim=True)])
-    values = values[rows]
-    pooled = torch.cat([function(values) for function in functions])
-    return pooled * n_times / n_times  # 0 / 0 is NaN
+def _pool_or_nan(pool: TensorPooling, values: torch.Tensor) -> torch.Tensor:
+    n_segments = values.shape[0]
+    # A row more, taken only where there is no other: runtimes find no largest value of
+    # nothing, and stop.
+    more = torch.cat([values, torch.zeros(1, values.shape[1], dtype=values.dtype)])
+    rows = torch.arange(torch.sym_max(n_segments, 1))
+    return pool(more[rows]) * n_segments / n_segments  # 0 / 0 is NaN
 
 
 def _std(values: torch.Tensor) -> torch.Tensor:
@@ -95,17 +116,18 @@ def _relative_power(values: torch.Tensor) -> torch.Tensor:
 
 
 def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
-    """Interpolate between neighbours in rising order, by the weights of all."""
+    """Interpolate between neighbours in rising order, by a weight for each value."""
     places = torch.arange(values.shape[0], dtype=torch.float64)
-    place = q / 100 * (values.shape[0] - 1)
+    place = torch.tensor(q / 100, dtype=torch.float64) * places.amax()
     weights = (1 - (places - place).abs()).clamp_min(0)
     return weights @ values.sort(dim=0).values
 
 
 def _rank_weighted_mean(decay: float, values: torch.Tensor) -> torch.Tensor:
     ranks = torch.arange(values.shape[0], dtype=torch.float64)
-    # No power of 0, of which runtimes think differently.
-    weights = torch.where(ranks == 0, 1.0, decay**ranks if decay else 0.0 * ranks)
+    # As a tensor: the exporter rounds a plain number to float32 here.
+    weights = torch.tensor(decay, dtype=torch.float64) ** ranks
+    weights = torch.where(ranks == 0, 1.0, weights)  # 0 ** 0 is 1 in every runtime
     return weights / weights.sum() @ values.sort(dim=0, descending=True).values
 
 

@@ -1,5 +1,6 @@
 """Graphs: the same scores and verdicts without Python."""
 
+import copy
 import json
 import sys
 
@@ -42,6 +43,14 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
 from sklearn_asd.export.features import LogMel, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
+from sklearn_asd.export.pooling import make_pooling, make_segment_pooling
+from sklearn_asd.features import (
+    POOLINGS,
+    BandCorrelations,
+    Percentile,
+    RankWeightedMean,
+    pool,
+)
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.networks import AdaCos
@@ -194,6 +203,64 @@ def test_power_spectra_are_those_of_any_length(settings, level, rng):
         assert segments.shape == (1, spectrum.n_bands, 1)
 
 
+# -- poolings over time --------------------------------------------------------------
+
+ALL_POOLINGS = (
+    *POOLINGS,
+    *(RankWeightedMean(decay) for decay in (0, 0.2, 1.0)),
+    *(Percentile(q) for q in (0, 33.3, 50, 95, 100)),
+    *(BandCorrelations(n_bands) for n_bands in (2, 5)),
+)
+
+
+class Pools(nn.Module):
+    def __init__(self, make, poolings):
+        super().__init__()
+        self.pool = make(poolings)
+
+    def forward(self, values):
+        return self.pool(values)
+
+
+def export_pooling(make, poolings, path):
+    any_length = {"values": {0: torch.export.Dim.DYNAMIC}}
+    values = torch.zeros(7, 12, dtype=torch.float64)
+    program = torch.onnx.export(
+        Pools(make, poolings).eval(),
+        (values,),
+        dynamo=True,
+        dynamic_shapes=any_length,
+        verbose=False,
+    )
+    onnx.save_model(program.model_proto, path)
+    graph = open_graph(path)
+    return lambda values: graph.run(None, {"values": values})[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+@pytest.mark.parametrize("pooling", ALL_POOLINGS, ids=str)
+def test_a_graph_pools_clips_of_any_length_as_python(pooling, rng, tmp_path):
+    run_graph = export_pooling(make_pooling, pooling, tmp_path / "pool.onnx")
+    for n_times in (1, 2, 30, 313):
+        values = rng.gamma(2.0, 20.0, size=(n_times, 12)) - 80  # dB, skewed
+        values[:, 3] = -79.9  # constant: silence
+        values[:, 4] = values[:, 5].round(-1)  # with ties
+        expected = pool(values, pooling)
+        found = run_graph(values)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
+def test_segments_are_pooled_even_where_there_are_none(rng, tmp_path):
+    poolings = ["max", "rank", "median", Percentile(20)]
+    run_graph = export_pooling(make_segment_pooling, poolings, tmp_path / "pool.onnx")
+    for n_segments in (1, 2, 9):
+        values = rng.normal(size=(n_segments, 12))
+        expected = pool(values, poolings)
+        np.testing.assert_allclose(run_graph(values), expected, atol=1e-12)
+    assert np.isnan(run_graph(np.zeros((0, 12)))).tolist() == [True] * 48
+
+
 # -- Gamma distributions ---------------------------------------------------------------
 
 SHAPES = [0.001, 0.01, 0.1, 0.5, 0.99, 1.0, 1.01, 2.0, 7.0, 100.0, 3e3, 1e5]
@@ -319,6 +386,12 @@ def make_near(detector, **settings):
     return EmbeddingNeighborDetector(FrozenEstimator(detector), **settings)
 
 
+def pooled(detector):
+    """The same network, whose scores are pooled otherwise."""
+    model = copy.copy(detector).set_params(pooling="max")
+    return FrozenEstimator(model)
+
+
 def make_scaled():
     return make_pipeline(SpectrumStatistics(), StandardScaler(), MahalanobisDetector())
 
@@ -383,6 +456,14 @@ KINDS = {
     ),
     "gaussian of an embedding": lambda detector: make_pipeline(
         SEGMENTER, GaussianDetector(FrozenEstimator(detector), sharing=0.5)
+    ),
+    "every statistic": lambda _: make_pipeline(
+        WHOLE,
+        EmbeddingNeighborDetector(SpectrumStatistics(ALL_POOLINGS), n_neighbors=2),
+    ),
+    "loudest segment": lambda detector: make_pipeline(SEGMENTER, pooled(detector)),
+    "near by pooled embeddings": lambda detector: make_pipeline(
+        SEGMENTER, make_near(detector, pooling=["rank", "std", Percentile(90)])
     ),
     "some types": lambda _: OnlyMachineTypes(
         make_pipeline(WHOLE, PerMachine(make_spectrum())), ["pump", "fan"]
