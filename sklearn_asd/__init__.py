@@ -30,6 +30,7 @@ from sklearn_asd.meta import (
     OnlyMachineTypes,
     PerMachine,
     ThresholdTuner,
+    ZScoreEnsemble,
 )
 from sklearn_asd.persistence import describe_model, load_model, save_model
 
@@ -54,6 +55,7 @@ __all__ = [
     "SpectrumStatistics",
     "ThresholdTuner",
     "WaveformView",
+    "ZScoreEnsemble",
     "describe_model",
     "export_onnx",
     "load_clips",

@@ -13,6 +13,8 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_index
 from sklearn_asd.meta.scoring import anomaly_scores
+from sklearn_asd.meta.siblings import sibling_table
+from sklearn_asd.meta.structure import take_rows
 
 __all__ = [
     "auc_table",
@@ -20,6 +22,7 @@ __all__ = [
     "mean_pauc_scorer",
     "pauc_score",
     "pauc_scorer",
+    "sibling_auc",
 ]
 
 
@@ -210,6 +213,66 @@ are left out; if all are, it is an error."""
 mean_pauc_scorer = _MachineScorer("mean_pauc_scorer", "pauc")
 """Scorer for searches: the mean of the machines' partial AUCs at 0.1; see
 :data:`~sklearn_asd.metrics.mean_auc_scorer`."""
+
+
+class _SiblingScorer:
+    """Scorer for searches without anomalies: the mean of the machines' sibling AUCs.
+
+    Called as ``scorer(estimator, X, y=None)``, gives the mean over machines of
+    :func:`~sklearn_asd.meta.siblings.sibling_table`, in [0, 1]: how well the detector,
+    asked about a machine, tells its left-out normal clips from those of the other
+    machines of its type. Clips with y = -1 are left out. It needs two machines among
+    the clips scored.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn_asd import (
+    ...     EmbeddingNeighborDetector, LogMelSegmenter, SpectrumStatistics)
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd.metrics import sibling_auc
+    >>> from sklearn_asd.model_selection import MachineStratifiedKFold
+    >>> clips = make_machine_sounds(
+    ...     "fan", n_machines=2, n_train=8, n_test_normal=0, n_test_anomalous=0,
+    ...     duration=4.0, random_state=0)
+    >>> X = LogMelSegmenter().fit_transform(clips)
+    >>> detect = EmbeddingNeighborDetector(SpectrumStatistics())
+    >>> search = GridSearchCV(
+    ...     detect, {"metric": ["cosine", "mahalanobis"]}, scoring=sibling_auc,
+    ...     cv=MachineStratifiedKFold(2)).fit(X)
+    >>> bool(0.5 < search.best_score_ <= 1)
+    True
+    """
+
+    def __repr__(self) -> str:
+        return "sibling_auc"
+
+    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+        normal = normal_rows(y, len(X))
+        if not normal.any():
+            raise ValueError(
+                f"sibling_auc needs normal clips, and X holds 0 normal clips among "
+                f"{len(X)}: pass some, with y=1 or y=None"
+            )
+        table = sibling_table(estimator, take_rows(X, np.flatnonzero(normal)))
+        auc = table["sibling_auc"].mean()
+        if np.isnan(auc):
+            raise ValueError(
+                "sibling_auc is not known, as scores are NaN for all clips of each "
+                "machine or of its siblings: leave out clips that could not be used, "
+                "or score the detector's own machine types"
+            )
+        return float(auc)
+
+
+sibling_auc = _SiblingScorer()
+"""Scorer for searches without anomalies: how well the detector tells the left-out
+normal clips of a machine from those of its siblings, the other machines of its type,
+which it scores as if they were of this machine. It is the mean over machines of
+:func:`~sklearn_asd.meta.siblings.sibling_table`, in [0, 1]; 0.5 is chance. Operating
+patterns or domains count as siblings if they are the machine IDs, as in
+``clips.assign(machine_id=clips["pat"])``. Clips with y = -1 are left out. A single
+machine is an error."""
 
 
 def _rate_machine(clips: pd.DataFrame, max_fpr: float) -> pd.Series:

@@ -25,6 +25,7 @@ __all__ = [
     "machine_index",
     "machine_labels",
     "refuse_unseen",
+    "relabel",
 ]
 
 # Machine types of DCASE 2020 Task 2, by the data set that they come from.
@@ -186,6 +187,29 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
             "machine_type and machine_id as in fit, or fit again with the new "
             f"machines' normal recordings{hint}"
         )
+
+
+def relabel(X: Any, machine_type: str | None, machine_id: str | None) -> Any:
+    """Pass clips off as clips of one machine.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips or ClipSpectrograms of n_clips
+        The clips, of any machines.
+
+    machine_type, machine_id : str or None
+        The machine.
+
+    Returns
+    -------
+    X : DataFrame, Clips or ClipSpectrograms of n_clips
+        A copy that shares everything but the machines. A table without a column
+        `machine_type` gets none.
+    """
+    if not isinstance(X, pd.DataFrame):
+        return X.as_machine(machine_type, machine_id)
+    names = {"machine_type": machine_type, "machine_id": machine_id}
+    return X.assign(**{k: v for k, v in names.items() if k in X.columns})
 
 
 def count_held_out(share: float, n_clips: int) -> int:

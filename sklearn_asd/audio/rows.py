@@ -37,6 +37,24 @@ class ClipTable:
         present = {k: column for k, column in columns.items() if column is not None}
         return self._with(**{k: column[rows] for k, column in present.items()})
 
+    def as_machine(self, machine_type: str | None, machine_id: str | None) -> Self:
+        """Pass all clips off as clips of one machine.
+
+        Parameters
+        ----------
+        machine_type, machine_id : str or None
+            The machine.
+
+        Returns
+        -------
+        clips : same type
+            A copy that shares everything but the machines.
+        """
+        n_clips = len(self)
+        return self._with(
+            machine_type=[machine_type] * n_clips, machine_id=[machine_id] * n_clips
+        )
+
     def _with(self, **changes: Any) -> Self:
         """Copy the table with some of it changed, and share the rest."""
         return type(self)(**(vars(self) | changes))

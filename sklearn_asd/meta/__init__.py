@@ -8,10 +8,12 @@ from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.per_machine import PerMachine
 from sklearn_asd.meta.thresholds import ThresholdTuner
+from sklearn_asd.meta.zscore import ZScoreEnsemble
 
 __all__ = [
     "GammaProbabilityEnsemble",
     "OnlyMachineTypes",
     "PerMachine",
     "ThresholdTuner",
+    "ZScoreEnsemble",
 ]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import product
 from numbers import Integral, Real
-from typing import Any, NotRequired
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.utils import Bunch, get_tags, indexable
-from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
@@ -25,7 +21,8 @@ from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
+from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
+from sklearn_asd.meta.structure import scatter, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -34,7 +31,7 @@ __all__ = ["GammaProbabilityEnsemble"]
 ALMOST_1 = 1 - np.finfo(np.float64).epsneg
 
 
-class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
+class GammaProbabilityEnsemble(EnsembleOfMembers):
     """Combine the scores of several outlier detectors into one probability.
 
     A Gamma distribution is fitted to each member's anomaly scores of normal clips. It
@@ -152,9 +149,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         "n_jobs": [Integral, None],
     }
     _fitted_attributes: dict = {
-        "n_features_in_": NotRequired[Integral],
-        "feature_names_in_": NotRequired[np.ndarray],
-        "estimators_": list,
         "scales_": dict,
         "offset_": Real,
     }
@@ -233,17 +227,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
             self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
 
-    @property
-    def named_estimators_(self) -> Bunch:
-        """The fitted members by name."""
-        names = [name for name, member in self.estimators if member != "drop"]
-        return Bunch(**dict(zip(names, self.estimators_, strict=True)))
-
-    def inner_detectors(self, X):
-        """List the members."""
-        members = self.named_estimators_.items()
-        return [Inner(member, name=name) for name, member in members]
-
     def combine_scores(self, scores, rows, X):
         """Scale and aggregate the scores of the members."""
         return self._aggregate(np.column_stack(scores), self._find_groups(X))
@@ -292,52 +275,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
         scaled = pd.DataFrame(np.exp(log_f), columns=names)
         return pd.concat({"raw": unscaled, "scaled": scaled}, axis=1)
 
-    def get_params(self, deep=True):
-        """Get the parameters, with those of the members as ``name__parameter``.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to reach into the members.
-
-        Returns
-        -------
-        parameters : dict
-            Values by name.
-        """
-        return self._get_params("estimators", deep=deep)
-
-    def set_params(self, **params):
-        """Set parameters, with those of the members as ``name__parameter``.
-
-        Parameters
-        ----------
-        **params : any
-            Values by name.
-
-        Returns
-        -------
-        self : GammaProbabilityEnsemble
-            Itself.
-        """
-        return self._set_params("estimators", **params)
-
-    def _list_members(self) -> tuple[list[str], list[Any]]:
-        """Names and members that are not dropped."""
-        pairs = self.estimators
-        if not pairs or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
-            raise ValueError(
-                f"estimators is {self.estimators!r}; it must be a list of (name, "
-                "detector) with at least one"
-            )
-        self._validate_names([name for name, _ in pairs])
-        kept = {name: member for name, member in pairs if member != "drop"}
-        if not kept:
-            raise ValueError('all members are "drop"; at least one is needed')
-        for member in kept.values():
-            scoring.check_scores_clips(member)
-        return list(kept), list(kept.values())
-
     def _find_groups(self, X: Any) -> np.ndarray:
         """Value of `group_by` for each clip; None for each if clips are not grouped."""
         n_clips = _num_samples(X)
@@ -363,41 +300,21 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
 
         Scores are (n_clips, n_members).
         """
-        columns: dict[int, Any] = dict(
-            enumerate(map(scoring.honest_training_scores, self.estimators_))
-        )
-        unknown = [j for j, column in columns.items() if column is None]
-        refit = [j for j in unknown if not isinstance(members[j], FrozenEstimator)]
+        columns: list[Any] = list(map(scoring.honest_training_scores, self.estimators_))
+        refit = [
+            j
+            for j, member in enumerate(members)
+            if columns[j] is None and not isinstance(member, FrozenEstimator)
+        ]
         folds = self._make_folds(X)
         if folds is not None:
-            columns |= _score_left_out(members, refit, X, folds, parallel)
+            some = {j: members[j] for j in refit}
+            for j, parts in fit_on_folds(some, X, folds, parallel).items():
+                columns[j] = put_together(parts, folds, _num_samples(X))
         for j, member in enumerate(self.estimators_):
             if columns[j] is None:
                 columns[j] = scoring.anomaly_scores(member, X)
-        return np.column_stack(list(columns.values())), folds is not None or not refit
-
-    def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Rows to fit on and rows to score, in folds that each hold every machine."""
-        cv: Any = self.calibration_cv
-        if cv is None:
-            return None
-        labels = machine_labels(X)
-        rows = np.zeros(_num_samples(X))
-        machine = rows if labels is None else labels.astype(str)
-        if not isinstance(cv, Integral):
-            return list(check_cv(cv).split(rows, machine))
-        cv = int(cv)
-        if labels is None:
-            return list(KFold(cv, shuffle=True, random_state=0).split(rows))
-        machines, counts = np.unique(machine, return_counts=True)
-        if counts.min() < cv:
-            few = machines[counts < cv]
-            raise ValueError(
-                f"calibration_cv={cv} needs {cv} normal clips of each machine; there "
-                f"are {counts.min()} of {abbreviate(few)}: lower it, or add clips"
-            )
-        folds = StratifiedKFold(cv, shuffle=True, random_state=0)
-        return list(folds.split(rows, machine))
+        return np.column_stack(columns), folds is not None or not refit
 
     def _scale(
         self, raw: np.ndarray, groups: np.ndarray
@@ -430,40 +347,6 @@ class GammaProbabilityEnsemble(MetaDetectorMixin, _BaseComposition):
     def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Logarithm of 1 - f for the aggregated f."""
         return _AGGREGATIONS[self.aggregation](*self._scale(raw, groups))
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        # If the members are not valid, fit raises the error.
-        with suppress(TypeError, ValueError, AttributeError):
-            tags.input_tags.sparse = all(
-                get_tags(member).input_tags.sparse
-                for _, member in self.estimators
-                if member != "drop"
-            )
-        return tags
-
-
-def _fit_and_score(member: Any, X: Any, fold: tuple[Any, Any]) -> np.ndarray:
-    train, test = fold
-    return scoring.anomaly_scores(
-        fit_clone(member, take_rows(X, train)), take_rows(X, test)
-    )
-
-
-def _score_left_out(
-    members: list[Any],
-    refit: list[int],
-    X: Any,
-    folds: list[tuple[np.ndarray, np.ndarray]],
-    parallel: Parallel,
-) -> dict[int, np.ndarray]:
-    """Anomaly scores of each clip by clones of some members fitted without it."""
-    columns = {j: np.full(_num_samples(X), np.nan) for j in refit}
-    tasks = list(product(refit, folds))
-    scored = parallel(delayed(_fit_and_score)(members[j], X, fold) for j, fold in tasks)
-    for (j, (_, rows)), scores in zip(tasks, scored, strict=True):
-        columns[j][rows] = scores
-    return columns
 
 
 def _fit_scales(
