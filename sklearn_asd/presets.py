@@ -1,9 +1,10 @@
-"""The paper's systems for each machine type of DCASE 2020 (Table 2), unfitted."""
+"""Detectors ready to fit: recommended ones, and the paper's systems (Table 2)."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd._utils.messages import check_choice, did_you_mean
@@ -11,17 +12,26 @@ from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, TOYADMOS_TY
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
     AutoencoderDetector,
+    EmbeddingNeighborDetector,
+    GaussianDetector,
     IDConfidenceDetector,
 )
-from sklearn_asd.features import AugmentationExpander, LogMelSegmenter
+from sklearn_asd.features import (
+    AugmentationExpander,
+    LogMelSegmenter,
+    SpectrumStatistics,
+)
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.structure import walk
+from sklearn_asd.meta.zscore import ZScoreEnsemble
 
 __all__ = [
+    "DETECTORS",
     "ID_SYSTEMS",
     "PAPER_SYSTEMS",
+    "make_detector",
     "make_paper_system",
     "scored_types",
     "training_types",
@@ -46,6 +56,169 @@ _TABLE_2 = {
     "slider": _IDSystem(MIMII_TYPES, "pvmilk20", SEGMENT_DURATION, 0.1, 384),
     "valve": _IDSystem(DCASE2020_TYPES, "inouet18", None, 0.15, 256),
 }
+
+
+# What the frames of a clip may become. Which one is best is a matter of the
+# machine: a car is heard in its mean, a valve in its peaks.
+_STATISTICS = {
+    "mean": ("mean",),
+    "max": ("max",),
+    "rank": ("rank",),
+    "mean_rank": ("mean", "rank"),
+    "power": ("relative_power",),
+}
+
+
+def make_detector(name="default", **overrides):
+    """Build a recommended detector of ClipSpectrograms.
+
+    Parameters
+    ----------
+    name : {"default", "ensemble", "spectrum", "neighbors", "networks"}, \
+            default="default"
+        - "default" describes each clip by a statistic of its frames, and asks how far
+          it is from its machine's mean (:class:`~sklearn_asd.GaussianDetector`). Of
+          five statistics it chooses, for each machine type, the one that best tells
+          the type's machines apart (sibling AUC). For a type of one machine all five
+          are asked, and the largest z-score counts. Fits in seconds.
+        - "ensemble" is the mean z-score of the default, of two others with correlations
+          of frequency bands, and of "networks". It needs two machines or more, and
+          minutes.
+        - "spectrum" is one Gaussian of the mean and the rank-weighted mean of the
+          frames; nothing is chosen.
+        - "neighbors" is the distance to the nearest training clip by the same two
+          statistics, divided by the usual distance there.
+        - "networks" is the mean z-score of three networks that learn to tell the
+          machines apart: distances to the nearest training clip in their embeddings.
+          It needs two machines or more, and minutes.
+
+    **overrides : any
+        Parameters to change, by their own names, in every estimator of the detector
+        that has them: ``contamination=0.05``, ``max_epochs=5``, ``device="cpu"``...
+        ``random_state=0`` gives the networks the seeds 0, 1 and 2.
+
+    Returns
+    -------
+    detector : ZScoreEnsemble
+        Unfitted. Its input comes from :class:`~sklearn_asd.LogMelSegmenter`; only the
+        networks use segments. ``score_samples`` is in standard deviations: -3 is three
+        times as far from the mean of left-out training clips, of the machine type, as
+        these are on average.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    TypeError
+        If no estimator of the detector has a parameter of that name.
+
+    See Also
+    --------
+    make_paper_system : The systems of the paper.
+    sklearn_asd.ZScoreEnsemble : Combines or chooses detectors of your own.
+
+    Notes
+    -----
+    "default" is what ``sklearn-asd fit`` fits. The page on accuracy compares all on
+    real recordings.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import LogMelSegmenter
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd.presets import make_detector
+    >>> clips = make_machine_sounds(
+    ...     "valve", n_machines=2, n_train=8, n_test_normal=2, n_test_anomalous=2,
+    ...     duration=4.0, random_state=0)
+    >>> train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    >>> pipe = make_pipeline(LogMelSegmenter(), make_detector()).fit(train)
+    >>> pipe[-1].selected_
+    {'valve': ['rank']}
+    >>> pipe.score_samples(test).shape  # higher is more normal
+    (8,)
+    """
+    check_choice("name", name, _DETECTORS)
+    seed = overrides.pop("random_state", None)
+    built = _DETECTORS[name]()
+    networks = [one for one in walk(built) if "network" in one.get_params(deep=False)]
+    for place, network in enumerate(networks):
+        network.set_params(random_state=None if seed is None else seed + place)
+    _override(built, name, overrides)
+    return built
+
+
+def _make_default() -> ZScoreEnsemble:
+    # Of one machine nothing can be chosen: the largest z-score of distances counts,
+    # whose tails are long.
+    return _make_gaussians().set_params(log_scores=True)
+
+
+def _make_gaussians(*more: str, standardization: Any = 1.0) -> ZScoreEnsemble:
+    """Choose among Gaussians of statistics, each with some more statistics."""
+    members = [
+        (
+            name,
+            GaussianDetector(
+                SpectrumStatistics((*statistics, *more)),
+                standardization=standardization,
+            ),
+        )
+        for name, statistics in _STATISTICS.items()
+    ]
+    return ZScoreEnsemble(members, n_selected=1)
+
+
+def _make_networks() -> ZScoreEnsemble:
+    """Three starts of one network, whose neighbours differ from one to the next."""
+    network = IDConfidenceDetector(
+        loss="arcface",
+        mixup=0.5,
+        random_starts=True,
+        center_loss_weight=0.0,
+        batch_size=64,
+        max_epochs=25,
+    )
+    members = [
+        (name, EmbeddingNeighborDetector(clone(network)))
+        for name in ("first", "second", "third")
+    ]
+    return ZScoreEnsemble(members, aggregation="mean")
+
+
+def _make_strongest() -> ZScoreEnsemble:
+    members = [
+        ("spectrum", _make_gaussians()),
+        ("correlations", _make_gaussians("correlations", standardization="auto")),
+        ("spread", _make_gaussians("std", "correlations", standardization="auto")),
+        ("networks", _make_networks()),
+    ]
+    return ZScoreEnsemble(members, aggregation="mean")
+
+
+def _make_spectrum() -> ZScoreEnsemble:
+    gaussian = GaussianDetector(SpectrumStatistics(("mean", "rank")))
+    return ZScoreEnsemble([("spectrum", gaussian)])
+
+
+def _make_neighbors() -> ZScoreEnsemble:
+    near = EmbeddingNeighborDetector(
+        SpectrumStatistics(("mean", "rank")), metric="mahalanobis", density="ratio"
+    )
+    return ZScoreEnsemble([("neighbors", near)])
+
+
+_DETECTORS = {
+    "default": _make_default,
+    "ensemble": _make_strongest,
+    "spectrum": _make_spectrum,
+    "neighbors": _make_neighbors,
+    "networks": _make_networks,
+}
+
+DETECTORS = tuple(_DETECTORS)
+"""Names of the recommended detectors."""
 
 
 def make_paper_system(machine_type, system="i", **overrides):

@@ -84,7 +84,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         chosen `sharing`, `shrinkage` and `standardization`; and how well the machine's
         Gaussian tells its own left-out clips from those of the other machines of its
         type, `sibling_auc`, an AUC, and `sibling_gap`, the difference of the mean
-        distances in standard deviations. The last two are NaN if it is the only
+        log-distances in standard deviations. The last two are NaN if it is the only
         one.
 
     means_ : ndarray of shape (n_machines, n_columns)
@@ -358,9 +358,10 @@ def _warn_if_constant(points: np.ndarray, kind: str) -> None:
 
 def _describe(fitted: Gaussians, number: np.ndarray, names: np.ndarray) -> pd.DataFrame:
     """Make the rows of `machines_`."""
+    log_distances = np.log(np.maximum(fitted.to_siblings, np.finfo(float).tiny))
     separations = [
         sibling_separation(distances[number == one], distances[number != one])
-        for one, distances in enumerate(fitted.to_siblings)
+        for one, distances in enumerate(log_distances)
     ]
     aucs, gaps = zip(*separations, strict=True)
     columns = {

@@ -62,6 +62,11 @@ class ZScoreEnsemble(EnsembleOfMembers):
         those with the largest sibling AUC, see Notes. None takes all members, and so
         does a type with one machine, where there is nothing to choose by.
 
+    log_scores : bool, default=False
+        Whether to take logarithms of the members' anomaly scores, which must then be
+        above 0 for most clips: for distances, whose long tail would make their standard
+        deviation that of a few clips.
+
     calibration_cv : int >= 2, splitter or iterable of (train, test), default=5
         Folds for scores of clips that were left out. An int makes folds that each hold
         every machine; a splitter is given the normal clips, with their machines as
@@ -161,6 +166,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         "estimators": [list],
         "aggregation": [StrOptions({"max", "mean"})],
         "n_selected": [Interval(Integral, 1, None, closed="left"), None],
+        "log_scores": ["boolean"],
         "calibration_cv": [
             Interval(Integral, 2, None, closed="left"),
             HasMethods(["split"]),
@@ -183,6 +189,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         *,
         aggregation="max",
         n_selected=None,
+        log_scores=False,
         calibration_cv=5,
         contamination=0.1,
         n_jobs=None,
@@ -190,6 +197,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self.estimators = estimators
         self.aggregation = aggregation
         self.n_selected = n_selected
+        self.log_scores = log_scores
         self.calibration_cv = calibration_cv
         self.contamination = contamination
         self.n_jobs = n_jobs
@@ -379,7 +387,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
         names = list(self.named_estimators_)
         self.scales_ = {
             group: [
-                ZScale.fit(raw[rows, names.index(name)], f"member {name!r}{_of(group)}")
+                self._fit_scale(
+                    raw[rows, names.index(name)], f"member {name!r}{_of(group)}"
+                )
                 for name in self.selected_[group]
             ]
             for group, rows in _split(groups)
@@ -395,6 +405,21 @@ class ZScoreEnsemble(EnsembleOfMembers):
             whose = f"the ensemble{_of(group)}"
             self.total_scales_[group] = ZScale.fit(combined[rows], whose)
 
+    def _fit_scale(self, scores: np.ndarray, whose: str) -> ZScale:
+        if self.log_scores and np.nanmedian(scores) <= 0:
+            raise ValueError(
+                f"the scores of {whose} are from {np.nanmin(scores):.3g} to "
+                f"{np.nanmax(scores):.3g}, and log_scores=True needs anomaly scores "
+                "above 0, such as distances: set log_scores=False"
+            )
+        return ZScale.fit(self._spread(scores), whose)
+
+    def _spread(self, scores: np.ndarray) -> np.ndarray:
+        """Scores as they are standardised; 0 is as good as the smallest float."""
+        if not self.log_scores:
+            return scores
+        return np.log(np.maximum(scores, np.finfo(np.float64).tiny))
+
     def _standardize(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """z-scores of the members, (n_clips, n_members); NaN if not selected."""
         names = list(self.named_estimators_)
@@ -403,7 +428,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
             pairs = zip(self.selected_[group], self.scales_[group], strict=True)
             for name, scale in pairs:
                 column = names.index(name)
-                z[rows, column] = scale.standardize(raw[rows, column])
+                z[rows, column] = scale.standardize(self._spread(raw[rows, column]))
         return z
 
     def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
