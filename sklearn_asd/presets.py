@@ -30,6 +30,7 @@ from sklearn_asd.meta.zscore import ZScoreEnsemble
 __all__ = [
     "DETECTORS",
     "ID_SYSTEMS",
+    "NETWORK_DETECTORS",
     "PAPER_SYSTEMS",
     "make_detector",
     "make_paper_system",
@@ -219,6 +220,9 @@ _DETECTORS = {
 
 DETECTORS = tuple(_DETECTORS)
 """Names of the recommended detectors."""
+
+NETWORK_DETECTORS = ("ensemble", "networks")
+"""Those that learn to tell machine IDs apart, and so need two machines or more."""
 
 
 def make_paper_system(machine_type, system="i", **overrides):

@@ -12,7 +12,12 @@ from sklearn_asd.audio import load_clips
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence import save_model
-from sklearn_asd.presets import ID_SYSTEMS, PAPER_SYSTEMS, scored_types
+from sklearn_asd.presets import (
+    ID_SYSTEMS,
+    NETWORK_DETECTORS,
+    PAPER_SYSTEMS,
+    scored_types,
+)
 
 __all__ = ["fit"]
 
@@ -29,7 +34,7 @@ __all__ = ["fit"]
 @click.option(
     "--system",
     type=click.Choice(systems.SYSTEMS),
-    default="spectrum",
+    default="default",
     help="Kind of model; see above.",
 )
 @click.option(
@@ -97,10 +102,14 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
 
     \b
     Systems:
-      spectrum  The mean spectrum of each machine, and how it varies. Takes seconds,
-                works for one machine or many, and sets a threshold for each.
-      ensemble  The same, and three networks that learn to tell the machines apart.
-                Often more accurate. Takes minutes, and needs two machines or more.
+      default    How the spectrum of each machine varies: in its mean, its peaks or its
+                 shape, whichever tells the machines apart. Takes seconds, and works for
+                 one machine or many.
+      ensemble   The same, with three networks that learn to tell the machines apart.
+                 Often more accurate. Takes minutes, and needs two machines or more.
+      spectrum   Mean and peaks of the spectrum; nothing is chosen. Takes seconds.
+      neighbors  The most similar training recording, by mean and peaks. Takes seconds.
+      networks   The three networks alone.
       i, ii, iii, iv, baseline
                 The systems of Inoue et al. (2020), for machines of the types ToyCar,
                 ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
@@ -154,10 +163,10 @@ def _check_enough(system: str, counts: pd.Series) -> None:
             f"machine {few.index[0]!r} has {count(few.iloc[0], 'normal recording')}, "
             "and at least three are needed: add some, or move them elsewhere"
         )
-    if system in ("ensemble", *ID_SYSTEMS) and len(counts) < 2:
+    if system in (*NETWORK_DETECTORS, *ID_SYSTEMS) and len(counts) < 2:
         raise ValueError(
             f"system {system!r} learns to tell machines apart, and all recordings are "
-            f"of {counts.index[0]!r}: choose --system spectrum. If an attribute in the "
+            f"of {counts.index[0]!r}: choose --system default. If an attribute in the "
             "names tells several machines apart, name it with --id-column"
         )
 

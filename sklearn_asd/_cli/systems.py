@@ -9,20 +9,26 @@ import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd._cli.conventions import is_terminal
-from sklearn_asd._utils.messages import abbreviate, did_you_mean
+from sklearn_asd._utils.messages import count, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
-from sklearn_asd.detectors import EmbeddingNeighborDetector, IDConfidenceDetector
-from sklearn_asd.detectors.mahalanobis import MahalanobisDetector
-from sklearn_asd.features import LogMelSegmenter, SpectrumStatistics
+from sklearn_asd.features import LogMelSegmenter
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
-from sklearn_asd.meta import GammaProbabilityEnsemble, PerMachine, ThresholdTuner
+from sklearn_asd.meta import ThresholdTuner
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.presets import PAPER_SYSTEMS, make_paper_system, training_types
+from sklearn_asd.presets import (
+    DETECTORS,
+    NETWORK_DETECTORS,
+    PAPER_SYSTEMS,
+    make_detector,
+    make_paper_system,
+    training_types,
+)
 
 __all__ = ["SYSTEMS", "choose_types", "explain_threshold", "make_system"]
 
-SYSTEMS = ("spectrum", "ensemble", *PAPER_SYSTEMS)
+SYSTEMS = (*DETECTORS, *PAPER_SYSTEMS)
 _VALIDATION_FRACTION = 0.2
+_NETWORK_OPTIONS = ("batch_size", "max_epochs", "device", "random_state")
 
 
 def choose_types(
@@ -52,7 +58,7 @@ def choose_types(
         raise ValueError(
             f"system {name!r} judges one machine type of {', '.join(DCASE2020_TYPES)}, "
             f"and the recordings are of {', '.join(chosen) or 'no machine type'}: name "
-            "one with --machine-type, or choose --system spectrum or ensemble"
+            "one with --machine-type, or choose --system default or ensemble"
         )
     return chosen[0], list(training_types(chosen[0], name))
 
@@ -90,68 +96,43 @@ def make_system(
         Its threshold comes from recordings that it was not trained on.
     """
     seed = options["random_state"]
+    chosen = {k: v for k, v in options.items() if v is not None}
     if name in PAPER_SYSTEMS:
-        chosen = {k: v for k, v in options.items() if v is not None}
         chosen |= {"on_bad_clip": "nan", "verbose": 1}
         system = make_paper_system(judged_type, name, **chosen)
         return _tune(system, counts, rate, seed)
+    learns = name in NETWORK_DETECTORS
     segmenter = LogMelSegmenter(
         sample_rate=options["sample_rate"],
-        segment_duration=None if name == "spectrum" else SEGMENT_DURATION,
+        segment_duration=SEGMENT_DURATION if learns else None,
         on_bad_clip="nan",
         n_jobs=options["n_jobs"],
         verbose=int(is_terminal()),
     )
-    if name == "spectrum":
-        return make_pipeline(segmenter, _spectrum(rate))
-    ensemble = _ensemble(rate, options)
-    return make_pipeline(segmenter, _tune(ensemble, counts, rate, seed))
+    if not learns:
+        return make_pipeline(segmenter, make_detector(name, contamination=rate))
+    chosen = {k: v for k, v in chosen.items() if k in _NETWORK_OPTIONS}
+    detector = make_detector(name, contamination=rate, verbose=1, **chosen)
+    return make_pipeline(segmenter, _tune(detector, counts, rate, seed))
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
     """Tell the share of false alarms to expect from a fitted detector."""
     last = final_step(detector)
-    if hasattr(last, "promise_"):
-        return f"Threshold: {last.promise_}."
-    text = (
-        f"Expected false alarms: about {100 * rate:g} % for each machine "
-        "(cross-validation on its training recordings)."
+    caution = (
+        "\nThis holds for recordings like those of training. Recordings of other days, "
+        "places or devices may raise more alarms: score normal ones to find out."
     )
-    few = counts[counts < 1 / rate - 1]
-    if len(few):
-        text += (
-            "\nExpect more for machines with too few recordings: "
-            f"{abbreviate([f'{label} ({n})' for label, n in few.items()])}."
-        )
-    return text
-
-
-def _spectrum(rate: float) -> PerMachine:
-    # Cross-validation sets its threshold, separately for each machine.
-    detector = MahalanobisDetector(contamination=rate)
-    return PerMachine(make_pipeline(SpectrumStatistics(), detector))
-
-
-def _ensemble(rate: float, options: dict[str, Any]) -> GammaProbabilityEnsemble:
-    """Build the most accurate detector of docs/accuracy.md."""
-    networks = [
-        EmbeddingNeighborDetector(
-            IDConfidenceDetector(
-                loss="arcface",
-                mixup=0.5,
-                random_starts=True,
-                center_loss_weight=0.0,
-                batch_size=options["batch_size"] or 64,
-                max_epochs=options["max_epochs"] or 25,
-                device=options["device"],
-                random_state=options["random_state"] + start,
-                verbose=1,
-            )
-        )
-        for start in range(3)
-    ]
-    members = zip(("near", "second", "third"), networks, strict=True)
-    return GammaProbabilityEnsemble([*members, ("spectrum", _spectrum(rate))])
+    if hasattr(last, "promise_"):
+        return f"Threshold: {last.promise_}.{caution}"
+    text = (
+        f"Expected false alarms: about {100 * rate:g} % (each training recording was "
+        "compared with the others)."
+    )
+    if counts.sum() < 1 / rate - 1:
+        recordings = count(int(counts.sum()), "training recording")
+        text += f" Expect more, as there are only {recordings}."
+    return text + caution
 
 
 def _tune(detector: Any, counts: pd.Series, rate: float, seed: int) -> ThresholdTuner:
