@@ -29,18 +29,25 @@ from sklearn_asd import (
     ClipSpectrograms,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
+    PowerSpectrum,
     SpectrumStatistics,
     load_clips,
 )
-from sklearn_asd.metrics import auc_table
+from sklearn_asd.audio.machines import machine_index
+from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.metrics import auc_table, pauc_score
+from sklearn_asd.presets import DETECTORS, NETWORK_DETECTORS, make_detector
 
 RESULTS = Path(__file__).parent / "results"
 KEY = ["set", "system", "seed", "epochs", "n_train"]
-COLUMNS = [*KEY, "machine", "auc", "pauc", "fit_s", "score_s"]
+SCORES = ["auc", "pauc", "auc_low", "auc_high", "pauc_low", "pauc_high"]
+COLUMNS = [*KEY, "machine", *SCORES, "fit_s", "score_s"]
+N_RESAMPLINGS = 500
 
 
 def main():
@@ -80,29 +87,82 @@ def read_log_mels(folder):
     return X[train], X[~train], y[~train]
 
 
-def read_recordings(folder, name, machine_id):
+def read_recordings(folder, name, machine_id=None):
     """Nine views of every recording, with an attribute for its machine ID."""
     clips = load_clips(folder / name)
-    clips["machine_id"] = clips[machine_id]
+    clips["machine_id"] = clips[machine_id] if machine_id else None
     train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
     read = make_pipeline(AugmentationExpander(), LogMelSegmenter(n_jobs=-1))
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
+def read_power_spectra(folder, name, machine_id):
+    """Power spectra of the same recordings."""
+    clips = load_clips(folder / name)
+    clips["machine_id"] = clips[machine_id]
+    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    read = PowerSpectrum(n_jobs=-1)
+    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+
+
+def make_sounds(folder, seed):
+    """The built-in sounds of 24 machines, as in `make demo`; no recordings."""
+    clips = make_machine_sounds(
+        n_train=16, n_test_normal=9, n_test_anomalous=9, duration=6.0, random_state=seed
+    )
+    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    read = LogMelSegmenter(n_jobs=-1)
+    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+
+
 SETS = {
     "toycar2020_logmel": read_log_mels,
+    "valve2023": functools.partial(read_recordings, name="valve2023", machine_id="pat"),
+    "valve2023, one machine": functools.partial(read_recordings, name="valve2023"),
     "toycar2023": functools.partial(
         read_recordings, name="toycar2023", machine_id="car"
     ),
-    "valve2023": functools.partial(read_recordings, name="valve2023", machine_id="pat"),
+    "valve2023, power spectra": functools.partial(
+        read_power_spectra, name="valve2023", machine_id="pat"
+    ),
+    "toycar2023, power spectra": functools.partial(
+        read_power_spectra, name="toycar2023", machine_id="car"
+    ),
+    "built-in sounds, seed 0": functools.partial(make_sounds, seed=0),
+    "built-in sounds, seed 1": functools.partial(make_sounds, seed=1),
 }
 
 
 # -- systems ---------------------------------------------------------------------
 
 
-def systems_for(seed, with_views, epochs=None):
-    """Unfitted detectors of spectrograms by name."""
+def systems_for(name, seed, epochs=None):
+    """Unfitted detectors of a set's clips by name."""
+    if "power spectra" in name:
+        gaussian = GaussianDetector(SpectrumStatistics("mean"))
+        return {"Gaussian of power spectra": gaussian}
+    settings = {"max_epochs": epochs} if epochs else {}
+    recommended = {}
+    for one in DETECTORS:
+        learns = one in NETWORK_DETECTORS
+        options = settings | {"random_state": seed} if learns else {}
+        if not (learns and "one machine" in name):
+            recommended[f"make_detector({one!r})"] = make_detector(one, **options)
+    if "one machine" in name:
+        autoencoder = AutoencoderDetector(
+            batch_size=128, max_epochs=epochs or 40, random_state=seed
+        )
+        middle = clone_with(autoencoder, target="middle")
+        rivals = {"autoencoder": autoencoder, "autoencoder, middle frame": middle}
+        return recommended | rivals
+    if "built-in" in name:
+        return recommended
+    with_views = name != "toycar2020_logmel"
+    return recommended | rivals_for(seed, with_views, epochs)
+
+
+def rivals_for(seed, with_views, epochs=None):
+    """The paper's detectors, and others."""
 
     def identify(network="pvmilk20", center_loss_weight=0.0, **options):
         settings = {"batch_size": 64, "max_epochs": 25} | options
@@ -136,6 +196,9 @@ def systems_for(seed, with_views, epochs=None):
         "ID confidence, inouet18, lambda 0.15": identify("inouet18", 0.15),
         "autoencoder, one for all": autoencoder,
         "autoencoder, one per machine": PerMachine(autoencoder),
+        "autoencoder, middle frame, one per machine": PerMachine(
+            clone_with(autoencoder, target="middle")
+        ),
         "IsolationForest of spectra": of_spectra(IsolationForest(random_state=seed)),
         "nearest neighbour of spectra (LOF, k=1)": of_spectra(
             LocalOutlierFactor(n_neighbors=1, novelty=True)
@@ -201,9 +264,8 @@ def run_set(name, args, results):
     X_train, X_test, y = SETS[name](args.folder)
     epochs = args.epochs or 0  # 0: those of systems_for
     done = read_done(results, name, epochs, len(X_train))
-    with_views = len(X_train.view_names) > 1
     for seed in range(args.seeds):
-        for system, detector in systems_for(seed, with_views, args.epochs).items():
+        for system, detector in systems_for(name, seed, args.epochs).items():
             if args.systems and system not in args.systems:
                 continue
             if (name, system, seed) in done:
@@ -215,7 +277,34 @@ def run_set(name, args, results):
             scored = time.perf_counter()
             seconds = [round(fitted - started, 1), round(scored - fitted, 2)]
             key = [name, system, seed, epochs, len(X_train)]
-            save(results, key, auc_table(X_test, y, scores), seconds)
+            save(results, key, rate(X_test, y, scores), seconds)
+
+
+def rate(X, y, scores):
+    """Table of each machine and the average, with the average's 95 % interval.
+
+    Test clips are drawn again with replacement, for each machine and label apart.
+    """
+    table = auc_table(X, y, scores)
+    own, parts = machine_index(X), []
+    for machine in table.index[~table["auc"].isna()]:
+        rows = np.flatnonzero(own == machine)
+        if len(rows):
+            parts.append([rows[y[rows] == label] for label in (1, -1)])
+    rng = np.random.default_rng(0)
+    drawn = np.empty((N_RESAMPLINGS, 2))
+    for place in range(N_RESAMPLINGS):
+        samples = [np.concatenate([rng.choice(r, len(r)) for r in p]) for p in parts]
+        rated = [
+            [pauc_score(y[some], scores[some], max_fpr=m) for m in (1, 0.1)]
+            for some in samples
+        ]
+        drawn[place] = np.mean(rated, axis=0)
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    average = table.index[-1]
+    columns = ["auc_low", "pauc_low", "auc_high", "pauc_high"]
+    table.loc[average, columns] = [*low, *high]
+    return table
 
 
 def read_done(results, name, epochs, n_train):
@@ -236,7 +325,7 @@ def read_done(results, name, epochs, n_train):
 def save(results, key, table, seconds):
     """Append a row for each machine and for their average."""
     rows = [
-        [*key, str(machine[-1] or "average"), row["auc"], row["pauc"], *seconds]
+        [*key, name_machine(machine), *row[SCORES], *seconds]
         for machine, row in table.iterrows()
     ]
     new = not results.exists()
@@ -245,8 +334,16 @@ def save(results, key, table, seconds):
         if new:
             writer.writerow(COLUMNS)
         writer.writerows(rows)
-    auc, pauc = rows[-1][-4:-2]
+    auc, pauc = table.iloc[-1][["auc", "pauc"]]
     print(f"{key[:3]}: AUC {auc:.3f}, pAUC {pauc:.3f}, {seconds} s", flush=True)
+
+
+def name_machine(machine):
+    """ "type/id", or "average" in the last row, or "type average" before."""
+    kind, identity = machine
+    if identity in ("", "average"):
+        return "average" if kind in ("", "average") else f"{kind} average"
+    return "/".join(filter(None, machine))
 
 
 def tabulate(frame):
@@ -255,7 +352,9 @@ def tabulate(frame):
     for name, of_set in frame.groupby("set", sort=False):
         text.append(f"\n## {name}\n\nMean +- standard deviation over the seeds.\n")
         machines = [m for m in of_set["machine"].unique() if m != "average"]
-        head = ["system", "seeds", "AUC", "pAUC", *(f"{m} AUC, pAUC" for m in machines)]
+        machines = machines if len(machines) < 10 else []
+        head = ["system", "seeds", "AUC", "95 % of it", "pAUC", "95 % of it"]
+        head += [f"{m} AUC, pAUC" for m in machines]
         text.append("| " + " | ".join([*head, "fit, s", "score, s"]) + " |")
         text.append("|" + "---|" * (len(head) + 2))
         for system, runs in of_set.groupby("system", sort=False):
@@ -265,7 +364,10 @@ def tabulate(frame):
 
 def tabulate_system(system, runs, machines):
     average = runs[runs["machine"] == "average"]
-    cells = [system, str(len(average)), spread(average["auc"]), spread(average["pauc"])]
+    cells = [system, str(len(average))]
+    for score in ("auc", "pauc"):
+        low, high = (average[f"{score}_{end}"].mean() for end in ("low", "high"))
+        cells += [spread(average[score]), f"{low:.3f} to {high:.3f}"]
     for one in machines:
         own = runs[runs["machine"] == one]
         cells.append(f"{own['auc'].mean():.3f}, {own['pauc'].mean():.3f}")
