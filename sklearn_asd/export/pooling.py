@@ -118,7 +118,7 @@ def _relative_power(values: torch.Tensor) -> torch.Tensor:
 def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
     """Interpolate between neighbours in rising order, by a weight for each value."""
     places = torch.arange(values.shape[0], dtype=torch.float64)
-    place = torch.tensor(q / 100, dtype=torch.float64) * places.amax()
+    place = torch.tensor(q / 100, dtype=torch.float64) * places.amax(0)
     weights = (1 - (places - place).abs()).clamp_min(0)
     return weights @ values.sort(dim=0).values
 

@@ -169,6 +169,72 @@ def test_an_embedding_of_another_shape_is_refused():
         EmbeddingNeighborDetector(Wrong()).fit(np.array(TRAIN))
 
 
+class Pools(MeanLevel):
+    """An encoder that says how it was asked to pool."""
+
+    def embed(self, X, *, pooling="mean"):
+        level = {"mean": 0.0, "max": 1.0}[pooling]
+        return np.asarray(X)[:, :2] + level
+
+
+def test_the_pooling_is_passed_to_the_encoder():
+    X = np.array(TRAIN)
+    for pooling, level in ((None, 0), ("mean", 0), ("max", 1)):
+        detector = EmbeddingNeighborDetector(Pools(), pooling=pooling).fit(X)
+        np.testing.assert_array_equal(detector.embed(X), X + level)
+    frozen = FrozenEstimator(Pools().fit(X))
+    detector = EmbeddingNeighborDetector(frozen, pooling="max").fit(X)
+    np.testing.assert_array_equal(detector.embed(X), X + 1)
+
+
+def test_encoders_that_take_no_pooling_refuse_it_with_the_remedy():
+    X = at(TRAIN, MACHINES)
+    detector = EmbeddingNeighborDetector(SpectrumStatistics(), pooling="max")
+    with pytest.raises(
+        ValueError,
+        match=r"pooling='max', and SpectrumStatistics has no embed.*statistics=",
+    ):
+        detector.fit(X)
+    assert not hasattr(detector, "encoder_")
+    with pytest.raises(ValueError, match=r"MeanLevel.embed has no parameter pooling"):
+        EmbeddingNeighborDetector(MeanLevel(), pooling="max").fit(X)
+    with pytest.raises(ValueError, match="'pooling' parameter of EmbeddingNeighborDe"):
+        EmbeddingNeighborDetector(Pools(), pooling="largest").fit(X)
+    with pytest.raises(ValueError, match="'largest' is unknown: choose of mean, std"):
+        EmbeddingNeighborDetector(Pools(), pooling=["largest"]).fit(X)
+
+
+def test_embeddings_pooled_by_the_largest_keep_what_sounds_in_one_segment():
+    """The fixed network's embedding of a segment is its first frame."""
+    quiet, short = np.zeros((2, 20)), np.zeros((2, 20))
+    rng = np.random.default_rng(0)
+    log_mels = [quiet + rng.normal(size=(2, 20)) for _ in range(9)]
+    short = log_mels[-1].copy()
+    short[0, 4:6] += 6  # one segment of ten
+    steady = quiet + rng.normal(size=(2, 20)) + [[0.8], [0.0]]
+    settings = {"segment_frames": 2, "segment_hop_frames": 2}
+    ids = list("aaaabbbb")
+    X = ClipSpectrograms.from_arrays(log_mels[:8], machine_id=ids, **settings)
+    asked = ClipSpectrograms.from_arrays(
+        [short, steady], machine_id=["b", "b"], **settings
+    )
+    encoder = FrozenEstimator(
+        IDConfidenceDetector(
+            network=FixedLogits, max_epochs=1, center_loss_weight=0, random_state=0
+        ).fit(X)
+    )
+
+    def score(pooling):
+        detector = EmbeddingNeighborDetector(
+            encoder, metric=euclidean_distances, pooling=pooling
+        )
+        return detector.fit(X).anomaly_score(asked)
+
+    assert score("mean")[0] < 2 < 3 < score("max")[0]
+    np.testing.assert_array_equal(score("mean"), score(None))
+    assert score("max")[0] > 2 * score("max")[1]
+
+
 # -- transformers as encoders ----------------------------------------------------
 
 
