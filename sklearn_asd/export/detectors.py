@@ -129,7 +129,7 @@ class _Neighbors(nn.Module):
         encoder: Any = make_module(detector.encoder_, machines)
         self.encoder = encoder
         self.is_network = hasattr(encoder, "embed")
-        self.pool = make_segment_pooling(detector.pooling or "mean")
+        self.pool = make_segment_pooling(detector.pooling)
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:

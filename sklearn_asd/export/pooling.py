@@ -41,13 +41,13 @@ def make_pooling(poolings: Poolings) -> TensorPooling:
     return lambda values: torch.cat([function(values) for function in functions])
 
 
-def make_segment_pooling(poolings: Poolings) -> TensorPooling:
+def make_segment_pooling(poolings: Poolings | None) -> TensorPooling:
     """Make the same for the outputs of segments, of which there may be none.
 
     Parameters
     ----------
-    poolings : str, callable or sequence of these
-        One or several poolings of the library.
+    poolings : str, callable, sequence of these, or None
+        One or several poolings of the library; None is the mean.
 
     Returns
     -------
@@ -60,10 +60,10 @@ def make_segment_pooling(poolings: Poolings) -> TensorPooling:
     ValueError
         If one is a function of the user's own.
     """
-    pool = make_pooling(poolings)
-    if is_mean(poolings):
+    if poolings is None or is_mean(poolings):
         # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
         return lambda values: values.sum(0) / values.shape[0]
+    pool = make_pooling(poolings)
     return lambda values: _pool_or_nan(pool, values)
 
 
