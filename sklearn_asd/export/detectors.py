@@ -116,7 +116,7 @@ class _Neighbors(nn.Module):
         owner = of_all if names is None else [places.get(name, -1) for name in names]
         self.owner = torch.tensor(owner)
         self.own = ByMachine([0] if names is None else list(places.values()))
-        self.encode = _Encode(detector.encoder_, machines, detector.pooling or "mean")
+        self.encode = _Encode(detector.encoder_, machines, detector.pooling)
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -185,9 +185,7 @@ class _Gaussian(nn.Module):
 class _Encode(nn.Module):
     """What turns a clip into a row of numbers: a transformer or an embedding."""
 
-    def __init__(
-        self, encoder: Any, machines: list[str], pooling: Any = "mean"
-    ) -> None:
+    def __init__(self, encoder: Any, machines: list[str], pooling: Any = None) -> None:
         super().__init__()
         self.module: Any = make_module(encoder, machines)
         self.pool = make_segment_pooling(pooling)

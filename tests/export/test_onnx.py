@@ -717,6 +717,11 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     refuse(make_pipeline(SEGMENTER, near), "has metric=<built-in function max>, which")
     near.metric = "manhattan"  # as if the library had it, and the graph did not
     refuse(make_pipeline(SEGMENTER, near), "has metric='manhattan', which a graph")
+    own = make_pipeline(SpectrumStatistics(lambda v: v[0]), MahalanobisDetector())
+    refuse(
+        make_pipeline(SEGMENTER, own).fit(train),
+        "'<lambda>' is a function of yours, which a graph cannot hold: use those of",
+    )
     bands = EmbeddingNeighborDetector(SpectrumStatistics(), n_bands=2)
     refuse(
         make_pipeline(SEGMENTER, bands).fit(train),

@@ -39,6 +39,13 @@ from sklearn_asd import (
     load_model,
     save_model,
 )
+from sklearn_asd.features.pooling import (
+    BandCorrelations,
+    Percentile,
+    RankWeightedMean,
+    median,
+    std,
+)
 from sklearn_asd.networks import ArcFace, InoueT18, PVMilk20
 from sklearn_asd.persistence.allowed import ESTIMATORS
 
@@ -251,6 +258,50 @@ def test_losses_come_back(loss, log_mels, tmp_path):
     np.testing.assert_array_equal(
         loaded.score_samples(log_mels), detector.score_samples(log_mels)
     )
+
+
+def test_poolings_come_back(log_mels, tmp_path):
+    poolings = ("rank", std, Percentile(90), RankWeightedMean(0), BandCorrelations(3))
+    rows = make_pipeline(SpectrumStatistics(poolings), MahalanobisDetector())
+    near = EmbeddingNeighborDetector(DETECTOR, pooling=["max", median])
+    loudest = clone(DETECTOR).set_params(pooling=RankWeightedMean(0.9))
+    for model in (rows, near, loudest):
+        save_model(model.fit(log_mels), tmp_path / "model.asd")
+        loaded = load_model(tmp_path / "model.asd")
+        assert repr(loaded) == repr(model)
+        np.testing.assert_array_equal(
+            loaded.score_samples(log_mels), model.score_samples(log_mels)
+        )
+    assert loaded.pooling == loudest.pooling
+    save_model(rows, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    assert loaded[0].statistics == poolings
+    assert loaded[0].n_values_ == rows[0].n_values_
+
+
+def test_models_of_earlier_versions_have_the_default_poolings():
+    statistics = load_model(MODELS / "power_format2.asd")[-1].estimator[0]
+    assert statistics.statistics == ("mean", "std")
+    assert load_model(MODELS / "augment_format2.asd")[-1].pooling == "mean"
+    near = load_model(MODELS / "neighbors_format2.asd").estimator_[-1]
+    assert near.pooling is None
+    assert near.encoder_.pooling == "mean"
+    fitted = load_model(MODELS / "power_format2.asd")[-1].estimators_["fan/00"][0]
+    assert fitted.get_feature_names_out()[[0, 31]].tolist() == [
+        "mean_band_000",
+        "std_band_015",
+    ]
+
+
+def test_poolings_of_the_users_own_are_refused(log_mels, tmp_path):
+    def loudness(values):
+        return values.max(axis=0)
+
+    child = type("MyRank", (RankWeightedMean,), {})()
+    for own, message in ((loudness, "statistic over time, or pool"), (child, "MyRank")):
+        rows = make_pipeline(SpectrumStatistics(["mean", own]), MahalanobisDetector())
+        message = rf"statistics\[1\] is .*{'loudness' if own is loudness else message}"
+        refuse_to_save(rows.fit(log_mels), message, tmp_path)
 
 
 def test_sub_centers_of_earlier_files_are_those_of_the_loss():
@@ -566,6 +617,14 @@ SPOILT = {
     ),
     "an unknown loss": (
         set_value("params", "loss", {"loss": ["os.system", {}]}),
+        "is unknown",
+    ),
+    "an unknown pooling": (
+        set_value("params", "pooling", {"pooling": ["system", None]}),
+        "is unknown",
+    ),
+    "settings that no pooling takes": (
+        set_value("params", "pooling", {"pooling": ["Percentile", {"q": 101}]}),
         "is unknown",
     ),
     "settings that no loss has": (
