@@ -28,6 +28,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     save_model,
 )
 from sklearn_asd.networks import ArcFace, PVMilk20
@@ -83,6 +84,7 @@ def make_models():
     views = AugmentationExpander(
         pitch_steps=(0,), stretch_rates=(1,), extra=["flip_time"]
     )
+    rows = EmbeddingNeighborDetector(SpectrumStatistics(), metric="mahalanobis")
     near = EmbeddingNeighborDetector(DETECTOR, metric="mahalanobis")
     encoder = AutoencoderDetector(
         n_hidden=8, n_bottleneck=2, batch_size=64, max_epochs=1, random_state=0
@@ -99,6 +101,14 @@ def make_models():
             PowerSpectrum(sample_rate=8000, n_fft=1024, n_bands=16),
             PerMachine(
                 make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
+            ),
+        ),
+        "zscore": make_pipeline(
+            SEGMENTER,
+            ZScoreEnsemble(
+                [("near", rows), ("spectrum", PerMachine(spectrum)), ("no", "drop")],
+                n_selected=1,
+                calibration_cv=3,
             ),
         ),
         "threshold": ThresholdTuner(
