@@ -355,10 +355,8 @@ def walk_used(estimator: Any) -> Iterator[Any]:
         From the outside in, without members that their ensemble did not select.
     """
     yield estimator
-    is_selective = hasattr(type(estimator), "_fitted_attributes") and hasattr(
-        estimator, "selected_"
-    )
-    used = _list_used(estimator).values() if is_selective else list_inside(estimator)
+    selects = "selected_" in vars(estimator)
+    used = _list_used(estimator).values() if selects else list_inside(estimator)
     for one in used:
         yield from walk_used(one)
 
@@ -392,7 +390,7 @@ def _find_group(groups: list[str], machine: str) -> str | None:
 
 
 def _group_of(ensemble: Any, machine: str) -> str | None:
-    """Group whose scales an ensemble uses for a machine; None if there is one for all."""
+    """Group by whose scales an ensemble scales a machine; None if there is one."""
     return _find_group(_list_groups(ensemble) or [], machine)
 
 
