@@ -30,6 +30,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     load_clips,
 )
 
@@ -81,6 +82,17 @@ DETECTORS = {
     "ensemble": lambda: make_pipeline(
         Short(),
         GammaProbabilityEnsemble([("id", id_confidence()), ("spectrum", spectrum())]),
+    ),
+    "z-scores": lambda: make_pipeline(
+        Short(),
+        ZScoreEnsemble(
+            [
+                ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+                ("spectrum", spectrum()),
+            ],
+            n_selected=1,
+            calibration_cv=2,
+        ),
     ),
     "tuner": lambda: make_pipeline(
         Short(), ThresholdTuner(id_confidence(), false_alarm_rate=0.5, random_state=0)

@@ -34,6 +34,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     export_onnx,
     load_clips,
 )
@@ -411,6 +412,14 @@ def make_nested(detector):
     return ThresholdTuner(ensemble, "gamma", random_state=0)
 
 
+def make_z_scores(detector, **parameters):
+    members = [
+        ("near", make_pipeline(SEGMENTER, make_near(detector))),
+        ("rows", make_pipeline(WHOLE, EmbeddingNeighborDetector(SpectrumStatistics()))),
+    ]
+    return ZScoreEnsemble(members, calibration_cv=2, **parameters)
+
+
 # What is exported: each is made of a fitted IDConfidenceDetector.
 KINDS = {
     "spectrum": lambda _: make_pipeline(WHOLE, PerMachine(make_spectrum())),
@@ -469,6 +478,13 @@ KINDS = {
         make_pipeline(WHOLE, PerMachine(make_spectrum())), ["pump", "fan"]
     ),
     "nested": make_nested,
+    "largest z-score": lambda detector: make_z_scores(detector),
+    "mean z-score of a selection": lambda detector: make_z_scores(
+        detector, aggregation="mean", n_selected=1
+    ),
+    "z-scores of one network": lambda detector: make_pipeline(
+        SEGMENTER, ZScoreEnsemble([("id", FrozenEstimator(detector))], calibration_cv=2)
+    ),
 }
 
 
@@ -734,6 +750,30 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     ]
     mixed = GammaProbabilityEnsemble(members)
     refuse(make_pipeline(SEGMENTER, mixed).fit(train), "^IsolationForest cannot be")
+
+
+def test_members_that_were_not_selected_are_not_exported(clips, tmp_path):
+    rows = EmbeddingNeighborDetector(SpectrumStatistics())
+    forest = make_pipeline(SpectrumStatistics(), IsolationForest(random_state=0))
+    members = [("forest", forest), ("rows", rows)]
+    ensemble = ZScoreEnsemble(members, n_selected=1, calibration_cv=2)
+    model = make_pipeline(WHOLE, ensemble).fit(clips[0])
+    assert model[-1].selected_ == {"fan": ["rows"], "pump": ["rows"]}
+    assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
+    together = make_pipeline(WHOLE, ZScoreEnsemble(members, calibration_cv=2))
+    refuse(together.fit(clips[0]), "^IsolationForest cannot be")
+
+
+def test_types_select_their_own_members_in_a_graph(clips, tmp_path):
+    rows = EmbeddingNeighborDetector(SpectrumStatistics())
+    scaled = make_pipeline(SpectrumStatistics(), StandardScaler())
+    members = [("rows", rows), ("scaled", EmbeddingNeighborDetector(scaled))]
+    for aggregation in ("max", "mean"):
+        ensemble = ZScoreEnsemble(members, aggregation=aggregation, calibration_cv=2)
+        model = make_pipeline(WHOLE, ensemble).fit(clips[0])
+        ensemble.selected_["pump"] = ["scaled"]
+        del ensemble.scales_["pump"][0]
+        assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
 
 
 def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):

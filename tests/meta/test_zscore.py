@@ -365,7 +365,7 @@ def test_a_tuned_ensemble_is_explained(tmp_path):
     ensemble = ZScoreEnsemble(members, n_selected=1, calibration_cv=3)
     tuner = ThresholdTuner(ensemble, false_alarm_rate=0.2, random_state=0).fit(X)
     np.testing.assert_allclose(
-        segment_scores(tuner, X, 5)["score"], -tuner.score_samples(X[5])
+        segment_scores(tuner, X, 5)["anomaly_score"], -tuner.score_samples(X[5])
     )
     opened = Opened(tuner, X)
     np.testing.assert_array_equal(-opened.scores, tuner.score_samples(X))

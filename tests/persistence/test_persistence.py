@@ -134,6 +134,18 @@ def test_the_fitted_attributes_come_back_with_types_and_order(log_mels, tmp_path
     assert loaded._training_points.flags.writeable
 
 
+def test_names_of_rows_and_scales_come_back(fitted, tmp_path):
+    model = fitted("zscore")
+    save_model(model, tmp_path / "model.asd")
+    ensemble, loaded = model[-1], load_model(tmp_path / "model.asd")[-1]
+    pd.testing.assert_frame_equal(loaded.sibling_aucs_, ensemble.sibling_aucs_)
+    assert loaded.sibling_aucs_.index.tolist() == ["fan"]
+    assert loaded.scales_ == ensemble.scales_
+    assert type(loaded.scales_["fan"][0]) is type(ensemble.scales_["fan"][0])
+    assert loaded.total_scales_ == ensemble.total_scales_
+    assert loaded.selected_ == ensemble.selected_
+
+
 def test_members_that_share_a_network_share_it_again(log_mels, tmp_path):
     members = [
         ("id", DETECTOR),
@@ -672,6 +684,18 @@ SPOILT = {
     "a Gamma distribution of NaN": (
         set_value("fitted", "offset_", {"gamma": [1.0, 1.0, {"float": "nan"}]}),
         "no Gamma distribution has such parameters",
+    ),
+    "a z-score without a spread": (
+        set_value("fitted", "offset_", {"zscale": [1.0, 0.0]}),
+        "no scores have such a mean and standard deviation",
+    ),
+    "a z-score of an infinite mean": (
+        set_value("fitted", "offset_", {"zscale": [{"float": "inf"}, 1.0]}),
+        "no scores have such a mean and standard deviation",
+    ),
+    "names of rows that are no list": (
+        set_value("fitted", "offset_", {"named_rows": ["a", []]}),
+        "it must hold a list",
     ),
     "a table of single values": (
         set_value("fitted", "centers_", {"table": [["a", 1]]}),
