@@ -261,6 +261,7 @@ class _ZScores(nn.Module):
         members = [make_module(member, machines) for member in used.values()]
         self.members = nn.ModuleList(members)
         self.is_max = ensemble.aggregation == "max"
+        self.log_scores = ensemble.log_scores
         groups = list(ensemble.selected_)
         # Of a member that was not selected, the scale changes nothing.
         scales = torch.tensor([[[0.0, 1.0]] * len(used)] * len(groups)).double()
@@ -279,6 +280,9 @@ class _ZScores(nn.Module):
         scores = torch.stack([member(clip, machine) for member in self.members])
         group = self.group(machine)
         selected = self.selected[group]
+        if self.log_scores:
+            tiny = torch.finfo(torch.float64).tiny
+            scores = torch.where(scores < tiny, tiny, scores).log()  # keeps NaN
         z = (scores - self.centers[group]) / self.scales[group]
         z = torch.where(selected, z, 0)
         combined = z.sum() / selected.sum()
