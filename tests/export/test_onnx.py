@@ -481,9 +481,7 @@ KINDS = {
     "nested": make_nested,
     "the default": lambda _: make_pipeline(WHOLE, make_detector()),
     "largest z-score": lambda detector: make_z_scores(detector),
-    "mean z-score of a selection": lambda detector: make_z_scores(
-        detector, aggregation="mean", n_selected=1
-    ),
+    "mean z-score": lambda detector: make_z_scores(detector, aggregation="mean"),
     "z-scores of one network": lambda detector: make_pipeline(
         SEGMENTER, ZScoreEnsemble([("id", FrozenEstimator(detector))], calibration_cv=2)
     ),
