@@ -130,7 +130,7 @@ def with_pooling(detector, pooling):
         (Percentile(100 * 2 / 3), 0.3),
         (lambda doubts: doubts[0], 0.3),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 @pytest.mark.parametrize("confidence", ["id", "msp"])
 def test_doubts_of_segments_are_pooled(fixed, pooling, expected, confidence):
