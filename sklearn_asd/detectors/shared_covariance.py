@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 __all__ = [
     "SHARINGS",
@@ -32,6 +33,9 @@ STANDARDIZATIONS = (0.0, 0.5, 1.0)
 # Columns whose standard deviation is less than this share of their values are constant
 # but for rounding. Deviations from a constant are measured by this share.
 _ROUNDING = 1e-7
+
+# From so many columns on, matrices are worth several threads.
+_MANY_COLUMNS = 400
 
 # Least variance in any direction, as a share of the mean variance.
 _LEAST_VARIANCE = 1e-12
@@ -125,6 +129,20 @@ def fit_gaussians(
     """
     if machine.max() == 0:
         sharings = (0.0,)  # the common covariance of one machine is its own
+    # For small matrices threads gain nothing, and on a busy computer they wait for each
+    # other, for several times as long.
+    n_threads = 1 if points.shape[1] < _MANY_COLUMNS else None
+    with threadpool_limits(n_threads, user_api="blas"):
+        return _fit_most_likely(points, machine, sharings, shrinkages, standardizations)
+
+
+def _fit_most_likely(
+    points: np.ndarray,
+    machine: np.ndarray,
+    sharings: Sequence[float],
+    shrinkages: Sequence[float],
+    standardizations: Sequence[float],
+) -> Gaussians:
     choices = []
     for power in standardizations:
         scatter = _Scatter(points, machine, power)
