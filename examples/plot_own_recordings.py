@@ -77,8 +77,8 @@ verdicts = verdicts.sort_values("decision", na_position="first")
 print(verdicts[["clip", "decision", "verdict"]].head(12).to_string(index=False))
 
 # %%
-# Most faults are near the top; their files are named so here as a check. Two false
-# alarms are among them, and the mildest faults are missed.
+# Faults are at the top; their files are named so here as a check. No normal clip raises
+# an alarm, and the mildest faults are missed.
 
 shown = verdicts.dropna(subset="decision")
 faults = shown["clip"].str.contains("fault")
