@@ -13,10 +13,20 @@ import soundfile
 import torch
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, LogMelSegmenter
+from sklearn_asd import (
+    ClipSpectrograms,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    PerMachine,
+    SpectrumStatistics,
+)
 from sklearn_asd.audio import Clips
+from sklearn_asd.presets import make_detector
 
 BOUNDS = {"pvmilk20": 6, "inouet18": 4}
+N_CLIPS = 800
+MOST_SECONDS, MOST_MS = 2, 1  # to fit the default to them, and to score a clip
 
 
 def main():
@@ -31,7 +41,66 @@ def main():
             soundfile.write(path, clip, measuring.RATE)
         figures += score_a_file(paths[0], 10 * args.repeats)
         figures += score_files_with_pyod(paths, args.repeats)
-    measuring.keep("scoring", figures)
+    default, notes = fit_and_score_default(args.repeats)
+    measuring.keep("scoring", figures + default, notes)
+
+
+def fit_and_score_default(repeats):
+    """The default of the command, from log-mels of 800 clips of 6.4 s."""
+    ways = {
+        "fit": make_default_fit,
+        "score": make_default_scoring,
+        "folds": make_folds_of_ledoit_wolf,
+    }
+    seconds = measuring.take_turns(ways, repeats)
+    what = "the default, fit to the log-mels of 800 clips of 6.4 s"
+    reference = "LedoitWolf in five folds"
+    figure = measuring.compare_latency(what, reference, seconds, "fit", "folds")
+    per_clip = 1e3 * seconds["score"] / N_CLIPS
+    notes = [
+        f"The default takes {seconds['fit']:.2f} s to fit these 800 clips: "
+        f"{verdict(seconds['fit'], MOST_SECONDS, 's')}. It takes {per_clip:.2f} ms to "
+        f"score a clip: {verdict(per_clip, MOST_MS, 'ms')}."
+    ]
+    return [figure], notes
+
+
+def verdict(value, most, unit):
+    return f"{'held' if value <= most else 'MISSED'} (at most {most:g} {unit})"
+
+
+def make_spectra():
+    """Log-mels of four machines, whose bands vary together."""
+    rng = np.random.default_rng(0)
+    machine = np.repeat(np.arange(4), N_CLIPS // 4)
+    level = rng.normal(size=(N_CLIPS, 128)) @ rng.normal(size=(128, 128)) / 10
+    noise = rng.normal(scale=5, size=(N_CLIPS, 128, 200)).astype(np.float32)
+    log_mels = noise + np.float32(level + 3 * machine[:, None])[:, :, None] - 40
+    return ClipSpectrograms.from_arrays(log_mels, machine_id=machine)
+
+
+def make_default_fit():
+    X = make_spectra()
+    return lambda: make_detector().fit(X)
+
+
+def make_default_scoring():
+    X = make_spectra()
+    detector = make_detector().fit(X)
+    return lambda: detector.score_samples(X)
+
+
+def make_folds_of_ledoit_wolf():
+    """The same statistics, scored by scikit-learn's covariance of other folds."""
+    X = make_spectra()
+    statistics = ["mean", "max", "rank", ("mean", "rank"), "relative_power"]
+
+    def fit():
+        for one in statistics:
+            detector = make_pipeline(SpectrumStatistics(one), MahalanobisDetector())
+            PerMachine(detector).fit(X)
+
+    return fit
 
 
 def make_plain(network):

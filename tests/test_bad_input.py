@@ -22,6 +22,7 @@ from sklearn_asd import (
     BadClipError,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
@@ -29,6 +30,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     load_clips,
 )
 
@@ -76,9 +78,19 @@ DETECTORS = {
     ),
     "spectrum": lambda: make_pipeline(Short(), spectrum()),
     "power spectrum": lambda: make_pipeline(PowerSpectrum(), spectrum()),
+    "gaussian": lambda: make_pipeline(Short(), GaussianDetector(SpectrumStatistics())),
     "ensemble": lambda: make_pipeline(
         Short(),
         GammaProbabilityEnsemble([("id", id_confidence()), ("spectrum", spectrum())]),
+    ),
+    "z-scores": lambda: make_pipeline(
+        Short(),
+        ZScoreEnsemble(
+            [
+                ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+                ("spectrum", spectrum()),
+            ]
+        ),
     ),
     "tuner": lambda: make_pipeline(
         Short(), ThresholdTuner(id_confidence(), false_alarm_rate=0.5, random_state=0)
@@ -359,6 +371,17 @@ def test_unusual_sound_can_be_learnt_from(name, kind):
         with pytest.raises(ValueError, match=r"member 'spectrum' are all equal.*: add"):
             DETECTORS[name]().fit(clips)
         return
+    if name == "gaussian":
+        with pytest.warns(UserWarning, match="all 8 training clips are equal"):
+            pipe = DETECTORS[name]().fit(clips)
+        assert np.isfinite(pipe.score_samples(clips)).all()
+        assert (pipe.predict(clips) == 1).all()
+        assert (pipe.predict(TONES) == -1).all()  # nothing like it was heard
+        return
+    if name == "z-scores":
+        with pytest.raises(ValueError, match=r"member 'near' are all equal.*: add"):
+            DETECTORS[name]().fit(clips)
+        return
     assert np.isfinite(DETECTORS[name]().fit(clips).score_samples(clips)).all()
 
 
@@ -401,8 +424,10 @@ def test_duplicate_rows_are_clips_like_any_other():
 
 
 ONE_CLIP = {
+    "z-scores": "X holds 1 normal clips .*; at least two are needed",
     "id": "X holds one machine only .00.*: add normal recordings of another machine",
     "neighbors": "00 has one usable training clip, .*: add recordings, or leave",
+    "gaussian": "00 has fewer than 3 usable normal clips, and 3 are needed to leave",
     "spectrum": "the detector of machine '00' cannot be fitted to its 1 normal clip",
     "power spectrum": "machine '00' cannot be fitted to its 1 normal clip",
     "ensemble": r"X holds 1 normal clips .n_samples=1.; at least two are needed",
@@ -435,6 +460,8 @@ def test_an_id_with_one_clip_is_learnt_from_or_refused_by_name(name):
     pipe, clips = DETECTORS[name](), TONES[:5]
     messages = {
         "neighbors": "02 has one usable training clip, which has no neighbour: add rec",
+        "gaussian": "02 has fewer than 2 usable normal clips, and 2 are needed to leav",
+        "z-scores": "02 has one usable training clip, which has no neighbour: add reco",
         "spectrum": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
         "ensemble": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
     }
@@ -476,7 +503,7 @@ def test_missing_ids_are_refused_by_row(name, missing):
     some.loc[3, "machine_id"] = missing
     with pytest.raises(ValueError, match="machine_id is missing for clips [23] of tho"):
         DETECTORS[name]().fit(some)
-    if name != "views":
+    if name not in ("views", "gaussian"):  # which may take all as one machine
         with pytest.raises(ValueError, match="X has no machine IDs, which are needed"):
             DETECTORS[name]().fit(TONES.assign(machine_id=missing))
 

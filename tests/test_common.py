@@ -51,6 +51,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
 )
 
 RATE = 16000
@@ -89,6 +90,9 @@ CHECKED = {
         [("forest", FOREST), ("factor", LocalOutlierFactor(novelty=True))]
     ),
     ThresholdTuner: ThresholdTuner(FOREST),
+    ZScoreEnsemble: ZScoreEnsemble(
+        [("forest", FOREST), ("factor", LocalOutlierFactor(novelty=True))]
+    ),
 }
 
 TIME_AXIS = (
@@ -130,6 +134,10 @@ EXPECTED_FAILURES = {
         "check_outliers_fit_predict": HONEST,
     },
     MahalanobisDetector: {
+        "check_outliers_train": HONEST,
+        "check_outliers_fit_predict": HONEST,
+    },
+    ZScoreEnsemble: {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,
     },
@@ -260,6 +268,14 @@ def ensemble(n_jobs=None):
     return GammaProbabilityEnsemble(members, n_jobs=n_jobs)
 
 
+def z_scores(n_jobs=None):
+    members = [
+        ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+        ("spectrum", statistics()),
+    ]
+    return ZScoreEnsemble(members, n_selected=1, calibration_cv=2, n_jobs=n_jobs)
+
+
 def tuner():
     return ThresholdTuner(statistics(), false_alarm_rate=0.25, random_state=0)
 
@@ -284,6 +300,7 @@ DETECTORS = {
     ),
     GammaProbabilityEnsemble: lambda: make_pipeline(segment(), ensemble()),
     ThresholdTuner: lambda: make_pipeline(segment(), tuner()),
+    ZScoreEnsemble: lambda: make_pipeline(segment(), z_scores()),
 }
 
 each_detector = pytest.mark.parametrize("name", [kind.__name__ for kind in DETECTORS])

@@ -10,6 +10,7 @@ clip is left out, its machine's covariance loses a matrix of rank one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -210,8 +211,15 @@ class _Scatter:
         self, one: int, per_own: float, per_common: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues and eigenvectors of a sum of own and of all squares."""
+        if per_own == 0:  # the same for all machines
+            values, vectors = self._common
+            return per_common * values, vectors
         own = self.deviations[self.machine == one]
         return np.linalg.eigh(per_own * (own.T @ own) + per_common * self.total)
+
+    @cached_property
+    def _common(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.linalg.eigh(self.total)
 
     def _whiten(self, one: int, weight: float, shrinkage: float) -> np.ndarray:
         """Make the matrix that gives a machine's deviations unit covariance."""

@@ -8,7 +8,7 @@ score of one clip: ``module(clip, machine)``. The clip is what the estimator tak
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,13 @@ from sklearn_asd.meta import (
     OnlyMachineTypes,
     PerMachine,
     ThresholdTuner,
+    ZScoreEnsemble,
 )
-from sklearn_asd.meta.structure import walk
+from sklearn_asd.meta.structure import list_inside
 
-__all__ = ["ByMachine", "find_machines", "make_module"]
+__all__ = ["ByMachine", "find_machines", "make_module", "walk_used"]
 
+_GROUPINGS = ("machine_id", "machine_type")
 _BELOW_1 = 1 - torch.finfo(torch.float64).eps / 2
 
 
@@ -116,7 +118,7 @@ class _Neighbors(nn.Module):
         owner = of_all if names is None else [places.get(name, -1) for name in names]
         self.owner = torch.tensor(owner)
         self.own = ByMachine([0] if names is None else list(places.values()))
-        self.encode = _Encode(detector.encoder_, machines, detector.pooling or "mean")
+        self.encode = _Encode(detector.encoder_, machines, detector.pooling)
         self.n_neighbors = min(detector.n_neighbors, len(points))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
@@ -185,9 +187,7 @@ class _Gaussian(nn.Module):
 class _Encode(nn.Module):
     """What turns a clip into a row of numbers: a transformer or an embedding."""
 
-    def __init__(
-        self, encoder: Any, machines: list[str], pooling: Any = "mean"
-    ) -> None:
+    def __init__(self, encoder: Any, machines: list[str], pooling: Any = None) -> None:
         super().__init__()
         self.module: Any = make_module(encoder, machines)
         self.pool = make_segment_pooling(pooling)
@@ -240,7 +240,7 @@ class _Ensemble(nn.Module):
         if ensemble.scaling is not None:
             groups = [group for group, scales in ensemble.scales_.items() if scales]
             self.scale = GammaProbabilities([ensemble.scales_[g] for g in groups])
-            own = [_find_group(ensemble, machine) for machine in machines or [""]]
+            own = [_group_of(ensemble, machine) for machine in machines or [""]]
             self.group = ByMachine([groups.index(group) for group in own])
 
     def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
@@ -250,6 +250,48 @@ class _Ensemble(nn.Module):
             log_f = torch.where(scores == 1, _BELOW_1, scores).log()
             return -self.aggregate(log_f, log_complement(log_f))
         return -self.aggregate(*self.scale(scores, self.group(machine)))
+
+
+class _ZScores(nn.Module):
+    """The score of a :class:`ZScoreEnsemble`: its largest or mean z-score, scaled."""
+
+    def __init__(self, ensemble: ZScoreEnsemble, machines: list[str]) -> None:
+        super().__init__()
+        used = _list_used(ensemble)
+        members = [make_module(member, machines) for member in used.values()]
+        self.members = nn.ModuleList(members)
+        self.is_max = ensemble.aggregation == "max"
+        self.log_scores = ensemble.log_scores
+        groups = list(ensemble.selected_)
+        # Of a member that was not selected, the scale changes nothing.
+        scales = torch.tensor([[[0.0, 1.0]] * len(used)] * len(groups)).double()
+        self.selected = torch.zeros(scales.shape[:2], dtype=torch.bool)
+        for row, group in enumerate(groups):
+            columns = [list(used).index(name) for name in ensemble.selected_[group]]
+            scales[row, columns] = torch.tensor(ensemble.scales_[group]).double()
+            self.selected[row, columns] = True
+        self.centers, self.scales = scales.unbind(2)
+        totals = [ensemble.total_scales_[group] for group in groups]
+        self.totals = torch.tensor(totals, dtype=torch.float64)
+        own = [_group_of(ensemble, machine) for machine in machines or [""]]
+        self.group = ByMachine([groups.index(group) for group in own])
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
+        scores = torch.stack([member(clip, machine) for member in self.members])
+        group = self.group(machine)
+        selected = self.selected[group]
+        if self.log_scores:
+            tiny = torch.finfo(torch.float64).tiny
+            scores = torch.where(scores < tiny, tiny, scores).log()  # keeps NaN
+        z = (scores - self.centers[group]) / self.scales[group]
+        z = torch.where(selected, z, 0)
+        combined = z.sum() / selected.sum()
+        if self.is_max:
+            # The largest one of some runtimes passes over NaN, and the sum keeps it.
+            largest = torch.where(selected, z, -torch.inf).max()
+            combined = torch.where(combined.isnan(), combined, largest)
+        total = self.totals[group]
+        return (combined - total[0]) / total[1]
 
 
 # What can be exported, and what makes a module of it.
@@ -265,6 +307,7 @@ _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     Pipeline: _Steps,
     PerMachine: _PerMachine,
     GammaProbabilityEnsemble: _Ensemble,
+    ZScoreEnsemble: _ZScores,
     ThresholdTuner: lambda tuner, names: make_module(tuner.detector_, names),
     OnlyMachineTypes: lambda only, names: make_module(only.estimator_, names),
     FrozenEstimator: lambda frozen, names: make_module(frozen.estimator, names),
@@ -325,7 +368,7 @@ def find_machines(estimator: Any) -> list[str]:
         If something in the model cannot be exported, or there is no machine that it
         can score.
     """
-    inside = list(walk(estimator))
+    inside = list(walk_used(estimator))
     for one in inside:
         _look_up(one)
     known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
@@ -337,25 +380,62 @@ def find_machines(estimator: Any) -> list[str]:
         raise ValueError(
             "no machine is known to all members of the ensemble and to its group_by: "
             "export the members one by one, or fit with group_by=None, "
-            '"machine_type" or "machine_id"'
+            '"machine_type" or "machine_id" (a ZScoreEnsemble without machine types)'
         )
     return machines if known else []
 
 
+def walk_used(estimator: Any) -> Iterator[Any]:
+    """Go through an estimator and what is inside it, as far as scores depend on it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+
+    Yields
+    ------
+    estimator : estimator
+        From the outside in, without members that their ensemble did not select.
+    """
+    yield estimator
+    selects = "selected_" in vars(estimator)
+    used = _list_used(estimator).values() if selects else list_inside(estimator)
+    for one in used:
+        yield from walk_used(one)
+
+
+def _list_used(ensemble: ZScoreEnsemble) -> dict[str, Any]:
+    """Members that are selected for some machine type, by name."""
+    names = set().union(*ensemble.selected_.values())
+    return {k: one for k, one in ensemble.named_estimators_.items() if k in names}
+
+
 def _is_scaled(estimator: Any, machine: str) -> bool:
-    """Whether an ensemble has Gamma distributions for a machine; True of others."""
-    if not getattr(estimator, "group_by", None) or not estimator.scales_:
-        return True
-    return _find_group(estimator, machine) is not None
+    """Whether an ensemble has scales for a machine; True of others."""
+    groups = _list_groups(estimator)
+    return groups is None or _find_group(groups, machine) is not None
 
 
-def _find_group(ensemble: GammaProbabilityEnsemble, machine: str) -> str | None:
-    """Group whose Gamma distributions a machine's scores are scaled by, if any."""
-    if ensemble.group_by not in ("machine_id", "machine_type"):
+def _list_groups(estimator: Any) -> list[str] | None:
+    """Groups of machines that an ensemble scales apart; None if it does not."""
+    scales = getattr(estimator, "scales_", None)
+    if not isinstance(scales, dict) or None in scales or not scales:
         return None
-    groups = [str(group) for group, scales in ensemble.scales_.items() if scales]
+    if getattr(estimator, "group_by", "machine_type") not in _GROUPINGS:
+        return []
+    return [str(group) for group, of in scales.items() if of]
+
+
+def _find_group(groups: list[str], machine: str) -> str | None:
+    """Group of a machine, if any."""
     own = [group for group in groups if f"{machine}/".startswith(f"{group}/")]
     return max(own, key=len, default=None)
+
+
+def _group_of(ensemble: Any, machine: str) -> str | None:
+    """Group by whose scales an ensemble scales a machine; None if there is one."""
+    return _find_group(_list_groups(ensemble) or [], machine)
 
 
 def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
@@ -363,7 +443,7 @@ def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
     silence = np.zeros(module.n_samples(1), dtype=np.float32)
     uncached = clone(front_end).set_params(cache_dir=None, n_jobs=None, verbose=0)
     clips = uncached.transform([silence])
-    for one in walk(others[-1]):
+    for one in walk_used(others[-1]):
         if hasattr(one, "embed"):
             one.embed(clips)
 

@@ -16,9 +16,13 @@ from torch import nn
 
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
-from sklearn_asd.export.detectors import ByMachine, find_machines, make_module
+from sklearn_asd.export.detectors import (
+    ByMachine,
+    find_machines,
+    make_module,
+    walk_used,
+)
 from sklearn_asd.export.features import LogMel, Welch
-from sklearn_asd.meta.structure import walk
 
 __all__ = ["export_onnx"]
 
@@ -45,7 +49,8 @@ def export_onnx(estimator, path):
           ``by_domain=False``,
 
         in any nesting of Pipeline, :class:`PerMachine`, :class:`OnlyMachineTypes`,
-        :class:`GammaProbabilityEnsemble`, :class:`ThresholdTuner` and FrozenEstimator.
+        :class:`GammaProbabilityEnsemble`, :class:`ZScoreEnsemble`,
+        :class:`ThresholdTuner` and FrozenEstimator.
 
     path : str or path-like
         The file, such as "pump.onnx".
@@ -85,7 +90,8 @@ def export_onnx(estimator, path):
     Outputs:
 
     - `anomaly_score`, float64 of shape (): ``-score_samples``. The higher, the more
-      anomalous; of an ensemble ``-log(1 - f)``. NaN for a clip shorter than a segment.
+      anomalous; of a :class:`GammaProbabilityEnsemble` ``-log(1 - f)``. NaN for a clip
+      shorter than a segment.
     - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`; -1 where
       the score is NaN.
 
@@ -145,7 +151,7 @@ class _Graph(nn.Module):
 
 def _find_thresholds(estimator: Any, machines: list[str]) -> list[float]:
     """What each machine's anomaly scores are compared with, or those of all."""
-    for one in walk(estimator):
+    for one in walk_used(estimator):
         if hasattr(one, "offset_"):
             return [-float(one.offset_)] * max(1, len(machines))
         if hasattr(one, "offsets_"):

@@ -41,13 +41,13 @@ def make_pooling(poolings: Poolings) -> TensorPooling:
     return lambda values: torch.cat([function(values) for function in functions])
 
 
-def make_segment_pooling(poolings: Poolings) -> TensorPooling:
+def make_segment_pooling(poolings: Poolings | None) -> TensorPooling:
     """Make the same for the outputs of segments, of which there may be none.
 
     Parameters
     ----------
-    poolings : str, callable or sequence of these
-        One or several poolings of the library.
+    poolings : str, callable, sequence of these, or None
+        One or several poolings of the library; None is the mean.
 
     Returns
     -------
@@ -60,10 +60,10 @@ def make_segment_pooling(poolings: Poolings) -> TensorPooling:
     ValueError
         If one is a function of the user's own.
     """
-    pool = make_pooling(poolings)
-    if is_mean(poolings):
+    if poolings is None or is_mean(poolings):
         # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
         return lambda values: values.sum(0) / values.shape[0]
+    pool = make_pooling(poolings)
     return lambda values: _pool_or_nan(pool, values)
 
 
@@ -118,7 +118,7 @@ def _relative_power(values: torch.Tensor) -> torch.Tensor:
 def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
     """Interpolate between neighbours in rising order, by a weight for each value."""
     places = torch.arange(values.shape[0], dtype=torch.float64)
-    place = torch.tensor(q / 100, dtype=torch.float64) * places.amax()
+    place = torch.tensor(q / 100, dtype=torch.float64) * places.amax(0)
     weights = (1 - (places - place).abs()).clamp_min(0)
     return weights @ values.sort(dim=0).values
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from sklearn_asd.audio.machines import (
     known_labels,
@@ -19,55 +17,13 @@ from sklearn_asd.audio.machines import (
     machine_labels,
     relabel,
 )
+from sklearn_asd.detectors.siblings import sibling_separation
 from sklearn_asd.meta.scoring import anomaly_scores, final_step
 from sklearn_asd.meta.structure import Opened, take_rows
 
-__all__ = ["own_table", "rank_members", "sibling_separation", "sibling_table"]
+__all__ = ["own_table", "rank_members", "sibling_table"]
 
 _COLUMNS = ["sibling_auc", "sibling_gap"]
-
-
-def sibling_separation(own: ArrayLike, siblings: ArrayLike) -> tuple[float, float]:
-    """Measure how far scores of sibling machines are above a machine's own.
-
-    Parameters
-    ----------
-    own : array-like of shape (n_own,)
-        Anomaly scores of normal clips of the machine that the detector did not learn
-        from. NaN is left out, here and below.
-
-    siblings : array-like of shape (n_siblings,)
-        Anomaly scores of normal clips of other machines, judged as if they were of this
-        one: higher is more anomalous.
-
-    Returns
-    -------
-    auc : float in [0, 1]
-        Probability that a sibling's clip scores higher than the machine's own; equal
-        scores count half. 0.5 is chance. NaN if one side has no scores.
-
-    gap : float
-        Difference of the means in standard deviations, d':
-        ``(mean(siblings) - mean(own)) / sqrt((var(siblings) + var(own)) / 2)``. It
-        tells apart detectors whose AUC is 1. 0 for 0 / 0, NaN if one side has no
-        scores.
-
-    Examples
-    --------
-    >>> from sklearn_asd.meta.siblings import sibling_separation
-    >>> sibling_separation([1, 3], [2, 4])
-    (0.75, 1.0)
-    """
-    own, siblings = (_keep_known(scores) for scores in (own, siblings))
-    if not len(own) or not len(siblings):
-        return np.nan, np.nan
-    ranks = rankdata(np.concatenate([own, siblings]))[len(own) :]
-    n_lower = ranks.sum() - len(siblings) * (len(siblings) + 1) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt((own.var() + siblings.var()) / 2)
-        gap = float((siblings.mean() - own.mean()) / spread)
-    auc = float(n_lower / (len(own) * len(siblings)))
-    return auc, 0.0 if np.isnan(gap) else gap
 
 
 def sibling_table(estimator: Any, X: Any) -> pd.DataFrame:
@@ -90,8 +46,9 @@ def sibling_table(estimator: Any, X: Any) -> pd.DataFrame:
     -------
     table : DataFrame of n_machines rows
         Columns `sibling_auc`, in [0, 1], and `sibling_gap`, as of
-        :func:`sibling_separation`, indexed by the names of the machines, "type/id" or
-        "id". NaN where the detector scores no clip of the machine or of its siblings.
+        :func:`~sklearn_asd.detectors.siblings.sibling_separation`, indexed by the names
+        of the machines, "type/id" or "id". NaN where the detector scores no clip of the
+        machine or of its siblings.
 
     Raises
     ------
@@ -196,11 +153,6 @@ def rank_members(
     ]
     order = sorted(range(len(tables)), key=keys.__getitem__)  # keeps equal ones' order
     return order, [auc for auc, _ in means]
-
-
-def _keep_known(scores: ArrayLike) -> np.ndarray:
-    values = np.asarray(scores, dtype=np.float64)
-    return values[~np.isnan(values)]
 
 
 def _transform_once(estimator: Any, X: Any) -> Opened:

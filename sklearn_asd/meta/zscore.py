@@ -134,7 +134,8 @@ class ZScoreEnsemble(EnsembleOfMembers):
     normal clips of the other machines of its type as if they were of this machine. The
     AUC is averaged over the machines; members whose mean is equal to 3 digits are
     ordered by the mean of the gap d' of
-    :func:`~sklearn_asd.meta.siblings.sibling_separation`, and then as in `estimators`.
+    :func:`~sklearn_asd.detectors.siblings.sibling_separation`, and then as in
+    `estimators`.
     A member with a table `machines_` of its own left-out sibling AUCs is taken at its
     word, and the others are asked in the folds.
 

@@ -71,6 +71,7 @@ _OURS: tuple[type, ...] = (
     meta.OnlyMachineTypes,
     meta.PerMachine,
     meta.ThresholdTuner,
+    meta.ZScoreEnsemble,
 )
 ESTIMATORS: dict[str, type] = {one.__name__: one for one in (*_SCIKIT_LEARN, *_OURS)}
 

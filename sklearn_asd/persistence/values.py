@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 
 from sklearn_asd.meta.gamma import GammaScale
+from sklearn_asd.meta.zscale import ZScale
 from sklearn_asd.persistence import allowed
 
 __all__ = ["Decoder", "Encoder"]
@@ -287,6 +289,13 @@ def _decode_gamma(decoder: Decoder, content: Any) -> GammaScale:
     return gamma
 
 
+def _decode_zscale(decoder: Decoder, content: Any) -> ZScale:
+    zscale = ZScale(*map(float, _decode_list(decoder, content)))
+    if not (zscale.scale > 0 and math.isfinite(sum(zscale))):
+        raise ValueError("no scores have such a mean and standard deviation")
+    return zscale
+
+
 def _encode_table(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any]:
     return [
         [name, encoder.encode(value[name].to_numpy(), f"{where}.{name}")]
@@ -299,6 +308,17 @@ def _decode_table(decoder: Decoder, content: list[list[Any]]) -> pd.DataFrame:
     if not all(isinstance(column, np.ndarray) for column in columns.values()):
         raise ValueError("its columns are no arrays")
     return decoder.shared.setdefault(repr(content), pd.DataFrame(columns))
+
+
+def _encode_named_rows(encoder: Encoder, value: pd.DataFrame, where: str) -> list[Any]:
+    names = encoder.encode(value.index.tolist(), f"{where}.index")
+    return [names, _encode_table(encoder, value, where)]
+
+
+def _decode_named_rows(decoder: Decoder, content: list[Any]) -> pd.DataFrame:
+    names, columns = content
+    index = pd.Index(_decode_list(decoder, names), dtype=object)
+    return _decode_table(decoder, columns).set_axis(index)
 
 
 def _encode_network(encoder: Encoder, value: Any, where: str) -> list[Any]:
@@ -444,14 +464,16 @@ class _Codec(NamedTuple):
     decode: Callable[[Decoder, Any], Any]
 
 
-# The first match counts: GammaScale is a tuple, and poolings and networks are callable.
+# The first match counts: scales are tuples, and poolings and networks are callable.
 _CODECS = {
     "strings": _Codec((), _encode_strings, _decode_strings),  # arrays of text
     "array": _Codec(np.ndarray, _encode_array, _decode_array),
     "gamma": _Codec(GammaScale, _encode_tuple, _decode_gamma),
+    "zscale": _Codec(ZScale, _encode_tuple, _decode_zscale),
     "tuple": _Codec(tuple, _encode_tuple, _decode_tuple),
     "dict": _Codec(dict, _encode_dict, _decode_dict),
     "table": _Codec(pd.DataFrame, _encode_table, _decode_table),
+    "named_rows": _Codec((), _encode_named_rows, _decode_named_rows),  # tables too
     "net": _Codec(NeuralNet, _encode_net, _decode_net),
     "loss": _Codec(tuple(allowed.LOSSES.values()), _encode_loss, _decode_loss),
     "pooling": _Codec(
@@ -467,5 +489,7 @@ def _find_tag(value: Any) -> str | None:
         return "strings"
     if _is_function(value):
         return "pooling"
+    if isinstance(value, pd.DataFrame) and not is_numeric_dtype(value.index.dtype):
+        return "named_rows"
     matches = (tag for tag, codec in _CODECS.items() if isinstance(value, codec.types))
     return next(matches, None)

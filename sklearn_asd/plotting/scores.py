@@ -126,7 +126,8 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
 
         member : str or None, default=None
             Name of a member of an ensemble. The display shows the raw scores of the
-            member and the Gamma distributions by which the ensemble scales them.
+            member and the Gamma distributions by which the ensemble scales them, if it
+            does so.
 
         ax : matplotlib Axes or None, default=None
             Axes to draw on; None makes a figure.
@@ -227,12 +228,14 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
         gammas = {
             "Gamma distribution" + ("" if group is None else f" of {group}"): of[place]
             for group, of in opened.estimator.scales_.items()
-            if of
+            if of and isinstance(of[0], GammaScale)
         }
         if X_train is not None:
             X_train = _open_ensemble(detector, X_train).X
         training = _training_scores(members[member].estimator, X_train)
-        scores = members[member].scores
+        scores, rows = members[member].scores, members[member].rows
+        if y is not None and rows is not None:  # it was selected for these
+            y = np.asarray(y)[rows]
         return cls(scores, y=y, training_scores=training, gammas=gammas, name=member)
 
     def plot(self, ax=None, *, bins=30, log_scale="auto"):

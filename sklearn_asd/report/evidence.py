@@ -66,15 +66,16 @@ def list_members(opened: Opened) -> pd.DataFrame | None:
     Returns
     -------
     scores : DataFrame or None
-        Columns `raw` and `scaled` as of `member_scores`, without `scaled` if the
-        ensemble does not scale. The member that finds the clip most anomalous comes
-        first. None where there is no ensemble.
+        Columns `raw` and `scaled`, or `raw` and `z`, as of `member_scores`, without
+        `scaled` if the ensemble does not scale. The member that finds the clip most
+        anomalous comes first. None where there is no ensemble.
     """
     for one in opened.find_all("member_scores"):
         raw = [member.scores for member in one.inner]
         scores = _pivot(one.estimator.member_scores(one.X, raw))
-        scores = scores.sort_values("scaled", ascending=False)
-        return scores[["raw"]] if one.estimator.scaling is None else scores
+        scores = scores.sort_values(scores.columns[-1], ascending=False)
+        is_scaled = getattr(one.estimator, "scaling", "z") is not None
+        return scores if is_scaled else scores[["raw"]]
     return None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd.detectors import MahalanobisDetector
-from sklearn_asd.meta import PerMachine
+from sklearn_asd.detectors import GaussianDetector, MahalanobisDetector
+from sklearn_asd.meta import PerMachine, ZScoreEnsemble
 from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.plotting import ClipScoreDisplay
 
@@ -39,7 +39,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
     share: Any = getattr(last, "contamination", None)
-    if isinstance(last, MahalanobisDetector):  # sets its threshold by left-out rows
+    if _compares_left_out(last):
         return [
             f"Expected false alarms: about {100 * share:.3g} % of normal clips{each}, "
             "estimated from training clips that were left out of the fit "
@@ -56,6 +56,15 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
             "anomalous (contamination).",
         )
     return said
+
+
+def _compares_left_out(detector: Any) -> bool:
+    """Whether the threshold is set by training clips that the fit left out."""
+    honest = MahalanobisDetector | GaussianDetector | ZScoreEnsemble
+    if not isinstance(detector, honest):
+        return False
+    members = getattr(detector, "estimators_", [])  # of an ensemble
+    return all(map(_compares_left_out, map(final_step, members)))
 
 
 def describe_place(display: ClipScoreDisplay) -> str:

@@ -7,7 +7,6 @@ from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_asd import ClipSpectrograms, GaussianDetector, SpectrumStatistics
-from sklearn_asd.detectors.siblings import sibling_separation
 
 MEAN = SpectrumStatistics()
 
@@ -107,14 +106,6 @@ def test_a_type_of_one_machine_has_no_siblings(rng):
     assert detector.machines_["sibling_auc"].isna().all()
     assert list(detector.machines_.index) == [""]
     assert not hasattr(detector, "classes_")
-
-
-def test_the_separation_of_siblings_is_counted_by_hand():
-    auc, gap = sibling_separation(np.array([1.0, 3.0]), np.array([2.0, 4.0, 4.0]))
-    assert auc == pytest.approx(5 / 6)
-    assert gap == pytest.approx((10 / 3 - 2) / np.sqrt((1 + 8 / 9) / 2))
-    assert sibling_separation(np.ones(2), np.ones(3)) == (0.5, 0.0)
-    assert np.isnan(sibling_separation(np.ones(2), np.ones(0))).all()
 
 
 def test_clips_marked_anomalous_are_never_learnt_from(rng):

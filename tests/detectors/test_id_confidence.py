@@ -1,3 +1,4 @@
+import copy
 import functools
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, LogMelSegmenter
 from sklearn_asd.detectors.confidence import log_doubt
+from sklearn_asd.features.pooling import Percentile, RankWeightedMean, skewness
 from sklearn_asd.networks import AdaCos, ArcFace, InoueT18, PVMilk20, Softmax
 
 N_MELS = 16
@@ -110,6 +112,67 @@ def test_msp_is_one_minus_the_largest_probability_of_each_segment(fixed):
     )
     X = clips_of([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], [[0.2, 0.3, 0.5]])
     np.testing.assert_allclose(msp.anomaly_score(X), [0.35, 0.5], atol=1e-6)
+
+
+def with_pooling(detector, pooling):
+    """The same trained network, whose segments are pooled otherwise."""
+    return copy.copy(detector).set_params(pooling=pooling)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ("mean", (0.3 + 0.5 + 0.1 + 0.1) / 4),
+        ("max", 0.5),
+        ("median", 0.2),
+        ("rank", (0.5 + 0.3 * 0.7 + 0.1 * 0.49 + 0.1 * 0.343) / 2.533),
+        (RankWeightedMean(0.5), (0.5 + 0.3 / 2 + 0.1 / 4 + 0.1 / 8) / 1.875),
+        (Percentile(100 * 2 / 3), 0.3),
+        (lambda doubts: doubts[0], 0.3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("confidence", ["id", "msp"])
+def test_doubts_of_segments_are_pooled(fixed, pooling, expected, confidence):
+    segments = [[0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.9, 0.1, 1e-9]]
+    X = clips_of(segments, [[0.6, 0.3, 0.1]], machine_id=["a", "a"])
+    detector = with_pooling(fixed, pooling).set_params(confidence=confidence)
+    scores = detector.anomaly_score(X)
+    np.testing.assert_allclose(scores, [expected, 0.4], atol=1e-6)
+
+
+def test_embeddings_of_segments_are_pooled(fixed):
+    X = clips_of([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]], [[0.6, 0.3, 0.1]])
+    low, high = np.log([[0.5, 0.2], [0.7, 0.3]])
+    np.testing.assert_allclose(fixed.embed(X, pooling="max")[0], high, rtol=1e-6)
+    both = fixed.embed(X, pooling=["max", Percentile(0)])
+    np.testing.assert_allclose(both[0], [*high, *low], rtol=1e-6)
+    np.testing.assert_array_equal(both[1, :2], both[1, 2:])
+    np.testing.assert_array_equal(fixed.embed(X, pooling="mean"), fixed.embed(X))
+    X.stops[0] = X.starts[0]
+    assert np.isnan(fixed.embed(X, pooling="max")[0]).all()
+    assert fixed.embed(X[:0], pooling=["max", "std"]).shape == (0, 4)
+
+
+def test_a_clip_that_is_anomalous_in_one_segment_stands_out_by_the_largest(fixed):
+    short = [[0.9, 0.05, 0.05]] * 9 + [[0.1, 0.8, 0.1]]
+    long = [[0.75, 0.15, 0.1]] * 10  # a bit doubtful throughout
+    X = clips_of(short, long, machine_id=["a", "a"])
+    by_mean = with_pooling(fixed, "mean").anomaly_score(X)
+    assert by_mean[0] < by_mean[1]
+    for pooling in ("max", "rank", Percentile(95)):
+        by_pooling = with_pooling(fixed, pooling).anomaly_score(X)
+        assert by_pooling[0] > by_pooling[1]
+        assert by_pooling[0] > by_mean[0]
+
+
+def test_poolings_that_make_no_score_are_refused_before_the_training():
+    X = make_clips(2)
+    for pooling in ("std", ["mean", "max"]):
+        with pytest.raises(ValueError, match="The 'pooling' parameter of IDConfidence"):
+            make_detector(pooling=pooling).fit(X)
+    with pytest.raises(ValueError, match="'skewness', which does not rise with the"):
+        make_detector(pooling=skewness, max_epochs=10**9).fit(X)
 
 
 def test_very_normal_clips_are_not_tied(fixed):

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics.pairwise import manhattan_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -167,6 +168,62 @@ def test_an_embedding_of_another_shape_is_refused():
 
     with pytest.raises(ValueError, match=r"Wrong.embed gave an array of shape \(5,\)"):
         EmbeddingNeighborDetector(Wrong()).fit(np.array(TRAIN))
+
+
+class Pools(MeanLevel):
+    """An encoder that says how it was asked to pool."""
+
+    def embed(self, X, *, pooling="mean"):
+        level = {"mean": 0.0, "max": 1.0}[pooling]
+        return np.asarray(X)[:, :2] + level
+
+
+def test_the_pooling_is_passed_to_the_encoder():
+    X = np.array(TRAIN)
+    for pooling, level in ((None, 0), ("mean", 0), ("max", 1)):
+        detector = EmbeddingNeighborDetector(Pools(), pooling=pooling).fit(X)
+        np.testing.assert_array_equal(detector.embed(X), X + level)
+    frozen = FrozenEstimator(Pools().fit(X))
+    detector = EmbeddingNeighborDetector(frozen, pooling="max").fit(X)
+    np.testing.assert_array_equal(detector.embed(X), X + 1)
+
+
+def test_encoders_that_take_no_pooling_refuse_it_with_the_remedy():
+    X = at(TRAIN, MACHINES)
+    detector = EmbeddingNeighborDetector(SpectrumStatistics(), pooling="max")
+    with pytest.raises(
+        ValueError,
+        match=r"pooling='max', and SpectrumStatistics has no embed.*statistics=",
+    ):
+        detector.fit(X)
+    assert not hasattr(detector, "encoder_")
+    with pytest.raises(ValueError, match=r"MeanLevel.embed has no parameter pooling"):
+        EmbeddingNeighborDetector(MeanLevel(), pooling="max").fit(X)
+    with pytest.raises(ValueError, match="'pooling' parameter of EmbeddingNeighborDe"):
+        EmbeddingNeighborDetector(Pools(), pooling="largest").fit(X)
+    with pytest.raises(ValueError, match="'largest' is unknown: choose of mean, std"):
+        EmbeddingNeighborDetector(Pools(), pooling=["largest"]).fit(X)
+
+
+def test_embeddings_pooled_by_the_largest_keep_what_sounds_in_one_segment():
+    short, steady = np.ones((4, 20)), np.ones((4, 20)) + 1
+    short[0, 4:6] += 9  # one segment of ten
+    settings = {"segment_frames": 2, "segment_hop_frames": 2}
+    train = ClipSpectrograms.from_arrays(
+        np.ones((4, 4, 20)), machine_id=list("aabb"), **settings
+    )
+    asked = ClipSpectrograms.from_arrays(
+        [short, steady], machine_id=["b", "b"], **settings
+    )
+
+    def score(pooling):
+        detector = make_detector(metric=manhattan_distances, pooling=pooling)
+        return detector.fit(train).anomaly_score(asked)
+
+    np.testing.assert_allclose(score(None), [0.9, 2])
+    np.testing.assert_array_equal(score("mean"), score(None))
+    np.testing.assert_allclose(score("max"), [9, 2])
+    np.testing.assert_allclose(score(["mean", "max"]), [9.9, 4])
 
 
 # -- transformers as encoders ----------------------------------------------------

@@ -7,7 +7,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import ClipSpectrograms
-from sklearn_asd.features import SpectrumStatistics
+from sklearn_asd.features import (
+    POOLINGS,
+    BandCorrelations,
+    Percentile,
+    RankWeightedMean,
+    SpectrumStatistics,
+)
 
 LOG_MELS = [np.array([[1.0, 3.0], [5.0, 5.0]]), np.array([[0.0, 3.0, 6.0], [2, 2, 5]])]
 # By hand: means of both bands, then standard deviations (divided by the count).
@@ -54,7 +60,66 @@ def test_half_precision_frames_are_added_up_in_double_precision():
     assert std == 0
 
 
+def test_statistics_are_chosen_by_name_object_and_function(X):
+    def first(frames):
+        return frames[0, :1]
+
+    chosen = ["max", RankWeightedMean(0.5), Percentile(100), first]
+    estimator = SpectrumStatistics(chosen).fit(X)
+    # 3 and 1, then 6, 3 and 0, with the weights 1, 1 / 2, 1 / 4
+    expected = [
+        [3, 5, 3.5 / 1.5, 5, 3, 5, 1],
+        [6, 5, 7.5 / 1.75, 6.5 / 1.75, 6, 5, 0],
+    ]
+    np.testing.assert_allclose(estimator.transform(X), expected)
+    assert estimator.get_feature_names_out().tolist() == [
+        "max_mel_000",
+        "max_mel_001",
+        "rank_weighted_mean_0.5_mel_000",
+        "rank_weighted_mean_0.5_mel_001",
+        "percentile_100.0_mel_000",
+        "percentile_100.0_mel_001",
+        "first_000",
+    ]
+    one = SpectrumStatistics("median")
+    np.testing.assert_allclose(one.fit_transform(X), [[2, 5], [3, 2]])
+
+
+def test_correlations_are_named_by_number_even_if_they_are_as_many_as_bands(rng):
+    X = ClipSpectrograms.from_arrays(rng.normal(size=(2, 3, 9)), segment_frames=None)
+    for statistic, stem in (
+        ("correlations", "correlations"),
+        (BandCorrelations(3),) * 2,
+    ):
+        names = SpectrumStatistics(statistic).fit(X).get_feature_names_out()
+        stem = getattr(stem, "name", stem)
+        assert names.tolist() == [f"{stem}_{n:03d}" for n in range(3)]
+
+
 # --- relations
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_a_clip_of_one_frame_has_every_statistic(name):
+    X = ClipSpectrograms.from_arrays([[[1.0], [4.0]]], segment_frames=None)
+    row = SpectrumStatistics(name).fit_transform(X)[0]
+    expected = {"relative_power": [-1.5, 1.5], "correlations": [0]}
+    if name in ("std", "skewness"):
+        expected[name] = [0, 0]
+    np.testing.assert_allclose(row, expected.get(name, [1, 4]))
+
+
+def test_a_short_noise_moves_the_maximum_more_than_the_mean(rng):
+    log_mels = rng.normal(size=(2, 4, 100))
+    log_mels[1, 2, 30:40] += 20
+    X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+
+    def moved(statistic):
+        return np.abs(np.diff(SpectrumStatistics(statistic).fit_transform(X), axis=0))
+
+    assert moved("mean").max() < 3
+    assert moved("rank").max() > 15
+    assert moved("max").max() > 15
 
 
 def test_a_clip_has_the_same_statistics_alone_in_any_order_and_however_cut(X):
@@ -118,6 +183,9 @@ def test_clips_that_could_not_be_used_are_rows_of_nan(X):
     assert np.isnan(statistics[0]).all()
     np.testing.assert_allclose(statistics[1], STATISTICS[1])
     assert SpectrumStatistics().transform(X[:0]).shape == (0, 4)
+    correlations = SpectrumStatistics(["correlations", "max"])
+    assert correlations.transform(X[:1]).shape == (1, 3)
+    assert correlations.fit(X[:1]).transform(X).shape == (2, 3)
 
 
 @pytest.mark.parametrize("method", ["fit", "transform"])
@@ -138,3 +206,18 @@ def test_another_number_of_bands_than_fitted_is_refused(X):
 def test_names_need_the_number_of_bands():
     with pytest.raises(NotFittedError):
         SpectrumStatistics().get_feature_names_out()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "message"),
+    [
+        ("largest", "The 'statistics' parameter of SpectrumStatistics must be"),
+        (["mean", "largest"], "statistic over time 'largest' is unknown: choose of"),
+        ([], "no statistic over time is given"),
+        (["std", "std"], "two statistics over time are called 'std'"),
+        (lambda frames: frames[:, 0], "'<lambda>' gave 3 numbers .* and 2 before"),
+    ],
+)
+def test_statistics_that_make_no_row_are_refused(X, statistics, message):
+    with pytest.raises(ValueError, match=message):
+        SpectrumStatistics(statistics).fit(X).transform(X)

@@ -29,6 +29,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     save_model,
 )
 from sklearn_asd.networks import ArcFace, PVMilk20
@@ -84,6 +85,7 @@ def make_models():
     views = AugmentationExpander(
         pitch_steps=(0,), stretch_rates=(1,), extra=["flip_time"]
     )
+    rows = EmbeddingNeighborDetector(SpectrumStatistics(), metric="mahalanobis")
     near = EmbeddingNeighborDetector(DETECTOR, metric="mahalanobis")
     encoder = AutoencoderDetector(
         n_hidden=8, n_bottleneck=2, batch_size=64, max_epochs=1, random_state=0
@@ -104,6 +106,14 @@ def make_models():
         ),
         "gaussian": make_pipeline(
             SEGMENTER, GaussianDetector(SpectrumStatistics(), standardization=0.5)
+        ),
+        "zscore": make_pipeline(
+            SEGMENTER,
+            ZScoreEnsemble(
+                [("near", rows), ("spectrum", PerMachine(spectrum)), ("no", "drop")],
+                n_selected=1,
+                calibration_cv=3,
+            ),
         ),
         "threshold": ThresholdTuner(
             make_pipeline(SEGMENTER, encoder), false_alarm_rate=0.4, random_state=0

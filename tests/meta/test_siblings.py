@@ -19,7 +19,8 @@ from sklearn_asd import (
 )
 from sklearn_asd.audio.machines import machine_columns, machine_labels, relabel
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.meta.siblings import own_table, sibling_separation, sibling_table
+from sklearn_asd.detectors.siblings import sibling_separation
+from sklearn_asd.meta.siblings import own_table, sibling_table
 from sklearn_asd.metrics import sibling_auc
 from sklearn_asd.model_selection import MachineStratifiedKFold
 

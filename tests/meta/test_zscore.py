@@ -108,6 +108,17 @@ def test_z_scores_worked_by_hand():
     assert list(scores["z"].columns) == ["m0", "m1"]
 
 
+def test_z_scores_of_logarithms_worked_by_hand():
+    """As of scores whose tail is long, such as distances."""
+    ensemble = columns_of(2, log_scores=True).fit(np.exp(SQUARE))
+    assert np.allclose(ensemble.scales_[None], [(2, 1), (20, 10)])
+    z = ensemble.member_scores(np.exp([[4.0, 15], [0, 50]]))["z"]
+    np.testing.assert_allclose(z, [[2, -0.5], [-2, 3]])
+    assert ensemble.score_samples(np.array([[0.0, np.exp(50)]])) < -1  # 0 is no NaN
+    with pytest.raises(ValueError, match="'m0' are from -3 to -1, and log_scores=True"):
+        columns_of(1, log_scores=True).fit(-SQUARE)
+
+
 @pytest.mark.parametrize(
     ("aggregation", "total", "largest"),
     [
@@ -365,7 +376,7 @@ def test_a_tuned_ensemble_is_explained(tmp_path):
     ensemble = ZScoreEnsemble(members, n_selected=1, calibration_cv=3)
     tuner = ThresholdTuner(ensemble, false_alarm_rate=0.2, random_state=0).fit(X)
     np.testing.assert_allclose(
-        segment_scores(tuner, X, 5)["score"], -tuner.score_samples(X[5])
+        segment_scores(tuner, X, 5)["anomaly_score"], -tuner.score_samples(X[5])
     )
     opened = Opened(tuner, X)
     np.testing.assert_array_equal(-opened.scores, tuner.score_samples(X))

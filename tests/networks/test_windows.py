@@ -6,7 +6,7 @@ import torch
 from small_training import make_small_net
 
 from sklearn_asd import ClipSpectrograms
-from sklearn_asd.features import Windows
+from sklearn_asd.features import POOLINGS, RankWeightedMean, Windows
 from sklearn_asd.networks.training import (
     fit_net,
 )
@@ -14,6 +14,7 @@ from sklearn_asd.networks.windows import (
     WindowDataset,
     average_segments,
     gather,
+    pool_segments,
     predict_windows,
     summarize_windows,
 )
@@ -114,6 +115,52 @@ def test_windows_are_summarized_a_few_at_a_time(
     assert max(map(len, calls)) == min(n_at_once, 20)
     assert list(itertools.chain(*calls)) == windows.clip.tolist()
     np.testing.assert_allclose(summary, np.hstack([logits, embedding]), atol=1e-5)
+
+
+def make_windows(clip, view):
+    unused = np.zeros(len(clip), dtype=int)
+    return Windows(np.array(clip), np.array(view), unused, unused)
+
+
+def test_segments_of_views_are_pooled_by_hand():
+    # The first view of clip 0 has the segments 0, 1 and 4; clip 1 has none.
+    windows = make_windows([0, 0, 0, 2, 0, 2], [0, 0, 1, 0, 0, 1])
+    values = np.array([1.0, 3.0, 5.0, 7.0, 8.0, 9.0])
+    most = pool_segments(values, windows, 3, 2, "max")
+    np.testing.assert_array_equal(most, [[8, 5], [np.nan, np.nan], [7, 9]])
+    rows = np.stack([values, -values], axis=1)
+    pooled = pool_segments(rows, windows, 3, 2, ["max", "mean"])
+    assert pooled.shape == (3, 2, 4)
+    np.testing.assert_array_equal(pooled[0, 0], [8, -1, 4, -4])
+    assert np.isnan(pooled[1]).all()
+    first = pool_segments(values, windows, 3, 2, lambda segments: segments[0])
+    np.testing.assert_array_equal(first[[0, 2]], [[1, 5], [7, 9]])  # in time
+
+
+def test_the_mean_is_that_of_earlier_versions_to_the_bit(rng):
+    windows = make_windows(rng.integers(0, 4, 99), rng.integers(0, 2, 99))
+    values = rng.normal(size=(99, 3)).astype(np.float32)
+    expected = average_segments(values, windows, 4, 2)
+    for mean in ("mean", POOLINGS["mean"]):
+        np.testing.assert_array_equal(
+            pool_segments(values, windows, 4, 2, mean), expected
+        )
+    pooled = pool_segments(values, windows, 4, 2, RankWeightedMean(1))
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+
+
+def test_no_segments_are_pooled_to_nan_of_the_same_shape():
+    windows = make_windows([], [])
+    pooled = pool_segments(np.empty((0, 3)), windows, 2, 1, ["max", "correlations"])
+    assert np.isnan(pooled).all()
+    assert pooled.shape == (2, 1, 6)
+    assert pool_segments(np.empty(0), windows, 2, 1, "max").shape == (2, 1)
+
+
+def test_scores_are_pooled_to_one_number():
+    windows = make_windows([0, 0], [0, 0])
+    with pytest.raises(ValueError, match="gives 2 numbers for the scores of a clip's"):
+        pool_segments(np.ones(2), windows, 1, 1, ["max", "mean"])
 
 
 def test_averages_of_views_by_hand():

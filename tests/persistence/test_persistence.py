@@ -39,6 +39,13 @@ from sklearn_asd import (
     load_model,
     save_model,
 )
+from sklearn_asd.features.pooling import (
+    BandCorrelations,
+    Percentile,
+    RankWeightedMean,
+    median,
+    std,
+)
 from sklearn_asd.networks import ArcFace, InoueT18, PVMilk20
 from sklearn_asd.persistence.allowed import ESTIMATORS
 
@@ -125,6 +132,18 @@ def test_the_fitted_attributes_come_back_with_types_and_order(log_mels, tmp_path
     assert loaded.encoder_.history_.dtypes.equals(model.encoder_.history_.dtypes)
     assert type(loaded.offset_) is float
     assert loaded._training_points.flags.writeable
+
+
+def test_names_of_rows_and_scales_come_back(fitted, tmp_path):
+    model = fitted("zscore")
+    save_model(model, tmp_path / "model.asd")
+    ensemble, loaded = model[-1], load_model(tmp_path / "model.asd")[-1]
+    pd.testing.assert_frame_equal(loaded.sibling_aucs_, ensemble.sibling_aucs_)
+    assert loaded.sibling_aucs_.index.tolist() == ["fan"]
+    assert loaded.scales_ == ensemble.scales_
+    assert type(loaded.scales_["fan"][0]) is type(ensemble.scales_["fan"][0])
+    assert loaded.total_scales_ == ensemble.total_scales_
+    assert loaded.selected_ == ensemble.selected_
 
 
 def test_members_that_share_a_network_share_it_again(log_mels, tmp_path):
@@ -251,6 +270,50 @@ def test_losses_come_back(loss, log_mels, tmp_path):
     np.testing.assert_array_equal(
         loaded.score_samples(log_mels), detector.score_samples(log_mels)
     )
+
+
+def test_poolings_come_back(log_mels, tmp_path):
+    poolings = ("rank", std, Percentile(90), RankWeightedMean(0), BandCorrelations(3))
+    rows = make_pipeline(SpectrumStatistics(poolings), MahalanobisDetector())
+    near = EmbeddingNeighborDetector(DETECTOR, pooling=["max", median])
+    loudest = clone(DETECTOR).set_params(pooling=RankWeightedMean(0.9))
+    for model in (rows, near, loudest):
+        save_model(model.fit(log_mels), tmp_path / "model.asd")
+        loaded = load_model(tmp_path / "model.asd")
+        assert repr(loaded) == repr(model)
+        np.testing.assert_array_equal(
+            loaded.score_samples(log_mels), model.score_samples(log_mels)
+        )
+    assert loaded.pooling == loudest.pooling
+    save_model(rows, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    assert loaded[0].statistics == poolings
+    assert loaded[0].n_values_ == rows[0].n_values_
+
+
+def test_models_of_earlier_versions_have_the_default_poolings():
+    statistics = load_model(MODELS / "power_format2.asd")[-1].estimator[0]
+    assert statistics.statistics == ("mean", "std")
+    assert load_model(MODELS / "augment_format2.asd")[-1].pooling == "mean"
+    near = load_model(MODELS / "neighbors_format2.asd").estimator_[-1]
+    assert near.pooling is None
+    assert near.encoder_.pooling == "mean"
+    fitted = load_model(MODELS / "power_format2.asd")[-1].estimators_["fan/00"][0]
+    assert fitted.get_feature_names_out()[[0, 31]].tolist() == [
+        "mean_band_000",
+        "std_band_015",
+    ]
+
+
+def test_poolings_of_the_users_own_are_refused(log_mels, tmp_path):
+    def loudness(values):
+        return values.max(axis=0)
+
+    child = type("MyRank", (RankWeightedMean,), {})()
+    for own, message in ((loudness, "statistic over time, or pool"), (child, "MyRank")):
+        rows = make_pipeline(SpectrumStatistics(["mean", own]), MahalanobisDetector())
+        message = rf"statistics\[1\] is .*{'loudness' if own is loudness else message}"
+        refuse_to_save(rows.fit(log_mels), message, tmp_path)
 
 
 def test_sub_centers_of_earlier_files_are_those_of_the_loss():
@@ -568,6 +631,14 @@ SPOILT = {
         set_value("params", "loss", {"loss": ["os.system", {}]}),
         "is unknown",
     ),
+    "an unknown pooling": (
+        set_value("params", "pooling", {"pooling": ["system", None]}),
+        "is unknown",
+    ),
+    "settings that no pooling takes": (
+        set_value("params", "pooling", {"pooling": ["Percentile", {"q": 101}]}),
+        "is unknown",
+    ),
     "settings that no loss has": (
         set_value("params", "loss", {"loss": ["ArcFace", {"a": 1}]}),
         "unexpected keyword",
@@ -613,6 +684,18 @@ SPOILT = {
     "a Gamma distribution of NaN": (
         set_value("fitted", "offset_", {"gamma": [1.0, 1.0, {"float": "nan"}]}),
         "no Gamma distribution has such parameters",
+    ),
+    "a z-score without a spread": (
+        set_value("fitted", "offset_", {"zscale": [1.0, 0.0]}),
+        "no scores have such a mean and standard deviation",
+    ),
+    "a z-score of an infinite mean": (
+        set_value("fitted", "offset_", {"zscale": [{"float": "inf"}, 1.0]}),
+        "no scores have such a mean and standard deviation",
+    ),
+    "names of rows that are no list": (
+        set_value("fitted", "offset_", {"named_rows": ["a", []]}),
+        "it must hold a list",
     ),
     "a table of single values": (
         set_value("fitted", "centers_", {"table": [["a", 1]]}),

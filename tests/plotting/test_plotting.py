@@ -22,6 +22,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
 )
 from sklearn_asd.explanation import band_scores, segment_scores
 from sklearn_asd.meta.gamma import GammaScale
@@ -189,6 +190,14 @@ def test_a_members_scores_are_drawn_with_the_distribution_that_scales_them(X):
         ScoreDistributionDisplay.from_estimator(tuner, X, member="three")
     with pytest.raises(ValueError, match="there is no ensemble"):
         ScoreDistributionDisplay.from_estimator(Level().fit(X), X, member="one")
+
+
+def test_a_members_scores_are_drawn_without_gammas_if_it_is_not_scaled_by_them(X):
+    ensemble = ZScoreEnsemble([("one", Level()), ("two", Level())], calibration_cv=2)
+    fitted = ensemble.fit(X)
+    display = ScoreDistributionDisplay.from_estimator(fitted, X, member="two")
+    assert not display.gammas
+    np.testing.assert_allclose(display.scores, fitted.member_scores(X)["raw"]["two"])
 
 
 def test_each_group_has_its_gamma_distribution(X):

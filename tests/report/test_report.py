@@ -32,6 +32,7 @@ from sklearn_asd import (
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
+    ZScoreEnsemble,
     load_clips,
 )
 from sklearn_asd.audio import reading
@@ -687,3 +688,21 @@ def test_real_recordings_are_reported(recordings, tmp_path):
     page = report(tmp_path, detector, test, X_normal=train, max_details=2)
     assert "12 clips in all" in page.text
     assert len(page.find("audio")) == 2 * len(page.find("article"))
+
+
+def test_z_scores_of_members_are_shown(tmp_path, sounds):
+    train, test = sounds
+    spectrum = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
+    members = [
+        ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+        ("spectrum", PerMachine(spectrum)),
+    ]
+    model = make_pipeline(LogMelSegmenter(), ZScoreEnsemble(members)).fit(train)
+    page = report(tmp_path, model, test, X_normal=train)
+    assert "Standard deviations above normal clips" in page.source
+    assert "Normal clips with a lower score" not in page.source
+    row = int(np.argmin(model.score_samples(test)))
+    z = model[-1].member_scores(model[:-1].transform(test)[row])["z"].iloc[0]
+    table = page.source[page.source.index("Scores of the members") :]
+    names = re.findall(r'<th scope="row">(\w+)', table)[:2]
+    assert names == list(z.sort_values(ascending=False).index)
