@@ -2,6 +2,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
@@ -11,11 +12,16 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     OnlyMachineTypes,
+    ZScoreEnsemble,
 )
 from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.meta.structure import walk
 from sklearn_asd.presets import (
+    DETECTORS,
     ID_SYSTEMS,
+    NETWORK_DETECTORS,
     PAPER_SYSTEMS,
+    make_detector,
     make_paper_system,
     scored_types,
     training_types,
@@ -260,3 +266,145 @@ def test_the_baseline_is_fitted_to_its_type_alone(clips):
     scores = baseline.fit(clips["train"]).score_samples(clips["test"])
     is_fan = (clips["test"]["machine_type"] == "fan").to_numpy()
     np.testing.assert_array_equal(np.isfinite(scores), is_fan)
+
+
+# -- recommended detectors -------------------------------------------------------
+
+
+def list_inside(built, kind):
+    return [one for one in walk(built) if isinstance(one, kind)]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_is_built_unfitted(name):
+    built = make_detector(name)
+    assert isinstance(built, ZScoreEnsemble)
+    assert clone(built).get_params().keys() == built.get_params().keys()
+    for one in walk(built):
+        assert not [name for name in vars(one) if name.endswith("_")]
+
+
+def test_without_a_name_it_is_the_default():
+    members = dict(make_detector().estimators)
+    assert list(members) == ["mean", "max", "rank", "mean_rank", "power"]
+    assert [member.encoder.statistics for member in members.values()] == [
+        ("mean",),
+        ("max",),
+        ("rank",),
+        ("mean", "rank"),
+        ("relative_power",),
+    ]
+    built = make_detector()
+    assert (built.n_selected, built.aggregation, built.log_scores) == (1, "max", True)
+    assert repr(built) == repr(make_detector("default"))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_network_detectors_are_those_with_three_networks(name):
+    networks = list_inside(make_detector(name), IDConfidenceDetector)
+    assert len(networks) == (3 if name in NETWORK_DETECTORS else 0)
+
+
+@pytest.mark.parametrize("name", NETWORK_DETECTORS)
+def test_three_networks_have_three_seeds(name):
+    for seed, expected in ((0, [0, 1, 2]), (5, [5, 6, 7]), (None, [None] * 3)):
+        built = make_detector(name, random_state=seed)
+        networks = list_inside(built, IDConfidenceDetector)
+        assert [network.random_state for network in networks] == expected
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_share_of_alarms_reaches_the_detector(name):
+    built = make_detector(name, contamination=0.03)
+    owners = [one for one in walk(built) if hasattr(one, "contamination")]
+    assert built in owners
+    assert {one.contamination for one in owners} == {0.03}
+
+
+@pytest.mark.parametrize("name", NETWORK_DETECTORS)
+def test_settings_of_networks_reach_all_of_them(name):
+    built = make_detector(name, max_epochs=5, batch_size=8, device="cpu")
+    networks = list_inside(built, IDConfidenceDetector)
+    settings = {(one.max_epochs, one.batch_size, one.device) for one in networks}
+    assert settings == {(5, 8, "cpu")}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("defualt", ValueError, "did you mean 'default'"),
+        ("x", ValueError, "from default, ensemble, spectrum, neighbors, networks"),
+        (["default"], ValueError, "name .'default'. is unknown"),
+    ],
+)
+def test_unknown_detectors_are_refused_with_what_there_is(name, error, message):
+    with pytest.raises(error, match=message):
+        make_detector(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "message"),
+    [
+        ("default", "contaminaton", "did you mean 'contamination'"),
+        ("default", "max_epochs", "'default' has no parameter 'max_epochs'"),
+        ("default", "batch", "It takes those of GaussianDetector, Spectrum"),
+        ("ensemble", "max_epoch", "did you mean 'max_epochs'"),
+        ("ensemble", "estimators", "has no parameter 'estimators'"),
+    ],
+)
+def test_a_parameter_that_no_part_has_is_refused(name, parameter, message):
+    with pytest.raises(TypeError, match=message):
+        make_detector(name, **{parameter: 1})
+
+
+@pytest.fixture(scope="module")
+def valves_and_fan():
+    """Two valves, and a fan without siblings."""
+    sounds = make_machine_sounds(
+        ["fan", "valve"],
+        n_machines=2,
+        n_train=6,
+        n_test_normal=1,
+        n_test_anomalous=1,
+        duration=2.0,
+        random_state=0,
+    )
+    lonely = (sounds["machine_type"] == "fan") & (sounds["machine_id"] == "01")
+    return dict(list(sounds[~lonely].groupby("split")))
+
+
+def test_the_default_selects_a_statistic_for_each_type_with_siblings(valves_and_fan):
+    segment = LogMelSegmenter(n_mels=16, segment_duration=None)
+    pipe = make_pipeline(segment, make_detector(contamination=0.2))
+    pipe.fit(valves_and_fan["train"])
+    detector, test = pipe[-1], valves_and_fan["test"]
+    aucs = detector.sibling_aucs_
+    assert aucs.index.tolist() == ["valve"]
+    assert len(detector.selected_["valve"]) == 1
+    best = aucs.loc["valve", detector.selected_["valve"][0]]
+    assert best == aucs.loc["valve"].max()
+    # The only fan has no siblings, so all are asked.
+    assert detector.selected_["fan"] == ["mean", "max", "rank", "mean_rank", "power"]
+    scores = pipe.score_samples(test)
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(
+        pipe.predict(test), np.where(scores < detector.offset_, -1, 1)
+    )
+
+
+def test_networks_alone_are_fitted_to_a_few_clips():
+    sounds = make_machine_sounds(
+        "fan",
+        n_machines=2,
+        n_train=5,
+        n_test_normal=1,
+        n_test_anomalous=1,
+        duration=2.0,
+        random_state=0,
+    )
+    train, test = sounds[sounds["split"] == "train"], sounds[sounds["split"] == "test"]
+    networks = make_detector(
+        "networks", max_epochs=1, batch_size=8, calibration_cv=2, random_state=0
+    )
+    pipe = make_pipeline(LogMelSegmenter(segment_duration=1.024), networks).fit(train)
+    assert np.isfinite(pipe.score_samples(test)).all()

@@ -28,6 +28,7 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.allowed import ESTIMATORS
+from sklearn_asd.presets import NETWORK_DETECTORS
 
 RATE = 16000
 
@@ -124,7 +125,8 @@ def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
     fit = in_a_process("fit", "recordings", "-o", tmp_path / "m.asd", cwd=folder)
     assert fit.returncode == 0, fit.stderr
     assert "40 normal recordings of 2 machines:\n  valve_00  20\n" in fit.stderr
-    assert "Expected false alarms: about 5 % for each machine" in fit.stdout
+    assert "Expected false alarms: about 5 % (each training recording was" in fit.stdout
+    assert "This holds for recordings like those of training. Recordings" in fit.stdout
     score = in_a_process("score", tmp_path / "m.asd", "broken", "new", cwd=folder)
     assert score.returncode == 1, score.stderr
     lines = score.stdout.splitlines()
@@ -604,6 +606,40 @@ def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
     assert "valve/00" in output
 
 
+def test_the_default_is_fitted_and_chooses_a_statistic(model, run, folder, tmp_path):
+    default = final_step(load_model(model))
+    assert default.contamination == 0.05
+    assert list(default.sibling_aucs_.columns) == list(default.named_estimators_)
+    ((_, chosen),) = default.selected_.items()
+    assert len(chosen) == 1
+    one = tmp_path / "one.asd"
+    assert run("fit", folder / "recordings" / "valve_00", "-o", one)[0] == 0
+    ((_, chosen),) = final_step(load_model(one)).selected_.items()
+    assert len(chosen) == 5  # nothing to choose by
+
+
+@pytest.mark.parametrize("system", ["spectrum", "neighbors"])
+def test_systems_without_networks_judge_one_machine(run, folder, tmp_path, system):
+    model = tmp_path / "m.asd"
+    valve = folder / "recordings" / "valve_00"
+    code, output, errors = run("fit", valve, "-o", model, "--system", system)
+    assert code == 0, errors
+    assert "Expected false alarms: about 5 %" in output
+    code, output, _ = run("score", model, folder / "broken" / "valve_00")
+    assert code == 1
+    assert output.count("anomalous") == 3
+
+
+def test_few_recordings_are_said_to_raise_more_alarms(run, folder, tmp_path):
+    options = ["--false-alarm-rate", "0.02"]
+    for machine in ("", "valve_00"):
+        path = folder / "recordings" / machine
+        code, output, _ = run("fit", path, "-o", tmp_path / "m.asd", *options)
+        n_clips = 20 if machine else 40
+        assert code == 0
+        assert f"Expect more, as there are only {n_clips} training" in output
+
+
 def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
     sounds = make_machine_sounds(
         "valve",
@@ -623,11 +659,14 @@ def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
     assert code == 0, errors
     assert "Threshold: " in output
     members = final_step(load_model(model)).detector_.named_estimators_
-    networks = [members[name].encoder_ for name in ("near", "second", "third")]
+    assert set(members) == {"spectrum", "correlations", "spread", "networks"}
+    inner = members["networks"].named_estimators_
+    networks = [inner[name].encoder_ for name in ("first", "second", "third")]
+    assert set(inner) == {"first", "second", "third"}
     assert [network.random_state for network in networks] == [0, 1, 2]
     assert {network.loss for network in networks} == {"arcface"}
     assert {network.max_epochs for network in networks} == {1}
-    assert set(members) == {"near", "second", "third", "spectrum"}
+    assert {network.batch_size for network in networks} == {16}
     code, output, _ = run("score", model, tmp_path / "test")
     assert code in (0, 1)
     assert len(output.splitlines()) == 4
@@ -675,7 +714,7 @@ def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--system", "spectrumm"], "'spectrumm' is not one of 'spectrum'"),
+        (["--system", "spectrumm"], "'spectrumm' is not one of 'default', 'ensemble', 'spectrum'"),
         (["--machine-typ", "fan"], "Did you mean '--machine-type'"),
         (["--machine-type", "valv"], "type 'valv': did you mean 'valve'?"),
         (["--false-alarm-rate", "0.9"], "0.9 is not in the range 0<x<=0.5"),
@@ -692,7 +731,7 @@ def test_a_paper_system_needs_one_of_its_types(run, folder, tmp_path):
         "fit", folder / "recordings", "-o", tmp_path / "m", "--system", "ii"
     )
     assert code == 2
-    assert "choose --system spectrum or ensemble" in errors
+    assert "choose --system default or ensemble" in errors
 
 
 def test_what_cannot_be_learnt_is_refused_before_anything_is_read(run, tmp_path):
@@ -703,11 +742,13 @@ def test_what_cannot_be_learnt_is_refused_before_anything_is_read(run, tmp_path)
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m")
     assert code == 2
     assert "machine 'a' has 2 normal recordings, and at least three are" in errors
-    code, _, errors = run(
-        "fit", tmp_path / "r" / "b", "-o", tmp_path / "m", "--system", "ensemble"
-    )
-    assert code == 2
-    assert "all recordings are of 'b': choose --system spectrum" in errors
+    for system in NETWORK_DETECTORS:
+        code, _, errors = run(
+            "fit", tmp_path / "r" / "b", "-o", tmp_path / "m", "--system", system
+        )
+        assert code == 2
+        assert f"system '{system}' learns to tell machines apart" in errors
+        assert "all recordings are of 'b': choose --system default" in errors
 
 
 # -- errors and conventions ------------------------------------------------------------
