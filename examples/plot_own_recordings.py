@@ -56,8 +56,8 @@ train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
 clips.groupby(["machine_id", "split"]).size().unstack()
 
 # %%
-# The default detector needs few recordings, and seconds to fit. It chooses the statistic
-# of the spectrum that best tells the two sliders apart.
+# The default detector needs few recordings, and seconds to fit. It chooses the
+# statistic of the spectrum that best tells the two sliders apart.
 
 detect = make_detector()
 pipe = make_pipeline(LogMelSegmenter(on_bad_clip="nan"), detect).fit(train)

@@ -49,8 +49,8 @@ auc_table(test, test["label"], scores).round(3)
 
 # %%
 # A score counts standard deviations: at -3 a clip is three of them more anomalous than
-# left-out training clips are on average. The line is the threshold. With only 16 training
-# clips of each valve, it raises more false alarms than the tenth that it aims at.
+# left-out training clips are on average. The line is the threshold. With only 16
+# training clips of each valve, it raises more false alarms than the tenth it aims at.
 
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 names = sorted(test["machine_id"].unique())

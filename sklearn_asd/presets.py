@@ -102,9 +102,9 @@ def make_detector(name="default", **overrides):
     -------
     detector : ZScoreEnsemble
         Unfitted. Its input comes from :class:`~sklearn_asd.LogMelSegmenter`; only the
-        networks use segments. ``score_samples`` is in standard deviations: -3 is three
-        times as far from the mean of left-out training clips, of the machine type, as
-        these are on average.
+        networks use segments. ``score_samples`` is in standard deviations: a clip that
+        scores -3 is three of them more anomalous than left-out training clips of its
+        machine type are on average.
 
     Raises
     ------

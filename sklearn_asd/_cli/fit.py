@@ -111,8 +111,8 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
       neighbors  The most similar training recording, by mean and peaks. Takes seconds.
       networks   The three networks alone.
       i, ii, iii, iv, baseline
-                The systems of Inoue et al. (2020), for machines of the types ToyCar,
-                ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
+                 The systems of Inoue et al. (2020), for machines of the types ToyCar,
+                 ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
 
     A recording that cannot be read is named and left out.
 

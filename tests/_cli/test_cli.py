@@ -714,7 +714,10 @@ def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--system", "spectrumm"], "'spectrumm' is not one of 'default', 'ensemble', 'spectrum'"),
+        (
+            ["--system", "spectrumm"],
+            "'spectrumm' is not one of 'default', 'ensemble', 'spectrum'",
+        ),
         (["--machine-typ", "fan"], "Did you mean '--machine-type'"),
         (["--machine-type", "valv"], "type 'valv': did you mean 'valve'?"),
         (["--false-alarm-rate", "0.9"], "0.9 is not in the range 0<x<=0.5"),
