@@ -19,6 +19,7 @@ from sklearn_asd._base import (
     all_or_nothing,
     documentation_address,
     fit_clone,
+    left_out_threshold,
 )
 
 ESTIMATORS = [
@@ -111,3 +112,16 @@ def test_a_clone_is_fitted_without_y_and_a_frozen_estimator_stays():
     frozen = FrozenEstimator(fitted)
     assert fit_clone(frozen, np.zeros((5, 2))) is frozen
     assert fitted.n_rows_ == 3
+
+
+def test_a_threshold_by_left_out_scores_holds_for_new_ones():
+    """Of four scores and a new one, each is as likely to be the lowest: a fifth."""
+    scores = np.array([3.0, np.nan, 1.0, 4.0, 2.0])
+    assert left_out_threshold(scores, 0.2) == 1.0
+    assert left_out_threshold(scores, 0.4) == 2.0
+    assert left_out_threshold(scores, 0.3) == 1.5
+    assert left_out_threshold(scores, 0.05) == 1.0  # promises nothing
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 40))
+    below = [row[39] < left_out_threshold(row[:39], 0.05) for row in draws]
+    assert np.mean(below) == pytest.approx(0.05, abs=0.01)

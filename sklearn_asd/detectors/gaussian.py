@@ -13,7 +13,12 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing, fit_clone
+from sklearn_asd._base import (
+    JudgingMixin,
+    all_or_nothing,
+    fit_clone,
+    left_out_threshold,
+)
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
@@ -67,8 +72,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         likelihood, which takes three times as long.
 
     contamination : float in (0, 0.5], default=0.1
-        Share of the training clips that the threshold calls anomalous, each left out of
-        the fit.
+        Share of new normal clips, like those of training, that the threshold calls
+        anomalous, judged by training clips that are left out of the fit. Fewer than
+        ``1 / contamination - 1`` clips promise nothing.
 
     Attributes
     ----------
@@ -243,7 +249,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         distances = self._fit_types(_safe_indexing(X, usable), embedding[usable])
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[rows[usable]] = -distances
-        self.offset_ = float(np.percentile(-distances, 100 * self.contamination))
+        self.offset_ = left_out_threshold(-distances, self.contamination)
         return self
 
     def _fit_encoder(self, X: Any) -> np.ndarray:

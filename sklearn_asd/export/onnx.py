@@ -36,7 +36,7 @@ def export_onnx(estimator, path):
     Parameters
     ----------
     estimator : outlier detector or Pipeline
-        Fitted on clips, such as ``sklearn-asd fit`` writes with ``--system spectrum``
+        Fitted on clips, such as ``sklearn-asd fit`` writes with ``--system default``
         or ``ensemble``. It consists of a :class:`LogMelSegmenter` or
         :class:`PowerSpectrum`, followed by
 

@@ -462,7 +462,7 @@ def pool(values: Any, poolings: Poolings) -> np.ndarray:
 
     See Also
     --------
-    SpectrumStatistics : Pools the frames of clips.
+    sklearn_asd.SpectrumStatistics : Pools the frames of clips.
 
     Notes
     -----

@@ -48,7 +48,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
           :class:`~sklearn_asd.features.BandCorrelations`.
 
         Objects have settings: ``RankWeightedMean(decay=0.9)``, ``Percentile(95)``,
-        ``BandCorrelations(n_bands=8)`` of :mod:`sklearn_asd.features`. A function of
+        ``BandCorrelations(n_bands=8)`` of ``sklearn_asd.features``. A function of
         yours takes the frames (n_frames, n_mels) in dB, and gives a 1-D array of
         finite numbers, as many for every clip. Columns are named by its `__name__`.
 

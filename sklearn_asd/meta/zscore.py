@@ -13,7 +13,7 @@ from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import all_or_nothing, fit_clone, left_out_threshold
 from sklearn_asd._utils.parameters import (
     HasMethods,
     Interval,
@@ -75,7 +75,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
         or, if members are selected, without a table `machines_` of sibling AUCs.
 
     contamination : float in (0, 0.5], default=0.1
-        Share of the left-out training clips that the threshold calls anomalous.
+        Share of new normal clips, like those of training, that the threshold calls
+        anomalous, judged by left-out training clips. At least the lowest of these is
+        normal: fewer than ``1 / contamination - 1`` clips promise nothing.
 
     n_jobs : int or None, default=None
         Members fitted in parallel, on joblib's threads or the backend in force.
@@ -253,7 +255,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self._select(raw, groups, compared, tables)
         self._fit_scales(raw, groups)
         scores = self._score(raw, groups)
-        self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
+        self.offset_ = left_out_threshold(scores, self.contamination)
         self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
 
