@@ -173,12 +173,19 @@ class _Scatter:
         # by what rounding explains.
         self.scale = np.maximum(spread, rounding) ** power
         self.power = power
-        self.points = points / self.scale
         self.deviations = deviations / self.scale
-        self.total = self.deviations.T @ self.deviations
-        mean_variance = np.trace(self.total) / points.shape[1] / self.freedom
+        self.variances = np.square(self.deviations).sum(axis=0) / self.freedom
+        self.basis = _find_span(points / self.scale)
+        self.along = self._project(self.deviations)
+        self.along_means = self._project(self.means / self.scale)
+        self.total = self.along.T @ self.along
+        mean_variance = self.variances.mean()
         from_rounding = np.square(rounding / self.scale).mean()
         self.least = _LEAST_VARIANCE * max(mean_variance, from_rounding)
+
+    def _project(self, rows: np.ndarray) -> np.ndarray:
+        """Coordinates in the space that the clips span, or the columns themselves."""
+        return rows if self.basis is None else rows @ self.basis
 
     def share(self, sharing: float) -> np.ndarray:
         """Weight of the common covariance in each machine."""
@@ -195,14 +202,14 @@ class _Scatter:
             for place, shrinkage in enumerate(shrinkages):
                 squared, log_volume = part.own_distances(shrinkage)
                 total[place] -= (squared + log_volume).sum() / 2
-        return total - len(self.points) * np.log(self.scale).sum()
+        return total - len(self.machine) * np.log(self.scale).sum()
 
     def fit(self, choice: _Choice) -> Gaussians:
         """Fit the Gaussians, and find the distances of left-out clips."""
         sharings, shrinkage = self.share(choice.sharing), choice.shrinkage
-        n_features = self.points.shape[1]
+        n_features = len(self.scale)
         whitenings = np.empty((len(self.counts), n_features, n_features))
-        distances = np.empty((len(self.counts), len(self.points)))
+        distances = np.empty((len(self.counts), len(self.machine)))
         for one, weight in enumerate(sharings):
             whitenings[one] = self._whiten(one, weight, shrinkage)
             own, others = self.machine == one, self.machine != one
@@ -214,7 +221,7 @@ class _Scatter:
                 change = self._standardize_anew(rows, part, shrinkage)
                 distances[one, rows] = squared / (1 - change)
         distances = np.sqrt(np.maximum(distances, 0))
-        left_out = distances[self.machine, np.arange(len(self.points))]
+        left_out = distances[self.machine, np.arange(len(self.machine))]
         return Gaussians(
             self.means,
             whitenings,
@@ -232,7 +239,7 @@ class _Scatter:
         if per_own == 0:  # the same for all machines
             values, vectors = self._common
             return per_common * values, vectors
-        own = self.deviations[self.machine == one]
+        own = self.along[self.machine == one]
         return np.linalg.eigh(per_own * (own.T @ own) + per_common * self.total)
 
     @cached_property
@@ -244,9 +251,14 @@ class _Scatter:
         per_own = (1 - weight) / max(self.counts[one] - 1, 1)
         values, vectors = self._decompose(one, per_own, weight / self.freedom)
         values = np.maximum(values, 0)
-        variances = (1 - shrinkage) * values + shrinkage * values.mean()
-        variances = np.maximum(variances, self.least)
-        return vectors / np.sqrt(variances) / self.scale[:, None]
+        mean = values.sum() / len(self.scale)
+        variances = (1 - shrinkage) * values + shrinkage * mean
+        whitening = vectors / np.sqrt(np.maximum(variances, self.least))
+        if self.basis is not None:
+            whitening = self.basis @ whitening @ self.basis.T
+            outside = np.eye(len(self.scale)) - self.basis @ self.basis.T
+            whitening += outside / np.sqrt(max(shrinkage * mean, self.least))
+        return whitening / self.scale[:, None]
 
     def _leave_out(self, one: int, weight: float) -> _LeftOut:
         """Prepare the distances of a machine's own clips, each left out."""
@@ -257,10 +269,10 @@ class _Scatter:
         # Without a clip, the sum of squares lacks n / (n - 1) times its own square, and
         # its deviation from the mean of the others is as many times as large.
         more = n_own / (n_own - 1)
-        deviations = self.deviations[self.machine == one] @ vectors
+        deviations = self.along[self.machine == one] @ vectors
         removed = np.full(n_own, (per_own + per_common) * more)
         asked = more * deviations
-        return _LeftOut(values, vectors, deviations, removed, self.least, asked)
+        return self._make_left_out(values, vectors, deviations, removed, asked)
 
     def _leave_out_siblings(self, one: int, weight: float) -> _LeftOut:
         """Prepare the distances of other machines' clips to this one, each left out."""
@@ -270,9 +282,14 @@ class _Scatter:
         others = self.machine != one
         counts = self.counts[self.machine[others]]
         removed = per_common * counts / (counts - 1)
-        asked = self.points[others] - self.means[one] / self.scale
-        deviations, asked = self.deviations[others] @ vectors, asked @ vectors
-        return _LeftOut(values, vectors, deviations, removed, self.least, asked)
+        differences = self.along_means - self.along_means[one]
+        asked = self.along[others] + differences[self.machine[others]]
+        deviations, asked = self.along[others] @ vectors, asked @ vectors
+        return self._make_left_out(values, vectors, deviations, removed, asked)
+
+    def _make_left_out(self, values: np.ndarray, *rest: np.ndarray) -> _LeftOut:
+        n_outside = len(self.scale) - len(values)
+        return _LeftOut(n_outside, self.least, values, *rest)
 
     def _standardize_anew(
         self, rows: np.ndarray, part: _LeftOut, shrinkage: float
@@ -284,11 +301,12 @@ class _Scatter:
         """
         counts = self.counts[self.machine[rows]][:, None]
         more = counts / (counts - 1)
-        variances = np.maximum(np.diagonal(self.total) / self.freedom, self.least)
+        variances = np.maximum(self.variances, self.least)
         lost = more * np.square(self.deviations[rows]) / variances - 1
         lost /= max(self.freedom - 1, 1)
         uneven = lost - lost @ variances[:, None] / variances.sum()
         solved, mean = part.solve(shrinkage)
+        solved = solved if self.basis is None else solved @ self.basis.T
         change = (np.square(solved) * uneven).sum(axis=1) * mean
         squared = np.maximum(part.distances(shrinkage), np.finfo(float).tiny)
         return np.clip(self.power * shrinkage * change / squared, -1, 0.9)
@@ -299,6 +317,12 @@ class _LeftOut(NamedTuple):
 
     Attributes
     ----------
+    n_outside : int
+        Number of dimensions in which the clips do not differ: more eigenvalues of 0.
+
+    least : float
+        Least variance in any direction.
+
     values : ndarray of shape (n_features,)
         Its eigenvalues.
 
@@ -311,18 +335,16 @@ class _LeftOut(NamedTuple):
     removed : ndarray of shape (n_clips,)
         How often the square of each deviation is subtracted when the clip is left out.
 
-    least : float
-        Least variance in any direction.
-
     asked : ndarray of shape (n_clips, n_features)
         Deviations whose distances are asked for, along the eigenvectors.
     """
 
+    n_outside: int
+    least: float
     values: np.ndarray
     vectors: np.ndarray
     deviations: np.ndarray
     removed: np.ndarray
-    least: float
     asked: np.ndarray
 
     def own_distances(self, shrinkage: float) -> tuple[np.ndarray, np.ndarray]:
@@ -331,11 +353,13 @@ class _LeftOut(NamedTuple):
         What is asked for is here a multiple of the deviation that is removed, which
         makes it fast.
         """
-        variances, _ = self._shrink(shrinkage)
+        variances, mean = self._shrink(shrinkage)
         squared = (np.square(self.asked) / variances).sum(axis=1)
         own = (np.square(self.deviations) / variances).sum(axis=1)
         rest = _what_rests((1 - shrinkage) * self.removed * own)
-        return squared / rest, np.log(variances).sum(axis=1) + np.log(rest)
+        outside = np.log(np.maximum(shrinkage * mean, self.least))
+        log_volume = np.log(variances).sum(axis=1) + self.n_outside * outside
+        return squared / rest, log_volume + np.log(rest)
 
     def distances(self, shrinkage: float) -> np.ndarray:
         """Squared distances of any clips."""
@@ -357,7 +381,8 @@ class _LeftOut(NamedTuple):
         The mean is that after the removal.
         """
         lost = self.removed * np.square(self.deviations).sum(axis=1)
-        mean = np.maximum(self.values.sum() - lost, 0) / len(self.values)
+        n_features = len(self.values) + self.n_outside
+        mean = np.maximum(self.values.sum() - lost, 0) / n_features
         kept = (1 - shrinkage) * np.maximum(self.values, 0)
         return np.maximum(kept + shrinkage * mean[:, None], self.least), mean
 
@@ -371,6 +396,19 @@ class _LeftOut(NamedTuple):
 
 def _what_rests(removed: np.ndarray) -> np.ndarray:
     return np.maximum(1 - removed, 1e-12)  # at 0, nothing is left in that direction
+
+
+def _find_span(points: np.ndarray) -> np.ndarray | None:
+    """Find the orthonormal basis of the space that few rows of many columns span.
+
+    They do not differ outside of it, so all matrices are smaller in it. None if that
+    saves little.
+    """
+    n_rows, n_columns = points.shape
+    if n_rows > n_columns // 2:
+        return None
+    centered = points - points.mean(axis=0)
+    return np.linalg.svd(centered, full_matrices=False)[2].T
 
 
 def _find_rounding(points: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from sklearn_asd.detectors import shared_covariance
 from sklearn_asd.detectors.shared_covariance import fit_gaussians
 
 
@@ -70,6 +71,26 @@ def test_standardized_distances_are_close_to_a_fit_without_the_clip(
         )
     np.testing.assert_allclose(fitted.to_siblings, expected, rtol=3e-3)
     assert abs((fitted.left_out / expected[machine, range(200)] - 1).mean()) < 2e-4
+
+
+@pytest.mark.parametrize("sharing", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_few_clips_of_many_columns_are_fitted_in_the_space_that_they_span(
+    rng, sharing, power, monkeypatch
+):
+    machine = np.repeat([0, 1], [9, 11])
+    points = rng.normal(size=(20, 60)) * np.linspace(1, 3, 60) + machine[:, None]
+    settings = [sharing], [0.1, 0.3], [power]
+    fitted = fit_gaussians(points, machine, *settings)
+    monkeypatch.setattr(shared_covariance, "_find_span", lambda points: None)
+    expected = fit_gaussians(points, machine, *settings)
+    assert fitted.shrinkage == expected.shrinkage
+    np.testing.assert_allclose(fitted.to_siblings, expected.to_siblings)
+    new = rng.normal(size=(5, 60)) - fitted.means[0]
+    found, wanted = (new @ one.whitenings[0] for one in (fitted, expected))
+    np.testing.assert_allclose(
+        np.linalg.norm(found, axis=1), np.linalg.norm(wanted, axis=1)
+    )
 
 
 def test_the_common_covariance_counts_as_many_clips_everywhere(rng):
