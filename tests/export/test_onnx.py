@@ -677,7 +677,9 @@ def test_the_most_normal_clips_are_not_tied(tmp_path):
     assert scores[0] != scores[1]
 
 
-@pytest.mark.parametrize("system", ["spectrum", "ensemble"])
+@pytest.mark.parametrize(
+    "system", ["default", "networks", pytest.param("ensemble", marks=pytest.mark.slow)]
+)
 def test_graphs_score_real_recordings_alike(system, recordings, tmp_path):
     folders = (recordings("valve2023"), recordings("toycar2023"))
     clips = pd.concat([load_clips(folder) for folder in folders], ignore_index=True)
