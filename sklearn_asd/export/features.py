@@ -178,7 +178,8 @@ class Welch(nn.Module):
         places = torch.arange(self.n_fft)
         inside = places < n_samples
         length = inside.sum()
-        hann = 0.5 - 0.5 * torch.cos(2 * math.pi * places.double() / length)
+        # The square of a sine, as some runtimes have no cosine of double precision.
+        hann = torch.sin(math.pi * places.double() / length).square()
         window = torch.where(length == 1, 1.0, hann) * inside
         # Padded, so that there is a window at each hop; those beyond the end are empty.
         padded = functional.pad(waveform, (0, self.n_fft)).double()

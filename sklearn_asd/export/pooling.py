@@ -140,7 +140,8 @@ def _correlations(
     length = torch.where(constant, 1.0, centered.square().sum(0).sqrt())
     unit = centered / length
     upper = torch.triu_indices(len(bands), len(bands), 1)
-    return (unit.T @ unit)[upper[0], upper[1]].clamp(-1, 1)
+    # No product of transposed matrices: some runtimes have none of double precision.
+    return (unit[:, upper[0]] * unit[:, upper[1]]).sum(dim=0).clamp(-1, 1)
 
 
 _FUNCTIONS: list[tuple[pooling.Pooling, TensorPooling]] = [

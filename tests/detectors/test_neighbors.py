@@ -271,7 +271,10 @@ def test_an_encoder_that_has_both_methods_embeds():
             r"gave an array of shape \(5, 0\) for 5 clips; it must be",
         ),
         (lambda X: X[1:], r"gave an array of shape \(4, 2\) for 5 clips"),
-        (lambda X: X.astype(str) + "x", "gave a ndarray, which is no array of numbers"),
+        (
+            lambda X: np.full(X.shape, "x"),
+            "gave a ndarray, which is no array of numbers",
+        ),
     ],
 )
 def test_what_an_encoder_must_not_give_is_named(give, message):
