@@ -221,7 +221,7 @@ class RankWeightedMean:  # numpydoc ignore=PR02
         """
         weights = float(self.decay) ** np.arange(len(values))  # 0 ** 0 is 1
         weights /= weights.sum()
-        n_heard = int(np.count_nonzero(weights > np.finfo(float).eps ** 2))
+        n_heard = int(np.count_nonzero(weights > 1e-18))
         columns = np.ascontiguousarray(values.T)  # sorting rows is faster
         if n_heard < len(values):
             columns = np.partition(columns, -n_heard, axis=1)[:, -n_heard:]
