@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma, gammainc, gammaincc, gammaln, polygamma
 
+from sklearn_asd.meta import scoring
+
 __all__ = ["GammaScale"]
 
 # Below this, the survival function comes from its continued fraction: gammaincc soon
@@ -65,15 +67,7 @@ class GammaScale(NamedTuple):
             If there are no two different finite scores, or they are close to the
             largest float.
         """
-        scores = scores[~np.isnan(scores)]
-        if len(np.unique(scores)) < 2 or not np.isfinite(scores).all():
-            seen = "are all equal" if len(scores) > 1 else f"are of {len(scores)} clips"
-            if not np.isfinite(scores).all():
-                seen = "hold infinity"
-            raise ValueError(
-                f"the scores of {whose} {seen}, and a Gamma distribution needs two "
-                f"different finite ones: {remedy}"
-            )
+        scores = scoring.known_scores(scores, whose, "a Gamma distribution", remedy)
         lowest = scores.min()
         shift = 0.0 if lowest > 0 else float(scores.std() - lowest)
         shape = _most_likely_shape(scores + shift)

@@ -15,6 +15,7 @@ __all__ = [
     "decisions",
     "final_step",
     "honest_training_scores",
+    "known_scores",
     "own_offset",
 ]
 
@@ -163,6 +164,47 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
         return None
     scores = getattr(estimator, "training_score_samples_", None)
     return None if scores is None else -scores
+
+
+def known_scores(
+    scores: np.ndarray, whose: str, purpose: str, remedy: str
+) -> np.ndarray:
+    """Leave out NaN, and refuse scores that say nothing of their spread.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_clips,)
+        Anomaly scores of normal clips.
+
+    whose : str
+        Owner of the scores, for error messages.
+
+    purpose : str
+        What needs them, such as "a z-score".
+
+    remedy : str
+        Remedy for scores that are too few or equal.
+
+    Returns
+    -------
+    known : ndarray of shape (n_known,)
+        The others, at least two different ones, all finite.
+
+    Raises
+    ------
+    ValueError
+        If there are no two different ones, or one is infinite.
+    """
+    known = scores[~np.isnan(scores)]
+    if len(np.unique(known)) > 1 and np.isfinite(known).all():
+        return known
+    seen = "are all equal" if len(known) > 1 else f"are of {len(known)} clips"
+    if not np.isfinite(known).all():
+        seen = "hold infinity"
+    raise ValueError(
+        f"the scores of {whose} {seen}, and {purpose} needs two different finite ones: "
+        f"{remedy}"
+    )
 
 
 def copy_features(estimator: Any, members: list[Any]) -> None:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_asd.meta import scoring
+
 __all__ = ["ZScale"]
 
 
@@ -47,15 +49,8 @@ class ZScale(NamedTuple):
             If there are no two different finite scores, or they are close to the
             largest float.
         """
-        scores = scores[~np.isnan(scores)]
-        if len(np.unique(scores)) < 2 or not np.isfinite(scores).all():
-            seen = "are all equal" if len(scores) > 1 else f"are of {len(scores)} clips"
-            if not np.isfinite(scores).all():
-                seen = "hold infinity"
-            raise ValueError(
-                f"the scores of {whose} {seen}, and a z-score needs two different "
-                "finite ones: add normal clips, or drop the member"
-            )
+        remedy = "add normal clips, or drop the member"
+        scores = scoring.known_scores(scores, whose, "a z-score", remedy)
         with np.errstate(over="ignore", invalid="ignore"):
             scale = cls(float(scores.mean()), float(scores.std()))
         if not (np.isfinite(scale).all() and scale.scale > 0):
