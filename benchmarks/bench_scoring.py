@@ -50,17 +50,21 @@ def fit_and_score_default(repeats):
     ways = {
         "fit": make_default_fit,
         "score": make_default_scoring,
+        "score one machine": functools.partial(make_default_scoring, n_machines=1),
         "folds": make_folds_of_ledoit_wolf,
     }
     seconds = measuring.take_turns(ways, repeats)
     what = "the default, fit to the log-mels of 800 clips of 6.4 s"
     reference = "LedoitWolf in five folds"
     figure = measuring.compare_latency(what, reference, seconds, "fit", "folds")
-    per_clip = 1e3 * seconds["score"] / N_CLIPS
+    of_four, of_one = (
+        1e3 * seconds[way] / N_CLIPS for way in ("score", "score one machine")
+    )
     notes = [
         f"The default takes {seconds['fit']:.2f} s to fit these 800 clips: "
-        f"{verdict(seconds['fit'], MOST_SECONDS, 's')}. It takes {per_clip:.2f} ms to "
-        f"score a clip: {verdict(per_clip, MOST_MS, 'ms')}."
+        f"{verdict(seconds['fit'], MOST_SECONDS, 's')}. To score a clip, it takes "
+        f"{of_four:.2f} ms with the one statistic chosen, and {of_one:.2f} ms with the "
+        f"five that it keeps of a single machine: {verdict(of_one, MOST_MS, 'ms')}."
     ]
     return [figure], notes
 
@@ -69,10 +73,10 @@ def verdict(value, most, unit):
     return f"{'held' if value <= most else 'MISSED'} (at most {most:g} {unit})"
 
 
-def make_spectra():
-    """Log-mels of four machines, whose bands vary together."""
+def make_spectra(n_machines=4):
+    """Log-mels of some machines, whose bands vary together."""
     rng = np.random.default_rng(0)
-    machine = np.repeat(np.arange(4), N_CLIPS // 4)
+    machine = np.repeat(np.arange(n_machines), N_CLIPS // n_machines)
     level = rng.normal(size=(N_CLIPS, 128)) @ rng.normal(size=(128, 128)) / 10
     noise = rng.normal(scale=5, size=(N_CLIPS, 128, 200)).astype(np.float32)
     log_mels = noise + np.float32(level + 3 * machine[:, None])[:, :, None] - 40
@@ -84,8 +88,8 @@ def make_default_fit():
     return lambda: make_detector().fit(X)
 
 
-def make_default_scoring():
-    X = make_spectra()
+def make_default_scoring(n_machines=4):
+    X = make_spectra(n_machines)
     detector = make_detector().fit(X)
     return lambda: detector.score_samples(X)
 

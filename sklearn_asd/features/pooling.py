@@ -13,7 +13,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
 
@@ -155,9 +154,10 @@ def relative_power(values: np.ndarray) -> np.ndarray:
     pooled : ndarray of shape (n_columns,)
         In dB, with a mean of 0.
     """
-    nepers = np.log(10) / 10
-    # Of exponentials, so that no power overflows or vanishes.
-    level = (logsumexp(nepers * values, axis=0) - np.log(len(values))) / nepers
+    highest = values.max(axis=0)
+    # Relative to the highest, so that no power overflows or vanishes.
+    powers = np.exp(np.log(10) / 10 * (values - highest))
+    level = highest + 10 * np.log10(powers.mean(axis=0))
     return level - level.mean()
 
 
@@ -220,12 +220,13 @@ class RankWeightedMean:  # numpydoc ignore=PR02
             In the unit of the values.
         """
         weights = float(self.decay) ** np.arange(len(values))  # 0 ** 0 is 1
-        weights /= weights.sum()
-        n_heard = int(np.count_nonzero(weights > 1e-18))
         columns = np.ascontiguousarray(values.T)  # sorting rows is faster
-        if n_heard < len(values):
-            columns = np.partition(columns, -n_heard, axis=1)[:, -n_heard:]
-        return np.sort(columns, axis=1)[:, ::-1] @ weights[:n_heard]
+        # Frames come as float32, which sorts three times as fast.
+        with np.errstate(over="ignore"):
+            single = columns.astype(np.float32)
+        if np.array_equal(single, columns):
+            columns = single
+        return np.sort(columns, axis=1)[:, ::-1] @ (weights / weights.sum())
 
 
 @dataclass(frozen=True)

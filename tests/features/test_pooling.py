@@ -54,6 +54,15 @@ def test_poolings_by_hand(pooling, expected):
     np.testing.assert_allclose(pool(VALUES, pooling), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("tiny", [1e-12, 1e300])
+def test_ranks_are_those_of_float64(tiny):
+    # 1 and 1 + 1e-12 are one number in float32, and 1e300 is none.
+    values = np.array([[1.0], [1 + tiny], [0.0]])
+    expected = (1 + tiny + 1 / 2) / 1.75
+    pooled = pool(values, RankWeightedMean(0.5))
+    np.testing.assert_allclose(pooled, [expected], rtol=1e-15)
+
+
 def test_relative_power_is_that_of_mean_power_not_of_mean_decibels():
     values = np.array([[0.0, 0.0], [10.0, 0.0]])
     expected = [LEVEL / 2, -LEVEL / 2]  # 7.40 dB and 0 dB, minus their mean
