@@ -112,6 +112,10 @@ class ClipSpectrograms(ClipTable):
     problems : mapping of int to str or None, default=None
         Why clips cannot be used, by row: each text completes "clip 3 (x.wav) ...".
 
+    facts : ndarray of shape (n_clips, n_facts) or None, default=None
+        What was measured on each recording, for :class:`RecordingCheck`; NaN for clips
+        that could not be used.
+
     Attributes
     ----------
     n_mels : int
@@ -155,7 +159,7 @@ class ClipSpectrograms(ClipTable):
     array([[6]])
     """
 
-    _columns = ("starts", "stops", "machine_type", "machine_id", "domain")
+    _columns = ("starts", "stops", "machine_type", "machine_id", "domain", "facts")
 
     def __init__(
         self,
@@ -175,6 +179,7 @@ class ClipSpectrograms(ClipTable):
         fmax: float | None = None,
         band_scale: str = "mel",
         problems: Mapping[int, str] | None = None,
+        facts: np.ndarray | None = None,
     ) -> None:
         self.frames = frames
         self.starts = _as_clips_by_views(starts)
@@ -182,6 +187,7 @@ class ClipSpectrograms(ClipTable):
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
         self.domain = as_labels(domain)
+        self.facts = facts
         self._check_lengths()
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
@@ -312,6 +318,7 @@ class ClipSpectrograms(ClipTable):
         vars(self).update(state)
         vars(self).setdefault("problems", {})  # missing from older pickles
         vars(self).setdefault("band_scale", "mel")
+        vars(self).setdefault("facts", None)
         if isinstance(self.frames, FileFrames):
             self.frames = self.frames.open(self._sample_rows())
 

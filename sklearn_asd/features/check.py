@@ -1,0 +1,217 @@
+"""RecordingCheck: remarks on recordings that are unlike those of training."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd._base import EstimatorMixin
+from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.remarks import (
+    FACTS,
+    find_copies,
+    is_cancelled,
+    is_silent,
+    make_remark,
+)
+from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
+
+__all__ = ["RecordingCheck", "TrainingClipWarning"]
+
+
+class TrainingClipWarning(UserWarning):
+    """Training clips hold no sound, or are copies of each other."""
+
+
+class RecordingCheck(EstimatorMixin, TransformerMixin, BaseEstimator):
+    """Learn what recordings of each machine have in common, and remark on others.
+
+    A step of a Pipeline between :class:`LogMelSegmenter` or :class:`PowerSpectrum` and
+    the detector, which gets all clips unchanged. A remark says that a clip cannot be
+    compared with the training clips, so that its score says little about the machine:
+
+    - no sound; channels that cancel each other, or without sound;
+    - a level more than 6 dB outside of that of training; clipping; an offset;
+    - dropouts, where samples do not change for 5 ms or longer;
+    - another sample rate, a lossy format, or nothing in the upper bands;
+    - another length, by more than 10 %.
+
+    Attributes
+    ----------
+    machines_ : ndarray of shape (n_machines,), str
+        Labels of the machines, sorted. Empty if X has no machines.
+
+    low_, high_ : ndarray of shape (n_machines + 1, n_facts), float64
+        Lowest and highest value of each fact among the normal training clips of each
+        machine, and in the last row of all; NaN where nothing was measured.
+        ``sklearn_asd.audio.remarks.FACTS`` names the facts.
+
+    training_remarks_ : dict of str to ndarray of int
+        Remarks on training clips, with the rows of the clips: those without sound,
+        those whose channels cancel each other, and copies of each other.
+
+    See Also
+    --------
+    LogMelSegmenter, PowerSpectrum : Measure the facts as they read clips.
+
+    Notes
+    -----
+    Clips of machines that were not among those fitted are compared with the training
+    clips of all machines. Nothing is known of clips from precomputed log-mels
+    (:meth:`ClipSpectrograms.from_arrays`): they have no remarks.
+
+    A remark changes no score. A loud fault may cause one too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import LogMelSegmenter, RecordingCheck
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(scale=0.01, size=(10, 64_000))  # 10 clips of 4 s
+    >>> segmenter = LogMelSegmenter()
+    >>> check = RecordingCheck().fit(segmenter.transform(X))
+    >>> check.remarks(segmenter.transform([X[0], 0 * X[0], X[0, :50_000]]))
+    ['', 'no sound: is the microphone off, muted or unplugged?', '3.12 s long, the \
+training recordings 4 s']
+    """
+
+    _fitted_attributes: dict = {
+        "machines_": np.ndarray,
+        "low_": np.ndarray,
+        "high_": np.ndarray,
+        "training_remarks_": dict,
+    }
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def fit(self, X, y=None):
+        """Learn the limits of each machine's clips.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Training clips, as a front end made them.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are not learnt from.
+
+        Returns
+        -------
+        self : RecordingCheck
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+
+        ValueError
+            If y holds anything but +1 and -1.
+
+        Warns
+        -----
+        TrainingClipWarning
+            If training clips hold no sound, or are copies of each other.
+        """
+        X = check_spectrograms(X, type(self).__name__)
+        rows = np.flatnonzero(normal_rows(y, len(X)))
+        facts, labels = _facts(X)[rows], _labels(X)[rows]
+        self.machines_ = np.unique(labels[labels != ""])
+        groups = [labels == one for one in self.machines_]
+        groups.append(np.ones(len(rows), dtype=bool))
+        self.low_ = np.array([_reduce(np.fmin, facts[group]) for group in groups])
+        self.high_ = np.array([_reduce(np.fmax, facts[group]) for group in groups])
+        self.training_remarks_ = {
+            remark: rows[some] for remark, some in _find_training_remarks(facts).items()
+        }
+        for remark, some in self.training_remarks_.items():
+            warnings.warn(
+                f"{count(len(some), 'training clip')} {remark}: "
+                f"{abbreviate(some.tolist())}. Leave them out, or record them again",
+                TrainingClipWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def transform(self, X):
+        """Pass the clips on.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            The clips.
+
+        Returns
+        -------
+        X : ClipSpectrograms of n_clips
+            The same.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+        """
+        check_is_fitted(self)
+        return check_spectrograms(X, type(self).__name__)
+
+    def remarks(self, X):
+        """Say which clips cannot be compared with those of training, and why.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            The clips, as the front end made them that made those of training.
+
+        Returns
+        -------
+        remarks : list of str
+            One for each clip; "" where there is nothing to remark.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+        """
+        check_is_fitted(self)
+        X = check_spectrograms(X, type(self).__name__)
+        known = {label: place for place, label in enumerate(self.machines_)}
+        places = [known.get(label, -1) for label in _labels(X)]
+        return [
+            make_remark(facts, self.low_[place], self.high_[place])
+            for facts, place in zip(_facts(X), places, strict=True)
+        ]
+
+
+def _facts(X: ClipSpectrograms) -> np.ndarray:
+    """Facts of the clips, NaN where they were not measured."""
+    return np.full((len(X), len(FACTS)), np.nan) if X.facts is None else X.facts
+
+
+def _labels(X: ClipSpectrograms) -> np.ndarray:
+    """Machine of each clip, "" if it is not known."""
+    labels = machine_labels(X)
+    known = [""] * len(X) if labels is None else [label or "" for label in labels]
+    return np.array(known, dtype=str)
+
+
+def _reduce(extreme: np.ufunc, facts: np.ndarray) -> np.ndarray:
+    """Lowest or highest of each fact, apart from clips without sound."""
+    return extreme.reduce(facts[~is_silent(facts)], axis=0, initial=np.nan)
+
+
+def _find_training_remarks(facts: np.ndarray) -> dict[str, np.ndarray]:
+    """Find training clips that teach nothing."""
+    copies = find_copies(facts)
+    found = {
+        "hold no sound": np.flatnonzero(is_silent(facts) & ~is_cancelled(facts)),
+        "have channels that cancel each other": np.flatnonzero(is_cancelled(facts)),
+        "are copies of each other": np.concatenate([*copies, np.zeros(0, dtype=int)]),
+    }
+    return {remark: rows for remark, rows in found.items() if len(rows)}
