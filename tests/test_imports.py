@@ -18,7 +18,7 @@ LAYERS = [
     {"networks"},
     {"detectors"},
     {"meta"},
-    {"metrics", "model_selection", "presets"},
+    {"audibility", "metrics", "model_selection", "presets"},
     {"datasets"},
     {"explanation"},
     {"plotting"},

@@ -21,12 +21,14 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
 
 __all__ = [
     "Inner",
     "MetaDetectorMixin",
     "Opened",
+    "find_front_end",
     "list_inside",
     "scatter",
     "take_rows",
@@ -353,6 +355,22 @@ def walk(estimator: Any) -> Iterator[Any]:
     yield estimator
     for one in list_inside(estimator):
         yield from walk(one)
+
+
+def find_front_end(estimator: Any) -> FrontEnd | None:
+    """Find what reads the recordings.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    front_end : LogMelSegmenter, PowerSpectrum or None
+        The first one inside; None if there is none.
+    """
+    return next((one for one in walk(estimator) if isinstance(one, FrontEnd)), None)
 
 
 def list_inside(estimator: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio import Clips
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
-from sklearn_asd.meta.structure import walk
+from sklearn_asd.meta.structure import find_front_end
 
 __all__ = ["find_segmenter", "name_clips"]
 
@@ -35,8 +35,7 @@ def find_segmenter(detector: Any, X: Any) -> FrontEnd | None:
     """
     if isinstance(X, ClipSpectrograms):
         return None
-    segmenters = (one for one in walk(detector) if isinstance(one, FrontEnd))
-    return next(segmenters, None)
+    return find_front_end(detector)
 
 
 def name_clips(X: Any, segmenter: FrontEnd | None) -> list[str]:
