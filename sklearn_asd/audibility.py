@@ -1,4 +1,4 @@
-"""audibility_table: which faults a detector would hear, by normal clips alone."""
+"""Which faults a detector would hear, found out with normal clips alone."""
 
 from __future__ import annotations
 

@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["FAULTS", "knocks", "noise", "plant_fault", "short_noise", "tone"]
+__all__ = [
+    "FAULTS",
+    "Fault",
+    "knocks",
+    "noise",
+    "plant_fault",
+    "short_noise",
+    "tone",
+]
 
 Fault = Callable[[int, float, np.random.Generator], np.ndarray]
 
