@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import warnings
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.findings import Findings
 from sklearn_asd.report.page import load_template, write_page
 from sklearn_asd.report.verdicts import Verdicts
@@ -204,4 +206,7 @@ def _write_report(
     if training is not None:  # recordings may have moved since
         training = training[[os.path.exists(one) for one in training["path"]]]
         training = None if training.empty else training
-    write_page(template, Findings(verdicts, training), path)
+    with warnings.catch_warnings():
+        # Training recordings that cannot be used were named by fit.
+        warnings.simplefilter("ignore", UnusableClipWarning)
+        write_page(template, Findings(verdicts, training), path)
