@@ -132,7 +132,8 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
         Paths that cannot be listed, are passed over or hold no recordings, and the
         reason.
     """
-    tables, problems = [], {}
+    tables: list[pd.DataFrame] = []
+    problems: dict[str, str] = {}
     for path in paths:
         if not os.path.isdir(path):
             tables.append(describe_recordings([path]))

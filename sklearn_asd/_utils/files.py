@@ -95,11 +95,11 @@ def check_outputs(
             )
     found = {_identify(path): (opt, path) for opt, path in files.items()}
     found.pop(None, None)  # what does not exist is no input
-    for path in inputs if found else ():
-        if (key := _identify(path)) in found:
+    for one in inputs if found else ():
+        if (key := _identify(one)) in found:
             option, output = found[key]
             raise ValueError(
-                f"{option} {str(output)!r} is the file {os.fspath(path)!r}, which is "
+                f"{option} {str(output)!r} is the file {os.fspath(one)!r}, which is "
                 "read, and would be lost: name another"
             )
 

@@ -255,8 +255,7 @@ class _Search:
 
     def _is_folder(self, folder: Path, entry: os.DirEntry[str]) -> bool:
         """Tell a folder to search now from all else, which is put in its place."""
-        path, suffix = folder / entry.name, os.path.splitext(entry.name)[1].lower()
-        hidden = entry.name.startswith(".")
+        path, hidden = folder / entry.name, entry.name.startswith(".")
         if entry.is_dir(follow_symlinks=False):
             if hidden:
                 self._hidden.append(path)
@@ -265,20 +264,30 @@ class _Search:
             self._pass_over(path, "is hidden" if _may_be_sound(entry.name) else "")
         elif entry.is_symlink() and os.path.isdir(path):
             self._links.append(path)
-        elif suffix in AUDIO_SUFFIXES:
-            self.recordings.append(path)
-        elif _OTHER_SUFFIX.fullmatch(suffix):
-            self.skipped[os.fspath(path)] = (
-                f"does not end in {' or '.join(AUDIO_SUFFIXES)}: convert it"
-            )
-        elif entry.is_symlink() and not os.path.exists(path):
+        elif (
+            entry.is_symlink()
+            and not _may_be_sound(entry.name)
+            and not os.path.exists(path)
+        ):
             self.unlisted[os.fspath(path)] = (
                 f"is a link to {os.readlink(path)!r}, which cannot be found: mend it "
                 "or delete it"
             )
         else:
-            self.others[f"ending in {suffix}" if suffix else "without an ending"] += 1
+            self._add_file(path)
         return False
+
+    def _add_file(self, path: Path) -> None:
+        """Keep a recording, and count or name any other file."""
+        suffix = path.suffix.lower()
+        if suffix in AUDIO_SUFFIXES:
+            self.recordings.append(path)
+        elif _OTHER_SUFFIX.fullmatch(suffix):
+            self.skipped[os.fspath(path)] = (
+                f"does not end in {' or '.join(AUDIO_SUFFIXES)}: convert it"
+            )
+        else:
+            self.others[f"ending in {suffix}" if suffix else "without an ending"] += 1
 
     def _search_hidden(self, folder: Path) -> None:
         """Look for recordings in a hidden folder."""
