@@ -154,10 +154,15 @@ def _refuse_protected(path: Path) -> None:
     """Refuse what renaming would replace all the same."""
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder: name a file in it")
-    if path.is_file() and not path.is_symlink() and not os.access(path, os.W_OK):
+    if path.is_file() and not path.is_symlink() and not _may_write(path):
         raise PermissionError(
             f"{str(path)!r} is write-protected: permit writing, or name another file"
         )
+
+
+def _may_write(path: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return os.access(path, os.W_OK, effective_ids=effective)
 
 
 def _try_to_write(path: Path) -> None:

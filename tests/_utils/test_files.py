@@ -102,7 +102,7 @@ def test_a_new_file_has_the_permissions_of_the_older_one_or_those_of_umask(tmp_p
 def test_a_write_protected_file_is_kept(tmp_path, monkeypatch):
     path = tmp_path / "model"
     path.write_bytes(b"old")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may always write
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)  # root may always write
     with pytest.raises(PermissionError, match=r"write-protected: permit writing, or"):
         check_outputs({"-o": path})
     with pytest.raises(PermissionError, match=r"write-protected"), replacing(path):
