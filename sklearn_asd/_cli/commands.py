@@ -9,7 +9,7 @@ import warnings
 
 import click
 
-from sklearn_asd._cli.conventions import CONTEXT
+from sklearn_asd._cli.conventions import CONTEXT, echo
 from sklearn_asd._cli.demo import demo
 from sklearn_asd._cli.evaluate import evaluate
 from sklearn_asd._cli.fit import fit
@@ -25,9 +25,11 @@ def main(arguments: list[str] | None = None) -> None:
         # Warnings are for the user of the command, so they name no line of code.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *rest, **more: click.echo(
+        warnings.showwarning = lambda message, *rest, **more: echo(
             f"Warning: {message}", err=True
         )
+        if hasattr(sys.stdout, "reconfigure"):  # names that its encoding lacks
+            sys.stdout.reconfigure(errors="backslashreplace")
         sys.exit(_run(arguments))
 
 
@@ -43,9 +45,9 @@ def _run(arguments: list[str] | None) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
     except Exception:  # Python would exit with 1, which means anomalies
-        traceback.print_exc()
+        echo(traceback.format_exc(), err=True)
     return 2
 
 
@@ -65,7 +67,7 @@ def cli():
     Exit codes:
       0  success; for score: all recordings are normal
       1  score found anomalous recordings
-      2  an error, or recordings that score or evaluate could not judge
+      2  an error, or recordings that score or evaluate could not judge or list
     """
 
 

@@ -6,16 +6,20 @@ import contextlib
 import os
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
+from sklearn_asd._utils.files import check_outputs
+from sklearn_asd._utils.text import printable
+
 __all__ = [
     "CONTEXT",
-    "check_writable",
+    "echo",
     "id_column_option",
     "is_terminal",
+    "prepare_outputs",
     "sample_rate_option",
     "train",
 ]
@@ -43,16 +47,22 @@ sample_rate_option = click.option(
 )
 
 
-def check_writable(path: str) -> None:
-    """Refuse a file that cannot be written, before hours of work."""
-    folder = Path(path).resolve().parent
-    if Path(path).is_dir():
-        raise ValueError(f"{path!r} is a folder: name a file in it")
-    if Path(path).exists() and not Path(path).is_file():
-        return  # a pipe or device, such as /dev/stdout
-    if not os.access(folder, os.W_OK):
-        problem = "is not writable" if folder.is_dir() else "does not exist"
-        raise ValueError(f"{path!r} cannot be written: {str(folder)!r} {problem}")
+def echo(text: str, err: bool = False) -> None:
+    """Print lines, without what a terminal would obey.
+
+    A name within a line should be printable before, as it may hold a line break.
+    """
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
+def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> None:
+    """Refuse what cannot be written or is read, before hours of work."""
+    named = {option: path for option, path in outputs.items() if path is not None}
+    check_outputs(named, inputs)
+    for path in named.values():
+        if os.path.islink(path) and os.path.isfile(path):
+            target = printable(os.readlink(path))
+            echo(f"{printable(path)} will be a file, and no link to {target}", err=True)
 
 
 def is_terminal() -> bool:

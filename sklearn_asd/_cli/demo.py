@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd._cli import conventions, recordings
-from sklearn_asd.audio import load_clips
+from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import IDConfidenceDetector
 from sklearn_asd.features import LogMelSegmenter
@@ -42,7 +42,7 @@ def demo(data, id_column, sample_rate, epochs):
     """
     clips = _read_or_make_clips(data, id_column)
     normal, test = _split_clips(clips)
-    click.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
+    conventions.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
     sample_rate = sample_rate or recordings.choose_sample_rate(normal)
     pipe = make_pipeline(
         LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
@@ -57,7 +57,7 @@ def demo(data, id_column, sample_rate, epochs):
     )
     seconds = conventions.train(pipe, normal)
     history = pipe[-1].history_
-    click.echo(
+    conventions.echo(
         f"Trained in {seconds:.0f} s: loss "
         f"{history['train_loss'].iloc[0]:.2f} -> {history['train_loss'].iloc[-1]:.2f} "
         f"in {len(history)} epochs."
@@ -68,7 +68,9 @@ def demo(data, id_column, sample_rate, epochs):
 def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
     """Make a table of clips whose IDs come from the user's column."""
     if folder is None:
-        click.echo("Making sounds of six kinds of machine, four machines of each ...")
+        conventions.echo(
+            "Making sounds of six kinds of machine, four machines of each ..."
+        )
         return make_machine_sounds(
             n_train=16,
             n_test_normal=9,
@@ -77,7 +79,9 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
             random_state=0,
             verbose=int(conventions.is_terminal()),
         )
-    clips = recordings.choose_machine_id(load_clips(folder), id_column)
+    clips = recordings.choose_machine_id(
+        recordings.read_folder(folder), one_form(id_column)
+    )
     if clips[["machine_type", "machine_id"]].drop_duplicates().shape[0] < 2:
         raise ValueError(
             "the recordings are of one machine, and this detector learns to tell "
@@ -97,7 +101,7 @@ def _split_clips(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     known = machine.isin(machine[normal & to_train])
     n_unknown = (~to_train & ~known).sum()
     if n_unknown:
-        click.echo(f"{n_unknown} clips are of machines without training clips.")
+        conventions.echo(f"{n_unknown} clips are of machines without training clips.")
     test = clips[~to_train & known]  # empty if there are no clips to train on
     if test.empty:
         raise ValueError("there are no clips to train on, or none to test")
@@ -110,8 +114,8 @@ def _report(test: pd.DataFrame, scores) -> None:
     labelled = test.dropna(subset="label")
     if set(labelled["label"]) == {1, -1}:
         table = auc_table(labelled, labelled["label"], labelled["score"])
-        click.echo(table.to_string(float_format="{:.3f}".format))
+        conventions.echo(table.to_string(float_format="{:.3f}".format))
         return
-    ranked = test.nsmallest(10, "score")
-    click.echo("No labelled anomalies, so no table. The least normal clips are:")
-    click.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))
+    ranked = test.nsmallest(10, "score").assign(path=lambda X: X["path"].map(printable))
+    conventions.echo("No labelled anomalies, so no table. The least normal clips are:")
+    conventions.echo(ranked[["path", "machine_id", "score"]].to_string(index=False))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT
+from sklearn_asd._cli.conventions import CONTEXT, echo
 from sklearn_asd._cli.models import read_model, trust_option
-from sklearn_asd._cli.recordings import assign_machines
+from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
-from sklearn_asd.audio import load_clips
+from sklearn_asd._utils.text import printable
 from sklearn_asd.metrics import auc_table
 
 __all__ = ["evaluate"]
@@ -36,30 +36,33 @@ def evaluate(model, folder, trust):
     \b
     Exit codes:
       0  all recordings were judged
-      2  some are unusable, or an error
+      2  some are unusable or cannot be listed, or an error
     """
     loaded = read_model(model, trust)
-    clips = assign_machines(_load_labelled(folder), loaded, None)
+    labelled, problems = _load_labelled(folder)
+    clips = assign_machines(labelled, loaded, None)
     judged, verdicts = judge(loaded.detector, clips)
     unusable = judged["verdict"] == UNUSABLE
-    for row in judged[unusable].itertuples():
-        click.echo(f"unusable: {row.path}: {row.reason}", err=True)
+    problems |= dict(judged.loc[unusable, ["path", "reason"]].to_numpy())
+    for path, reason in problems.items():
+        echo(printable(f"unusable: {path}: {reason}"), err=True)
     judged = judged[~unusable]
     if judged.empty:
         raise ValueError("none of the recordings could be judged")
     # Not of the margins, which a threshold of infinity would make infinite.
     scores = pd.Series(verdicts.scores).dropna()
     table = auc_table(judged, judged["label"], -scores)
-    click.echo(table.to_string(float_format="{:.3f}".format))
+    echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
     alarm = judged["verdict"] == "anomalous"
-    click.echo(f"False alarms: {_share(alarm[normal])} normal recordings")
-    click.echo(f"Missed:       {_share(~alarm[~normal])} anomalous recordings")
-    return 2 if unusable.any() else 0
+    echo(f"False alarms: {_share(alarm[normal])} normal recordings")
+    echo(f"Missed:       {_share(~alarm[~normal])} anomalous recordings")
+    return 2 if problems else 0
 
 
-def _load_labelled(folder: str) -> pd.DataFrame:
-    clips = load_clips(folder)
+def _load_labelled(folder: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """List the recordings to judge, and paths that may hold more, with the reason."""
+    clips, problems = read_paths([folder])
     tested = clips["split"].isna() | (clips["split"] == "test")
     clips = clips[tested].dropna(subset="label").reset_index(drop=True)
     if clips.empty:
@@ -67,7 +70,7 @@ def _load_labelled(folder: str) -> pd.DataFrame:
             f"{folder!r} holds no labelled recordings outside of folders called train: "
             "put recordings into folders called normal and anomaly"
         )
-    return clips
+    return clips, problems
 
 
 def _share(hits: pd.Series) -> str:

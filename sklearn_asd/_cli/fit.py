@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn_asd._cli import conventions, recordings, systems
 from sklearn_asd._cli.models import make_notes
 from sklearn_asd._utils.messages import count
-from sklearn_asd.audio import load_clips
+from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence import save_model
@@ -114,7 +114,8 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
                  The systems of Inoue et al. (2020), for machines of the types ToyCar,
                  ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
 
-    A recording that cannot be read is named and left out.
+    A recording that cannot be read, is hidden or is no WAV or FLAC file is named and
+    left out. If a folder cannot be listed, nothing is trained.
 
     \b
     Examples:
@@ -128,12 +129,15 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
       0  the model is written
       2  an error, and no model
     """
-    conventions.check_writable(output)
-    clips = recordings.choose_machine_id(load_clips(folder), id_column)
-    judged_type, types = systems.choose_types(system, clips, machine_types)
+    id_column = one_form(id_column)
+    clips = recordings.read_folder(folder)
+    conventions.prepare_outputs({"--output": output}, clips["path"])
+    clips = recordings.choose_machine_id(clips, id_column)
+    wanted = tuple(map(one_form, machine_types))
+    judged_type, types = systems.choose_types(system, clips, wanted)
     clips = recordings.select_training(clips, types, id_column)
     _check_enough(system, _count_by_machine(clips))
-    click.echo(_describe(_count_by_machine(clips)), err=True)
+    conventions.echo(_describe(_count_by_machine(clips)), err=True)
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
     scored = clips
     if system in PAPER_SYSTEMS:
@@ -146,9 +150,10 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
         if hasattr(one, "verbose"):
             one.verbose = False
     save_model(detector, output, make_notes(id_column, scored))
-    click.echo(f"Trained in {seconds:.0f} s. The model is in {output}.")
-    click.echo(systems.explain_threshold(detector, rate, counts))
-    click.echo(f"Now try: sklearn-asd score {output} FILES_OR_FOLDERS")
+    name = printable(output)
+    conventions.echo(f"Trained in {seconds:.0f} s. The model is in {name}.")
+    conventions.echo(systems.explain_threshold(detector, rate, counts))
+    conventions.echo(f"Now try: sklearn-asd score {name} FILES_OR_FOLDERS")
 
 
 def _count_by_machine(clips: pd.DataFrame) -> pd.Series:
@@ -174,4 +179,6 @@ def _check_enough(system: str, counts: pd.Series) -> None:
 def _describe(counts: pd.Series) -> str:
     total = count(counts.sum(), "normal recording")
     lines = [f"{total} of {count(len(counts), 'machine')}:"]
-    return "\n".join(lines + [f"  {label}  {n}" for label, n in counts.items()])
+    return "\n".join(
+        lines + [f"  {printable(label)}  {n}" for label, n in counts.items()]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import click
 import joblib
 import pandas as pd
 
+from sklearn_asd._utils.text import one_form
 from sklearn_asd.persistence import describe_model, load_model
 
 __all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
@@ -55,7 +57,7 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
         For `save_model`.
     """
     training = clips[["path", "machine_type", "machine_id"]].astype(object)
-    training["path"] = [str(Path(path).resolve()) for path in training["path"]]
+    training["path"] = [os.path.abspath(path) for path in training["path"]]
     training = training.where(training.notna(), None)
     machines = set(map(Machine, training["machine_type"], training["machine_id"]))
     return {
@@ -93,10 +95,14 @@ def read_model(path: str, trust: bool) -> Model:
 def _add_notes(detector: Any, notes: Any) -> Model:
     if not isinstance(notes, dict) or set(notes) != _NOTES:
         return Model(detector)  # saved in Python
+    machines = [
+        Machine(kind and one_form(kind), one_form(identity))
+        for kind, identity in notes["machines"]
+    ]
     return Model(
         detector,
-        notes["id_column"],
-        [Machine(*names) for names in notes["machines"]],
+        one_form(notes["id_column"]),
+        machines,
         pd.DataFrame(notes["training"], dtype=object),
     )
 

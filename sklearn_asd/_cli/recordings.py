@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 import soundfile
 
+from sklearn_asd._cli.conventions import echo
 from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
-from sklearn_asd.audio import load_clips
-from sklearn_asd.audio.folders import AUDIO_SUFFIXES, describe_recordings, read_name
+from sklearn_asd._utils.text import one_form, printable
+from sklearn_asd.audio.folders import (
+    AUDIO_SUFFIXES,
+    Listing,
+    describe_recordings,
+    list_recordings,
+    read_name,
+)
 
 __all__ = [
     "assign_machines",
     "choose_machine_id",
     "choose_sample_rate",
+    "read_folder",
     "read_paths",
     "select_training",
 ]
 
 _SAMPLE_RATE = 16000
+
+_NO_RECORDINGS = (
+    f"holds no recordings: no file below it ends in {' or '.join(AUDIO_SUFFIXES)}"
+)
 
 
 def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -69,7 +81,7 @@ def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.Da
             "folder of normal recordings"
         )
     if left_out:
-        click.echo(f"Left out: {', '.join(left_out)}.", err=True)
+        echo(f"Left out: {', '.join(left_out)}.", err=True)
     return clips[train].reset_index(drop=True)
 
 
@@ -77,15 +89,35 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
     """Choose 16 kHz, or the highest rate of the recordings if that is lower."""
     highest = 0
     for path in clips.get("path", ()):  # sounds made by the library have none
+        if not os.path.isfile(path):  # a pipe might never answer
+            continue
         # The error of a bad file appears when its samples are read.
-        with contextlib.suppress(soundfile.LibsndfileError):
-            highest = max(highest, soundfile.info(path).samplerate)
+        with contextlib.suppress(soundfile.SoundFileError):
+            name = path if os.name == "nt" else os.fsencode(path)
+            highest = max(highest, soundfile.info(name).samplerate)
         if highest >= _SAMPLE_RATE:
             break
     if not 0 < highest < _SAMPLE_RATE:
         return _SAMPLE_RATE
-    click.echo(f"Sample rate: {highest} Hz, that of the recordings.", err=True)
+    echo(f"Sample rate: {highest} Hz, that of the recordings.", err=True)
     return highest
+
+
+def read_folder(folder: str) -> pd.DataFrame:
+    """List the recordings below a folder to learn from.
+
+    What may hold recordings is named. A folder that cannot be listed is refused.
+    """
+    listing = list_recordings(folder)
+    _echo_others(listing)
+    unlisted = [f"{printable(path)} {why}" for path, why in listing.unlisted.items()]
+    if unlisted:
+        raise ValueError(f"not all recordings can be found: {abbreviate(unlisted)}")
+    for path, why in listing.skipped.items():
+        echo(f"Left out: {printable(path)} {why}", err=True)
+    if listing.clips.empty:
+        raise ValueError(f"{folder!r} {_NO_RECORDINGS}")
+    return listing.clips
 
 
 def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -97,19 +129,31 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
         As from `load_clips`, each recording once.
 
     problems : dict of str to str
-        Paths without recordings, and the reason.
+        Paths that cannot be listed, are passed over or hold no recordings, and the
+        reason.
     """
-    tables, problems = [], {}
+    tables: list[pd.DataFrame] = []
+    problems: dict[str, str] = {}
     for path in paths:
-        try:
-            folder = Path(path).is_dir()
-            tables.append(load_clips(path) if folder else describe_recordings([path]))
-        except ValueError:
-            suffixes = " or ".join(AUDIO_SUFFIXES)
-            problems[path] = f"holds no recordings: no file below it ends in {suffixes}"
+        if not os.path.isdir(path):
+            tables.append(describe_recordings([path]))
+            continue
+        listing = list_recordings(path)
+        _echo_others(listing)
+        tables.append(listing.clips)
+        problems |= listing.unlisted | listing.skipped
+        if listing.clips.empty:
+            problems.setdefault(path, _NO_RECORDINGS)
     tables = tables or [describe_recordings([])]
     clips = pd.concat(tables, ignore_index=True).drop_duplicates("path")
     return clips.reset_index(drop=True), problems
+
+
+def _echo_others(listing: Listing) -> None:
+    """Count the files that are passed over and hold no sound."""
+    if listing.others:
+        kinds = [f"{n} {printable(kind)}" for kind, n in listing.others.items()]
+        echo(f"Passed over: {abbreviate(kinds)}.", err=True)
 
 
 def assign_machines(
@@ -154,9 +198,9 @@ def _find_machines(
         reason = "" if machine else _explain_unknown(stated, known, column)
         found.append((*(machine or (None, None)), reason))
     if n_assumed:
-        click.echo(
-            f"{count(n_assumed, 'recording')} taken to be of {known[0]}, the only "
-            "machine that the model knows",
+        echo(
+            f"{count(n_assumed, 'recording')} taken to be of "
+            f"{printable(str(known[0]))}, the only machine that the model knows",
             err=True,
         )
     return found
@@ -186,6 +230,7 @@ def _explain_unknown(stated: Machine, known: list[Machine], column: str) -> str:
 
 def _pick_machine(name: str, known: list[Machine]) -> Machine:
     """Find the machine that the user names, in full or only by its ID."""
+    name = one_form(name)
     found = [one for one in known if name in (str(one), one.machine_id)]
     if len(found) != 1:
         names = [str(one) for one in found or known]
@@ -198,7 +243,8 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
 
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
     """Find the innermost folder that has the name of a machine."""
-    folders = path.resolve().parts[:-1]
+    # The name of a link counts, and not that of a store that it leads to.
+    folders = one_form(os.path.abspath(path)).split(os.sep)[:-1]
     for above, folder in reversed(list(pairwise(folders))):
         for machine in known:
             is_above = machine.machine_type in (None, above)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
+import warnings
 from typing import Any
 
 import click
@@ -10,12 +14,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sklearn_asd._cli.conventions import CONTEXT, check_writable
+from sklearn_asd._cli.conventions import CONTEXT, echo, prepare_outputs
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
+from sklearn_asd._utils.text import printable
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.findings import Findings
 from sklearn_asd.report.page import load_template, write_page
 from sklearn_asd.report.verdicts import Verdicts
@@ -34,6 +40,12 @@ _CSV_COLUMNS = [
     "reason",
 ]
 
+# What a spreadsheet would compute. Numbers are no formulas, and stay numbers.
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+# Whatever separates columns, in any country, is quoted.
+_PLAIN = re.compile(r"[\w./: -]*")
+
 
 @click.command(context_settings=CONTEXT)
 @click.argument("model")
@@ -50,8 +62,14 @@ _CSV_COLUMNS = [
     metavar="FILE",
     help="Write an HTML page that shows why recordings are anomalous.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a JSON object on each line, for other programs.",
+)
 @trust_option
-def score(model, paths, machine_id, csv, report, trust):
+def score(model, paths, machine_id, csv, report, as_json, trust):
     """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, margin, machine and path. The margin
@@ -64,16 +82,21 @@ def score(model, paths, machine_id, csv, report, trust):
     with --machine-id. A model of a single machine assigns such recordings to it.
 
     A recording is "unusable" if it is damaged, or of a machine that the model does not
-    know. The others are judged as usual.
+    know. The others are judged as usual. So is what is passed over in a folder and may
+    hold recordings: folders that cannot be listed, hidden recordings, other formats.
 
     Columns of the table: path, machine_type, machine_id, verdict, margin, and reason
-    (why a recording is unusable).
+    (why a recording is unusable). Lines and table show control characters as escapes,
+    and in the table what a spreadsheet would compute begins with an apostrophe. JSON
+    has the exact names, and also machine (type/id), score and threshold: the margin is
+    the score minus the threshold. What is unknown or infinite is null.
 
     \b
     Examples:
       sklearn-asd score machines.asd new/
       sklearn-asd score machines.asd tuesday.wav --machine-id pump_3
       sklearn-asd score machines.asd new/ --csv new.csv --report new.html
+      sklearn-asd score machines.asd new/ --json
 
     \b
     Exit codes:
@@ -81,21 +104,23 @@ def score(model, paths, machine_id, csv, report, trust):
       1  some are anomalous
       2  some are unusable (and others may be anomalous), or an error
     """
-    for path in filter(None, (csv, report)):
-        check_writable(path)
     template = load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)
     clips = _list(paths, loaded, machine_id)
+    trained_on = () if loaded.training is None else loaded.training["path"]
+    prepare_outputs(
+        {"--csv": csv, "--report": report}, [model, *clips["path"], *trained_on]
+    )
     n_details = _MAX_DETAILS if report else 0
-    judged, verdicts = judge(loaded.detector, clips, n_details, _show)
+    show = _show_json if as_json else _show
+    judged, verdicts = judge(loaded.detector, clips, n_details, show)
     if csv:
-        with replacing(csv) as file:
-            judged[_CSV_COLUMNS].to_csv(file, index=False, errors="surrogateescape")
+        _write_table(judged, csv)
     if report:
         _write_report(template, verdicts, loaded.training, report)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
-    click.echo(
+    echo(
         f"{count(len(judged), 'recording')}: "
         + ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds),
         err=True,
@@ -113,23 +138,75 @@ def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFram
 
 def _show(block: pd.DataFrame) -> None:
     for row in block.itertuples():
-        names = [name for name in (row.machine_type, row.machine_id) if pd.notna(name)]
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
         reason = f": {row.reason}" if row.reason else ""
+        machine = _name_machine(row) or "?"
         # Keeps the line apart from the progress bar if both go to one terminal.
         tqdm.write(
-            f"{row.verdict:<9} {margin:>9}  {'/'.join(names) or '?'}  "
-            f"{row.path}{reason}"
+            printable(f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{reason}")
         )
+
+
+def _show_json(block: pd.DataFrame) -> None:
+    for row in block.itertuples():
+        # Python writes bytes that are not UTF-8 as surrogates, JSON as "\udcff".
+        line = {
+            "path": row.path,
+            "machine": _name_machine(row) or None,
+            "machine_type": row.machine_type,
+            "machine_id": row.machine_id,
+            "verdict": row.verdict,
+            "score": row.score,
+            "threshold": row.threshold,
+            "margin": row.margin,
+            "reason": row.reason or None,
+        }
+        known = {name: _as_json(value) for name, value in line.items()}
+        tqdm.write(json.dumps(known, allow_nan=False))
+
+
+def _as_json(value: Any) -> Any:
+    """Give None for what JSON lacks."""
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) or math.isinf(value) else float(value)
+
+
+def _name_machine(row: Any) -> str:
+    names = (row.machine_type, row.machine_id)
+    return "/".join(name for name in names if pd.notna(name))
+
+
+def _write_table(judged: pd.DataFrame, path: str) -> None:
+    table = judged[_CSV_COLUMNS].astype(object)
+    rows = [_CSV_COLUMNS, *table.where(table.notna(), "").to_numpy()]
+    text = "".join(",".join(map(_as_cell, row)) + "\n" for row in rows)
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def _as_cell(value: Any) -> str:
+    """Write a value so that spreadsheets show it, and compute nothing."""
+    if isinstance(value, float):
+        return str(value)
+    text = printable(value)
+    if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
+        text = f"'{text}"
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _write_report(
     template: Any, verdicts: Verdicts, training: pd.DataFrame | None, path: str
 ) -> None:
     if np.isnan(verdicts.margins).all():
-        click.echo("No report, because no recording could be judged.", err=True)
+        echo("No report, because no recording could be judged.", err=True)
         return
     if training is not None:  # recordings may have moved since
         training = training[[os.path.exists(one) for one in training["path"]]]
         training = None if training.empty else training
-    write_page(template, Findings(verdicts, training), path)
+    with warnings.catch_warnings():
+        # Training recordings that cannot be used were named by fit.
+        warnings.simplefilter("ignore", UnusableClipWarning)
+        write_page(template, Findings(verdicts, training), path)

@@ -47,7 +47,8 @@ def judge(
     Returns
     -------
     judged : DataFrame
-        The recordings with `margin` (the detector's decision: negative is anomalous),
+        The recordings with `score` (`score_samples`: the higher, the more normal),
+        `threshold` of it, `margin` (the detector's decision: negative is anomalous),
         `verdict` and `reason`.
 
     verdicts : Verdicts
@@ -64,7 +65,7 @@ def judge(
                 with warnings.catch_warnings():
                     # The table names each unusable recording with its reason.
                     warnings.simplefilter("ignore", UnusableClipWarning)
-                    verdicts.judge(rows)
+                    _judge(verdicts, rows)
             judged.append(_tabulate(block, rows, verdicts))
             if show:
                 show(judged[-1])
@@ -72,17 +73,39 @@ def judge(
     return pd.concat(judged), verdicts
 
 
+def _judge(verdicts: Verdicts, rows: np.ndarray) -> None:
+    """Judge a block, or each recording alone if one of them raises an error."""
+    try:
+        verdicts.judge(rows)
+    except Exception as error:  # of any detector, also of other libraries
+        if len(rows) == 1:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            verdicts.problems[int(rows[0])] = reason
+            return
+        for row in rows:
+            _judge(verdicts, np.array([row]))
+
+
 def _tabulate(
     block: pd.DataFrame, rows: np.ndarray, verdicts: Verdicts
 ) -> pd.DataFrame:
     """Add verdicts to a block; `rows` are the rows of its known recordings."""
     known = block.index[block["reason"] == ""]
-    margin = pd.Series(verdicts.thresholds[rows] - verdicts.scores[rows], known)
-    block = block.assign(margin=margin, verdict=UNUSABLE)
+    scores = pd.Series(-verdicts.scores[rows], known)
+    thresholds = pd.Series(-verdicts.thresholds[rows], known)
+    block = block.assign(
+        score=scores,
+        threshold=thresholds,
+        margin=scores - thresholds,
+        verdict=UNUSABLE,
+    )
     block.loc[block["margin"] >= 0, "verdict"] = "normal"
     block.loc[block["margin"] < 0, "verdict"] = "anomalous"
-    unknown_type = "scores NaN: the model was not fitted on its machine type"
+    no_score = (
+        "scores NaN: it is too short for the model, or the model was not fitted on its "
+        "machine type"
+    )
     for place, row in zip(known, rows, strict=True):
         if np.isnan(block.loc[place, "margin"]):
-            block.loc[place, "reason"] = verdicts.problems.get(int(row), unknown_type)
+            block.loc[place, "reason"] = verdicts.problems.get(int(row), no_score)
     return block

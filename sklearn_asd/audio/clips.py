@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.rows import ClipTable, count_clips
@@ -165,7 +166,7 @@ class Clips(ClipTable):
         """
         source = self.sources[row]
         if isinstance(source, str | os.PathLike):
-            return f"clip {row} ({Path(source).name})"
+            return f"clip {row} ({printable(Path(source).name)})"
         return f"clip {row}"
 
     def read(

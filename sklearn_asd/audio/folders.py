@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-__all__ = ["AUDIO_SUFFIXES", "describe_recordings", "load_clips", "read_name"]
+from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd._utils.text import one_form, printable
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "Listing",
+    "describe_recordings",
+    "list_recordings",
+    "load_clips",
+    "read_name",
+]
 
 AUDIO_SUFFIXES = (".wav", ".flac")
+
+# Files of these names hold sound too. They are not listed, as many are compressed with
+# loss, which changes what is normal.
+_OTHER_SUFFIX = re.compile(
+    r"\.(3gp|aac|ac3|aifc?|aiff|alac|amr|ape|au|bwf|caf|dsf|m4[ab]|mka|mp[23]|mpga"
+    r"|og[ag]|opus|pcm|ra|raw|rf64|snd|sph|tta|voc|w64|wave|weba|wma|wv)"
+)
 
 _LABELS = {"normal": 1, "anomaly": -1, "anomalous": -1, "abnormal": -1}
 # Folders of 2021 are called "source_test"; "crash_test" may be a machine.
@@ -53,8 +72,9 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     Parameters
     ----------
     folder : str or path-like
-        Where to look, at any depth, for ``.wav`` and ``.flac`` files. Hidden files
-        and folders are skipped, and links to folders are not followed.
+        Where to look, at any depth, for ``.wav`` and ``.flac`` files. Links are
+        followed, and name what they lead to; each folder is read once. Hidden files
+        and folders are passed over, and so are files of other formats.
 
     Returns
     -------
@@ -83,6 +103,12 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     ValueError
         If it holds no recordings.
 
+    Warns
+    -----
+    UserWarning
+        If there are folders that cannot be listed, or passed over is what may hold
+        recordings.
+
     See Also
     --------
     sklearn_asd.datasets.make_machine_sounds : The same table, made of built-in sounds.
@@ -104,20 +130,192 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     0          fan         00   test     -1
     1          fan         00  train      1
     """
-    root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r}")
-    if not root.is_dir():
-        raise NotADirectoryError(
-            f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
-        )
-    paths = sorted(path for path in root.rglob("*") if _is_recording(path, root))
-    if not paths:
+    listing = list_recordings(folder)
+    missed = {**listing.unlisted, **listing.skipped}
+    text = abbreviate([f"{printable(path)} {missed[path]}" for path in missed])
+    if listing.clips.empty:
         raise ValueError(
             f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
             + " or ".join(AUDIO_SUFFIXES)
+            + (f", and {text}" if missed else "")
         )
-    return _tabulate([_describe(path, root) for path in paths])
+    if missed:
+        warnings.warn(
+            f"not all of {os.fspath(folder)!r} is among its recordings: {text}",
+            stacklevel=2,
+        )
+    return listing.clips
+
+
+class Listing(NamedTuple):
+    """What lies below a folder.
+
+    Attributes
+    ----------
+    clips : DataFrame of shape (n_clips, 5 or more)
+        The recordings, as from :func:`load_clips`; there may be none.
+
+    unlisted : dict of str to str
+        Folders, and links that may lead to folders, which cannot be listed; each path
+        with the reason, to complete "the folder ...".
+
+    skipped : dict of str to str
+        Sound that is passed over: hidden, or of another format.
+
+    others : dict of str to int
+        How many other files are passed over, by what they are.
+    """
+
+    clips: pd.DataFrame
+    unlisted: dict[str, str]
+    skipped: dict[str, str]
+    others: dict[str, int]
+
+
+def list_recordings(folder: str | os.PathLike[str]) -> Listing:
+    """List the recordings below a folder, and what is passed over.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        See :func:`load_clips`.
+
+    Returns
+    -------
+    listing : Listing
+        All that lies below the folder.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    """
+    root = Path(folder)
+    if not os.path.exists(root):
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r}")
+    if not os.path.isdir(root):
+        raise NotADirectoryError(
+            f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
+        )
+    search = _Search()
+    search.run(root)
+    clips = _tabulate([_describe(path, root) for path in sorted(search.recordings)])
+    others = dict(search.others.most_common())
+    return Listing(clips, search.unlisted, search.skipped, others)
+
+
+class _Search:
+    """A search for recordings, which knows the folders that it has been to."""
+
+    def __init__(self) -> None:
+        self.recordings: list[Path] = []
+        self.unlisted: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
+        self.others: Counter[str] = Counter()
+        self._links: list[Path] = []
+        self._hidden: list[Path] = []
+        self._seen: set[tuple[int, int]] = set()
+
+    def run(self, root: Path) -> None:
+        """Search all folders, then links to folders that are not among them."""
+        for above in Path(os.path.realpath(root)).parents:
+            self._is_new(above)  # so that a link to it is not followed
+        folders = [root]
+        while folders or self._links:
+            if not folders:
+                self._links.sort(reverse=True)
+                folders.append(self._links.pop())
+            folders += self._search(folders.pop())
+        for path in sorted(self._hidden):
+            self._search_hidden(path)
+
+    def _search(self, folder: Path) -> list[Path]:
+        """Put what is in a folder in its place, and give the folders in it."""
+        try:
+            if not self._is_new(folder):
+                self.others["links that lead back"] += 1
+                return []
+            with os.scandir(folder) as entries:
+                return [
+                    folder / one.name for one in entries if self._is_folder(folder, one)
+                ]
+        except OSError as error:
+            self.unlisted[os.fspath(folder)] = (
+                f"cannot be listed ({error.strerror}): give this user permission, or "
+                "move it elsewhere"
+            )
+            return []
+
+    def _is_new(self, folder: Path) -> bool:
+        status = os.stat(folder)
+        place = status.st_dev, status.st_ino
+        new = place not in self._seen
+        self._seen.add(place)
+        return new
+
+    def _is_folder(self, folder: Path, entry: os.DirEntry[str]) -> bool:
+        """Tell a folder to search now from all else, which is put in its place."""
+        path, hidden = folder / entry.name, entry.name.startswith(".")
+        if entry.is_dir(follow_symlinks=False):
+            if hidden:
+                self._hidden.append(path)
+            return not hidden
+        if hidden:
+            self._pass_over(path, "is hidden" if _may_be_sound(entry.name) else "")
+        elif entry.is_symlink() and os.path.isdir(path):
+            self._links.append(path)
+        elif (
+            entry.is_symlink()
+            and not _may_be_sound(entry.name)
+            and not os.path.exists(path)
+        ):
+            self.unlisted[os.fspath(path)] = (
+                f"is a link to {os.readlink(path)!r}, which cannot be found: mend it "
+                "or delete it"
+            )
+        else:
+            self._add_file(path)
+        return False
+
+    def _add_file(self, path: Path) -> None:
+        """Keep a recording, and count or name any other file."""
+        suffix = path.suffix.lower()
+        if suffix in AUDIO_SUFFIXES:
+            self.recordings.append(path)
+        elif _OTHER_SUFFIX.fullmatch(suffix):
+            self.skipped[os.fspath(path)] = (
+                f"does not end in {' or '.join(AUDIO_SUFFIXES)}: convert it"
+            )
+        else:
+            self.others[f"ending in {suffix}" if suffix else "without an ending"] += 1
+
+    def _search_hidden(self, folder: Path) -> None:
+        """Look for recordings in a hidden folder."""
+        errors: list[OSError] = []
+        n_sounds = sum(
+            _may_be_sound(name)
+            for _, _, names in os.walk(folder, onerror=errors.append)
+            for name in names
+        )
+        problem = f"is a hidden folder of {count(n_sounds, 'recording')}"
+        if errors:
+            problem = "is a hidden folder, which cannot be listed"
+        self._pass_over(folder, problem if n_sounds or errors else "")
+
+    def _pass_over(self, path: Path, problem: str) -> None:
+        """Name what is hidden if it is a problem, and count it otherwise."""
+        if problem:
+            self.skipped[os.fspath(path)] = f"{problem}: rename it"
+        else:
+            self.others["hidden"] += 1
+
+
+def _may_be_sound(name: str) -> bool:
+    """Tell sound by its name, but for "._monday.wav", which macOS writes."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name.startswith("._"):
+        return False
+    return suffix in AUDIO_SUFFIXES or bool(_OTHER_SUFFIX.fullmatch(suffix))
 
 
 def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
@@ -138,22 +336,18 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
 
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS)
+    # Of type object, as text in Apache Arrow cannot hold names that are not UTF-8.
+    clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS, dtype=object)
     others = clips.columns.difference(_COLUMNS, sort=False)
     return clips.reindex(columns=[*_COLUMNS, *others]).astype({"label": "Int64"})
-
-
-def _is_recording(path: Path, root: Path) -> bool:
-    """Tell sound files from other files, folders and hidden ones."""
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and not path.is_dir()
 
 
 def _describe(path: Path, root: Path) -> dict[str, Any]:
     """Make one row of the table; folders win over the file's name."""
     folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
+    folders = [one_form(name) for name in folders]
     machines = [folder for folder in folders if not _read_folder(folder)]
-    facts = read_name(path.stem)
+    facts: dict[str, Any] = read_name(one_form(path.stem))
     if facts:
         facts["machine_type"] = machines[-1]
     else:
@@ -199,7 +393,7 @@ def _own_folders(root: Path) -> list[str]:
     up to the machine's, so that ``load_clips("fan/train")`` finds the type "fan".
     """
     folders: list[str] = []
-    for folder in reversed(root.resolve().parts):
+    for folder in reversed(Path(os.path.abspath(root)).parts):
         folders.insert(0, folder)
         if not _read_folder(folder):
             break

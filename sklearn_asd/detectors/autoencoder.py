@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
 
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.detectors.base import BaseDetector
 from sklearn_asd.features import ClipSpectrograms
@@ -174,15 +173,11 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
 
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         """Make segments of a few frames of the original view, one at each frame."""
-        X = X.select_original(type(self).__name__)
-        lengths = (X.stops - X.starts)[:, 0]
-        short = np.flatnonzero((lengths > 0) & (lengths < self.n_frames))
-        if len(short):
-            raise ValueError(
-                f"clips {abbreviate(short)} have fewer frames than n_frames="
-                f"{self.n_frames}: lower n_frames, or leave them out"
-            )
-        return X.resegment(self.n_frames, 1)
+        return X.select_original(type(self).__name__).resegment(self.n_frames, 1)
+
+    @property
+    def _min_frames(self) -> int:
+        return self.n_frames
 
     def _fit(self, X: ClipSpectrograms) -> None:
         dataset = WindowDataset(X, X.windows())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
 from os import PathLike
@@ -15,9 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import check_spectrograms
 from sklearn_asd.networks.devices import choose_device_or_cpu
@@ -61,7 +64,7 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         ----------
         X : ClipSpectrograms of n_clips
             Training clips, from :class:`LogMelSegmenter`. Clips that could not be
-            used (``on_bad_clip="nan"``) are left out.
+            used (``on_bad_clip="nan"``), or are too short, are left out.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -81,6 +84,8 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
             If y holds anything but +1 and -1, or X cannot be learnt from.
         """
         X = self._select_views(check_spectrograms(X, type(self).__name__))
+        if (_count_frames(X) >= self._min_frames).any():  # else the network refuses
+            X = self._leave_out_short(X)
         X = X[usable_normal_rows(X, y)]
         self.n_features_in_ = X.n_mels
         self._fit(X)
@@ -131,6 +136,11 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
             NaN for clips that could not be used.
         """
 
+    @property
+    @abstractmethod
+    def _min_frames(self) -> int:
+        """Length in frames of the shortest clip that the network can take."""
+
     @abstractmethod
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         """Select what the detector uses of the clips, to fit and to score."""
@@ -157,7 +167,21 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
                     f"X has {name}={value}, and {type(self).__name__} was fitted on "
                     f"{name}={fitted}: make both with the same settings"
                 )
-        return X
+        return self._leave_out_short(X)
+
+    def _leave_out_short(self, X: ClipSpectrograms) -> ClipSpectrograms:
+        """Leave out clips that are too short, so that the others can be used."""
+        n_frames = _count_frames(X)
+        short = np.flatnonzero((n_frames > 0) & (n_frames < self._min_frames))
+        if not len(short):
+            return X
+        problem = f"fewer than the {self._min_frames} frames that the network needs"
+        warnings.warn(
+            f"clips {abbreviate(short)} have {problem}, and score NaN: leave them out",
+            UnusableClipWarning,
+            stacklevel=3,
+        )
+        return X.leave_out(short, f"has {problem}: leave it out")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -189,7 +213,8 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
     usable = normal_rows(y, len(X)) & X.usable
     if not usable.any():
         raise ValueError(
-            "X holds no usable normal clip: y is -1 for all, or no clip could be read"
+            "X holds no usable normal clip: y is -1 for all, or no clip could be read "
+            "and is long enough"
         )
     return usable
 
@@ -243,6 +268,11 @@ def label_clips(X: Any, machines: np.ndarray | None) -> np.ndarray | None:
     labels = known_labels(X, "to score clips, as the training clips had IDs")
     refuse_unseen(labels, set(machines))
     return labels
+
+
+def _count_frames(X: ClipSpectrograms) -> np.ndarray:
+    """Count the frames of each clip, or of its shortest view, (n_clips,)."""
+    return (X.stops - X.starts).min(axis=1)
 
 
 def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:

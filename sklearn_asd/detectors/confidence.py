@@ -22,7 +22,7 @@ from sklearn_asd.features.pooling import (
     check_score_pooling,
 )
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
-from sklearn_asd.networks.architectures import NETWORKS, Network
+from sklearn_asd.networks.architectures import NETWORKS, Network, find_min_frames
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
@@ -113,6 +113,10 @@ class ConfidenceDetector(BaseDetector):
         self.history_, self.centers_ = fit_net(
             self.net_, dataset, seed, validation, checkpoint
         )
+
+    @property
+    def _min_frames(self) -> int:
+        return find_min_frames(self.network)
 
     def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
         """Build an untrained network; any number of frames makes the same weights."""

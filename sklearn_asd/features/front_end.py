@@ -242,6 +242,10 @@ class FrontEnd(ClipTransformer, ABC):
             return {key: self._round(sound, view) for key, view in views}, None
         except BadClipError as error:
             return {}, error
+        except MemoryError:
+            return {}, BadClipError(
+                "needs more memory than there is: split it, or leave it out"
+            )
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""

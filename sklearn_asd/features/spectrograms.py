@@ -449,6 +449,27 @@ class ClipSpectrograms(ClipTable):
             segment_frames=segment_frames, segment_hop_frames=segment_hop_frames
         )
 
+    def leave_out(self, rows: np.ndarray, problem: str) -> ClipSpectrograms:
+        """Make some clips unusable.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their rows.
+
+        problem : str
+            Why they are, to complete "the clip ...".
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            The same number of clips, sharing the frames; those left out have none.
+        """
+        starts, stops = self.starts.copy(), self.stops.copy()
+        starts[rows] = stops[rows] = 0
+        problems = self.problems | dict.fromkeys(rows.tolist(), problem)
+        return self._with(starts=starts, stops=stops, problems=problems)
+
     def windows(self) -> Windows:
         """List the segments, in the order of clips, views and time.
 

@@ -21,7 +21,7 @@ from sklearn_asd.networks.fast_layers import (
     run_folded,
 )
 
-__all__ = ["NETWORKS", "InoueT18", "Network", "PVMilk20"]
+__all__ = ["NETWORKS", "InoueT18", "Network", "PVMilk20", "find_min_frames"]
 
 
 class PVMilk20(nn.Module):
@@ -224,6 +224,23 @@ NETWORKS: dict[str, type[nn.Module]] = {"pvmilk20": PVMilk20, "inouet18": InoueT
 
 # What the parameter `network` of detectors takes: a name, or a class or factory.
 Network = str | Callable[..., nn.Module]
+
+
+def find_min_frames(network: Network) -> int:
+    """Find the length of the shortest segment that a network can take.
+
+    Parameters
+    ----------
+    network : str or callable
+        Name, class or `functools.partial` of a network.
+
+    Returns
+    -------
+    min_frames : int
+        Its attribute of that name, in frames; 1 if it has none.
+    """
+    factory = NETWORKS[network] if isinstance(network, str) else network
+    return getattr(getattr(factory, "func", factory), "min_frames", 1)
 
 
 def _convolve(

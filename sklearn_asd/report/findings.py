@@ -109,7 +109,10 @@ class Findings:
         if row in self.verdicts.problems:
             return self.verdicts.problems[row]
         if self.segmenter is not None:
-            return "has no score, as the detector was not trained on its machine type"
+            return (
+                "has no score, as it is too short for the detector, or of a machine "
+                "type that the detector was not trained on"
+            )
         return "has no segments, or the detector gives it no score"
 
     def draw_scores(self) -> Image | None:

@@ -12,9 +12,11 @@ import numpy as np
 from sklearn.utils import check_scalar
 from tqdm.auto import tqdm
 
-from sklearn_asd._utils.files import replacing
+from sklearn_asd._utils.files import check_outputs, replacing
+from sklearn_asd._utils.text import printable
 from sklearn_asd._version import __version__
 from sklearn_asd.report.findings import Findings
+from sklearn_asd.report.recordings import find_paths, find_segmenter
 from sklearn_asd.report.sentences import describe_threshold, format_share
 from sklearn_asd.report.verdicts import Verdicts
 
@@ -52,7 +54,7 @@ def write_report(
         :class:`~sklearn_asd.LogMelSegmenter` or :class:`~sklearn_asd.PowerSpectrum`.
 
     path : str or path-like
-        The file to write; an existing one is replaced.
+        The file to write; an existing one is replaced once the new one is complete.
 
     X_normal : any, default=None
         Normal clips of the same kind, preferably the training clips. Without them the
@@ -86,7 +88,10 @@ def write_report(
         If the detector has no threshold.
 
     ValueError
-        If a parameter is out of range.
+        If a parameter is out of range, or `path` is one of the recordings.
+
+    OSError
+        If the file cannot be written.
 
     Notes
     -----
@@ -126,6 +131,11 @@ def write_report(
     check_scalar(max_details, "max_details", Integral, min_val=0)
     check_scalar(max_audio_duration, "max_audio_duration", Real, min_val=0)
     template = load_template()
+    segmenter = find_segmenter(detector, X)
+    recordings = [*find_paths(X, segmenter).values()]
+    if X_normal is not None:
+        recordings += find_paths(X_normal, segmenter).values()
+    check_outputs({"path": path}, recordings)
     verdicts = Verdicts(detector, X, max_details)
     verdicts.judge(np.arange(len(verdicts.scores)))
     findings = Findings(verdicts, X_normal, max_audio_duration)
@@ -178,9 +188,8 @@ def write_page(
         version=__version__,
         infinite=np.inf,
     )
-    # File names may hold bytes that are not UTF-8.
     with replacing(path) as file:
-        file.write(page.encode("utf-8", errors="replace"))
+        file.write(page.encode("utf-8"))
     return Path(path)
 
 
@@ -208,8 +217,14 @@ def load_template() -> Any:
     environment = Environment(
         loader=PackageLoader("sklearn_asd.report"),
         autoescape=True,
+        finalize=_show_names,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("report.html")
+
+
+def _show_names(value: Any) -> Any:
+    """Show control characters in names; what is markup already stays as it is."""
+    return printable(value) if type(value) is str else value

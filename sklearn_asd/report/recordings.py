@@ -13,7 +13,7 @@ from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta.structure import find_front_end
 
-__all__ = ["find_segmenter", "name_clips"]
+__all__ = ["find_paths", "find_segmenter", "name_clips"]
 
 
 def find_segmenter(detector: Any, X: Any) -> FrontEnd | None:
@@ -38,6 +38,31 @@ def find_segmenter(detector: Any, X: Any) -> FrontEnd | None:
     return find_front_end(detector)
 
 
+def find_paths(X: Any, segmenter: FrontEnd | None) -> dict[int, Path]:
+    """Find the files of clips.
+
+    Parameters
+    ----------
+    X : any
+        Clips.
+
+    segmenter : LogMelSegmenter, PowerSpectrum or None
+        From :func:`find_segmenter`.
+
+    Returns
+    -------
+    paths : dict of int to Path
+        The absolute path of each clip that has a file, by row.
+    """
+    if segmenter is None:
+        return {}
+    return {
+        row: Path(os.path.abspath(source))
+        for row, source in enumerate(Clips.from_X(X).sources)
+        if isinstance(source, str | os.PathLike)
+    }
+
+
 def name_clips(X: Any, segmenter: FrontEnd | None) -> list[str]:
     """Name clips for people.
 
@@ -55,14 +80,7 @@ def name_clips(X: Any, segmenter: FrontEnd | None) -> list[str]:
         Paths relative to the common folder of all files, or the numbers of the clips.
     """
     names = [f"clip {row}" for row in range(_num_samples(X))]
-    if segmenter is None:
-        return names
-    sources = enumerate(Clips.from_X(X).sources)
-    paths = {
-        row: Path(os.path.abspath(source))
-        for row, source in sources
-        if isinstance(source, str | os.PathLike)
-    }
+    paths = find_paths(X, segmenter)
     try:
         folder = os.path.commonpath([path.parent for path in paths.values()])
     except ValueError:  # no paths, or on different drives

@@ -2,17 +2,15 @@
 
 import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from command import RATE, in_a_process, write
 
-import sklearn_asd
 from sklearn_asd import (
     __version__,
     describe_model,
@@ -20,7 +18,6 @@ from sklearn_asd import (
     load_model,
     save_model,
 )
-from sklearn_asd._cli import main
 from sklearn_asd._cli import score as score_module
 from sklearn_asd._cli.systems import SYSTEMS, make_system
 from sklearn_asd.audio import reading
@@ -29,94 +26,6 @@ from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.allowed import ESTIMATORS
 from sklearn_asd.presets import NETWORK_DETECTORS
-
-RATE = 16000
-
-
-def write(path, samples):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, RATE)
-
-
-@pytest.fixture(scope="module")
-def sounds():
-    """Normal and anomalous valves, which a mean spectrum tells apart well."""
-    return make_machine_sounds(
-        "valve",
-        n_machines=2,
-        n_train=20,
-        n_test_normal=3,
-        n_test_anomalous=3,
-        duration=2.0,
-        random_state=0,
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, sounds):
-    """A folder for each machine, and in new/ a day later."""
-    root = tmp_path_factory.mktemp("works")
-    hum = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
-    for number, clip in enumerate(sounds.itertuples()):
-        machine = f"valve_{clip.machine_id}"
-        if clip.split == "train":
-            write(root / "recordings" / machine / f"{number:03d}.wav", clip.audio)
-        elif clip.label == 1:
-            write(root / "new" / machine / "tuesday" / f"{number:03d}.wav", clip.audio)
-        else:  # plain for anyone
-            samples = clip.audio + 0.05 * hum
-            write(root / "broken" / machine / f"{number:03d}.flac", samples)
-    return root
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    path = folder / "valves.asd"
-    code = exit_code("fit", folder / "recordings", "-o", path)
-    assert code == 0
-    return path
-
-
-def exit_code(*arguments):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command; its exit code, and what it printed where."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        code = exit_code(*arguments)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def new_folder(tmp_path, folder):
-    """A folder to break things in, with two normal recordings in it."""
-    for number, path in enumerate(sorted((folder / "new").rglob("*.wav"))[:2]):
-        target = tmp_path / "new" / path.parts[-3] / f"{number}.wav"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    return tmp_path / "new"
-
-
-def in_a_process(*arguments, **options):
-    # Wherever it starts, it is this package that runs.
-    package = {"PYTHONPATH": str(Path(sklearn_asd.__file__).parents[1])}
-    return subprocess.run(
-        [sys.executable, "-m", "sklearn_asd", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | package,
-        **options,
-    )
-
 
 # -- the two commands of a newcomer --------------------------------------------------
 

@@ -1,10 +1,15 @@
+import errno
+import os
+import sys
+import unicodedata
+
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
 from sklearn_asd import load_clips
-from sklearn_asd.audio.folders import describe_recordings
+from sklearn_asd.audio.folders import describe_recordings, list_recordings
 
 
 @pytest.fixture
@@ -226,15 +231,7 @@ def test_paths_are_sorted_and_begin_as_the_folder_was_given(describe, root):
 
 def test_only_recordings_are_listed_whatever_the_case_of_their_suffix(describe, root):
     (root / "x" / "folder.wav").mkdir(parents=True)
-    clips = describe(
-        "x/a.WAV",
-        "x/b.Flac",
-        "x/c.mp3",
-        "x/d.wav.txt",
-        "x/wav",
-        "x/._a.wav",
-        "x/.hidden/e.wav",
-    )
+    clips = describe("x/a.WAV", "x/b.Flac", "x/d.wav.txt", "x/wav", "x/._a.wav")
     assert [path.split("/")[-1] for path in clips["path"]] == ["a.WAV", "b.Flac"]
 
 
@@ -306,3 +303,161 @@ def test_files_that_are_described_need_not_exist_or_be_any():
     ]
     assert len(describe_recordings([])) == 0
     assert "machine_id" in describe_recordings([])
+
+
+# -- what is passed over -----------------------------------------------------------
+
+
+def make(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def shorten(root, problems):
+    return {os.path.relpath(path, root): reason for path, reason in problems.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("b.mp3", "b.OGG", "b.aiff", "b.wave", "b.m4a", "b.opus", "b.aif", "b.wma"),
+        *("b.au", "b.caf", "b.w64", "b.rf64", "b.aac", "b.raw", "b.snd", "b.voc"),
+    ],
+)
+def test_sound_of_other_formats_is_named(describe, root, name):
+    with pytest.warns(UserWarning, match=rf"{name} does not end in .wav or .flac: con"):
+        assert len(describe("x/a.wav", f"x/{name}")) == 1
+    listing = list_recordings(root)
+    assert list(shorten(root, listing.skipped)) == [f"x/{name}"]
+    assert listing.others == {}
+
+
+def test_what_is_hidden_is_named_if_it_may_hold_recordings(root):
+    names = [".b.wav", ".c.mp3", ".d/x/1.flac", ".d/2.wav", ".e/.f/3.ogg"]
+    nothing = ["._b.wav", ".DS_Store", ".git/config", ".g/._a.wav", "n.txt", "m.txt"]
+    make(root, "x/a.wav", *names, *nothing, "LICENSE", "x/b.wav.part")
+    listing = list_recordings(root)
+    assert len(listing.clips) == 1
+    assert shorten(root, listing.skipped) == {
+        ".b.wav": "is hidden: rename it",
+        ".c.mp3": "is hidden: rename it",
+        ".d": "is a hidden folder of 2 recordings: rename it",
+        ".e": "is a hidden folder of 1 recording: rename it",
+    }
+    assert listing.others == {
+        "hidden": 4,
+        "ending in .txt": 2,
+        "ending in .part": 1,
+        "without an ending": 1,
+    }
+
+
+def test_links_are_followed_and_name_what_they_lead_to(root, tmp_path):
+    """As DVC and model hubs link names to files named by their content."""
+    make(tmp_path / "store", "ab/12", "cd/monday.wav", "cd/deep/tuesday.wav")
+    make(root, "pump_2/monday.wav")
+    (root / "pump_3").symlink_to("../store/cd")
+    (root / "pump_2" / "tuesday.wav").symlink_to("../../store/ab/12")
+    (root.parent / "pump_4").symlink_to("store/cd")
+    clips = list_recordings(root).clips
+    assert [os.path.relpath(path, root) for path in clips["path"]] == [
+        "pump_2/monday.wav",
+        "pump_2/tuesday.wav",
+        "pump_3/deep/tuesday.wav",
+        "pump_3/monday.wav",
+    ]
+    assert list(clips["machine_id"].iloc[[0, 1, 3]]) == ["pump_2", "pump_2", "pump_3"]
+    assert load_clips(root.parent / "pump_4")["machine_id"].iloc[1] == "pump_4"
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "/", "../b", "/x"])
+def test_a_link_that_leads_back_is_counted_and_each_folder_is_read_once(root, target):
+    make(root, "a/1.wav", "b/2.wav")
+    if target == "/x":
+        target = root / "b"
+    (root / "a" / "again").symlink_to(target)
+    (root / "latest").symlink_to("a")
+    listing = list_recordings(root)
+    assert len(listing.clips) == 2
+    assert not any(
+        "again" in path or "latest" in path for path in listing.clips["path"]
+    )
+    assert listing.others == {"links that lead back": 2}
+    assert listing.unlisted == {}
+
+
+def test_links_among_each_other_end(root, tmp_path):
+    for one in "xyz":
+        make(tmp_path / one, f"{one}.wav")
+        for other in "xyz":
+            (tmp_path / one / f"to_{other}").symlink_to(f"../{other}")
+    root.mkdir()
+    (root / "in").symlink_to("../x")
+    clips = list_recordings(root).clips
+    assert {os.path.basename(path) for path in clips["path"]} == {
+        "x.wav",
+        "y.wav",
+        "z.wav",
+    }
+    assert len(clips) == 3
+
+
+@pytest.mark.parametrize("target", ["nowhere", "pump_3", "../gone/store"])
+def test_a_link_that_leads_nowhere_may_be_a_machine(describe, root, target):
+    root.mkdir()
+    (root / "pump_3").symlink_to(target)
+    with pytest.warns(UserWarning, match=f"is a link to '{target}', which cannot be f"):
+        describe("pump_2/a.wav")
+    (root / "pump_2" / "b.wav").symlink_to(target)  # reading will name it
+    listing = list_recordings(root)
+    assert list(shorten(root, listing.unlisted)) == ["pump_3"]
+    assert len(listing.clips) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOENT])
+@pytest.mark.parametrize("where", ["pump_3", "pump_3/inner", "."])
+def test_a_folder_that_cannot_be_listed_is_named(root, monkeypatch, number, where):
+    make(root, "pump_2/a.wav", "pump_3/inner/a.wav")
+    scan, error = os.scandir, OSError(number, os.strerror(number))
+
+    def fail(path):
+        if path == root / where:
+            raise error
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    assert shorten(root, list_recordings(root).unlisted) == {
+        where: f"cannot be listed ({error.strerror}): give this user permission, or "
+        "move it elsewhere"
+    }
+    if where == ".":
+        with pytest.raises(ValueError, match=r"no recordings: .* cannot be listed \("):
+            load_clips(root)
+    else:
+        with pytest.warns(UserWarning, match=r"not all of .* cannot be listed \("):
+            load_clips(root)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
+def test_names_are_listed_exactly_whatever_they_hold(root):
+    names = [b"\xff", b"a\nb", b"\x1b[31m", "\u202e".encode(), b"=1", b"a\rb", b" "]
+    folder = root / "pump_3"
+    folder.mkdir(parents=True)
+    for name in names:
+        open(os.path.join(os.fsencode(folder), name + b".wav"), "w").close()
+    paths = load_clips(root)["path"]
+    assert {os.path.basename(os.fsencode(path)) for path in paths} == {
+        name + b".wav" for name in names
+    }
+
+
+def test_one_machine_may_be_written_in_two_forms_of_unicode(root):
+    forms = [unicodedata.normalize(form, "Gerät 泵 é") for form in ("NFC", "NFD")]
+    make(root, *(f"{form}/{n}.wav" for n, form in enumerate(forms)))
+    clips = load_clips(root)
+    assert set(clips["machine_id"]) == {forms[0]}
+    assert {os.path.basename(os.path.dirname(path)) for path in clips["path"]} == {
+        *forms
+    }
+    assert all(os.path.exists(path) for path in clips["path"])

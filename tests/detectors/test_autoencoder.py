@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from sklearn_asd import ClipSpectrograms, LogMelSegmenter, load_model, save_model
+from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.detectors import AutoencoderDetector
 from sklearn_asd.explanation import segment_scores
@@ -325,12 +326,20 @@ def test_anything_but_spectrograms_is_refused_with_the_remedy(trained):
             method(np.zeros((4, 100)))
 
 
-def test_clips_shorter_than_a_window_are_refused(trained):
-    log_mels = [np.zeros((N_MELS, n)) for n in (9, 4, 5)]
+def test_clips_shorter_than_a_window_score_nan_and_are_named(trained):
+    log_mels = [np.full((N_MELS, n), float(n)) for n in (9, 4, 5, 1)]
     X = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
-    for method in (make_detector().fit, trained.score_samples):
-        with pytest.raises(ValueError, match="clips 1 have fewer frames than n_frames"):
-            method(X)
+    message = "clips 1, 3 have fewer than the 5 frames that the network needs, and sco"
+    with pytest.warns(UnusableClipWarning, match=message):
+        scores = trained.score_samples(X)
+    np.testing.assert_array_equal(scores[[0, 2]], trained.score_samples(X[[0, 2]]))
+    assert np.isnan(scores[[1, 3]]).all()
+    with pytest.warns(UnusableClipWarning, match=message):
+        detector = make_detector().fit(X)
+    alone = make_detector().fit(X[[0, 2]])
+    assert detector.offset_ == alone.offset_
+    with pytest.raises(ValueError, match="no usable normal clip: .* is long enough"):
+        make_detector().fit(X[[1, 3]])
 
 
 def test_a_single_window_is_too_few():

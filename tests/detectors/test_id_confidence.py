@@ -14,7 +14,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
-from sklearn_asd import ClipSpectrograms, IDConfidenceDetector, LogMelSegmenter
+from sklearn_asd import (
+    ClipSpectrograms,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    IDConfidenceDetector,
+    LogMelSegmenter,
+)
+from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd.detectors import GaussianDetector
 from sklearn_asd.detectors.confidence import log_doubt
 from sklearn_asd.features.pooling import Percentile, RankWeightedMean, skewness
 from sklearn_asd.networks import AdaCos, ArcFace, InoueT18, PVMilk20, Softmax
@@ -636,6 +644,50 @@ def test_segments_too_short_for_the_network_are_refused():
         ValueError, match="PVMilk20 needs segments of at least 9 frames"
     ):
         make_detector().fit(X)
+
+
+def short_and_long(n_frames):
+    """Whole clips of two machines, of these lengths."""
+    rng = np.random.default_rng(0)
+    log_mels = [
+        rng.normal(size=(8, n)) + 3 * (row % 2) for row, n in enumerate(n_frames)
+    ]
+    return ClipSpectrograms.from_arrays(
+        log_mels,
+        machine_id=[str(row % 2) for row in range(len(n_frames))],
+        segment_frames=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one: one,
+        EmbeddingNeighborDetector,
+        lambda one: GammaProbabilityEnsemble([("a", one)]),
+        GaussianDetector,
+    ],
+    ids=["alone", "neighbors", "ensemble", "gaussian"],
+)
+def test_whole_clips_that_are_too_short_are_left_out_one_by_one(wrap):
+    """PVMilk20 needs 9 frames."""
+    lengths = [20] * 12
+    X = short_and_long([*lengths, 8, 1, 9, 5])
+    fit = {"max_epochs": 1, "batch_size": 16, "random_state": 0}
+    message = "clips 12, 13, 15 have fewer than the 9 frames that the network needs"
+    detector = wrap(IDConfidenceDetector(**fit)).fit(X[:12])
+    with pytest.warns(UnusableClipWarning, match=message):
+        scores = detector.score_samples(X)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(scores)), [12, 13, 15])
+    np.testing.assert_allclose(scores[:12], detector.score_samples(X[:12]))
+    with pytest.warns(UnusableClipWarning, match=r"score NaN: leave them out"):
+        assert np.isnan(detector.score_samples(X[[13]])).all()
+    rows = [*range(12), 12, 13]
+    with pytest.warns(UnusableClipWarning, match="clips 12, 13 have fewer"):
+        mixed = wrap(IDConfidenceDetector(**fit)).fit(X[rows])
+    np.testing.assert_array_equal(
+        mixed.score_samples(X[:12]), detector.score_samples(X[:12])
+    )
 
 
 def test_an_unfitted_detector_says_so():

@@ -185,9 +185,23 @@ def test_names_are_paths_below_the_common_folder(tmp_path, level, audio):
     assert sorted(clips_in_order(page)[:2]) == ["one/a.wav", "two/a.wav"]
 
 
+@pytest.mark.parametrize("normal", [False, True])
+def test_a_report_is_not_written_over_a_recording(tmp_path, level, audio, normal):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, audio[0], RATE)
+    before = path.read_bytes()
+    X, X_normal = ([audio[1]], [path]) if normal else ([path], None)
+    with pytest.raises(ValueError, match=r"path '.*a.wav' is the file '.*a.wav', whi"):
+        write_report(level, X, path, X_normal=X_normal)
+    assert path.read_bytes() == before
+
+
 def test_names_that_are_no_text_do_not_break_the_page(tmp_path, level, audio):
-    table = pd.DataFrame({"audio": audio, "machine_id": "\udcff1"})  # no UTF-8
-    assert "Machine ?1." in report(tmp_path, level, table).text
+    machine = "\udcff\u202e\x1b\n1"  # no UTF-8, backwards, and what terminals obey
+    table = pd.DataFrame({"audio": audio, "machine_id": machine})
+    text = report(tmp_path, level, table).text
+    assert r"Machine \udcff\u202e\x1b\n1." in text
+    assert "\u202e" not in text
 
 
 def test_clips_that_could_not_be_used_are_listed_with_the_reason(
@@ -475,7 +489,8 @@ def test_the_papers_ensembles_are_reported(tmp_path, sounds):
     X = pd.concat([test, unknown])
     page = report(tmp_path, system, X, X_normal=train)
     assert "1 not usable" in page.text
-    assert "has no score, as the detector was not trained on its machine" in page.text
+    assert "or of a machine type that the detector was not trained on" in page.text
+    assert r"\n" not in page.text  # the parameters keep their lines
     assert len(page.find("article")) == 1
     assert "what they were recognised as (member augment)" in page.text
     assert "It sounds most like machine fan/0" in page.text
