@@ -64,9 +64,10 @@ class Location(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from sklearn_asd.explanation import Location
-    >>> Location.__doc__.splitlines()[0]
-    'When and in which band a clip is anomalous.'
+    >>> Location((1.5, 2.0), None, 7.2, np.nan, None, None).is_named
+    True
     """
 
     time: tuple[float, float] | None
@@ -75,6 +76,11 @@ class Location(NamedTuple):
     band_drop: float
     times: pd.DataFrame | None
     bands: pd.DataFrame
+
+    @property
+    def is_named(self):
+        """Whether a time or a band carries most of the anomaly."""
+        return self.time is not None or self.band is not None
 
 
 def time_scores(detector, X, clip=0, *, X_normal, n_times=12):
