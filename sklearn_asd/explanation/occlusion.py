@@ -30,7 +30,7 @@ _MAX_NORMAL = 20
 _N_SIMILAR = 3
 
 # Bytes of the variants that are scored at a time.
-LARGEST_BATCH = 64e6
+LARGEST_BATCH = 32e6
 
 
 class Occluded(NamedTuple):
@@ -216,21 +216,32 @@ def _describe(X: ClipSpectrograms, cells: np.ndarray) -> np.ndarray:
     return np.column_stack([times, band_edges(X)[cells[:, 2:]]])
 
 
+class _Mixture(NamedTuple):
+    """Frames of a clip, with those of another one in some places and bands."""
+
+    frames: np.ndarray
+    other: np.ndarray
+    places: list[slice]
+    bands: slice
+
+
 def _mix(
     X: ClipSpectrograms, frames: list[np.ndarray], cells: np.ndarray, alone: bool
-) -> Iterator[np.ndarray]:
-    """Frames of a clip, then of each normal clip, and of the mixtures of both."""
+) -> list[_Mixture]:
+    """A clip, then each normal clip, and the mixtures of both."""
     own, *others = frames
     places = [_find_frames(X, start, stop) for start, stop in cells[:, :2]]
-    yield own
+    bands = [slice(low, high) for low, high in cells[:, 2:]]
+    nowhere: list[slice] = []
+    mixtures = [_Mixture(own, own, nowhere, slice(None))]
     for other in others:
-        yield other
+        mixtures.append(_Mixture(other, other, nowhere, slice(None)))
         for into, out_of in [(own, other), (other, own)][: 1 + alone]:
-            for place, (low, high) in zip(places, cells[:, 2:], strict=True):
-                variant = into.copy()
-                for part in place:
-                    variant[part, low:high] = out_of[part, low:high]
-                yield variant
+            mixtures += [
+                _Mixture(into, out_of, *where)
+                for where in zip(places, bands, strict=True)
+            ]
+    return mixtures
 
 
 def _find_frames(X: ClipSpectrograms, start: int, stop: int) -> list[slice]:
@@ -245,26 +256,23 @@ def _find_frames(X: ClipSpectrograms, start: int, stop: int) -> list[slice]:
 
 
 def _batch(
-    X: ClipSpectrograms, variants: Iterator[np.ndarray]
+    X: ClipSpectrograms, mixtures: list[_Mixture]
 ) -> Iterator[ClipSpectrograms]:
-    """Variants of a clip as clips, some at a time."""
+    """Mixtures as clips, some at a time."""
     lengths = (X.stops - X.starts)[0]
-    held: list[np.ndarray] = []
-    for variant in variants:
-        held.append(variant)
-        if len(held) * variant.nbytes >= LARGEST_BATCH:
-            yield _as_clips(X, held, lengths)
-            held = []
-    if held:
-        yield _as_clips(X, held, lengths)
-
-
-def _as_clips(
-    X: ClipSpectrograms, variants: list[np.ndarray], lengths: np.ndarray
-) -> ClipSpectrograms:
-    stops = np.cumsum(lengths) + lengths.sum() * np.arange(len(variants))[:, None]
-    same_clip = X[np.zeros(len(variants), dtype=int)]
-    return same_clip.with_frames(np.concatenate(variants), stops - lengths, stops)
+    own = mixtures[0].frames
+    n_most = max(1, int(LARGEST_BATCH / own.nbytes))
+    for first in range(0, len(mixtures), n_most):
+        some = mixtures[first : first + n_most]
+        frames = np.empty((len(some), *own.shape), dtype=own.dtype)
+        for variant, mixture in zip(frames, some, strict=True):
+            variant[:] = mixture.frames
+            for place in mixture.places:
+                variant[place, mixture.bands] = mixture.other[place, mixture.bands]
+        stops = np.cumsum(lengths) + lengths.sum() * np.arange(len(some))[:, None]
+        same_clip = X[np.zeros(len(some), dtype=int)]
+        frames = frames.reshape(-1, X.n_mels)
+        yield same_clip.with_frames(frames, stops - lengths, stops)
 
 
 def _find_similar(

@@ -40,7 +40,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     (:func:`~sklearn_asd.explanation.time_scores`), those beside it of bands
     (:func:`~sklearn_asd.explanation.band_scores`). Upward bars, and bars to the right,
     make the clip more anomalous. A frame marks the time and the band that carry most of
-    the anomaly (:func:`~sklearn_asd.explanation.locate_anomaly`), and small boxes the
+    the anomaly (:func:`~sklearn_asd.explanation.locate_anomaly`), and a thin line the
     fewest cells that together contribute half of it
     (:func:`~sklearn_asd.explanation.occlusion_map`). Where no time and no band carries
     most of it, there is neither.
@@ -317,7 +317,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
         ax.xaxis.set_label_position("top")
         ax.set_xlim(_find_limits(bands))
-        ax.locator_params(axis="x", nbins=3)
+        ax.locator_params(axis="x", nbins=2)
         ax.set_xlabel("anomaly\nby frequency")
 
     def _mark_place(self) -> None:
@@ -330,9 +330,8 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             frame = Rectangle((time[0], low), *size, fill=False, **style)
             self.ax_.add_patch(frame)
 
-        for cell in _choose_cells(self.cells).itertuples():
-            time, band = (cell.start, cell.stop), (cell.low, cell.high)
-            _frame(time, band, edgecolor="white", linewidth=0.6)
+        if self.cells is not None:
+            self._outline_cells()
         if not self.location.is_named:
             return
         n_mels, n_frames = self.log_mel.shape
@@ -342,6 +341,24 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         # Legible on light and on dark parts.
         _frame(time, band, edgecolor="black", linewidth=3)
         _frame(time, band, edgecolor="white", linewidth=1.5)
+
+    def _outline_cells(self) -> None:
+        """Draw a line around the cells that together contribute half of the anomaly."""
+        from matplotlib.collections import LineCollection
+
+        cells = self.cells.assign(chosen=_choose_cells(self.cells))
+        chosen = cells.pivot(index="low", columns="start", values="chosen")
+        times = [*chosen.columns, cells["stop"].max()]
+        bands = self._place([*chosen.index, cells["high"].max()])
+        inside = np.pad(chosen.to_numpy(), 1).astype(int)
+        lines = [
+            [(times[column], bands[row]), (times[column], bands[row + 1])]
+            for row, column in np.argwhere(np.diff(inside[1:-1], axis=1))
+        ] + [
+            [(times[column], bands[row]), (times[column + 1], bands[row])]
+            for row, column in np.argwhere(np.diff(inside[:, 1:-1], axis=0))
+        ]
+        self.ax_.add_collection(LineCollection(lines, colors="white", linewidths=0.7))
 
     def _place(self, frequencies: Any) -> np.ndarray:
         """Places of frequencies on the axis of mel bands."""
@@ -396,11 +413,9 @@ def _find_limits(scores: pd.DataFrame) -> tuple[float, float]:
     return lowest - (room if lowest < 0 else 0), highest + room
 
 
-def _choose_cells(cells: pd.DataFrame | None) -> pd.DataFrame:
-    """The fewest cells that together contribute half of what all contribute."""
-    if cells is None:
-        return pd.DataFrame()
-    largest = cells.sort_values("contribution", ascending=False, kind="stable")
-    positive = largest["contribution"].clip(lower=0)
-    before = positive.cumsum() - positive
-    return largest[(before < _SHARE_OF_CELLS * positive.sum()) & (positive > 0)]
+def _choose_cells(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are the fewest that together contribute half of what all do."""
+    positive = cells["contribution"].clip(lower=0)
+    largest = positive.sort_values(ascending=False, kind="stable")
+    before = (largest.cumsum() - largest).reindex(cells.index)
+    return (before < _SHARE_OF_CELLS * positive.sum()) & (positive > 0)
