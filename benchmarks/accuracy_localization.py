@@ -192,7 +192,9 @@ def tabulate(results):
     for fault, group in [*planted.groupby("fault"), ("all", planted)]:
         called = group[group["called"]]
         named = called[~called["nothing"].astype(bool)]
-        right, nothing = (called[kind].astype(bool).mean() for kind in ("right", "nothing"))
+        right, nothing = (
+            called[kind].astype(bool).mean() for kind in ("right", "nothing")
+        )
         lines.append(
             f"| {fault} | {len(group)} | {len(called)} | {right:.1%} | {nothing:.1%} | "
             f"{named['chance'].astype(float).mean():.0%} |"

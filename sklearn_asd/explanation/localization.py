@@ -496,5 +496,8 @@ def _name_place(
         return None, np.nan
     place = enough[0]
     low, high = scores.columns[:2]
-    edges = float(scores[low].iloc[firsts[place]]), float(scores[high].iloc[lasts[place]])
+    edges = (
+        float(scores[low].iloc[firsts[place]]),
+        float(scores[high].iloc[lasts[place]]),
+    )
     return edges, float(drops[place])

@@ -255,9 +255,7 @@ def _find_frames(X: ClipSpectrograms, start: int, stop: int) -> list[slice]:
     return [slice(*one) for one in zip(begin, end, strict=True)]
 
 
-def _batch(
-    X: ClipSpectrograms, mixtures: list[_Mixture]
-) -> Iterator[ClipSpectrograms]:
+def _batch(X: ClipSpectrograms, mixtures: list[_Mixture]) -> Iterator[ClipSpectrograms]:
     """Mixtures as clips, some at a time."""
     lengths = (X.stops - X.starts)[0]
     own = mixtures[0].frames

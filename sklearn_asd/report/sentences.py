@@ -86,8 +86,12 @@ def describe_place(display: ClipScoreDisplay) -> str:
     if location.times is None:
         unknown = " When it occurs is not known: the detector hears the mean spectrum."
         if location.band is None:
-            return f"No single band of frequencies carries most of the anomaly.{unknown}"
-        return f"{_name_band(display, location.band)} carry most of the anomaly.{unknown}"
+            return (
+                f"No single band of frequencies carries most of the anomaly.{unknown}"
+            )
+        return (
+            f"{_name_band(display, location.band)} carry most of the anomaly.{unknown}"
+        )
     if not location.is_named:
         return (
             "No single moment and no single band of frequencies carries most of the "
