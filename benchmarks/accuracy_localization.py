@@ -185,7 +185,7 @@ def compare(place, planted, whole):
 def tabulate(results):
     """Counts by kind of fault, and of the clean clips, as a Markdown table."""
     lines = [
-        "| fault | clips | called anomalous | right place | nothing named | by chance |",
+        "| fault | clips | called | right place | nothing named | by chance |",
         "|---|---|---|---|---|---|",
     ]
     planted = results[results["fault"] != "none"]

@@ -39,11 +39,12 @@ worst = decisions.argmin()
 test.iloc[worst][["machine_type", "machine_id", "label", "fault"]]
 
 # %%
-# The bars below the spectrogram and beside it show what each piece of time and each band
-# adds to the anomaly score. They are found by experiment: a piece is exchanged with that
-# of normal clips of the same machine, and both are scored again. A frame marks the place
-# that carries most of the anomaly, if there is one. Here it is the slider's squeal just
-# below 2 kHz; no single moment is named, as it lasts from beginning to end.
+# The bars below the spectrogram and beside it show what each piece of time and each
+# band adds to the anomaly score. They are found by experiment: a piece is exchanged
+# with that of normal clips of the same machine, and both are scored again. A frame
+# marks the place that carries most of the anomaly, if there is one. Here it is the
+# slider's squeal just below 2 kHz. No single moment is named, as the squeal lasts from
+# beginning to end.
 
 same = train["machine_id"] == test.iloc[worst]["machine_id"]
 display = ClipScoreDisplay.from_estimator(pipe, test, clip=worst, X_normal=train[same])

@@ -1,4 +1,4 @@
-"""Why a clip has its score: when, at which frequencies, and by which detector inside."""
+"""Why a clip has its score: when, in which bands, and by which detector inside."""
 
 from sklearn_asd.explanation.localization import (
     Location,

@@ -78,8 +78,14 @@ class Location(NamedTuple):
     bands: pd.DataFrame
 
     @property
-    def is_named(self):
-        """Whether a time or a band carries most of the anomaly."""
+    def is_named(self) -> bool:
+        """Whether a time or a band carries most of the anomaly.
+
+        Returns
+        -------
+        is_named : bool
+            True if there is a `time` or a `band`.
+        """
         return self.time is not None or self.band is not None
 
 
@@ -141,8 +147,8 @@ def time_scores(detector, X, clip=0, *, X_normal, n_times=12):
 
     Notes
     -----
-    If the score is a sum over pieces, `drop`, `rise` and `contribution` are each piece's
-    share of it. Few scores are: if the loudest moment counts, and there are two,
+    If the score is a sum over pieces, `drop`, `rise` and `contribution` are each
+    piece's share of it. Few scores are: if the loudest moment counts, and there are two,
     neither of them alone lowers the score, but each raises that of a normal clip. So
     `contribution` weighs both: it is the piece's Shapley value in a game of two
     players, the piece and the rest of the clip.

@@ -245,8 +245,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax = make_axes(ax, type(self).__name__, figsize=(8, 5))
         ax.set_axis_off()
         self.figure_ = ax.figure
-        columns = self.location is not None
-        rows = columns and self.location.times is not None
+        found = self.location
+        columns = found is not None
+        rows = found is not None and found.times is not None
         grid = ax.get_subplotspec().subgridspec(
             1 + rows,
             2 + columns,
@@ -256,16 +257,16 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         self.ax_ = self.figure_.add_subplot(grid[0, 0])
         self._draw_log_mel(self.figure_.add_subplot(grid[0, -1]), cmap, vmin, vmax)
         self.times_ax_ = self.bands_ax_ = None
-        if rows:
+        if found is not None and found.times is not None:
             self.times_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
-            self._draw_times(self.times_ax_)
+            self._draw_times(self.times_ax_, found.times)
             self.ax_.tick_params(labelbottom=False)
         bottom = self.times_ax_ or self.ax_
         bottom.set_xlabel("frame" if self.frame_duration is None else "time (s)")
-        if columns:
+        if found is not None:
             self.bands_ax_ = self.figure_.add_subplot(grid[0, 1], sharey=self.ax_)
-            self._draw_bands(self.bands_ax_)
-            self._mark_place()
+            self._draw_bands(self.bands_ax_, found.bands)
+            self._mark_place(found)
         return self
 
     def _draw_log_mel(self, colorbar_ax: Any, cmap: str, vmin: Any, vmax: Any) -> None:
@@ -293,8 +294,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         self.ax_.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
         self.ax_.set_ylabel(f"frequency (Hz, {self.band_scale} scale)")
 
-    def _draw_times(self, ax: Any) -> None:
-        times = self.location.times
+    def _draw_times(self, ax: Any, times: pd.DataFrame) -> None:
         ax.bar(
             times["start"],
             times["contribution"],
@@ -307,8 +307,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax.locator_params(axis="y", nbins=4)
         ax.set_ylabel("anomaly\nby time")
 
-    def _draw_bands(self, ax: Any) -> None:
-        bands = self.location.bands
+    def _draw_bands(self, ax: Any, bands: pd.DataFrame) -> None:
         low, high = self._place(bands["low"]), self._place(bands["high"])
         ax.barh(
             low, bands["contribution"], high - low, align="edge", **_color_bars(bands)
@@ -320,7 +319,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax.locator_params(axis="x", nbins=2)
         ax.set_xlabel("anomaly\nby frequency")
 
-    def _mark_place(self) -> None:
+    def _mark_place(self, found: Location) -> None:
         """Draw a frame around the place that carries most of the anomaly."""
         from matplotlib.patches import Rectangle
 
@@ -331,22 +330,22 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             self.ax_.add_patch(frame)
 
         if self.cells is not None:
-            self._outline_cells()
-        if not self.location.is_named:
+            self._outline_cells(self.cells)
+        if not found.is_named:
             return
         n_mels, n_frames = self.log_mel.shape
         whole = (0, n_mels) if self.edges is None else (self.edges[0], self.edges[-1])
-        time = self.location.time or (0, n_frames * (self.frame_duration or 1))
-        band = self.location.band or whole
+        time = found.time or (0, n_frames * (self.frame_duration or 1))
+        band = found.band or whole
         # Legible on light and on dark parts.
         _frame(time, band, edgecolor="black", linewidth=3)
         _frame(time, band, edgecolor="white", linewidth=1.5)
 
-    def _outline_cells(self) -> None:
+    def _outline_cells(self, cells: pd.DataFrame) -> None:
         """Draw a line around the cells that together contribute half of the anomaly."""
         from matplotlib.collections import LineCollection
 
-        cells = self.cells.assign(chosen=_choose_cells(self.cells))
+        cells = cells.assign(chosen=_choose_cells(cells))
         chosen = cells.pivot(index="low", columns="start", values="chosen")
         times = [*chosen.columns, cells["stop"].max()]
         bands = self._place([*chosen.index, cells["high"].max()])

@@ -37,8 +37,9 @@ def write_report(
     The file contains all its pictures and sounds, loads nothing from a network, and
     runs no scripts, so it can be mailed and archived. It lists all clips, the most
     anomalous first. For the most anomalous ones it shows when and in which bands the
-    anomaly lies, if any carries most of it, which member of an ensemble found it, which view was mistaken
-    for another one, and which normal clip is most similar, if the detector provides it.
+    anomaly lies, if any carries most of it, which member of an ensemble found it, which
+    view was mistaken for another one, and which normal clip is most similar, if the
+    detector provides it.
 
     Parameters
     ----------

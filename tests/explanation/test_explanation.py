@@ -31,11 +31,11 @@ from sklearn_asd.explanation import (
     clip_spectrograms,
     detector_parts,
     locate_anomaly,
+    occlusion,
     occlusion_map,
     segment_scores,
     time_scores,
 )
-from sklearn_asd.explanation import occlusion
 from sklearn_asd.explanation.axes import band_edges
 
 N_MELS = 4
