@@ -28,9 +28,8 @@ clips = make_machine_sounds(
     random_state=0,
 )
 train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-segment = LogMelSegmenter(segment_duration=1.0, segment_hop=0.5)
 detect = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
-pipe = make_pipeline(segment, detect).fit(train)
+pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
 
 # %%
 # Choose the clip that is furthest below its threshold.
@@ -40,10 +39,12 @@ worst = decisions.argmin()
 test.iloc[worst][["machine_type", "machine_id", "label", "fault"]]
 
 # %%
-# Below the spectrogram is the score of each segment, computed as for a whole clip. Bars
-# to the right mark bands that carry the anomaly: the clip's anomaly score falls by that
-# much if the band of a normal clip of the same machine replaces it. Here it is the
-# slider's squeal just below 2 kHz, from the first segment to the last.
+# The bars below the spectrogram and beside it show what each piece of time and each
+# band adds to the anomaly score. They are found by experiment: a piece is exchanged
+# with that of normal clips of the same machine, and both are scored again. A frame
+# marks the place that carries most of the anomaly, if there is one. Here it is the
+# slider's squeal just below 2 kHz. No single moment is named, as the squeal lasts from
+# beginning to end.
 
 same = train["machine_id"] == test.iloc[worst]["machine_id"]
 display = ClipScoreDisplay.from_estimator(pipe, test, clip=worst, X_normal=train[same])

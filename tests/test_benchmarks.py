@@ -225,6 +225,33 @@ def test_systems_are_compared_and_an_interrupted_comparison_continues(
         run("--epochs", "2")
 
 
+# -- places of faults ------------------------------------------------------------
+
+
+def test_intervals_are_compared_with_those_named_by_chance():
+    places = load("accuracy_localization")
+    assert places.compare((1.0, 2.0), (1.5, 3.0), 10.0) == (
+        True,
+        pytest.approx(2.5 / 9),
+    )
+    assert places.compare((1.0, 2.0), (2.5, 3.0), 10.0) == (
+        False,
+        pytest.approx(1.5 / 9),
+    )
+    assert places.compare((0.0, 1.0), (0.0, 10.0), 10.0) == (True, 1.0)
+
+
+def test_planted_faults_are_named_at_their_places(capsys):
+    places = load("accuracy_localization")
+    results = places.measure("default", "valve", places.read("valve", None))
+    planted = results[(results["fault"] != "none") & results["called"]]
+    assert len(planted) > 30
+    assert planted["right"].astype(bool).mean() >= 0.9
+    clean = results[results["fault"] == "none"]
+    assert (clean["nothing"].eq(False)).mean() <= 0.1
+    assert "| all | 66 | " in places.tabulate(results)
+
+
 # -- speed -----------------------------------------------------------------------
 
 

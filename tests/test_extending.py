@@ -22,7 +22,7 @@ from sklearn_asd import (
     WaveformView,
 )
 from sklearn_asd.datasets import make_machine_sounds
-from sklearn_asd.explanation import band_scores, detector_parts, segment_scores
+from sklearn_asd.explanation import band_scores, detector_parts, time_scores
 from sklearn_asd.meta.policies import Threshold
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
 from sklearn_asd.report import write_report
@@ -184,7 +184,8 @@ def test_a_meta_estimator_from_outside_is_scored_explained_and_reported(
     assert kinds[0] is Halves
     assert kinds[-1] is MahalanobisDetector
     pipe = make_pipeline("passthrough", detector)
-    assert len(segment_scores(pipe, spectrograms, 3)) == 1
+    times = time_scores(pipe, spectrograms, 3, X_normal=spectrograms, n_times=4)
+    assert len(times) == 4
     bands = band_scores(pipe, spectrograms, 3, X_normal=spectrograms, n_bands=2)
     assert len(bands) == 2
     path = write_report(pipe, spectrograms, tmp_path / "page.html", max_details=1)

@@ -37,6 +37,9 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
     (`_fit`), and scores clips (`score_samples`, which begins with `_check_clips`).
     """
 
+    # A clip's score is pooled from those of its segments; see `segment_scores`.
+    pools_segments = True
+
     _parameter_constraints: dict = {
         "lr": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],

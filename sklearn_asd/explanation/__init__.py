@@ -1,18 +1,29 @@
-"""Why a clip has its score: when, in which mel bands, and by which detector inside."""
+"""Why a clip has its score: when, in which bands, and by which detector inside."""
 
-from sklearn_asd.explanation.localization import band_scores, segment_scores
+from sklearn_asd.explanation.localization import (
+    Location,
+    band_scores,
+    locate_anomaly,
+    occlusion_map,
+    time_scores,
+)
 from sklearn_asd.explanation.parts import (
     Part,
     clip_embeddings,
     clip_spectrograms,
     detector_parts,
 )
+from sklearn_asd.explanation.segments import segment_scores
 
 __all__ = [
+    "Location",
     "Part",
     "band_scores",
     "clip_embeddings",
     "clip_spectrograms",
     "detector_parts",
+    "locate_anomaly",
+    "occlusion_map",
     "segment_scores",
+    "time_scores",
 ]

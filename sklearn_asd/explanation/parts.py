@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,7 +173,7 @@ def score_variants(
     normal: Opened | None,
     vary: Callable[
         [ClipSpectrograms, ClipSpectrograms | None],
-        tuple[ClipSpectrograms, np.ndarray],
+        tuple[Iterable[ClipSpectrograms], np.ndarray],
     ],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score variants of a clip's spectrogram, which replace it inside the detector.
@@ -188,8 +188,8 @@ def score_variants(
 
     vary : callable
         Maps the spectrograms of the clip and of the normal clips to variants of the
-        clip, and to the grid of segments or bands that they stand for. It is called for
-        each member of an ensemble that has its own segmenter.
+        clip, in batches, and to the grid of segments or cells that they stand for. It
+        is called for each member of an ensemble that has its own segmenter.
 
     Returns
     -------
@@ -206,8 +206,8 @@ def score_variants(
     """
     estimator = opened.estimator
     if isinstance(opened.X, ClipSpectrograms):
-        variants, grid = vary(_check_usable(opened.X), _select_usable(normal))
-        scores = anomaly_scores(estimator, variants)
+        batches, grid = vary(_check_usable(opened.X), _select_usable(normal))
+        scores = np.concatenate([anomaly_scores(estimator, one) for one in batches])
         if np.isnan(scores).all():
             raise _make_no_score_error(estimator)
         return scores, grid

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.explanation import band_scores, localization
+from sklearn_asd.explanation.axes import band_edges, frame_duration
+from sklearn_asd.explanation.localization import Location, locate, map_cells
 from sklearn_asd.explanation.parts import find_spectrograms, take_clip
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.structure import Opened
@@ -22,41 +23,44 @@ _FREQUENCIES = {
     "log": (1, 10, 30, 100, 300, 1000, 3000, 10000, 30000),
 }
 
-_SEGMENT = {"color": NORMAL, "linewidth": 2, "solid_capstyle": "butt"}
-_SEGMENT_ABOVE = {"color": ANOMALOUS, "linewidth": 5, "solid_capstyle": "butt"}
-_THRESHOLD = {"linestyle": "--", "linewidth": 1}
+# Drawn are the fewest cells that contribute this share of all.
+_SHARE_OF_CELLS = 0.5
+
+# Bars reach at least so far, in shares of what the clip scores above normal clips, so
+# that small contributions look small.
+_LEAST_LIMIT = 0.5
 
 
 @dataclass(repr=False, eq=False)
 class ClipScoreDisplay:  # numpydoc ignore=PR02
-    """Log-mel of a clip, with the scores of its segments and the effect of its bands.
+    """Log-mel of a clip, with what each time and each band contributes to its score.
 
-    Made by :meth:`from_estimator` or :meth:`from_predictions`. Below the log-mel, each
-    segment is a line as long as the segment; successive segments overlap. The bars
-    beside the log-mel show by how much the clip's anomaly score drops without a band
-    (:func:`~sklearn_asd.explanation.band_scores`). Bars to the right are bands that
-    make the clip anomalous.
+    Made by :meth:`from_estimator` or :meth:`from_predictions`. The bars below the
+    log-mel are the contributions of pieces of time
+    (:func:`~sklearn_asd.explanation.time_scores`), those beside it of bands
+    (:func:`~sklearn_asd.explanation.band_scores`). Upward bars, and bars to the right,
+    make the clip more anomalous. A frame marks the time and the band that carry most of
+    the anomaly (:func:`~sklearn_asd.explanation.locate_anomaly`), and a thin line the
+    fewest cells that together contribute half of it
+    (:func:`~sklearn_asd.explanation.occlusion_map`). Where no time and no band carries
+    most of it, there is neither.
 
     Parameters
     ----------
     log_mel : ndarray of shape (n_mels, n_frames)
         Power in dB.
 
-    segments : DataFrame or None
-        `start`, `stop` (s) and `anomaly_score` of each segment.
+    location : Location or None, default=None
+        Contributions, and the place that carries most of the anomaly.
 
-    bands : DataFrame or None, default=None
-        `low` and `high` (Hz) of each band, and the `drop` of the clip's anomaly score
-        without it.
-
-    threshold : float or None, default=None
-        Anomaly score above which a clip is anomalous.
+    cells : DataFrame or None, default=None
+        `start`, `stop` (s), `low` and `high` (Hz) of each cell, and its `contribution`.
 
     frame_duration : float or None, default=None
-        Time between frames in s; None: the axis, and `segments`, count frames.
+        Time between frames in s; None: the axis, and `location`, count frames.
 
     edges : ndarray of shape (n_mels + 1,) or None, default=None
-        Edges of the mel bands in Hz; None: the axis, and `bands`, count mel bands.
+        Edges of the mel bands in Hz; None: the axis, and `location`, count mel bands.
 
     band_scale : {"mel", "log"}, default="mel"
         How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
@@ -66,11 +70,11 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     ax_ : matplotlib Axes
         Axes of the log-mel.
 
-    segments_ax_ : matplotlib Axes or None
-        Axes of the segments' scores, if they are drawn.
+    times_ax_ : matplotlib Axes or None
+        Axes of the contributions by time, if they are drawn.
 
     bands_ax_ : matplotlib Axes or None
-        Axes of the bands, if they are drawn.
+        Axes of the contributions by frequency, if they are drawn.
 
     figure_ : matplotlib Figure
         Figure of all axes.
@@ -84,40 +88,30 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     >>> from sklearn_asd.plotting import ClipScoreDisplay
     >>> X = np.random.default_rng(0).normal(size=(9, 64000)) / 10  # 9 clips of 4 s
     >>> detector = make_pipeline(
-    ...     LogMelSegmenter(segment_duration=1.0, segment_hop=0.5),
-    ...     SpectrumStatistics(), MahalanobisDetector()).fit(X)
+    ...     LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector()).fit(X)
     >>> display = ClipScoreDisplay.from_estimator(detector, X, clip=3, X_normal=X[4:])
-    >>> display.segments_ax_.get_xlabel()
+    >>> display.times_ax_.get_xlabel()
     'time (s)'
     """
 
     log_mel: np.ndarray
-    segments: Any
+    location: Location | None = None
     _: KW_ONLY
-    bands: Any = None
-    threshold: float | None = None
+    cells: Any = None
     frame_duration: float | None = None
     edges: np.ndarray | None = None
     band_scale: str = "mel"
 
     @classmethod
     def from_estimator(
-        cls,
-        detector,
-        X,
-        clip=0,
-        *,
-        X_normal=None,
-        n_bands=16,
-        ax=None,
-        **plot_settings,
+        cls, detector, X, clip=0, *, X_normal=None, ax=None, **plot_settings
     ):
-        """Score a clip's segments and the effect of its bands, and draw both.
+        """Find what each time and band of a clip contributes, and draw it.
 
         Parameters
         ----------
         detector : outlier detector or Pipeline
-            Fitted; see :func:`~sklearn_asd.explanation.segment_scores`.
+            Fitted; see :func:`~sklearn_asd.explanation.time_scores`.
 
         X : any
             Clips, of the kind that was passed to its `fit`.
@@ -126,11 +120,8 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             Row of the clip.
 
         X_normal : any, default=None
-            Normal clips of the same kind, whose bands replace those of the clip; see
-            :func:`~sklearn_asd.explanation.band_scores`. None draws no bands.
-
-        n_bands : int, default=16
-            Number of bands, each replaced in turn.
+            Normal clips of the same kind, whose pieces replace those of the clip; see
+            :func:`~sklearn_asd.explanation.time_scores`. None draws the log-mel only.
 
         ax : matplotlib Axes or None, default=None
             Replaced by the display in its figure; None makes a figure.
@@ -149,53 +140,47 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             If nothing inside the detector takes spectrograms.
 
         ValueError
-            If the clip cannot be used, or the members of an ensemble cut it into
-            different segments.
+            If the clip cannot be used, no normal clip is of its machine, or the members
+            of an ensemble have different spectrograms.
 
         ImportError
             If matplotlib is not installed.
         """
-        one = take_clip(X, clip)
-        opened = Opened(detector, one)
-        threshold = bands = None
-        if hasattr(detector, "decision_function"):
-            threshold = float(opened.thresholds[0])
-        if X_normal is not None:
-            bands = band_scores(detector, one, X_normal=X_normal, n_bands=n_bands)
+        opened = Opened(detector, take_clip(X, clip))
         heard = find_spectrograms(opened)
-        segments = localization.score_segments(opened)
-        display = lay_out(heard, segments, bands, threshold)
-        return display.plot(ax, **plot_settings)
+        location = cells = None
+        if X_normal is not None:
+            normal = Opened(detector, X_normal)
+            location = locate(opened, normal)
+            if location.is_named:
+                cells = map_cells(opened, normal)
+        return lay_out(heard, location, cells).plot(ax, **plot_settings)
 
     @classmethod
     def from_predictions(
         cls,
         log_mel,
-        segments,
+        location=None,
         *,
-        bands=None,
-        threshold=None,
+        cells=None,
         frame_duration=None,
         edges=None,
         band_scale="mel",
         ax=None,
         **plot_settings,
     ):
-        """Draw scores that are already computed.
+        """Draw contributions that are already computed.
 
         Parameters
         ----------
         log_mel : array-like of shape (n_mels, n_frames)
             Power in dB.
 
-        segments : DataFrame or None
-            From :func:`~sklearn_asd.explanation.segment_scores`.
+        location : Location or None, default=None
+            From :func:`~sklearn_asd.explanation.locate_anomaly`.
 
-        bands : DataFrame or None, default=None
-            From :func:`~sklearn_asd.explanation.band_scores`.
-
-        threshold : float or None, default=None
-            Anomaly score above which a clip is anomalous: minus `offset_`.
+        cells : DataFrame or None, default=None
+            From :func:`~sklearn_asd.explanation.occlusion_map`.
 
         frame_duration : float or None, default=None
             Time between frames in s, if known.
@@ -224,9 +209,8 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         """
         display = cls(
             np.asarray(log_mel),
-            segments,
-            bands=bands,
-            threshold=threshold,
+            location,
+            cells=cells,
             frame_duration=frame_duration,
             edges=edges,
             band_scale=band_scale,
@@ -261,7 +245,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax = make_axes(ax, type(self).__name__, figsize=(8, 5))
         ax.set_axis_off()
         self.figure_ = ax.figure
-        rows, columns = self.segments is not None, self.bands is not None
+        found = self.location
+        columns = found is not None
+        rows = found is not None and found.times is not None
         grid = ax.get_subplotspec().subgridspec(
             1 + rows,
             2 + columns,
@@ -270,16 +256,17 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         )
         self.ax_ = self.figure_.add_subplot(grid[0, 0])
         self._draw_log_mel(self.figure_.add_subplot(grid[0, -1]), cmap, vmin, vmax)
-        self.segments_ax_ = self.bands_ax_ = None
-        if rows:
-            self.segments_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
-            self._draw_segments(self.segments_ax_)
+        self.times_ax_ = self.bands_ax_ = None
+        if found is not None and found.times is not None:
+            self.times_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
+            self._draw_times(self.times_ax_, found.times)
             self.ax_.tick_params(labelbottom=False)
-        bottom = self.segments_ax_ or self.ax_
+        bottom = self.times_ax_ or self.ax_
         bottom.set_xlabel("frame" if self.frame_duration is None else "time (s)")
-        if columns:
+        if found is not None:
             self.bands_ax_ = self.figure_.add_subplot(grid[0, 1], sharey=self.ax_)
-            self._draw_bands(self.bands_ax_)
+            self._draw_bands(self.bands_ax_, found.bands)
+            self._mark_place(found)
         return self
 
     def _draw_log_mel(self, colorbar_ax: Any, cmap: str, vmin: Any, vmax: Any) -> None:
@@ -307,44 +294,70 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         self.ax_.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
         self.ax_.set_ylabel(f"frequency (Hz, {self.band_scale} scale)")
 
-    def _draw_segments(self, ax: Any) -> None:
-        limit = np.inf if self.threshold is None else self.threshold
-        for one in self.segments.itertuples():
-            style = _SEGMENT_ABOVE if one.anomaly_score > limit else _SEGMENT
-            ax.plot([one.start, one.stop], [one.anomaly_score] * 2, **style)
-        ax.set_ylabel("segment's\nscore")
-        ax.margins(y=0.15)
-        if np.isfinite(limit):
-            ax.plot([], [], label="segment above", **_SEGMENT_ABOVE)
-            ax.plot([], [], label="below", **_SEGMENT)
-            ax.axhline(limit, label="threshold", color=ink(), **_THRESHOLD)
-        else:
-            ax.plot([], [], label="segment", **_SEGMENT)
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 0.96),
-            ncols=3,
-            frameon=False,
-            fontsize="small",
-            handlelength=1.5,
-            columnspacing=1,
+    def _draw_times(self, ax: Any, times: pd.DataFrame) -> None:
+        ax.bar(
+            times["start"],
+            times["contribution"],
+            times["stop"] - times["start"],
+            align="edge",
+            **_color_bars(times),
         )
+        ax.axhline(0, color=ink(), linewidth=0.8)
+        ax.set_ylim(_find_limits(times))
+        ax.locator_params(axis="y", nbins=4)
+        ax.set_ylabel("anomaly\nby time")
 
-    def _draw_bands(self, ax: Any) -> None:
-        low, high = self._place(self.bands["low"]), self._place(self.bands["high"])
-        drop = self.bands["drop"].to_numpy()
-        colors = [ANOMALOUS if one > 0 else NORMAL for one in drop]
-        ax.barh(low, drop, 0.9 * (high - low), align="edge", color=colors, alpha=0.9)
+    def _draw_bands(self, ax: Any, bands: pd.DataFrame) -> None:
+        low, high = self._place(bands["low"]), self._place(bands["high"])
+        ax.barh(
+            low, bands["contribution"], high - low, align="edge", **_color_bars(bands)
+        )
         ax.axvline(0, color=ink(), linewidth=0.8)
         ax.tick_params(labelleft=False, labelbottom=False, labeltop=True, top=True)
         ax.xaxis.set_label_position("top")
-        farthest = drop[np.abs(drop).argmax()]
-        short = np.format_float_positional(
-            farthest, precision=2, fractional=False, trim="-"
-        )
-        ax.set_xticks([farthest], [short])  # the line marks 0
-        ax.margins(x=0.15)
-        ax.set_xlabel("score drop\nwithout band")
+        ax.set_xlim(_find_limits(bands))
+        ax.locator_params(axis="x", nbins=2)
+        ax.set_xlabel("anomaly\nby frequency")
+
+    def _mark_place(self, found: Location) -> None:
+        """Draw a frame around the place that carries most of the anomaly."""
+        from matplotlib.patches import Rectangle
+
+        def _frame(time: Any, band: Any, **style: Any) -> None:
+            low, high = self._place(band)
+            size = time[1] - time[0], high - low
+            frame = Rectangle((time[0], low), *size, fill=False, **style)
+            self.ax_.add_patch(frame)
+
+        if self.cells is not None:
+            self._outline_cells(self.cells)
+        if not found.is_named:
+            return
+        n_mels, n_frames = self.log_mel.shape
+        whole = (0, n_mels) if self.edges is None else (self.edges[0], self.edges[-1])
+        time = found.time or (0, n_frames * (self.frame_duration or 1))
+        band = found.band or whole
+        # Legible on light and on dark parts.
+        _frame(time, band, edgecolor="black", linewidth=3)
+        _frame(time, band, edgecolor="white", linewidth=1.5)
+
+    def _outline_cells(self, cells: pd.DataFrame) -> None:
+        """Draw a line around the cells that together contribute half of the anomaly."""
+        from matplotlib.collections import LineCollection
+
+        cells = cells.assign(chosen=_choose_cells(cells))
+        chosen = cells.pivot(index="low", columns="start", values="chosen")
+        times = [*chosen.columns, cells["stop"].max()]
+        bands = self._place([*chosen.index, cells["high"].max()])
+        inside = np.pad(chosen.to_numpy(), 1).astype(int)
+        lines = [
+            [(times[column], bands[row]), (times[column], bands[row + 1])]
+            for row, column in np.argwhere(np.diff(inside[1:-1], axis=1))
+        ] + [
+            [(times[column], bands[row]), (times[column + 1], bands[row])]
+            for row, column in np.argwhere(np.diff(inside[:, 1:-1], axis=0))
+        ]
+        self.ax_.add_collection(LineCollection(lines, colors="white", linewidths=0.7))
 
     def _place(self, frequencies: Any) -> np.ndarray:
         """Places of frequencies on the axis of mel bands."""
@@ -355,9 +368,8 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
 
 def lay_out(
     heard: ClipSpectrograms,
-    segments: pd.DataFrame | None = None,
-    bands: pd.DataFrame | None = None,
-    threshold: float | None = None,
+    location: Location | None = None,
+    cells: pd.DataFrame | None = None,
 ) -> ClipScoreDisplay:
     """Prepare the display of a clip, in seconds and Hz where they are known.
 
@@ -366,7 +378,7 @@ def lay_out(
     heard : ClipSpectrograms of length 1
         The clip.
 
-    segments, bands, threshold : any
+    location, cells : any
         See :class:`ClipScoreDisplay`.
 
     Returns
@@ -377,10 +389,32 @@ def lay_out(
     has_frequencies = None not in (heard.fmin, heard.fmax)
     return ClipScoreDisplay(
         heard.log_mel(0, heard.main_view),
-        segments,
-        bands=bands,
-        threshold=threshold,
-        frame_duration=localization.frame_duration(heard),
-        edges=localization.band_edges(heard) if has_frequencies else None,
+        location,
+        cells=cells,
+        frame_duration=frame_duration(heard),
+        edges=band_edges(heard) if has_frequencies else None,
         band_scale=heard.band_scale,
     )
+
+
+def _color_bars(scores: pd.DataFrame) -> dict[str, Any]:
+    colors = [ANOMALOUS if one > 0 else NORMAL for one in scores["contribution"]]
+    return {"color": colors, "edgecolor": "white", "linewidth": 0.4}
+
+
+def _find_limits(scores: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the axis of contributions."""
+    found = scores.attrs
+    above_normal = found.get("score", 0) - found.get("normal_score", 0)
+    highest = max(scores["contribution"].max(), _LEAST_LIMIT * above_normal)
+    lowest = min(scores["contribution"].min(), 0)
+    room = 0.08 * (highest - lowest) or 1.0
+    return lowest - (room if lowest < 0 else 0), highest + room
+
+
+def _choose_cells(cells: pd.DataFrame) -> pd.Series:
+    """Which cells are the fewest that together contribute half of what all do."""
+    positive = cells["contribution"].clip(lower=0)
+    largest = positive.sort_values(ascending=False, kind="stable")
+    before = (largest.cumsum() - largest).reindex(cells.index)
+    return (before < _SHARE_OF_CELLS * positive.sum()) & (positive > 0)

@@ -13,7 +13,8 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.detectors.distances import cosine
-from sklearn_asd.explanation.localization import score_bands, spread_evenly
+from sklearn_asd.explanation.localization import Location, locate, map_cells
+from sklearn_asd.explanation.occlusion import spread_evenly
 from sklearn_asd.explanation.parts import embed_clips, find_spectrograms
 from sklearn_asd.meta.structure import Opened, scatter
 from sklearn_asd.report.recordings import find_segmenter, name_clips
@@ -227,8 +228,8 @@ class NormalClips:
         name = self._names[rows[place]]
         return Nearest(name, float(distances[place]), measure, normal.take([place]))
 
-    def score_bands(self, opened: Opened) -> pd.DataFrame:
-        """Occlude mel bands of a clip; see :func:`band_scores`.
+    def locate(self, opened: Opened) -> tuple[Location, pd.DataFrame | None]:
+        """Find the place that carries most of a clip's anomaly.
 
         Parameters
         ----------
@@ -237,11 +238,15 @@ class NormalClips:
 
         Returns
         -------
-        scores : DataFrame of n_bands rows
-            As of :func:`band_scores`.
+        location : Location
+            As of :func:`locate_anomaly`.
+
+        cells : DataFrame or None
+            As of :func:`occlusion_map`; None if no place carries most of the anomaly.
         """
         _, normal = self.open(_find_machine(opened))
-        return score_bands(opened, normal)
+        location = locate(opened, normal)
+        return location, map_cells(opened, normal) if location.is_named else None
 
 
 def _find_machine(opened: Opened) -> str | None:

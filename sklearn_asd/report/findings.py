@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd.audio import Clips
-from sklearn_asd.explanation.localization import score_segments
 from sklearn_asd.explanation.parts import find_spectrograms
 from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import Opened
@@ -163,12 +162,12 @@ class Findings:
             - `sound` and `nearest_sound`, :class:`Sound` of both;
             - `members`, `views`, `machines` and `nearest`: see
               :mod:`sklearn_asd.report.evidence`;
-            - `place`: when and in which bands the clip is most anomalous, in sentences;
+            - `place`: when and in which bands the clip is anomalous, in sentences;
             - `remarks`: sentences about what cannot be shown.
         """
         opened = self.verdicts.opened[row]
         remarks: list[str] = []
-        display = self._locate(row, opened, remarks)
+        display = self._locate(opened, remarks)
         if self.normal_clips is None:
             nearest = evidence.find_nearest_in_training(opened)
         else:
@@ -188,10 +187,8 @@ class Findings:
             "remarks": remarks,
         }
 
-    def _locate(
-        self, row: int, opened: Opened, remarks: list[str]
-    ) -> ClipScoreDisplay | None:
-        """Score the clip's segments and mel bands, to draw them with its log-mel."""
+    def _locate(self, opened: Opened, remarks: list[str]) -> ClipScoreDisplay | None:
+        """Find what each time and band contributes, to draw it with the log-mel."""
 
         def _ask(question: Callable[[Opened], Any], missing: str) -> Any:
             try:
@@ -203,11 +200,11 @@ class Findings:
         spectrograms = _ask(find_spectrograms, "There is no picture")
         if spectrograms is None:
             return None
-        segments = _ask(score_segments, "The segments have no scores")
-        bands = None
+        found = None
         if self.normal_clips is not None:
-            bands = _ask(self.normal_clips.score_bands, "The mel bands have no scores")
-        return lay_out(spectrograms, segments, bands, self.verdicts.thresholds[row])
+            missing = "When and at which frequencies it is anomalous is not known"
+            found = _ask(self.normal_clips.locate, missing)
+        return lay_out(spectrograms, *(found or ()))
 
     def _encode_sounds(
         self, opened: Opened, nearest: evidence.Nearest | None
@@ -227,7 +224,8 @@ class Findings:
 
 
 def _draw_clip(display: ClipScoreDisplay, name: str) -> Image:
-    height = 2.4 if display.segments is None else 3.7
+    has_times = display.location is not None and display.location.times is not None
+    height = 3.7 if has_times else 2.4
     alt = f"{_name_picture(display)} of {name}. {describe_place(display)}"
     return draw(display.plot, (4.6, height), alt)
 

@@ -38,9 +38,10 @@ def write_report(
 
     The file contains all its pictures and sounds, loads nothing from a network, and
     runs no scripts, so it can be mailed and archived. It lists all clips, the most
-    anomalous first. For the most anomalous ones it shows when and in which mel bands
-    the anomaly occurs, which member of an ensemble found it, which view was mistaken
-    for another one, and which normal clip is most similar, if the detector provides it.
+    anomalous first. For the most anomalous ones it shows when and in which bands the
+    anomaly lies, if any carries most of it, which member of an ensemble found it, which
+    view was mistaken for another one, and which normal clip is most similar, if the
+    detector provides it.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def write_report(
 
     X_normal : any, default=None
         Normal clips of the same kind, preferably the training clips. Without them the
-        page shows no mel bands and has no sound of the nearest normal clip.
+        page does not show when and at which frequencies clips are anomalous, and has no
+        sound of the nearest normal clip.
 
     title : str, default="Anomalous sounds"
         The page's title.
@@ -107,7 +109,8 @@ def write_report(
 
     Cost: each clip is read and scored once, and so are the normal clips of the machines
     that are shown in detail, at most 200 of each. All of them stay in memory. A clip in
-    detail costs mostly the scoring of its mel bands, by each network and for each view.
+    detail costs at most 600 scorings, of all its views and by each network, to find
+    when and in which bands it is anomalous.
 
     Examples
     --------

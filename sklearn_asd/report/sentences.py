@@ -68,40 +68,56 @@ def _compares_left_out(detector: Any) -> bool:
 
 
 def describe_place(display: ClipScoreDisplay) -> str:
-    """Describe when and in which bands a clip is most anomalous.
+    """Describe when and in which band a clip is anomalous.
 
     Parameters
     ----------
     display : ClipScoreDisplay
-        Scores of its segments and bands.
+        With or without its location.
 
     Returns
     -------
     text : str
-        At most two sentences.
+        At most two sentences; a place is named only if it carries most of the anomaly.
     """
-    said = []
-    segments, bands = display.segments, display.bands
-    if segments is not None and len(segments) > 1:
-        worst = segments.iloc[segments["anomaly_score"].argmax()]
-        unit = "frames" if display.frame_duration is None else "s"
-        said.append(
-            f"The most anomalous segment is from {worst['start']:.3g} to "
-            f"{worst['stop']:.3g} {unit}."
+    location = display.location
+    if location is None:
+        return ""
+    if location.times is None:
+        unknown = " When it occurs is not known: the detector hears the mean spectrum."
+        if location.band is None:
+            return (
+                f"No single band of frequencies carries most of the anomaly.{unknown}"
+            )
+        return (
+            f"{_name_band(display, location.band)} carry most of the anomaly.{unknown}"
         )
-    if bands is not None:
-        worst = bands.iloc[bands["drop"].argmax()]
-        limits = f"{worst['low']:.0f} to {worst['high']:.0f}"
-        band = "mel band" if display.band_scale == "mel" else "band"
-        which = f"{band.capitalize()}s {limits} carry"
-        if display.edges is not None:
-            which = f"Frequencies from {limits} Hz carry"
-        said.append(
-            f"{which} most of the anomaly."
-            if worst["drop"] > 0
-            else f"No single {band} carries the anomaly."
+    if not location.is_named:
+        return (
+            "No single moment and no single band of frequencies carries most of the "
+            "anomaly."
         )
-    return " ".join(said)
+    if location.time is None:
+        band = _name_band(display, location.band)
+        return f"{band} carry most of the anomaly. No single moment does."
+    time = f"Most of the anomaly is {_name_time(display, location.time)}."
+    if location.band is None:
+        return f"{time} No single band of frequencies carries it."
+    return f"{time} {_name_band(display, location.band)} carry most of it."
+
+
+def _name_time(display: ClipScoreDisplay, time: tuple[float, float]) -> str:
+    if display.frame_duration is None:
+        return f"in frames {time[0]:.0f} to {time[1]:.0f}"
+    return f"heard from {time[0]:.1f} to {time[1]:.1f} s"
+
+
+def _name_band(display: ClipScoreDisplay, band: tuple[float, float] | None) -> str:
+    low, high = band or (0.0, 0.0)
+    if display.edges is not None:
+        return f"Of the frequencies, {low:.0f} to {high:.0f} Hz"
+    kind = "mel bands" if display.band_scale == "mel" else "bands"
+    return f"Of the {kind}, {low:.0f} to {high:.0f}"
 
 
 def format_share(share: float) -> str:

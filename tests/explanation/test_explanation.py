@@ -5,6 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
@@ -29,15 +30,21 @@ from sklearn_asd.explanation import (
     clip_embeddings,
     clip_spectrograms,
     detector_parts,
+    locate_anomaly,
+    occlusion,
+    occlusion_map,
     segment_scores,
+    time_scores,
 )
-from sklearn_asd.explanation.localization import band_edges
+from sklearn_asd.explanation.axes import band_edges
 
 N_MELS = 4
 
 
 class Level(OutlierMixin, BaseEstimator):
     """The anomaly score is the mean level of a clip's first view."""
+
+    pools_segments = True
 
     def fit(self, X, y=None):
         self.offset_ = -3.0
@@ -300,14 +307,13 @@ def test_bands_are_occluded_in_all_views(rng):
             return super().score_samples(X)
 
     detector = make_pipeline(expand, LogMelSegmenter(), Recording()).fit(audio)
-    band_scores(detector, audio, 0, X_normal=audio[1:2], n_bands=128)
+    band_scores(detector, audio, 0, X_normal=audio[1:2], n_bands=8)
     (X,) = scored
-    normal = detector[:-1].transform(audio[1:2])
+    own, other, last = 0, 1, 9  # then eight clips without a band each
     for view in range(2):
-        occluded, other = X.log_mel(128, view)[127], normal.log_mel(0, view)[127]
-        difference = occluded - other
-        assert np.ptp(difference) < 1e-4
-        assert (X.log_mel(128, view)[:127] == X.log_mel(0, view)[:127]).all()
+        occluded = X.log_mel(last, view)
+        assert (occluded[-16:] == X.log_mel(other, view)[-16:]).all()
+        assert (occluded[:-16] == X.log_mel(own, view)[:-16]).all()
 
 
 def test_edges_of_bands_lie_between_the_centres_of_librosas_filters(rng):
@@ -334,9 +340,177 @@ def test_the_band_of_a_power_spectrum_with_the_anomaly_is_named_in_hertz(rng):
     bands = band_scores(detector, clip, X_normal=audio)
     worst = bands.iloc[bands["drop"].argmax()]
     assert worst["low"] < 100 < worst["high"] < 200
-    assert segment_scores(detector, clip)[["start", "stop"]].to_numpy().tolist() == [
-        [0, 1]
-    ]
+    with pytest.raises(ValueError, match="one spectrum, so time has no meaning"):
+        time_scores(detector, clip, X_normal=audio)
+    found = locate_anomaly(detector, clip, X_normal=audio)
+    assert found.times is None
+    assert found.time is None
+    assert found.band[0] < 100 < found.band[1]
+
+
+# -- time, and time and frequency -----------------------------------------------
+
+
+class Loudest(Level):
+    """The anomaly score is the level of a clip's loudest moment."""
+
+    pools_segments = False
+
+    def score_samples(self, X):
+        return np.array([-X.log_mel(row).mean(axis=0).max() for row in range(len(X))])
+
+
+@pytest.fixture
+def quiet():
+    return make([np.zeros((N_MELS, 6))], segment_frames=None)
+
+
+def test_contributions_to_a_sum_are_exactly_its_parts(quiet, rng):
+    log_mel = np.round(rng.gamma(1, size=(N_MELS, 6)), 2)
+    log_mel[:, :4] = 0  # the median over time, which is the clip's level
+    X, n_cells = make([log_mel], segment_frames=None), N_MELS * 6
+    detector, how = Level().fit(None), {"X_normal": quiet}
+    cells = occlusion_map(detector, X, **how, n_times=3, n_bands=2)
+    expected = log_mel.reshape(2, 2, 3, 2).sum(axis=(1, 3)).T.ravel() / n_cells
+    times = time_scores(detector, X, **how, n_times=3)
+    bands = band_scores(detector, X, **how, n_bands=2)
+    for kind in ("drop", "rise", "contribution"):
+        np.testing.assert_allclose(cells[kind], expected, atol=1e-6)
+        by_time, by_band = (expected.reshape(3, 2).sum(axis=axis) for axis in (1, 0))
+        np.testing.assert_allclose(times[kind], by_time, atol=1e-6)
+        np.testing.assert_allclose(bands[kind], by_band, atol=1e-6)
+    assert cells["contribution"].sum() == pytest.approx(log_mel.mean(), abs=1e-6)
+    assert cells["start"].tolist() == [0, 0, 2, 2, 4, 4]
+    assert cells["stop"].tolist() == [2, 2, 4, 4, 6, 6]
+    assert cells["low"].tolist() == [0, 2] * 3
+    assert times[["start", "stop"]].to_numpy().tolist() == [[0, 2], [2, 4], [4, 6]]
+
+
+def test_of_two_equal_moments_each_contributes_half(quiet):
+    log_mel = np.zeros((N_MELS, 6))
+    log_mel[:, [1, 4]] = 8  # neither alone lowers the maximum
+    X = make([log_mel], segment_frames=None)
+    scores = time_scores(Loudest().fit(None), X, X_normal=quiet, n_times=6)
+    assert scores["drop"].tolist() == [0] * 6
+    assert scores["rise"].tolist() == [0, 8, 0, 0, 8, 0]
+    assert scores["contribution"].tolist() == [0, 4, 0, 0, 4, 0]
+
+
+def test_a_piece_of_time_is_replaced_in_proportion_in_all_views():
+    log_mel = np.tile(np.arange(4.0), (N_MELS, 1))
+    X = ClipSpectrograms(
+        np.concatenate([log_mel.T, log_mel.T.repeat(2, axis=0)]).astype(np.float32),
+        starts=[[0, 4]],
+        stops=[[4, 12]],  # the second view is twice as slow
+        segment_frames=None,
+        view_names=["original", "slow"],
+    )
+    scored = []
+
+    class Recording(Level):
+        def score_samples(self, X):
+            scored.append(X)
+            return super().score_samples(X)
+
+    time_scores(Recording().fit(None), X, X_normal=X, n_times=2)
+    (variants,) = scored
+    assert variants.starts[2].tolist() == [24, 28]
+    assert variants.stops[2].tolist() == [28, 36]
+
+
+def test_variants_are_scored_in_batches_that_fit_into_memory(X, monkeypatch):
+    whole = occlusion_map(Level().fit(X), X, X_normal=X)
+    monkeypatch.setattr(occlusion, "LARGEST_BATCH", 3 * 6 * N_MELS * 4)
+    pd.testing.assert_frame_equal(occlusion_map(Level().fit(X), X, X_normal=X), whole)
+
+
+def test_nothing_is_named_for_normal_clips_or_without_half_of_the_anomaly(quiet):
+    def _locate(log_mel):
+        X = make([log_mel], segment_frames=None)
+        return locate_anomaly(Level().fit(None), X, X_normal=long)
+
+    long = make([np.zeros((16, 24))], segment_frames=None)
+    log_mel = np.zeros((16, 24))
+    log_mel[3, 4:6] = 16 * 24 * 2  # above the threshold, 3, by one
+    found = _locate(log_mel)
+    assert found.time == (4, 6)
+    assert found.band == (3, 4)
+    assert found.time_drop == pytest.approx(4)
+    assert found.band_drop == pytest.approx(4)
+    assert found.is_named
+    quieter = _locate(log_mel / 2)
+    assert quieter[:2] == (None, None)
+    assert not quieter.is_named
+    assert quieter.times["contribution"].max() == pytest.approx(2)
+    log_mel[:] = 0
+    log_mel[::5, ::5] = 16 * 24 * 4 / 20  # here and there
+    scattered = _locate(log_mel)
+    assert scattered.bands.attrs["score"] == pytest.approx(4)
+    assert scattered[:2] == (None, None)
+
+
+def test_a_place_takes_a_third_of_what_lies_above_the_threshold(quiet):
+    class Strict(Level):
+        def fit(self, X, y=None):
+            self.offset_ = -threshold
+            return self
+
+    log_mel = np.zeros((16, 24))
+    log_mel[0, 0] = log_mel[15, 23] = 16 * 24 * 2  # two places of 2 each
+    X = make([log_mel], segment_frames=None)
+    normal = make([np.full((16, 24), 1.0)], segment_frames=None)
+    threshold = 3.9
+    found = locate_anomaly(Strict().fit(None), X, X_normal=normal)
+    assert found.time == (0, 2)
+    threshold = 4.1  # the clip is normal
+    assert locate_anomaly(Strict().fit(None), X, X_normal=normal).time is None
+
+
+def test_without_a_threshold_every_clip_counts_as_anomalous(rng):
+    X = make(rng.normal(size=(20, 16, 48)), segment_frames=None)
+    pipe = make_pipeline(SpectrumStatistics(), KernelDensity(bandwidth=3)).fit(X)
+    X.frames[20:24, 6] += 40
+    found = locate_anomaly(pipe, X, X_normal=X[1:])
+    assert found.time == (20, 24)
+    assert found.band == (6, 7)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_detectors_inside_meta_estimators_are_explained(X, wrapper):
+    bare = Level().fit(X)
+    wrapped = WRAPPERS[wrapper](Level()).fit(X)
+    for scores in (time_scores, band_scores, occlusion_map):
+        expected = scores(bare, X, 5, X_normal=X)
+        pd.testing.assert_frame_equal(scores(wrapped, X, 5, X_normal=X), expected)
+
+
+def test_an_ensemble_explains_the_score_of_its_members_together(X):
+    members = [("level", Level()), ("spread", Spread())]
+    ensemble = GammaProbabilityEnsemble(members).fit(X)
+    scores = time_scores(ensemble, X, 3, X_normal=X, n_times=2)
+    assert scores.attrs["score"] == pytest.approx(-ensemble.score_samples(X[3])[0])
+    cells = occlusion_map(ensemble, X, 3, X_normal=X)
+    assert len(cells) == 6 * N_MELS
+
+
+@pytest.mark.parametrize("explain", [time_scores, band_scores, occlusion_map])
+def test_a_machine_without_normal_clips_is_refused(X, explain):
+    with pytest.raises(ValueError, match="no clip of machine pump/00"):
+        explain(Level().fit(X), X, 9, X_normal=X[:8])
+
+
+@pytest.mark.parametrize("name", ["n_times", "n_bands"])
+def test_no_cells_are_refused(X, name):
+    with pytest.raises(ValueError, match=name):
+        occlusion_map(Level().fit(X), X, X_normal=X, **{name: 0})
+
+
+def test_detectors_of_whole_clips_have_no_scores_of_segments(X):
+    whole = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X)
+    with pytest.raises(TypeError, match="MahalanobisDetector does not pool.*time_sco"):
+        segment_scores(whole, X)
+    with pytest.raises(TypeError, match="pools_segments = True in class Loudest"):
+        segment_scores(Loudest().fit(X), X)
 
 
 # -- parts ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ from sklearn_asd import (
     ZScoreEnsemble,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
-from sklearn_asd.explanation import segment_scores
+from sklearn_asd.explanation import time_scores
 from sklearn_asd.meta.structure import Opened
 
 
@@ -375,9 +375,8 @@ def test_a_tuned_ensemble_is_explained(tmp_path):
     members = [("bands", Bands(0, 1)), ("near", near)]
     ensemble = ZScoreEnsemble(members, n_selected=1, calibration_cv=3)
     tuner = ThresholdTuner(ensemble, false_alarm_rate=0.2, random_state=0).fit(X)
-    np.testing.assert_allclose(
-        segment_scores(tuner, X, 5)["anomaly_score"], -tuner.score_samples(X[5])
-    )
+    times = time_scores(tuner, X, 5, X_normal=X)
+    np.testing.assert_allclose(times.attrs["score"], -tuner.score_samples(X[5]))
     opened = Opened(tuner, X)
     np.testing.assert_array_equal(-opened.scores, tuner.score_samples(X))
     taken = opened.take([30, 2])

@@ -24,7 +24,7 @@ from sklearn_asd import (
     ThresholdTuner,
     ZScoreEnsemble,
 )
-from sklearn_asd.explanation import band_scores, segment_scores
+from sklearn_asd.explanation import band_scores, locate_anomaly, time_scores
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.plotting import (
     ClipScoreDisplay,
@@ -237,7 +237,7 @@ def test_a_clip_is_drawn_in_seconds_and_hertz(pipe):
     labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert labels == ["0", "250", "500", "1000", "2000", "4000", "8000"]
     assert display.ax_.get_ylabel() == "frequency (Hz, mel scale)"
-    assert display.segments_ax_.get_xlabel() == "time (s)"
+    assert display.times_ax_.get_xlabel() == "time (s)"
     assert "power (dB)" in [ax.get_ylabel() for ax in display.figure_.axes]
     # the tone lies where the axis says 1000 Hz
     height = display.ax_.get_yticks()[labels.index("1000")]
@@ -257,66 +257,70 @@ def test_a_power_spectrum_is_drawn_at_its_frequencies(rng):
     assert image.get_array()[:, 0].argmax() == pytest.approx(height, abs=1)
 
 
-def test_segments_and_bands_are_drawn_at_their_times_and_frequencies(pipe):
+def test_contributions_are_drawn_at_their_times_and_frequencies(pipe):
     detector, audio = pipe
     display = ClipScoreDisplay.from_estimator(detector, audio, 5, X_normal=audio[:5])
-    drawn = [
-        line.get_xydata().ravel()[[0, 2, 1]]
-        for line in display.segments_ax_.lines
-        if len(line.get_xdata()) == 2 and "threshold" not in line.get_label()
-    ]
-    expected = segment_scores(detector, audio, 5).to_numpy()
-    np.testing.assert_allclose(drawn, expected)
-    drops = [bar.get_width() for bar in display.bands_ax_.patches]
+    times = time_scores(detector, audio, 5, X_normal=audio[:5])
+    bars = display.times_ax_.patches
+    drawn = [[bar.get_x(), bar.get_x() + bar.get_width()] for bar in bars]
+    np.testing.assert_allclose(drawn, times[["start", "stop"]])
+    heights = [bar.get_height() for bar in bars]
+    np.testing.assert_allclose(heights, times["contribution"])
+    bars = display.bands_ax_.patches
+    widths = [bar.get_width() for bar in bars]
     bands = band_scores(detector, audio, 5, X_normal=audio[:5])
-    np.testing.assert_allclose(drops, bands["drop"])
-    worst = display.bands_ax_.patches[int(np.argmax(drops))]
-    low, high = (
-        display.bands["low"][np.argmax(drops)],
-        display.bands["high"][np.argmax(drops)],
-    )
-    assert low < 1000 < high
-    ticks = dict(
-        zip(
-            [label.get_text() for label in display.ax_.get_yticklabels()],
-            display.ax_.get_yticks(),
-            strict=True,
-        )
-    )
-    assert worst.get_y() < ticks["1000"] < worst.get_y() + worst.get_height()
+    np.testing.assert_allclose(widths, bands["contribution"])
+    worst = bands.iloc[np.argmax(widths)]
+    assert worst["low"] < 1000 < worst["high"]
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
+    height = display.ax_.get_yticks()[labels.index("1000")]
+    bar = bars[int(np.argmax(widths))]
+    assert bar.get_y() < height < bar.get_y() + bar.get_height()
 
 
-def test_segments_above_the_threshold_look_different_in_grey_too(pipe):
-    detector, audio = pipe
-    segments = segment_scores(detector, audio, 5)
-    display = ClipScoreDisplay.from_predictions(
-        np.zeros((4, 100)), segments, threshold=segments["anomaly_score"].mean()
-    )
-    below, above = (
-        display.segments_ax_.lines[0],
-        display.segments_ax_.lines[len(segments) - 1],
-    )
-    assert below.get_linewidth() < above.get_linewidth()
-    assert below.get_color() != above.get_color()
-    assert legend_of(display.segments_ax_) == ["segment above", "below", "threshold"]
+def test_the_place_that_carries_the_anomaly_is_framed(rng):
+    X = make(rng.normal(size=(20, 16, 48)))
+    X.frames[20:24, 6] += 40
+    detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X[1:])
+    display = ClipScoreDisplay.from_estimator(detector, X, X_normal=X[1:])
+    box = display.ax_.patches[-1].get_bbox()
+    assert (box.x0, box.x1, box.y0, box.y1) == (20, 24, 6, 7)
+    (outline,) = display.ax_.collections
+    corners = {tuple(point) for line in outline.get_segments() for point in line}
+    assert corners == {(20, 6), (20, 7), (24, 6), (24, 7)}
+    for location in (locate_anomaly(detector, X, 1, X_normal=X[2:]), None):
+        plain = ClipScoreDisplay.from_predictions(np.zeros((16, 48)), location)
+        assert not plain.ax_.patches
+        assert not plain.ax_.collections
 
 
-def test_without_normal_clips_no_bands_are_drawn(pipe):
+def test_small_contributions_look_small(X):
+    X.frames[:6, 0] += 9
+    display = ClipScoreDisplay.from_estimator(Level().fit(X), X, X_normal=X)
+    times = display.location.times
+    above_normal = times.attrs["score"] - times.attrs["normal_score"]
+    assert above_normal > 0
+    assert display.times_ax_.get_ylim()[1] > 0.5 * above_normal
+    assert display.bands_ax_.get_xlim()[1] > 0.5 * above_normal
+
+
+def test_without_normal_clips_the_log_mel_is_drawn_alone(pipe):
     detector, audio = pipe
     display = ClipScoreDisplay.from_estimator(detector, audio)
     assert display.bands_ax_ is None
+    assert display.times_ax_ is None
 
 
 def test_without_a_sample_rate_the_axes_count_frames_and_bands(X):
-    display = ClipScoreDisplay.from_estimator(Level().fit(X), X, X_normal=X, n_bands=2)
+    display = ClipScoreDisplay.from_estimator(Level().fit(X), X, X_normal=X)
     assert display.ax_.get_ylabel() == "mel band"
-    assert display.segments_ax_.get_xlabel() == "frame"
-    assert [bar.get_y() for bar in display.bands_ax_.patches] == [0, 2]
+    assert display.times_ax_.get_xlabel() == "frame"
+    assert [bar.get_y() for bar in display.bands_ax_.patches] == [0, 1, 2, 3]
 
 
 def test_a_log_mel_may_be_drawn_alone():
-    display = ClipScoreDisplay.from_predictions(np.zeros((4, 10)), None)
-    assert display.segments_ax_ is None
+    display = ClipScoreDisplay.from_predictions(np.zeros((4, 10)))
+    assert display.times_ax_ is None
     assert display.ax_.get_xlabel() == "frame"
 
 

@@ -37,8 +37,11 @@ from sklearn_asd import (
 )
 from sklearn_asd.audio import reading
 from sklearn_asd.datasets import make_machine_sounds
+from sklearn_asd.explanation import Location
+from sklearn_asd.plotting import ClipScoreDisplay
 from sklearn_asd.presets import make_paper_system
 from sklearn_asd.report import write_report
+from sklearn_asd.report.sentences import describe_place
 
 RATE = 16000
 LIMIT = -25.0
@@ -307,7 +310,10 @@ def test_power_spectra_are_named_as_such_and_have_sound(tmp_path, rng):
     path = tmp_path / "report.html"
     write_report(detector, audio, path, X_normal=audio[:5], max_details=1)
     text = path.read_text()
-    assert "Power spectrum of clip 5. Frequencies from 81 to 123 Hz carry most" in text
+    assert (
+        "Power spectrum of clip 5. Of the frequencies, 81 to 123 Hz carry most" in text
+    )
+    assert "When it occurs is not known: the detector hears the mean spectrum" in text
     assert "Log-mel" not in text
     assert "<audio" in text
 
@@ -316,6 +322,71 @@ def test_without_jinja_the_error_names_the_extra(tmp_path, level, audio, monkeyp
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ImportError, match=r"needs jinja2.*sklearn_asd\[report\]"):
         report(tmp_path, level, audio)
+
+
+@pytest.mark.parametrize(
+    ("time", "band", "text"),
+    [
+        (
+            (1.67, 3.33),
+            (1480.2, 1993.4),
+            "Most of the anomaly is heard from 1.7 to 3.3 s. Of the frequencies, 1480 "
+            "to 1993 Hz carry most of it.",
+        ),
+        (
+            (1.67, 3.33),
+            None,
+            "Most of the anomaly is heard from 1.7 to 3.3 s. No single band of "
+            "frequencies carries it.",
+        ),
+        (
+            None,
+            (1480.2, 1993.4),
+            "Of the frequencies, 1480 to 1993 Hz carry most of the anomaly. No single "
+            "moment does.",
+        ),
+        (
+            None,
+            None,
+            "No single moment and no single band of frequencies carries most of the "
+            "anomaly.",
+        ),
+    ],
+)
+def test_a_place_is_told_only_where_it_carries_most_of_the_anomaly(time, band, text):
+    scores = pd.DataFrame({"contribution": [1.0]})
+    location = Location(time, band, 1.0, 1.0, scores, scores)
+    known = {"frame_duration": 0.032, "edges": np.arange(5)}
+    display = ClipScoreDisplay(np.zeros((4, 9)), location, **known)
+    assert describe_place(display) == text
+
+
+def test_without_units_a_place_is_told_in_frames_and_mel_bands():
+    scores = pd.DataFrame({"contribution": [1.0]})
+    location = Location((20.0, 24.0), (6.0, 7.0), 1.0, 1.0, scores, scores)
+    said = describe_place(ClipScoreDisplay(np.zeros((4, 9)), location))
+    assert said == (
+        "Most of the anomaly is in frames 20 to 24. Of the mel bands, 6 to 7 carry "
+        "most of it."
+    )
+    assert describe_place(ClipScoreDisplay(np.zeros((4, 9)))) == ""
+
+
+def test_the_page_tells_when_and_at_which_frequencies_a_tone_was_heard(tmp_path):
+    rng = np.random.default_rng(0)
+    audio = rng.normal(size=(20, 6 * RATE)) / 100
+    detector = make_pipeline(
+        LogMelSegmenter(), SpectrumStatistics(), MahalanobisDetector()
+    ).fit(audio)
+    heard = audio[:1].copy()
+    heard[0, 2 * RATE : 3 * RATE] += np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    page = report(tmp_path, detector, heard, X_normal=audio)
+    times = r"Most of the anomaly is heard from (\S+) to (\S+) s\."
+    bands = r" Of the frequencies, (\d+) to (\d+) Hz carry most of it\."
+    start, stop, low, high = map(float, re.search(times + bands, page.text).groups())
+    assert 1.5 <= start <= 2 < 3 <= stop <= 3.6
+    assert 900 < low < 1000 < high < 1300
+    assert "segment" not in page.text.partition("Parameters of the detector")[0]
 
 
 # -- sound and pictures --------------------------------------------------------
@@ -436,8 +507,7 @@ def test_scores_of_members_and_the_nearest_clip_are_shown(tmp_path, ensemble, so
         rf"clip {cosine.argmin()} of the normal clips, at a distance of \S+ \(cosine"
     )
     assert re.search(nearest, page.text)
-    assert "The most anomalous segment" not in page.text  # there is one only
-    assert "Score drop without band" in page.text
+    assert "Anomaly by time, by frequency" in page.text
 
 
 def test_a_detector_of_neighbours_names_a_training_clip(tmp_path, ensemble, sounds):
