@@ -432,7 +432,7 @@ def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
     )
     assert (code, output) == (2, "")
     assert "needs jinja2" in errors
-    assert 'pip install "sklearn_asd[report]"' in errors
+    assert 'pip install -e ".[report]"' in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--report"])
