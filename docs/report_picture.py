@@ -1,7 +1,7 @@
 """Make docs/_static/report.png: the summary and the first clip of a report.
 
-Run ``python docs/report_picture.py`` in an environment with the extra "report". It needs
-Chromium. Look at the picture afterwards.
+Run ``python docs/report_picture.py`` in an environment with the extra "report". It
+needs Chromium. Look at the picture afterwards.
 """
 
 import subprocess
