@@ -9,17 +9,20 @@ import click
 import joblib
 import pandas as pd
 
-from sklearn_asd.persistence import describe_model, load_model
+from sklearn_asd.persistence.files import is_model_file
+from sklearn_asd.persistence.models import load_with_notes
 
 __all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
 
 trust_option = click.option(
     "--trust",
     is_flag=True,
-    help="Read MODEL even if joblib.dump wrote it. Such a file can run code.",
+    help="Read MODEL even if joblib.dump wrote it. Such a file can run code. A name "
+    "that ends in .asd is kept for model files, which cannot.",
 )
 
 _NOTES = {"id_column", "machines", "training"}
+_COLUMNS = {"path", "machine_type", "machine_id"}
 
 
 class Machine(NamedTuple):
@@ -69,18 +72,18 @@ def read_model(path: str, trust: bool) -> Model:
     """Read a file of `fit` or `save_model`, or with `trust` one of joblib."""
     if not Path(path).exists():
         raise ValueError(f"there is no model {path!r}: make one with sklearn-asd fit")
-    with open(path, "rb") as file:
-        start = file.read(9)
-    # A model file begins with eight bytes for the length of its JSON.
-    if start[8:] == b"{":
-        model = _add_notes(load_model(path), describe_model(path)["notes"])
-    elif trust:
+    named_so = path.endswith(".asd")  # then it is never unpickled
+    if is_model_file(path):
+        loaded = load_with_notes(path)  # one reading, as the file may be replaced
+        model = _add_notes(loaded.estimator, loaded.notes)
+    elif trust and not named_so:
         model = Model(_unpickle(path))
     else:
+        rename = "give it a name that ends in .joblib, and " if named_so else ""
         raise ValueError(
             f"{path!r} is not a model file: give one that sklearn-asd fit or "
-            "save_model wrote. If joblib.dump wrote it, and you trust its source, add "
-            "--trust: such a file can run code"
+            "save_model wrote. If joblib.dump wrote it, and you trust its source, "
+            f"{rename}add --trust: such a file can run code"
         )
     if not hasattr(model.detector, "decision_function"):
         raise ValueError(
@@ -93,12 +96,36 @@ def read_model(path: str, trust: bool) -> Model:
 def _add_notes(detector: Any, notes: Any) -> Model:
     if not isinstance(notes, dict) or set(notes) != _NOTES:
         return Model(detector)  # saved in Python
+    _check_notes(notes)
     return Model(
         detector,
         notes["id_column"],
         [Machine(*names) for names in notes["machines"]],
         pd.DataFrame(notes["training"], dtype=object),
     )
+
+
+def _check_notes(notes: dict[str, Any]) -> None:
+    """Refuse notes that look like those of `make_notes`, and are not."""
+    machines, training = notes["machines"], notes["training"]
+    fine = isinstance(notes["id_column"], str)
+    fine = fine and isinstance(machines, list) and len(machines) > 0
+    fine = fine and all(map(_is_machine, machines))
+    fine = fine and isinstance(training, dict) and set(training) == _COLUMNS
+    fine = fine and all(isinstance(column, list) for column in training.values())
+    fine = fine and len(set(map(len, training.values()))) == 1
+    fine = fine and all(isinstance(one, str) for one in training["path"])
+    names = [*training["machine_type"], *training["machine_id"]] if fine else [1]
+    if not all(isinstance(one, str | None) for one in names):
+        raise ValueError(
+            "the notes of the model about its recordings are not those of sklearn-asd "
+            "fit: fit it again"
+        )
+
+
+def _is_machine(names: Any) -> bool:
+    pair = isinstance(names, list) and len(names) == 2
+    return pair and isinstance(names[0], str | None) and isinstance(names[1], str)
 
 
 def _unpickle(path: str) -> Any:
