@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sklearn_asd.features.front_end import find_fmax
+from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.zscale import ZScale
@@ -89,14 +91,17 @@ _AXES_OF_ALL = {
 }
 
 
-def check_values(estimator: BaseEstimator) -> None:
+def check_values(estimator: BaseEstimator, fitted: dict[str, Any]) -> None:
     """Refuse an estimator whose values no `fit` could have set.
 
     Parameters
     ----------
     estimator : estimator
-        One of `allowed.ESTIMATORS`, whose parameters and fitted attributes have the
-        types that are declared.
+        One of `allowed.ESTIMATORS`, with valid parameters, and unfitted.
+
+    fitted : dict
+        All its fitted attributes by name, of the types that are declared; empty if it
+        is not to be fitted.
 
     Raises
     ------
@@ -104,8 +109,11 @@ def check_values(estimator: BaseEstimator) -> None:
         If scores would be NaN, or fail, or take too long.
     """
     kind = type(estimator).__name__
-    params = estimator.get_params(deep=False)
-    values = params | vars(estimator)
+    values = vars(estimator) | fitted
+    for name, value in vars(estimator).items():
+        # They have a method `fit`, as detectors have.
+        fine = not isinstance(value, GammaScale | ZScale)
+        _require(fine, f"{kind}.{name} is the scale of a score")
     for name, value in values.items():
         if name not in _MAY_HOLD_NAN:
             _check_finite(f"{kind}.{name}", value, kind in _MAY_BE_MINUS_INFINITE)
@@ -116,7 +124,7 @@ def check_values(estimator: BaseEstimator) -> None:
             )
     for rule in _RULES_OF_PARAMETERS.get(kind, ()):
         rule(estimator)
-    if len(values) > len(params):
+    if fitted:
         _check_axes(kind, values)
         for rule in _RULES.get(kind, ()):
             rule(kind, values)
@@ -180,6 +188,14 @@ def _check_device(detector: Any) -> None:
     check_device_name(detector.device)
 
 
+def _check_types(only: Any) -> None:
+    names = only.machine_types
+    names = [names] if isinstance(names, str) else names
+    fine = isinstance(names, list | tuple | np.ndarray)
+    fine = fine and all(isinstance(name, str) for name in names)
+    _require(fine, f"OnlyMachineTypes is for the types {names!r:.80}")
+
+
 def _check_views(expander: Any) -> None:
     n_views = len(expander.get_view_names())
     _require(n_views <= _MOST_VIEWS, f"there are {n_views} views")
@@ -187,6 +203,7 @@ def _check_views(expander: Any) -> None:
 
 def _check_segmenter(segmenter: Any) -> None:
     segmenter.segment_frames()
+    find_fmax(segmenter.sample_rate, segmenter.fmin, segmenter.fmax, "bands")
     _check_filters(segmenter.n_fft, segmenter.n_mels)
     overlap = segmenter.n_fft / segmenter.hop_length
     fine = overlap <= _MOST_OVERLAP
@@ -196,7 +213,12 @@ def _check_segmenter(segmenter: Any) -> None:
 
 
 def _check_power(spectrum: Any) -> None:
+    find_fmax(spectrum.sample_rate, spectrum.fmin, spectrum.fmax, "bands")
     _check_filters(spectrum.n_fft, spectrum.n_bands)
+
+
+def _check_poolings(statistics: Any) -> None:
+    name_poolings(statistics.statistics)
 
 
 def _check_filters(n_fft: int, n_bands: int) -> None:
@@ -224,8 +246,10 @@ _RULES_OF_PARAMETERS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "GammaProbabilityEnsemble": (_check_members,),
     "IDConfidenceDetector": (_check_device,),
     "LogMelSegmenter": (_check_segmenter,),
+    "OnlyMachineTypes": (_check_types,),
     "Pipeline": (_check_steps,),
     "PowerSpectrum": (_check_power,),
+    "SpectrumStatistics": (_check_poolings,),
     "ZScoreEnsemble": (_check_members,),
 }
 
@@ -234,17 +258,9 @@ _RULES_OF_PARAMETERS: dict[str, tuple[Callable[[Any], None], ...]] = {
 
 
 def _check_covariance(kind: str, values: dict[str, Any]) -> None:
-    fine = (np.diag(values["covariance_"]) >= 0).all()
-    _require(fine, f"{kind}.covariance_ has a negative variance")
-    precision = values["precision_"]
-    fine = np.allclose(precision, precision.T, rtol=1e-6)
-    _require(fine, f"{kind}.precision_ is not symmetric")
-    # Squared distances are not negative, but for rounding.
-    slack = 1e-6 * max(np.trace(precision) / len(precision), 1e-300)
-    try:
-        np.linalg.cholesky(precision + slack * np.eye(len(precision)))
-    except np.linalg.LinAlgError:
-        _require(False, f"{kind}.precision_ has a negative eigenvalue")
+    for name in ("covariance_", "precision_"):
+        fine = (np.diag(values[name]) >= 0).all()
+        _require(fine, f"{kind}.{name} has a negative variance")
 
 
 def _check_scaler(kind: str, values: dict[str, Any]) -> None:
@@ -304,8 +320,13 @@ def _check_network(kind: str, values: dict[str, Any]) -> None:
     n_mels = values["n_features_in_"]
     fine = fitted_on["n_mels"] == n_mels
     _require(fine, f"{kind}.n_features_in_ is {n_mels}, and not n_mels")
-    fine = type(fitted_on["view_names"]) is tuple and fitted_on["view_names"]
-    _require(fine, f"{kind} was fitted on no views")
+    for name, value in fitted_on.items():
+        if name != "view_names":
+            fine = isinstance(value, int | float | str | None)
+            _require(fine, f"{kind} was fitted on {name}={value!r:.40}")
+    views = fitted_on["view_names"]
+    fine = type(views) is tuple and views and all(type(one) is str for one in views)
+    _require(fine, f"{kind} was fitted on the views {views!r:.80}")
     fine = {"epoch", "train_loss", "kept"} <= set(history) and history["kept"].any()
     _require(fine, f"{kind}.history_ has no epoch that was kept")
 

@@ -192,11 +192,11 @@ def unpack(file: BinaryIO, size: int) -> Unpacked:
     n_bytes = max((array["data_offsets"][1] for array in header.values()), default=0)
     if n_bytes != size - _LENGTH_BYTES - length:
         raise ValueError("it is not as long as its header says")
-    data = start + text + file.read(n_bytes)
     content = _parse(metadata[_KEY])
+    beginning, arrays = start + text, file.read(n_bytes)
     if "digest" in content:
-        _check_digest(data, str(content["digest"]))
-    return Unpacked(content, _load_tensors(data), size)
+        _check_digest(beginning, arrays, str(content["digest"]))
+    return Unpacked(content, _load_tensors(beginning + arrays), size)
 
 
 def _load_tensors(data: bytes) -> dict[str, np.ndarray]:
@@ -211,14 +211,17 @@ def _load_tensors(data: bytes) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _check_digest(data: bytes, digest: str) -> None:
-    blank = data.replace(digest.encode(), _NO_DIGEST.encode(), 1)
-    if len(digest) != len(_NO_DIGEST) or digest != _compute_digest(blank):
+def _check_digest(beginning: bytes, arrays: bytes, digest: str) -> None:
+    blank = beginning.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    if len(digest) != len(_NO_DIGEST) or digest != _compute_digest(blank, arrays):
         raise ValueError("its checksum does not match its content")
 
 
-def _compute_digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=len(_NO_DIGEST) // 2).hexdigest()
+def _compute_digest(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=len(_NO_DIGEST) // 2)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _parse(text: bytes | str) -> dict[str, Any]:

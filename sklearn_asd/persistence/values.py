@@ -174,8 +174,8 @@ class Decoder:
         estimator = _build(kind, self.decode_named(encoded["params"]))
         fitted = allowed.check_fitted(estimator, self.decode_named(encoded["fitted"]))
         self._end_object()
+        check_values(estimator, fitted)
         vars(estimator).update(fitted)
-        check_values(estimator)
         if "net_" in fitted:
             net = estimator.restore_net(fitted["net_"].state)
             shared = self.shared.setdefault(fitted["net_"].name, net)
@@ -479,6 +479,8 @@ def _decode_net(decoder: Decoder, content: str) -> allowed.SavedNet:
     for name, weights in state.items():
         if weights.dtype.kind == "f" and not np.isfinite(weights).all():
             raise ValueError(f"the weights {name!r:.80} hold NaN or infinity")
+        if name.endswith("running_var") and (weights < 0).any():
+            raise ValueError(f"the variances {name!r:.80} are negative")
     return allowed.SavedNet(content, state)
 
 
@@ -534,7 +536,9 @@ def _check_params(estimator: Any) -> None:
 
 def _is_part(part: Any) -> bool:
     is_pair = isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str)
-    return is_pair and (hasattr(part[1], "fit") or isinstance(part[1], str | None))
+    return is_pair and (
+        hasattr(part[1], "get_params") or isinstance(part[1], str | None)
+    )
 
 
 def _unsavable(where: str, what: str) -> ValueError:
