@@ -32,7 +32,8 @@ _MOST_NESTED = 50  # estimators inside each other
 _MOST_VISITS = 32  # of an estimator from the outermost one, on average
 _GROWTH = 32  # bytes in memory for each byte of the file
 _FREE_GROWTH = 32 * 1024**2  # bytes in memory for any file
-_NET_BYTES = 256 * 1024  # counted for a network beside its weights
+# Counted for a network beside its weights, and more for one that is built again.
+_NET_BYTES = {"first": 256 * 1024, "again": 2 * 1024**2}
 
 _PLAIN = (bool, int, float, str, type(None))
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -473,9 +474,11 @@ def _decode_net(decoder: Decoder, content: str) -> allowed.SavedNet:
     first = bisect_left(decoder.names, prefix)
     beyond = bisect_left(decoder.names, f"{content}/")  # "/" comes after "."
     names = decoder.names[first:beyond]
-    decoder.used.update(names)
     state = {name.removeprefix(prefix): decoder.tensors[name] for name in names}
-    decoder.spend(_NET_BYTES + sum(weights.nbytes for weights in state.values()))
+    known = decoder.used.issuperset(names)
+    decoder.spend(_NET_BYTES["again" if known else "first"])
+    decoder.spend(sum(weights.nbytes for weights in state.values()))
+    decoder.used.update(names)
     for name, weights in state.items():
         if weights.dtype.kind == "f" and not np.isfinite(weights).all():
             raise ValueError(f"the weights {name!r:.80} hold NaN or infinity")
