@@ -107,20 +107,25 @@ def _add_notes(detector: Any, notes: Any) -> Model:
 
 def _check_notes(notes: dict[str, Any]) -> None:
     """Refuse notes that look like those of `make_notes`, and are not."""
-    machines, training = notes["machines"], notes["training"]
-    fine = isinstance(notes["id_column"], str)
+    machines = notes["machines"]
+    fine = isinstance(notes["id_column"], str) and _is_table(notes["training"])
     fine = fine and isinstance(machines, list) and len(machines) > 0
-    fine = fine and all(map(_is_machine, machines))
-    fine = fine and isinstance(training, dict) and set(training) == _COLUMNS
-    fine = fine and all(isinstance(column, list) for column in training.values())
-    fine = fine and len(set(map(len, training.values()))) == 1
-    fine = fine and all(isinstance(one, str) for one in training["path"])
-    names = [*training["machine_type"], *training["machine_id"]] if fine else [1]
-    if not all(isinstance(one, str | None) for one in names):
+    if not fine or not all(map(_is_machine, machines)):
         raise ValueError(
             "the notes of the model about its recordings are not those of sklearn-asd "
             "fit: fit it again"
         )
+
+
+def _is_table(training: Any) -> bool:
+    if not isinstance(training, dict) or set(training) != _COLUMNS:
+        return False
+    columns = list(training.values())
+    if not all(isinstance(column, list) for column in columns):
+        return False
+    values = [one for column in columns for one in column]
+    texts = all(isinstance(one, str | None) for one in values)
+    return texts and len(set(map(len, columns))) == 1 and None not in training["path"]
 
 
 def _is_machine(names: Any) -> bool:

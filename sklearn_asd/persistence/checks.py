@@ -122,8 +122,8 @@ def check_values(estimator: BaseEstimator, fitted: dict[str, Any]) -> None:
                 abs(value) <= _MOST[name],
                 f"{kind}.{name} is {value!r:.40}, more than {_MOST[name]}",
             )
-    for rule in _RULES_OF_PARAMETERS.get(kind, ()):
-        rule(estimator)
+    for check in _RULES_OF_PARAMETERS.get(kind, ()):
+        check(estimator)
     if fitted:
         _check_axes(kind, values)
         for rule in _RULES.get(kind, ()):
@@ -325,7 +325,8 @@ def _check_network(kind: str, values: dict[str, Any]) -> None:
             fine = isinstance(value, int | float | str | None)
             _require(fine, f"{kind} was fitted on {name}={value!r:.40}")
     views = fitted_on["view_names"]
-    fine = type(views) is tuple and views and all(type(one) is str for one in views)
+    fine = type(views) is tuple and len(views) > 0
+    fine = fine and all(type(one) is str for one in views)
     _require(fine, f"{kind} was fitted on the views {views!r:.80}")
     fine = {"epoch", "train_loss", "kept"} <= set(history) and history["kept"].any()
     _require(fine, f"{kind}.history_ has no epoch that was kept")
@@ -401,13 +402,14 @@ def _check_scales(kind: str, scales: Any, lengths: set[int], of: type) -> None:
 def _check_zscores(kind: str, values: dict[str, Any]) -> None:
     chosen, names = values["selected_"], set(_list_kept(values))
     groups = set(chosen)
-    fine = groups and (groups == {None} or all(type(one) is str for one in groups))
+    fine = groups == {None} or {type(one) for one in groups} == {str}
     _require(fine, f"{kind}.selected_ is of {list(groups)!r:.80}")
     for name in ("scales_", "total_scales_"):
         fine = set(values[name]) == groups
         _require(fine, f"{kind}.{name} is not of the types of selected_")
     for group, members in chosen.items():
-        fine = type(members) is list and members and set(members) <= names
+        fine = type(members) is list and len(members) > 0
+        fine = fine and set(members) <= names
         _require(fine, f"{kind}.selected_ holds {members!r:.80}, which are no members")
         _check_scales(kind, values["scales_"][group], {len(members)}, ZScale)
         _check_scales(kind, [values["total_scales_"][group]], {1}, ZScale)

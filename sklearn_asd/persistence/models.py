@@ -266,14 +266,17 @@ class LoadedModel(NamedTuple):
 
     content : dict
         The JSON of the file.
+
+    notes : any
+        The notes in it, or None.
     """
 
     estimator: Any
     content: dict[str, Any]
 
     @property
-    def notes(self) -> Any:
-        """The notes in the file, or None."""
+    def notes(self) -> Any:  # numpydoc ignore=RT01
+        """Notes of the file."""
         return self.content.get("notes")
 
 
