@@ -461,7 +461,7 @@ print("GROWN", grown) if grown > 400_000 else None
 def make_garbage(folder, data):
     """Files that are no models, in many ways; `data` are the bytes of one."""
     rng, header = np.random.default_rng(0), data[8:]
-    for number in range(20):
+    for number in range(10):
         size = int(rng.integers(1, 2000))
         yield f"random{number}", rng.bytes(size)
         yield f"cut{number}", data[: int(rng.integers(len(data)))]
@@ -474,7 +474,7 @@ def make_garbage(folder, data):
             yield f"deep{depth}{opening[0]}", raw(text.encode())
             inner = {"__metadata__": {"sklearn_asd": text}}
             yield f"deeper{depth}{opening[0]}", raw(json.dumps(inner).encode())
-    yield "many", raw(b"[" + b"[]," * 300_000 + b"1]")
+    yield "many", raw(b"[" + b"[]," * 100_000 + b"1]")
     for offsets in ([0, 2**62], [-8, 8], [8, 0], ["a", "b"], [0], None, [0, 1.5], {}):
         for shape in ([1], [2**62], [-1], [0], ["a"], None):
             array = {"dtype": "F64", "shape": shape, "data_offsets": offsets}
@@ -509,7 +509,7 @@ def test_whatever_is_no_model_is_refused_in_words(small, tmp_path):
         (folder / name).write_bytes(start)
         os.truncate(folder / name, 10**12)
     paths = sorted(map(str, folder.iterdir()))
-    assert len(paths) > 120
+    assert len(paths) > 90
     result = subprocess.run(
         [sys.executable, "-c", CHILD],
         input="\n".join(paths),
