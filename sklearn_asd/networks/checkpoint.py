@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import warnings
@@ -23,14 +24,18 @@ from sklearn_asd.features import ClipSpectrograms
 
 __all__ = ["UNRELATED_PARAMETERS", "Checkpoint", "name_training", "open_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
+_DIGEST_BYTES = 32  # at the start of a file, of all that follows
 
-# Parameters of detectors that do not change what their network learns.
+# Parameters of detectors that do not change what their network learns, or that the
+# network has resolved: "auto" differs between computers.
 UNRELATED_PARAMETERS = (
     "checkpoint_dir",
     "confidence",
     "contamination",
+    "device",
     "pooling",
+    "precision",
     "verbose",
 )
 
@@ -93,7 +98,11 @@ class Checkpoint(Callback):
             If it cannot be read.
         """
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            data = self.path.read_bytes()
+            digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+            if digest != _compute_digest(data):
+                raise ValueError("its checksum does not match its content")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if state["format"] != _FORMAT:
                 raise ValueError(f"it has format {state['format']}")
         except Exception as error:  # a damaged file may raise any
@@ -112,7 +121,10 @@ class Checkpoint(Callback):
         try:
             # Another process that ran the same fit may have removed it.
             with suppress(FileNotFoundError), replacing(self.path) as file:
-                torch.save(_state(net, self.validation), file)
+                buffer = io.BytesIO()
+                torch.save(_state(net, self.validation), buffer)
+                file.write(_compute_digest(buffer.getbuffer()))
+                file.write(buffer.getbuffer())
         except (OSError, RuntimeError) as error:  # torch's, of a full disk
             raise OSError(
                 f"no checkpoint can be written to checkpoint_dir "
@@ -135,7 +147,7 @@ def open_checkpoint(
     Parameters
     ----------
     detector : estimator
-        With the parameters `checkpoint_dir` and `random_state`.
+        With the parameters `checkpoint_dir` and `random_state`, and with `net_`.
 
     X, y : ClipSpectrograms, any
         See :func:`name_training`.
@@ -165,7 +177,9 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     Parameters
     ----------
     detector : estimator
-        The detector, with an integer parameter `random_state`.
+        The detector, with an integer parameter `random_state` and an untrained `net_`.
+        Its `device` and `precision` count as what they have come to in `net_`: a
+        training that began on a GPU in bfloat16 is another one on a CPU.
 
     X : ClipSpectrograms
         Training clips.
@@ -198,6 +212,8 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
         type(detector).__qualname__,
         parameters,
         None if y is None else np.asarray(y).tolist(),
+        torch.device(detector.net_.device).type,
+        bool(getattr(detector.net_, "autocast", False)),  # in bfloat16
         (X.segment_frames, X.segment_hop_frames, X.view_names),
         (_FORMAT, __version__, torch.__version__),
     ]
@@ -211,6 +227,10 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
         ) from error
     _add_frames(digest, X)
     return digest.hexdigest()
+
+
+def _compute_digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 def _add_frames(digest: Any, X: ClipSpectrograms) -> None:
