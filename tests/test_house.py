@@ -17,6 +17,7 @@ FOREIGN = {
     "_asdict",
     "_get_param_names",
     "_is_avx512_bf16_supported",
+    "_is_in_bad_fork",
     "_parameter_constraints",
     "_replace",
     "_validate_params",

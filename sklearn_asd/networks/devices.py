@@ -11,6 +11,7 @@ __all__ = [
     "choose_device",
     "choose_device_or_cpu",
     "has_bfloat16",
+    "refuse_forked_cuda",
     "uses_bfloat16",
 ]
 
@@ -61,9 +62,15 @@ def choose_device(device: str) -> str:
     ------
     ValueError
         If there is no such device.
+
+    RuntimeError
+        If it is a GPU that the parent of this process uses.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        refuse_forked_cuda(found)
+        return found
+    refuse_forked_cuda(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -72,6 +79,28 @@ def choose_device(device: str) -> str:
             f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
         ) from error
     return device
+
+
+def refuse_forked_cuda(device: str) -> None:
+    """Refuse to use CUDA in a process forked from one that uses it.
+
+    Parameters
+    ----------
+    device : str
+        One of torch's names.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA would be used in such a process.
+    """
+    if device.partition(":")[0] == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            f"device={device!r} cannot be used in this process, which was forked from "
+            "one that uses CUDA: start processes with "
+            'multiprocessing.get_context("spawn"), load the model in each process and '
+            'not before the fork, or use device="cpu"'
+        )
 
 
 def choose_device_or_cpu(device: str) -> str:
@@ -85,16 +114,16 @@ def choose_device_or_cpu(device: str) -> str:
     Returns
     -------
     device : str
-        "cpu" if there is no such device here.
+        "cpu" if there is no such device here, or this process cannot use it.
 
     Warns
     -----
     UserWarning
-        If there is no such device.
+        If there is no such device, or it is a GPU that the parent of this process uses.
     """
     try:
         return choose_device(device)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         warnings.warn(
             f"{error}. The model is on the CPU; set its parameter device before you "
             "fit it again",

@@ -11,7 +11,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.networks.devices import choose_device
+from sklearn_asd.networks.devices import choose_device, refuse_forked_cuda
 
 __all__ = [
     "DenseAutoencoder",
@@ -229,7 +229,13 @@ def reconstruction_errors(
     -------
     errors : ndarray of shape (n_clips,), float64
         In dB squared; NaN for clips shorter than a window.
+
+    Raises
+    ------
+    RuntimeError
+        If the net is on a GPU that the parent of this process uses.
     """
+    refuse_forked_cuda(net.device)
     module = net.module_.eval()
     errors = np.full(len(spectrograms), np.nan)
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,16 @@ __all__ = [
 # torch's generator and the allocator's settings belong to the process: fits in several
 # threads would draw from the same stream.
 _ONE_TRAINING = threading.RLock()
+
+
+def _forget_trainings() -> None:
+    """In a child, training that the parent had begun in a thread never ends."""
+    global _ONE_TRAINING
+    _ONE_TRAINING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_trainings)
 
 
 class AutocastNet(NeuralNet):

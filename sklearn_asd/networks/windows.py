@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings, pool_with
 from sklearn_asd.features.spectrograms import find_used_frames
+from sklearn_asd.networks.devices import refuse_forked_cuda
 
 __all__ = [
     "WindowDataset",
@@ -220,10 +221,16 @@ def predict_windows(
 
     embedding : ndarray of shape (n_windows, n_embedding), float32
         The embedding.
+
+    Raises
+    ------
+    RuntimeError
+        If the net is on a GPU that the parent of this process uses.
     """
     if len(windows.clip) == 0:
         logits = np.empty((0, net.module__n_classes))
         return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
+    refuse_forked_cuda(net.device)
     module = net.module_.eval()
     device = torch.device(net.device)
     n_frames_at_once = _FRAMES_SCORED_AT_ONCE[device.type == "cuda"]
