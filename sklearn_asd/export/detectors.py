@@ -111,10 +111,11 @@ class _Confidence(nn.Module):
         return torch.where(is_heard, pool(embeddings), torch.nan)
 
     def _run(self, sound: Spectrogram) -> tuple[torch.Tensor, ...]:
-        """Logits and embeddings of the segments, and whether there is any."""
-        segments, n_frames = sound.segments, sound.segments.shape[2]
-        is_heard = sound.has_segment & (torch.tensor(self.min_frames) <= n_frames)
-        if not isinstance(n_frames, int):  # a whole clip, which may be too short
+        """Logits and embeddings of the segments, and whether it can hear any."""
+        segments, is_heard = sound.segments, sound.has_segment
+        n_frames = segments.shape[2]
+        if not isinstance(n_frames, int):  # of a whole clip, whose length is open
+            is_heard = torch.tensor(self.min_frames) <= n_frames
             padded = functional.pad(segments, (0, self.min_frames))
             segments = padded[:, :, count_up(self.min_frames, n_frames)]
         logits, embeddings = self.network(segments)
@@ -122,7 +123,7 @@ class _Confidence(nn.Module):
 
 
 def _find_min_frames(network: nn.Module, n_mels: int) -> int:
-    """Find the shortest segment that a network takes, in frames."""
+    """Find the shortest whole clip that a network takes, in frames."""
     named = max(getattr(part, "min_frames", 1) for part in network.modules())
     for n_frames in range(named, TRACED_FRAMES):
         try:
@@ -131,7 +132,7 @@ def _find_min_frames(network: nn.Module, n_mels: int) -> int:
         except Exception:  # a network of the user's own raises what it will
             continue
         return n_frames
-    return named
+    return max(named, TRACED_FRAMES)
 
 
 class _Neighbors(nn.Module):

@@ -6,10 +6,17 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from graphs import (
+    cut_at_the_edges,
+    open_graph,
+    run,
+    score_in_python,
+    spoil,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
@@ -44,7 +51,7 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
 from sklearn_asd.export.features import LogMel, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_pooling, make_segment_pooling
+from sklearn_asd.export.pooling import make_pooling
 from sklearn_asd.features import (
     POOLINGS,
     BandCorrelations,
@@ -119,25 +126,6 @@ def name_machines(clips):
     return (clips["machine_type"] + "/" + clips["machine_id"]).tolist()
 
 
-def open_graph(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-
-
-def run(path, waveforms, places):
-    """Anomaly scores and verdicts of a graph."""
-    session = open_graph(path)
-    names = [one.name for one in session.get_inputs()]
-    results = []
-    for waveform, place in zip(waveforms, places, strict=True):
-        inputs = {"waveform": np.float32(waveform), "machine": np.array(place)}
-        results.append(session.run(None, {name: inputs[name] for name in names}))
-    scores, verdicts = zip(*results, strict=True)
-    return np.array(scores), np.array(verdicts)
-
-
 def score(model, waveforms, machines):
     """Scores by the torch modules that a graph is made of."""
     known = find_machines(model)
@@ -176,7 +164,7 @@ def test_segments_are_those_of_the_segmenter(settings, level, rng):
             for first, length in zip(windows.start, windows.n_frames, strict=True)
         ]
     )
-    frames, segments = LogMel(segmenter)(torch.from_numpy(waveform))
+    frames, segments, _ = LogMel(segmenter)(torch.from_numpy(waveform))
     assert segments.shape == expected.shape
     tolerance = 0.07 if segmenter.dtype == "float16" else 2e-4  # dB
     np.testing.assert_allclose(segments, expected.astype(np.float32), atol=tolerance)
@@ -200,7 +188,7 @@ def test_power_spectra_are_those_of_any_length(settings, level, rng):
     for n_samples in (1, 2, 501, 8191, 8192, 12_288, 100_001):
         waveform = np.float32(level * rng.normal(size=n_samples))
         expected = spectrum.fit_transform([waveform]).frames.astype(np.float32)
-        frames, segments = welch(torch.from_numpy(waveform))
+        frames, segments, _ = welch(torch.from_numpy(waveform))
         np.testing.assert_allclose(frames, expected, atol=1e-4, rtol=1e-3)
         assert segments.shape == (1, spectrum.n_bands, 1)
 
@@ -216,19 +204,19 @@ ALL_POOLINGS = (
 
 
 class Pools(nn.Module):
-    def __init__(self, make, poolings):
+    def __init__(self, poolings):
         super().__init__()
-        self.pool = make(poolings)
+        self.pool = make_pooling(poolings)
 
     def forward(self, values):
         return self.pool(values)
 
 
-def export_pooling(make, poolings, path):
+def export_pooling(poolings, path):
     any_length = {"values": {0: torch.export.Dim.DYNAMIC}}
     values = torch.zeros(7, 12, dtype=torch.float64)
     program = torch.onnx.export(
-        Pools(make, poolings).eval(),
+        Pools(poolings).eval(),
         (values,),
         dynamo=True,
         dynamic_shapes=any_length,
@@ -242,7 +230,7 @@ def export_pooling(make, poolings, path):
 @pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
 @pytest.mark.parametrize("pooling", ALL_POOLINGS, ids=str)
 def test_a_graph_pools_clips_of_any_length_as_python(pooling, rng, tmp_path):
-    run_graph = export_pooling(make_pooling, pooling, tmp_path / "pool.onnx")
+    run_graph = export_pooling(pooling, tmp_path / "pool.onnx")
     for n_times in (1, 2, 30, 313):
         values = rng.gamma(2.0, 20.0, size=(n_times, 12)) - 80  # dB, skewed
         values[:, 3] = -79.9  # constant: silence
@@ -250,17 +238,6 @@ def test_a_graph_pools_clips_of_any_length_as_python(pooling, rng, tmp_path):
         expected = pool(values, pooling)
         found = run_graph(values)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
-def test_segments_are_pooled_even_where_there_are_none(rng, tmp_path):
-    poolings = ["max", "rank", "median", Percentile(20)]
-    run_graph = export_pooling(make_segment_pooling, poolings, tmp_path / "pool.onnx")
-    for n_segments in (1, 2, 9):
-        values = rng.normal(size=(n_segments, 12))
-        expected = pool(values, poolings)
-        np.testing.assert_allclose(run_graph(values), expected, atol=1e-12)
-    assert np.isnan(run_graph(np.zeros((0, 12)))).tolist() == [True] * 48
 
 
 # -- Gamma distributions ---------------------------------------------------------------
@@ -533,19 +510,52 @@ def assert_the_graph_scores_alike(model, clips, path):
     assert asks == bool(machines)
 
 
+def assert_the_graph_hears_what_python_hears(model, path, waveforms):
+    """The same scores, and NaN and -1 where Python refuses a clip."""
+    scores, verdicts = run(path, waveforms, [0] * len(waveforms))
+    expected, judged = score_in_python(model, waveforms, "fan", "00")
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    assert (verdicts[np.isnan(scores)] == -1).all()
+    far = np.abs(expected - read_about(path)["thresholds"][0]) > 1e-5
+    np.testing.assert_array_equal(verdicts[far], judged[far])
+
+
+def assert_no_other_machine_is_heard(path, sound):
+    session, n_machines = open_graph(path), len(read_about(path)["machines"])
+    if len(session.get_inputs()) == 1:
+        with pytest.raises(InvalidArgument, match="machine"):
+            session.run(None, {"waveform": sound, "machine": np.array(-1)})
+        return
+    others = [-1, -n_machines, -n_machines - 1, n_machines, 2**31, 2**63 - 1, -(2**63)]
+    scores, verdicts = run(path, [sound] * len(others), others)
+    assert np.isnan(scores).all()
+    assert (verdicts == -1).all()
+    # what runtimes take for a scalar
+    last = n_machines - 1
+    scores, _ = run(path, [sound] * 3, [last, [last], [[last]]])
+    assert np.ptp(scores) == 0
+    assert scores.shape == (3,)
+    for several in ([0, last], [[0, 0], [last, last]], []):
+        with pytest.raises(Fail, match="Reshape"):
+            run(path, [sound], [np.array(several, dtype=np.int64)])
+
+
+def read_about(path):
+    """What the file's metadata says."""
+    text = open_graph(path).get_modelmeta().custom_metadata_map["sklearn_asd"]
+    return json.loads(text)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_becomes_a_graph_that_scores_alike(kind, clips, detector, tmp_path):
     train, test = clips
     model = KINDS[kind](detector).fit(train[1:])  # one machine has fewer clips
-    test = cut_to_lengths(test)
-    assert_the_graph_scores_alike(model, test, tmp_path / "model.onnx")
-    segmenters = [one for one in walk(model) if isinstance(one, LogMelSegmenter)]
-    if any(one.segment_duration for one in segmenters):
-        for n_samples in (1, 5000):  # shorter than a segment
-            clip = np.zeros(n_samples)
-            (score,), (verdict,) = run(tmp_path / "model.onnx", [clip], [0])
-            assert np.isnan(score)
-            assert verdict == -1
+    path = tmp_path / "model.onnx"
+    assert_the_graph_scores_alike(model, cut_to_lengths(test), path)
+    sound = np.float32(test["audio"].iloc[0])
+    assert_the_graph_hears_what_python_hears(model, path, cut_at_the_edges(model, sound))
+    assert_the_graph_hears_what_python_hears(model, path, spoil(sound[:10240]))
+    assert_no_other_machine_is_heard(path, sound)
 
 
 @pytest.mark.parametrize("system", ["default", "ensemble"])
