@@ -216,6 +216,8 @@ def _trace(graph: _Graph, n_samples: int) -> Any:
             "and score in Python"
         ) from error
     model = program.model_proto
+    # Torch's sizes inside the graph hold from two samples on; runtimes find their own.
+    del model.graph.value_info[:]
     if not graph.asks_machine:
         del model.graph.input[1]
     return model

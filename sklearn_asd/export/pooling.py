@@ -80,16 +80,21 @@ def _relative_power(values: torch.Tensor) -> torch.Tensor:
     return level - level.mean()
 
 
+def _count(values: torch.Tensor) -> torch.Tensor:
+    """Number the times from 0 on, as the runtime finds them and not as torch does."""
+    return torch.ones_like(values[:, 0]).cumsum(0) - 1
+
+
 def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
     """Interpolate between neighbours in rising order, by a weight for each value."""
-    places = torch.arange(values.shape[0], dtype=torch.float64)
+    places = _count(values)
     place = torch.tensor(q / 100, dtype=torch.float64) * places.amax(0)
     weights = (1 - (places - place).abs()).clamp_min(0)
     return weights @ values.sort(dim=0).values
 
 
 def _rank_weighted_mean(decay: float, values: torch.Tensor) -> torch.Tensor:
-    ranks = torch.arange(values.shape[0], dtype=torch.float64)
+    ranks = _count(values)
     # As a tensor: the exporter rounds a plain number to float32 here.
     weights = torch.tensor(decay, dtype=torch.float64) ** ranks
     weights = torch.where(ranks == 0, 1.0, weights)  # 0 ** 0 is 1 in every runtime

@@ -16,6 +16,8 @@ from graphs import (
     score_in_python,
     spoil,
 )
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
@@ -46,7 +48,7 @@ from sklearn_asd import (
     load_clips,
 )
 from sklearn_asd._cli.systems import make_system
-from sklearn_asd.audio import read_file
+from sklearn_asd.audio import BadClipError, read_file
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
 from sklearn_asd.export.features import LogMel, Welch
@@ -639,6 +641,155 @@ def test_the_file_says_what_it_needs(clips, tmp_path):
     _, verdicts = run(tmp_path / "model.onnx", test["audio"], places)
     np.testing.assert_array_equal(verdicts, model.predict(test))
     assert set(verdicts) == {1, -1}
+
+
+SETTINGS_OF_FRAMES = [  # n_fft, hop_length, frames of a segment, and of its hop
+    (5, 1, 4, 1),  # an odd window, and a hop of a sample
+    (4, 7, 3, 3),  # gaps between frames
+    (7, 3, 1, 5),  # segments of a frame, and gaps between them
+]
+
+
+def assert_every_length_is_as_in_python(settings_of_frames, path):
+    n_fft, hop_length, segment_frames, segment_hop_frames = settings_of_frames
+    segmenter = LogMelSegmenter(
+        sample_rate=8000,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        n_mels=1,
+        segment_duration=segment_frames and segment_frames * hop_length / 8000,
+        segment_hop=segment_hop_frames * hop_length / 8000,
+    )
+    longest = hop_length * (2 * (segment_frames or 9) + segment_hop_frames) + n_fft
+    sounds = np.random.default_rng(0).normal(size=(9, longest)).astype(np.float32)
+    statistics = SpectrumStatistics(["mean", "rank"])
+    model = make_pipeline(segmenter, statistics, GaussianDetector()).fit(sounds)
+    model[-1].offset_ = -1e9
+    export_onnx(model, path)
+    clips = [sounds[0][:n] for n in range(longest + 1)]
+    scores, verdicts = run(path, clips, [0] * len(clips))
+    expected, _ = score_in_python(model, clips)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(verdicts, np.where(np.isnan(expected), -1, 1))
+    assert np.isnan(scores[0])
+    n_shortest = ((segment_frames or 1) - 1) * hop_length + n_fft % 2
+    assert np.isnan(scores[:n_shortest]).all()
+    assert np.isfinite(scores[max(1, n_shortest) :]).all()
+
+
+@pytest.mark.parametrize("settings_of_frames", SETTINGS_OF_FRAMES, ids=str)
+def test_every_length_and_hop_is_heard_as_in_python(settings_of_frames, tmp_path):
+    assert_every_length_is_as_in_python(settings_of_frames, tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, database=None)
+@given(
+    settings_of_frames=st.tuples(
+        st.integers(3, 12),
+        st.integers(1, 12),
+        st.none() | st.integers(1, 9),
+        st.integers(1, 12),
+    )
+)
+def test_any_length_and_hop_is_heard_as_in_python(settings_of_frames, tmp_path_factory):
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    assert_every_length_is_as_in_python(settings_of_frames, path)
+
+
+@pytest.fixture(scope="module")
+def default_graph(clips, tmp_path_factory):
+    """Segments at the defaults, of 3.072 s; every clip that is heard is normal."""
+    train = clips[0].assign(audio=[np.tile(x, 2) for x in clips[0]["audio"]])
+    model = make_pipeline(LogMelSegmenter(), make_spectrum()).fit(train)
+    model[-1][-1].offset_ = -1e9
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_onnx(model, path)
+    return model, open_graph(path), np.tile(np.float32(train["audio"].iloc[0]), 2)
+
+
+def judge(graph, waveform):
+    score, verdict = graph.run(None, {"waveform": waveform})
+    return float(score), int(verdict)
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(n_samples=st.integers(0, 2 * 49152) | st.integers(24576, 49152))
+@example(n_samples=24640)  # 1.54 s
+@example(n_samples=48639)
+@example(n_samples=48640)  # 96 frames
+@example(n_samples=2 * 49152)
+def test_every_length_is_heard_as_in_python_or_not_at_all(default_graph, n_samples):
+    model, graph, sound = default_graph
+    score, verdict = judge(graph, sound[:n_samples])
+    if n_samples < 48640:
+        assert np.isnan(score)
+        assert verdict == -1
+        with pytest.raises(BadClipError):
+            model.predict([sound[:n_samples]])
+    else:
+        expected = -model.score_samples([sound[:n_samples]])[0]
+        assert score == pytest.approx(expected, rel=1e-5)
+        assert verdict == model.predict([sound[:n_samples]])[0] == 1
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(
+    value=st.floats(width=32) | st.sampled_from([-1e12, 1e12, np.nan, np.inf]),
+    place=st.integers(0, 48639),
+)
+def test_no_value_is_normal_that_python_refuses(default_graph, value, place):
+    model, graph, sound = default_graph
+    spoilt = sound[:48640].copy()
+    spoilt[place] = value
+    score, verdict = judge(graph, spoilt)
+    try:
+        expected = -model.score_samples([spoilt])[0]
+    except BadClipError:
+        assert np.isnan(score)
+        assert verdict == -1
+    else:
+        assert score == pytest.approx(expected, rel=1e-5)
+        assert verdict == 1
+
+
+class NeedsFrames(FirstBands):
+    """A network that does not say that it needs seven frames."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__(n_classes, n_mels)
+        self.convolve = nn.Conv1d(n_mels, n_classes, 7)
+
+    def forward(self, log_mel):
+        logits = self.convolve(log_mel).amax(2)
+        return logits, logits
+
+
+def make_short_near(network):
+    return EmbeddingNeighborDetector(network, pooling=["max", "rank"])
+
+
+@pytest.mark.parametrize(
+    ("network", "least", "wrap"),
+    [("pvmilk20", 9, make_short_near), (NeedsFrames, 7, FrozenEstimator)],
+)
+def test_whole_clips_too_short_for_the_network_are_not_heard(
+    network, least, wrap, clips, tmp_path
+):
+    detector = clone(DETECTOR).set_params(network=network, max_epochs=1)
+    detector.fit(WHOLE.transform(clips[0]))
+    model = make_pipeline(WHOLE, wrap(detector)).fit(clips[0])
+    path, sound = tmp_path / "model.onnx", np.float32(clips[0]["audio"].iloc[0])
+    export_onnx(model, path)
+    too_short = [sound[: 512 * n] for n in (0, 1, least - 2)]
+    too_short.append(sound[: 512 * (least - 1) - 1])
+    scores, verdicts = run(path, too_short, [0] * len(too_short))
+    assert np.isnan(scores).all()
+    assert (verdicts == -1).all()
+    heard = [sound[: 512 * n] for n in (least - 1, least, 20)]
+    scores, _ = run(path, heard, [0] * len(heard))
+    expected, _ = score_in_python(model, heard, "fan", "00")
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 def test_whole_clips_that_need_no_machine_are_exported(clips, tmp_path):

@@ -70,13 +70,11 @@ def find_front_ends(model):
     return [one for one in walk(model) if isinstance(one, FrontEnd)]
 
 
-def score_in_python(model, waveforms, machine_type, machine_id):
+def score_in_python(model, waveforms, machine_type=None, machine_id=None):
     """Anomaly scores and verdicts; NaN and -1 of clips that Python refuses."""
-    clips = Clips(
-        list(waveforms),
-        machine_type=[machine_type] * len(waveforms),
-        machine_id=[machine_id] * len(waveforms),
-    )
+    machine = {"machine_type": machine_type, "machine_id": machine_id}
+    of_all = {k: [name] * len(waveforms) for k, name in machine.items() if name}
+    clips = Clips(list(waveforms), **of_all)
     usable = np.ones(len(clips), dtype=bool)
     for one in find_front_ends(model):
         lenient = type(one)(**one.get_params()).set_params(on_bad_clip="nan")
