@@ -137,7 +137,7 @@ class LogMel(nn.Module):
             return Spectrogram(frames, frames.T.unsqueeze(0), torch.tensor(True))
         n_frames = frames.shape[0]
         spare = n_frames - self.segment_frames
-        # One segment of a clip that has none. Below 0, runtimes do not divide as Python.
+        # At least one. Below 0, runtimes do not divide as Python does.
         starts = count_up(1, spare // self.segment_hop_frames + 1)
         rows = starts[:, None] * self.segment_hop_frames
         rows = rows + torch.arange(self.segment_frames)

@@ -82,17 +82,22 @@ def export_onnx(estimator, path):
     -----
     Inputs of the graph:
 
-    - `waveform`, float32 of shape (n_samples,): one clip of any length from a segment
-      on (from a sample on for power spectra), one channel, in [-1, 1], at the model's
-      `sample_rate`. The graph neither resamples nor mixes channels.
+    - `waveform`, float32 of shape (n_samples,): one clip of any length, one channel,
+      in [-1, 1], at the model's `sample_rate`. The graph neither resamples nor mixes
+      channels.
     - `machine`, int64 of shape (): which machine it is, by its place in `machines`.
       Absent if it makes no difference, as with ``confidence="msp"``.
+
+    Runtimes refuse other types, and several machines. Give numbers in the byte order of
+    the computer, which onnxruntime does not check.
 
     Outputs:
 
     - `anomaly_score`, float64 of shape (): ``-score_samples``. The higher, the more
-      anomalous; of a :class:`GammaProbabilityEnsemble` ``-log(1 - f)``. NaN for a clip
-      shorter than a segment.
+      anomalous; of a :class:`GammaProbabilityEnsemble` ``-log(1 - f)``. NaN for what
+      Python refuses: a clip without samples, shorter than a segment or than a network
+      needs, or with a sample that is NaN, infinite or beyond 1e12 times full scale;
+      and a `machine` below 0 or beyond the last.
     - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`; -1 where
       the score is NaN.
 

@@ -537,6 +537,9 @@ def assert_no_other_machine_is_heard(path, sound):
     scores, _ = run(path, [sound] * 3, [last, [last], [[last]]])
     assert np.ptp(scores) == 0
     assert scores.shape == (3,)
+    for other in (np.int32, np.uint64, np.float32, np.bool_):
+        with pytest.raises(InvalidArgument, match="type"):
+            run(path, [sound], [np.zeros((), dtype=other)])
     for several in ([0, last], [[0, 0], [last, last]], []):
         with pytest.raises(Fail, match="Reshape"):
             run(path, [sound], [np.array(several, dtype=np.int64)])
@@ -555,7 +558,9 @@ def test_each_kind_becomes_a_graph_that_scores_alike(kind, clips, detector, tmp_
     path = tmp_path / "model.onnx"
     assert_the_graph_scores_alike(model, cut_to_lengths(test), path)
     sound = np.float32(test["audio"].iloc[0])
-    assert_the_graph_hears_what_python_hears(model, path, cut_at_the_edges(model, sound))
+    assert_the_graph_hears_what_python_hears(
+        model, path, cut_at_the_edges(model, sound)
+    )
     assert_the_graph_hears_what_python_hears(model, path, spoil(sound[:10240]))
     assert_no_other_machine_is_heard(path, sound)
 
@@ -709,6 +714,7 @@ def default_graph(clips, tmp_path_factory):
 
 
 def judge(graph, waveform):
+    """Score and verdict of the fixture's graph."""
     score, verdict = graph.run(None, {"waveform": waveform})
     return float(score), int(verdict)
 
@@ -751,6 +757,19 @@ def test_no_value_is_normal_that_python_refuses(default_graph, value, place):
     else:
         assert score == pytest.approx(expected, rel=1e-5)
         assert verdict == 1
+
+
+def test_runtimes_take_no_other_types_but_overlook_the_byte_order(default_graph):
+    _, graph, sound = default_graph
+    judged = judge(graph, sound)
+    for other in (sound[::2], sound[::-1], np.repeat(sound, 2)[::2]):  # in any layout
+        assert judge(graph, other) == judge(graph, other.copy())
+    assert judge(graph, np.repeat(sound, 2)[::2]) == judged
+    for refused in (np.float64(sound), np.int16(sound), np.float16(sound), sound[None]):
+        with pytest.raises(InvalidArgument):
+            judge(graph, refused)
+    swapped = judge(graph, sound.astype(sound.dtype.newbyteorder()))
+    assert swapped == pytest.approx(judge(graph, sound.byteswap()), nan_ok=True)
 
 
 class NeedsFrames(FirstBands):
