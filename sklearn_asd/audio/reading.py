@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 __all__ = [
+    "MAX_AMPLITUDE",
     "BadClipError",
     "KeptRecording",
     "MissingClipError",

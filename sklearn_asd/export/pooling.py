@@ -12,7 +12,7 @@ import torch
 from sklearn_asd.features import pooling
 from sklearn_asd.features.pooling import Poolings, name_poolings
 
-__all__ = ["make_pooling"]
+__all__ = ["TensorPooling", "make_pooling"]
 
 TensorPooling = Callable[[torch.Tensor], torch.Tensor]
 
