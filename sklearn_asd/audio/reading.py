@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 __all__ = [
+    "MAX_AMPLITUDE",
     "BadClipError",
     "KeptRecording",
     "MissingClipError",
@@ -99,7 +100,7 @@ class KeptRecording(os.PathLike):
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
 # would overflow.
-_MAX_AMPLITUDE = 1e12
+MAX_AMPLITUDE = 1e12
 
 # Hz. Ultrasound recorders stop far below; resampling from the rate in a damaged header
 # could take forever.
@@ -277,7 +278,7 @@ def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.nd
 def _check_samples(samples: np.ndarray) -> np.ndarray:
     if samples.size == 0:
         raise BadClipError("holds no samples: leave it out")
-    usable = np.abs(samples) <= _MAX_AMPLITUDE  # False for NaN
+    usable = np.abs(samples) <= MAX_AMPLITUDE  # False for NaN
     if not usable.all():
         first = int(np.argmin(usable))
         raise BadClipError(

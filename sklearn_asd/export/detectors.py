@@ -18,6 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torch.nn import functional
 
 from sklearn_asd.detectors import (
     EmbeddingNeighborDetector,
@@ -25,9 +26,17 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
     MahalanobisDetector,
 )
-from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
+from sklearn_asd.export.features import (
+    TRACED_FRAMES,
+    LogMel,
+    Scale,
+    Spectrogram,
+    Statistics,
+    Welch,
+    count_up,
+)
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_segment_pooling
+from sklearn_asd.export.pooling import TensorPooling, make_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -56,7 +65,7 @@ class ByMachine(nn.Module):
     def __init__(self, values: Any) -> None:
         super().__init__()
         self.values = torch.as_tensor(values)
-        self.are_equal = len(self.values.unique()) == 1
+        self.are_equal = len(self.values.unique()) <= 1
 
     def forward(self, machine: torch.Tensor) -> torch.Tensor:
         """Look it up.
@@ -80,22 +89,50 @@ class _Confidence(nn.Module):
     def __init__(self, detector: IDConfidenceDetector, machines: list[str]) -> None:
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
+        self.min_frames = _find_min_frames(self.network, detector.n_features_in_)
         self.by_id = detector.confidence == "id"
-        self.pool = make_segment_pooling(detector.pooling)
-        self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
+        self.pool = make_pooling(detector.pooling)
+        asked = machines if self.by_id else []
+        self.own_class = ByMachine(np.searchsorted(detector.classes_, asked))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
-        logits = self.network(sound.segments)[0].double()
+        logits, _, is_heard = self._run(sound)
         asked = self.own_class(machine) if self.by_id else logits.argmax(1, True)
         is_asked = torch.arange(logits.shape[1]) == asked
         others = logits.masked_fill(is_asked, -torch.inf)
         # 1 - p is the share of the other classes: nothing is subtracted from 1.
         doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-        return self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
+        score = self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
+        return torch.where(is_heard, score, torch.nan)
 
-    def embed(self, sound: Spectrogram) -> torch.Tensor:
-        """Compute the embedding of each segment, (n_segments, n_embedding)."""
-        return self.network(sound.segments)[1].double()
+    def embed(self, sound: Spectrogram, pool: TensorPooling) -> torch.Tensor:
+        """Pool the embeddings of the segments, (n_pooled,)."""
+        _, embeddings, is_heard = self._run(sound)
+        return torch.where(is_heard, pool(embeddings), torch.nan)
+
+    def _run(self, sound: Spectrogram) -> tuple[torch.Tensor, ...]:
+        """Logits and embeddings of the segments, and whether it can hear any."""
+        segments, is_heard = sound.segments, sound.has_segment
+        n_frames = segments.shape[2]
+        if not isinstance(n_frames, int):  # of a whole clip, whose length is open
+            is_heard = torch.tensor(self.min_frames) <= n_frames
+            padded = functional.pad(segments, (0, self.min_frames))
+            segments = padded[:, :, count_up(self.min_frames, n_frames)]
+        logits, embeddings = self.network(segments)
+        return logits.double(), embeddings.double(), is_heard
+
+
+def _find_min_frames(network: nn.Module, n_mels: int) -> int:
+    """Find the shortest whole clip that a network takes, in frames."""
+    named = max(getattr(part, "min_frames", 1) for part in network.modules())
+    for n_frames in range(named, TRACED_FRAMES):
+        try:
+            with torch.no_grad():
+                network(torch.zeros(1, n_mels, n_frames))
+        except Exception:  # a network of the user's own raises what it will
+            continue
+        return n_frames
+    return max(named, TRACED_FRAMES)
 
 
 class _Neighbors(nn.Module):
@@ -189,12 +226,13 @@ class _Encode(nn.Module):
 
     def __init__(self, encoder: Any, machines: list[str], pooling: Any = None) -> None:
         super().__init__()
-        self.module: Any = make_module(encoder, machines)
-        self.pool = make_segment_pooling(pooling)
+        # An embedding does not depend on the machine.
+        self.module: Any = make_module(encoder, [])
+        self.pool = make_pooling(pooling)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
         if hasattr(self.module, "embed"):
-            return self.pool(self.module.embed(clip))
+            return self.module.embed(clip, self.pool)
         return self.module(clip, machine)
 
 
