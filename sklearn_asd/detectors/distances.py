@@ -148,8 +148,9 @@ def without_own_share(
         Each point by the covariance without its own share.
     """
     along = (points * deviations).sum(axis=1, keepdims=True) - deviations @ others.T
-    left = 1 - shares * (deviations**2).sum(axis=1)  # above 0, but for rounding
-    factor = shares / np.maximum(left, 1e-9)
+    left = 1 - shares * (deviations**2).sum(axis=1)
+    # If the other clips are equal, 0 is left, which is chance.
+    factor = shares / np.maximum(left, 1 / len(shares) ** 2)
     along[distances == 0] = 0  # copies stay copies, in spite of rounding
     return np.sqrt(distances**2 + factor[:, None] * along**2)
 

@@ -378,7 +378,9 @@ class _LeftOut(NamedTuple):
         """
         lost = self.removed * np.square(self.deviations).sum(axis=1)
         n_features = len(self.values) + self.n_outside
-        mean = np.maximum(self.values.sum() - lost, 0) / n_features
+        # If the others are equal, that is chance: a share of the clip's squares stays.
+        total = self.values.sum()
+        mean = np.maximum(total - lost, total / max(len(lost), 1)) / n_features
         kept = (1 - shrinkage) * np.maximum(self.values, 0)
         return np.maximum(kept + shrinkage * mean[:, None], self.least), mean
 

@@ -25,6 +25,7 @@ from sklearn_asd.detectors import (
     IDConfidenceDetector,
     MahalanobisDetector,
 )
+from sklearn_asd.detectors.constants import are_copies, find_units
 from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
 from sklearn_asd.export.pooling import make_segment_pooling
@@ -110,6 +111,7 @@ class _Neighbors(nn.Module):
         self.shifts = torch.from_numpy(detector.shifts_[:, 0])
         self.scales = torch.from_numpy(detector.scales_[:, 0])
         self.points = torch.from_numpy(points)
+        self.copies = _Copies(points, names)
         self.whitening = None if whitening is None else torch.from_numpy(whitening)
         if self.whitening is None:
             self.points = _normalize(self.points)
@@ -123,15 +125,41 @@ class _Neighbors(nn.Module):
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         point = self.encode(sound, machine)
-        point = _normalize(point) if self.whitening is None else point @ self.whitening
-        squared = (self.points - point).square().sum(1)
+        if self.whitening is not None:
+            point = point @ self.whitening
+        place = _normalize(point) if self.whitening is None else point
+        squared = (self.points - place).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
+        distances = self.copies(point, distances)
         distances = (distances - self.shifts) / self.scales
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
         nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
         # The machine may have fewer training clips than others.
         n_own = (nearest < torch.inf).sum()
         return nearest.masked_fill(nearest == torch.inf, 0).sum() / n_own
+
+
+class _Copies(nn.Module):
+    """Distances to training clips of machines whose clips are all equal."""
+
+    def __init__(self, points: np.ndarray, names: np.ndarray | None) -> None:
+        super().__init__()
+        units, are_equal = np.ones(points.shape), np.zeros(len(points), dtype=bool)
+        names = np.zeros(len(points)) if names is None else names
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            if are_copies(points[rows]):
+                are_equal[rows], units[rows] = True, find_units(points[rows])
+        self.points, self.units = torch.from_numpy(points), torch.from_numpy(units)
+        self.are_equal = torch.from_numpy(are_equal)
+
+    def forward(self, point: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        if not self.are_equal.any():
+            return others
+        far = ((point - self.points) / self.units).square().sum(1).sqrt()
+        explained = self.points.shape[1] ** 0.5
+        far = torch.where(far < explained, 0, far - explained)
+        return torch.where(self.are_equal, far, others)
 
 
 class _Mahalanobis(nn.Module):
