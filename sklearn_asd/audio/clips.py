@@ -13,7 +13,8 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd.audio.machines import as_labels, machine_labels
+from sklearn_asd._utils.validation import fill_masked
+from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
@@ -68,7 +69,7 @@ class Clips(ClipTable):
         domain: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = np.fromiter(sources, dtype=object)
+        self.sources = np.fromiter(map(fill_masked, sources), dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
@@ -122,7 +123,7 @@ class Clips(ClipTable):
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
         waveforms = check_array(
-            X, dtype="numeric", ensure_all_finite=False, input_name="X"
+            fill_masked(X), dtype="numeric", ensure_all_finite=False, input_name="X"
         )
         return cls(list(waveforms))
 
@@ -234,7 +235,7 @@ def _keep(sources: Iterable[Any]) -> list[Any]:
 def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
     if values is None:
         return None
-    rates = [np.nan if pd.isna(rate) else rate for rate in values]
+    rates = [np.nan if is_missing(rate) else rate for rate in values]
     for row, rate in enumerate(rates):
         if not isinstance(rate, numbers.Real):
             raise ValueError(

@@ -20,7 +20,11 @@ from sklearn_asd._base import (
 )
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd._utils.validation import (
+    is_table_of_numbers,
+    normal_rows,
+    refuse_masked,
+)
 from sklearn_asd.audio.machines import machine_columns
 from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.constants import (
@@ -357,6 +361,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if self.encoder_ is None:
+            refuse_masked(X, "X")
             points = validate_data(self, X, dtype=np.float64, reset=False)
         else:
             points = embed_clips(self.encoder_, X)

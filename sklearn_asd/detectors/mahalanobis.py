@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
 from sklearn_asd._utils.parameters import Interval, validates_parameters
-from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd._utils.validation import normal_rows, refuse_masked
 from sklearn_asd.detectors.constants import (
     find_constants,
     find_units,
@@ -142,6 +142,7 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         UserWarning
             If all normal rows are equal.
         """
+        refuse_masked(X, "X")
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
         normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
         if len(normal) < 3:
@@ -181,8 +182,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
             Minus the Mahalanobis distance to the mean.
         """
         check_is_fitted(self)
-        X = refuse_extremes(validate_data(self, X, dtype=np.float64, reset=False))
-        return -_distance(self.covariance_, X)
+        refuse_masked(X, "X")
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return -_distance(self.covariance_, refuse_extremes(X))
 
 
 def _fit_covariance(

@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from sklearn_asd.audio.machines import type_prefix
 from sklearn_asd.detectors import (
     EmbeddingNeighborDetector,
     GaussianDetector,
@@ -442,7 +443,7 @@ def _list_used(ensemble: ZScoreEnsemble) -> dict[str, Any]:
 def _is_scaled(estimator: Any, machine: str) -> bool:
     """Whether an ensemble has scales for a machine; True of others."""
     groups = _list_groups(estimator)
-    return groups is None or _find_group(groups, machine) is not None
+    return groups is None or _find_group(estimator, groups, machine) is not None
 
 
 def _list_groups(estimator: Any) -> list[str] | None:
@@ -455,15 +456,17 @@ def _list_groups(estimator: Any) -> list[str] | None:
     return [str(group) for group, of in scales.items() if of]
 
 
-def _find_group(groups: list[str], machine: str) -> str | None:
+def _find_group(ensemble: Any, groups: list[str], machine: str) -> str | None:
     """Group of a machine, if any."""
-    own = [group for group in groups if f"{machine}/".startswith(f"{group}/")]
-    return max(own, key=len, default=None)
+    if getattr(ensemble, "group_by", "machine_type") == "machine_id":
+        return machine if machine in groups else None
+    own = [group for group in groups if machine.startswith(type_prefix(group))]
+    return own[0] if own else None
 
 
 def _group_of(ensemble: Any, machine: str) -> str | None:
     """Group by whose scales an ensemble scales a machine; None if there is one."""
-    return _find_group(_list_groups(ensemble) or [], machine)
+    return _find_group(ensemble, _list_groups(ensemble) or [], machine)
 
 
 def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:
