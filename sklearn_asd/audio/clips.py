@@ -164,10 +164,24 @@ class Clips(ClipTable):
         name : str
             Such as "clip 17 (pump_03.wav)".
         """
-        source = self.sources[row]
-        if isinstance(source, str | os.PathLike):
-            return f"clip {row} ({Path(source).name})"
+        if self.names_a_file(row):
+            return f"clip {row} ({Path(self.sources[row]).name})"
         return f"clip {row}"
+
+    def names_a_file(self, row: int) -> bool:
+        """Tell a clip of a file from one of samples.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        file : bool
+            True for a file.
+        """
+        return isinstance(self.sources[row], str | os.PathLike)
 
     def read(
         self, row: int, sample_rate: float, channel: Literal["mix"] | int = "mix"

@@ -153,9 +153,10 @@ class _Copies(nn.Module):
                 are_equal[rows], units[rows] = True, find_units(points[rows])
         self.points, self.units = torch.from_numpy(points), torch.from_numpy(units)
         self.are_equal = torch.from_numpy(are_equal)
+        self.is_empty = not are_equal.any()
 
     def forward(self, point: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        if not self.are_equal.any():
+        if self.is_empty:
             return others
         far = ((point - self.points) / self.units).square().sum(1).sqrt()
         explained = self.points.shape[1] ** 0.5

@@ -69,7 +69,7 @@ class FrontEnd(ClipTransformer, ABC):
     _frame_settings: ClassVar[str]
 
     def fit_transform(self, X, y=None):
-        """Read the clips to learn from, and warn of those that hold no sound.
+        """Read the clips to learn from, and warn of files that hold no sound.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class FrontEnd(ClipTransformer, ABC):
         Warns
         -----
         UserWarning
-            If clips are silent, as of a muted microphone, or of channels that cancel
+            If files are silent, as of a muted microphone, or of channels that cancel
             each other.
         """
         spectrograms = self.fit(X, y).transform(X)
@@ -356,7 +356,7 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
 
 
 def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
-    """Warn of clips all of whose frames are the number that stands for silence."""
+    """Warn of files all of whose frames are the number that stands for silence."""
     frames = spectrograms.frames
     silent = [
         row
@@ -365,6 +365,7 @@ def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
         )
         # A frame tells of most clips that they are not silent.
         if start < stop
+        and clips.names_a_file(row)
         and (frames[start] == frames[start, 0]).all()
         and (frames[start:stop] == frames[start, 0]).all()
     ]
@@ -375,7 +376,7 @@ def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
     if labels is not None:
         names = [f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)]
     warnings.warn(
-        f"{count(len(silent), 'clip')} of {len(clips)} to learn from hold no sound: "
+        f"{count(len(silent), 'recording')} to learn from without any sound: "
         f"{abbreviate(names)}. Leave out recordings of a muted microphone; where "
         "channels cancel each other in their mean, take one of them (channel=0)",
         stacklevel=3,
