@@ -78,7 +78,7 @@ def machine_index(X: Any) -> pd.MultiIndex:
 
 
 def machine_labels(X: Any) -> np.ndarray | None:
-    """Name the machine of each row.
+    r"""Name the machine of each row.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def machine_labels(X: Any) -> np.ndarray | None:
     -------
     labels : ndarray of shape (n_clips,) of str or None
         "type/id", or "id" where there is no type; None where there is no ID. None for
-        the array if X has no IDs at all. A slash in a type is written "\\/", and so is
+        the array if X has no IDs at all. A slash in a type is written "\/", and so is
         one in an ID that lacks the type that others have, so that names of different
         machines differ.
     """

@@ -1,7 +1,7 @@
 """Constants: columns in which training rows are equal, but for rounding.
 
 Such a column says nothing of how normal rows differ, so any deviation from it is
-anomalous. It is measured by what rounding to float32, the type of frames, explains.
+anomalous. It is measured by what rounding explains in float32, the type of frames.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ __all__ = [
     "warn_of_copies",
 ]
 
-# Share of a number that rounding to float32 explains, and the arithmetic of float64.
+# Share of a number that arithmetic of float32 explains, as that of another processor or
+# of a graph, and arithmetic of float64.
 _FLOAT32, _FLOAT64 = 1e-7, 1e-12
 
-# Larger numbers, measured by the least unit once or twice, have squares out of the range
-# of floats.
+# Zeros are exact, unless they are differences of numbers that are about 1.
+_ZERO = 1e-14
+
+# Larger numbers, measured by the least unit once or twice, have squares out of the
+# range of floats.
 _LARGEST = 1e50
 
 
@@ -81,12 +85,12 @@ def find_units(points: np.ndarray) -> np.ndarray:
     Returns
     -------
     units : ndarray of shape (n_features,)
-        What rounding to float32 explains, above 0. Zeros are not rounded, so their unit
+        What rounding explains in float32, above 0. Zeros are not rounded, so their unit
         is still smaller.
     """
     largest = np.abs(points).max(axis=0)
     least = np.min(largest, where=largest > 0, initial=1.0)
-    units = np.where(largest > 0, largest, _FLOAT32 * least) * _FLOAT32
+    units = np.where(largest > 0, _FLOAT32 * largest, _ZERO * least)
     return np.maximum(units, 1 / _LARGEST)
 
 

@@ -274,8 +274,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[rows[usable]] = -distances
         self.offset_ = left_out_threshold(-distances, self.contamination)
-        if (distances == 0).all():  # of copies
-            self.offset_ = -float(np.sqrt(points.shape[1]))  # a unit in each column
+        if not (distances > 0).all():  # a copy may deviate by a unit in each column
+            self.offset_ = min(self.offset_, -float(np.sqrt(points.shape[1])))
         return self
 
     def _fit_encoder(self, X: Any) -> np.ndarray:

@@ -374,7 +374,9 @@ def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
     labels = machine_labels(clips)
     names = [clips.name(row) for row in silent]
     if labels is not None:
-        names = [f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)]
+        names = [
+            f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)
+        ]
     warnings.warn(
         f"{count(len(silent), 'recording')} to learn from without any sound: "
         f"{abbreviate(names)}. Leave out recordings of a muted microphone; where "
