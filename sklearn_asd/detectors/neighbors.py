@@ -352,7 +352,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             return threshold
         machines, domains = self._training_machines, self._training_domains
         banks = np.array(_name_banks(machines, domains, len(scores)))
-        names = np.unique(banks[copies]) if machines is not None else ()
+        names = [] if machines is None else np.unique(banks[copies]).tolist()
         warn_of_copies(int(copies.sum()), names, level=4)
         if not copies.all():
             scores[copies] = np.nan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from numbers import Real
 from operator import attrgetter
-from typing import NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -170,7 +170,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         return scatter(values, len(X))
 
     def _list_types(self) -> list[str]:
-        return as_labels(np.atleast_1d(self.machine_types)).tolist()
+        labels: Any = as_labels(np.atleast_1d(self.machine_types))
+        return labels.tolist()
 
     def _check_types_present(self, kinds: np.ndarray) -> None:
         """Raise if no type has normal clips, and warn if some types have none."""

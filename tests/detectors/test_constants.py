@@ -58,8 +58,8 @@ def fit_quietly(name, X):
 
 
 def test_units_are_what_float32_rounds_and_less_for_zeros():
-    rows = np.array([[0.0, 5.0, -100.0], [0.0, 2.0, 80.0]])
-    np.testing.assert_allclose(find_units(rows), [2e-14, 5e-7, 1e-5])
+    rows = np.array([[0.0, 0.5, -100.0], [0.0, 0.2, 80.0]])
+    np.testing.assert_allclose(find_units(rows), [5e-15, 5e-8, 1e-5])
     np.testing.assert_allclose(find_units(np.zeros((2, 1))), [1e-14])
 
 
