@@ -14,7 +14,8 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.machines import as_labels, machine_labels
+from sklearn_asd._utils.validation import fill_masked
+from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
 from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
@@ -69,7 +70,7 @@ class Clips(ClipTable):
         domain: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = np.fromiter(sources, dtype=object)
+        self.sources = np.fromiter(map(fill_masked, sources), dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
@@ -123,7 +124,7 @@ class Clips(ClipTable):
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
         waveforms = check_array(
-            X, dtype="numeric", ensure_all_finite=False, input_name="X"
+            fill_masked(X), dtype="numeric", ensure_all_finite=False, input_name="X"
         )
         return cls(list(waveforms))
 
@@ -164,10 +165,24 @@ class Clips(ClipTable):
         name : str
             Such as "clip 17 (pump_03.wav)".
         """
-        source = self.sources[row]
-        if isinstance(source, str | os.PathLike):
-            return f"clip {row} ({printable(Path(source).name)})"
+        if self.names_a_file(row):
+            return f"clip {row} ({printable(Path(self.sources[row]).name)})"
         return f"clip {row}"
+
+    def names_a_file(self, row: int) -> bool:
+        """Tell a clip of a file from one of samples.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        file : bool
+            True for a file.
+        """
+        return isinstance(self.sources[row], str | os.PathLike)
 
     def read(
         self, row: int, sample_rate: float, channel: Literal["mix"] | int = "mix"
@@ -235,7 +250,7 @@ def _keep(sources: Iterable[Any]) -> list[Any]:
 def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
     if values is None:
         return None
-    rates = [np.nan if pd.isna(rate) else rate for rate in values]
+    rates = [np.nan if is_missing(rate) else rate for rate in values]
     for row, rate in enumerate(rates):
         if not isinstance(rate, numbers.Real):
             raise ValueError(

@@ -11,6 +11,8 @@ import librosa
 import numpy as np
 import soundfile
 
+from sklearn_asd._utils.validation import fill_masked
+
 __all__ = [
     "MAX_AMPLITUDE",
     "BadClipError",
@@ -203,7 +205,7 @@ def read_array(
     >>> read_array(np.array([0, 16384, -32768], dtype=np.int16), None, 16000)
     array([ 0. ,  0.5, -1. ], dtype=float32)
     """
-    samples = np.asarray(samples)
+    samples = np.asarray(fill_masked(samples))
     if samples.ndim != 1:
         raise BadClipError(
             f"has an array of shape {samples.shape}; one clip is a 1-D array: "

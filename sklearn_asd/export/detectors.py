@@ -20,12 +20,14 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
+from sklearn_asd.audio.machines import type_prefix
 from sklearn_asd.detectors import (
     EmbeddingNeighborDetector,
     GaussianDetector,
     IDConfidenceDetector,
     MahalanobisDetector,
 )
+from sklearn_asd.detectors.constants import are_copies, find_units
 from sklearn_asd.export.features import (
     TRACED_FRAMES,
     LogMel,
@@ -147,6 +149,7 @@ class _Neighbors(nn.Module):
         self.shifts = torch.from_numpy(detector.shifts_[:, 0])
         self.scales = torch.from_numpy(detector.scales_[:, 0])
         self.points = torch.from_numpy(points)
+        self.copies = _Copies(points, names)
         self.whitening = None if whitening is None else torch.from_numpy(whitening)
         if self.whitening is None:
             self.points = _normalize(self.points)
@@ -160,15 +163,42 @@ class _Neighbors(nn.Module):
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         point = self.encode(sound, machine)
-        point = _normalize(point) if self.whitening is None else point @ self.whitening
-        squared = (self.points - point).square().sum(1)
+        if self.whitening is not None:
+            point = point @ self.whitening
+        place = _normalize(point) if self.whitening is None else point
+        squared = (self.points - place).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
+        distances = self.copies(point, distances)
         distances = (distances - self.shifts) / self.scales
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
         nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
         # The machine may have fewer training clips than others.
         n_own = (nearest < torch.inf).sum()
         return nearest.masked_fill(nearest == torch.inf, 0).sum() / n_own
+
+
+class _Copies(nn.Module):
+    """Distances to training clips of machines whose clips are all equal."""
+
+    def __init__(self, points: np.ndarray, names: np.ndarray | None) -> None:
+        super().__init__()
+        units, are_equal = np.ones(points.shape), np.zeros(len(points), dtype=bool)
+        names = np.zeros(len(points)) if names is None else names
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            if are_copies(points[rows]):
+                are_equal[rows], units[rows] = True, find_units(points[rows])
+        self.points, self.units = torch.from_numpy(points), torch.from_numpy(units)
+        self.are_equal = torch.from_numpy(are_equal)
+        self.is_empty = not are_equal.any()
+
+    def forward(self, point: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        if self.is_empty:
+            return others
+        far = ((point - self.points) / self.units).square().sum(1).sqrt()
+        explained = self.points.shape[1] ** 0.5
+        far = torch.where(far < explained, 0, far - explained)
+        return torch.where(self.are_equal, far, others)
 
 
 class _Mahalanobis(nn.Module):
@@ -452,7 +482,7 @@ def _list_used(ensemble: ZScoreEnsemble) -> dict[str, Any]:
 def _is_scaled(estimator: Any, machine: str) -> bool:
     """Whether an ensemble has scales for a machine; True of others."""
     groups = _list_groups(estimator)
-    return groups is None or _find_group(groups, machine) is not None
+    return groups is None or _find_group(estimator, groups, machine) is not None
 
 
 def _list_groups(estimator: Any) -> list[str] | None:
@@ -465,15 +495,17 @@ def _list_groups(estimator: Any) -> list[str] | None:
     return [str(group) for group, of in scales.items() if of]
 
 
-def _find_group(groups: list[str], machine: str) -> str | None:
+def _find_group(ensemble: Any, groups: list[str], machine: str) -> str | None:
     """Group of a machine, if any."""
-    own = [group for group in groups if f"{machine}/".startswith(f"{group}/")]
-    return max(own, key=len, default=None)
+    if getattr(ensemble, "group_by", "machine_type") == "machine_id":
+        return machine if machine in groups else None
+    own = [group for group in groups if machine.startswith(type_prefix(group))]
+    return own[0] if own else None
 
 
 def _group_of(ensemble: Any, machine: str) -> str | None:
     """Group by whose scales an ensemble scales a machine; None if there is one."""
-    return _find_group(_list_groups(ensemble) or [], machine)
+    return _find_group(ensemble, _list_groups(ensemble) or [], machine)
 
 
 def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:

@@ -16,8 +16,10 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
+from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
@@ -65,6 +67,32 @@ class FrontEnd(ClipTransformer, ABC):
     # text names the files of existing caches.
     _frames_version: ClassVar[int]
     _frame_settings: ClassVar[str]
+
+    def fit_transform(self, X, y=None):
+        """Read the clips to learn from, and warn of files that hold no sound.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            As of :meth:`transform`, whose errors and warnings are raised here too.
+
+        Warns
+        -----
+        UserWarning
+            If files are silent, as of a muted microphone, or of channels that cancel
+            each other.
+        """
+        spectrograms = self.fit(X, y).transform(X)
+        _warn_of_silence(Clips.from_X(X), spectrograms)
+        return spectrograms
 
     def transform(self, X):
         """Read the clips and compute their spectrograms.
@@ -329,3 +357,33 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
             f"half of sample_rate, {highest:g} Hz: choose fmin < fmax within it"
         )
     return fmax
+
+
+def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
+    """Warn of files all of whose frames are the number that stands for silence."""
+    frames = spectrograms.frames
+    silent = [
+        row
+        for row, (start, stop) in enumerate(
+            zip(spectrograms.starts[:, 0], spectrograms.stops[:, 0], strict=True)
+        )
+        # A frame tells of most clips that they are not silent.
+        if start < stop
+        and clips.names_a_file(row)
+        and (frames[start] == frames[start, 0]).all()
+        and (frames[start:stop] == frames[start, 0]).all()
+    ]
+    if not silent:
+        return
+    labels = machine_labels(clips)
+    names = [clips.name(row) for row in silent]
+    if labels is not None:
+        names = [
+            f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)
+        ]
+    warnings.warn(
+        f"{count(len(silent), 'recording')} to learn from without any sound: "
+        f"{abbreviate(names)}. Leave out recordings of a muted microphone; where "
+        "channels cancel each other in their mean, take one of them (channel=0)",
+        stacklevel=3,
+    )

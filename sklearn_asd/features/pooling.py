@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
+from sklearn_asd._utils.validation import refuse_masked
 
 __all__ = [
     "CONSTANT_SPREAD",
@@ -480,7 +481,7 @@ def pool(values: Any, poolings: Poolings) -> np.ndarray:
     array([2., 0.])
     """
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(refuse_masked(values, "values"), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"values are no array of numbers ({error}); give (n_times, n_columns)"

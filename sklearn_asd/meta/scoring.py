@@ -198,7 +198,9 @@ def known_scores(
     known = scores[~np.isnan(scores)]
     if len(np.unique(known)) > 1 and np.isfinite(known).all():
         return known
-    seen = "are all equal" if len(known) > 1 else f"are of {len(known)} clips"
+    seen = f"are of {len(known)} clips"
+    if len(known) > 1:
+        seen = "are all equal (are the recordings copies, or silent?)"
     if not np.isfinite(known).all():
         seen = "hold infinity"
     raise ValueError(

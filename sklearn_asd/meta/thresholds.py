@@ -237,7 +237,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         (X,) = indexable(X)
         _, needed = self._look_up_policy()
         # A policy that needs anomalies cannot do without y, so y is not ignored there.
-        lenient = "anomalous" not in needed and is_table_of_numbers(X)
+        lenient = is_table_of_numbers(X) and "anomalous" not in needed
         normal = normal_rows(y, _num_samples(X), lenient=lenient)
         train, validation = self._split(X, normal)
         # Checked before the detector is fitted, which may take hours, and again after

@@ -409,7 +409,8 @@ class ZScoreEnsemble(EnsembleOfMembers):
             self.total_scales_[group] = ZScale.fit(combined[rows], whose)
 
     def _fit_scale(self, scores: np.ndarray, whose: str) -> ZScale:
-        if self.log_scores and np.nanmedian(scores) <= 0:
+        differ = np.nanmin(scores) < np.nanmax(scores)
+        if self.log_scores and differ and np.nanmedian(scores) <= 0:
             raise ValueError(
                 f"the scores of {whose} are from {np.nanmin(scores):.3g} to "
                 f"{np.nanmax(scores):.3g}, and log_scores=True needs anomaly scores "
