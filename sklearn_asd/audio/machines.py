@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.text import one_form
 
 __all__ = [
     "DCASE2020_TYPES",
@@ -338,7 +338,7 @@ def _as_label(value: Any) -> str | None:
     if is_missing(value):
         return None
     whole = isinstance(value, Real) and float(value).is_integer()
-    return normalize("NFC", str(int(value) if whole else value)).strip()
+    return one_form(str(int(value) if whole else value))
 
 
 def is_missing(value: Any) -> bool:
