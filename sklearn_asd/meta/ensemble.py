@@ -19,6 +19,7 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
@@ -321,15 +322,17 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of f_i and of 1 - f_i, each (n_clips, n_members)."""
         if self.scaling is None:
-            outside = (raw < 0) | (raw > 1)
+            outside = (raw < 0) | (raw > LARGEST_DOUBT)
             if outside.any():
                 raise ValueError(
                     f"a member scores {raw[outside][0]:.6g}, and scaling=None needs "
                     'anomaly scores in [0, 1]: set scaling="gamma"'
                 )
-            f = np.minimum(raw, ALMOST_1)
+            # Confidence detectors go on above 1 where 1 - p has no digits left.
+            beyond, f = raw > 1, np.minimum(raw, ALMOST_1)
+            log_rest = np.where(beyond, log_confidence(raw), np.log1p(-f))
             with np.errstate(divide="ignore"):
-                return np.log(f), np.log1p(-f)
+                return np.where(beyond, -np.exp(log_rest), np.log(f)), log_rest
         unknown = set(groups) - set(self.scales_)
         if unknown:
             raise ValueError(
