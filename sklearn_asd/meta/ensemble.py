@@ -23,6 +23,7 @@ from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.structure import scatter, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
@@ -301,20 +302,27 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
 
         Scores are (n_clips, n_members).
         """
-        columns: list[Any] = list(map(scoring.honest_training_scores, self.estimators_))
+        folds = self._make_folds(X)
+        # Folds are surer than what detectors of others keep.
+        asked = X if folds is None else None
+        columns: list[Any] = [
+            scoring.honest_training_scores(member, asked) for member in self.estimators_
+        ]
         refit = [
             j
             for j, member in enumerate(members)
             if columns[j] is None and not isinstance(member, FrozenEstimator)
         ]
-        folds = self._make_folds(X)
         if folds is not None:
             some = {j: members[j] for j in refit}
             for j, parts in fit_on_folds(some, X, folds, parallel).items():
                 columns[j] = put_together(parts, folds, _num_samples(X))
-        for j, member in enumerate(self.estimators_):
+        for j, (name, member) in enumerate(self.named_estimators_.items()):
             if columns[j] is None:
                 columns[j] = scoring.anomaly_scores(member, X)
+                if self.scaling is not None:
+                    whose = f"member {name!r}"
+                    refuse_rounding(members[j], member, X, columns[j], whose)
         return np.column_stack(columns), folds is not None or not refit
 
     def _scale(
@@ -355,7 +363,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
 def _fit_scales(
     names: list[str], raw: np.ndarray, groups: np.ndarray
 ) -> dict[str | None, list[GammaScale]]:
-    remedy = "add normal clips, drop the member, or set scaling=None"
+    remedy = "add normal clips, set calibration_cv, drop the member, or set scaling=None"
     scales: dict[str | None, list[GammaScale]] = {}
     for group in dict.fromkeys(groups):
         rows = np.array([value == group for value in groups])

@@ -25,6 +25,7 @@ from sklearn_asd._utils.parameters import (
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import hold_out, machine_labels
 from sklearn_asd.meta.policies import POLICIES, Policy
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
@@ -247,6 +248,11 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
+        if isinstance(self.detector, FrozenEstimator):
+            clips = take_rows(X, np.flatnonzero(normal))
+            refuse_rounding(
+                self.detector, self.detector_, clips, -scores[normal], "the detector"
+            )
         self._set_threshold(scores, normal[validation])
         honest = np.where(normal[validation], scores, np.nan)
         self.training_score_samples_ = scatter([(validation, honest)], len(normal))

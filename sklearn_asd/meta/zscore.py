@@ -9,6 +9,7 @@ from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -29,6 +30,7 @@ from sklearn_asd.audio.machines import (
 )
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.siblings import own_table, rank_members, sibling_table
 from sklearn_asd.meta.structure import Inner, scatter, take_rows
 from sklearn_asd.meta.zscale import ZScale
@@ -349,6 +351,10 @@ class ZScoreEnsemble(EnsembleOfMembers):
                 honest[j] = put_together(scores, folds, _num_samples(X))
             if tables[j] is None:
                 tables[j] = pd.concat(compared).groupby(level=0).mean()
+        for j, (name, member) in enumerate(self.named_estimators_.items()):
+            # Others were fitted to other clips in each fold.
+            if isinstance(members[j], FrozenEstimator):
+                refuse_rounding(members[j], member, X, honest[j], f"member {name!r}")
         return np.column_stack(honest), tables
 
     def _find_compared(self, X: Any, groups: np.ndarray) -> dict[str | None, set[str]]:
