@@ -24,6 +24,7 @@ __all__ = [
     "documentation_address",
     "fit_clone",
     "fitted_attributes",
+    "is_frozen",
     "left_out_threshold",
     "of_one_fit",
 ]
@@ -236,9 +237,25 @@ def fit_clone(estimator: Any, X: Any) -> Any:
     fitted : estimator
         The fitted clone; a FrozenEstimator is returned as it is.
     """
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         return estimator
     return clone(estimator).fit(X)
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Whether an estimator was fitted earlier, and is not to be fitted again.
+
+    Parameters
+    ----------
+    estimator : object
+        Any.
+
+    Returns
+    -------
+    is_frozen : bool
+        True for a FrozenEstimator.
+    """
+    return isinstance(estimator, FrozenEstimator)
 
 
 def fitted_attributes(kind: type) -> dict[str, Any]:

@@ -19,6 +19,7 @@ FOREIGN = {
     "_is_avx512_bf16_supported",
     "_parameter_constraints",
     "_replace",
+    "_schema",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {

@@ -155,13 +155,14 @@ class ConfidenceDetector(BaseDetector):
         -------
         scores : ndarray of shape (n_clips,), float64
             Minus the doubt 1 - p, pooled over a view's segments (`pooling`) and
-            averaged over the views, in [-1, 0]; NaN for clips that could not be used.
+            averaged over the views, from -1.00005 to 0; NaN for clips that could not
+            be used.
         """
         X = self._check_clips(X)
         return -self._pool_doubt(X, self._find_own_classes(X))
 
     def _pool_doubt(self, X: ClipSpectrograms, own: np.ndarray | None) -> np.ndarray:
-        """Pool 1 - p of the class of each view, or with None of the likeliest."""
+        """Pool 1 - p of the class of each view, or with None of the likeliest one."""
 
         def look_up(logits, embedding, windows):
             if own is None:

@@ -28,9 +28,9 @@ __all__ = [
 # Where p is smaller, 1 - p has less than eight of its digits. As minus log(p).
 LARGEST_LOG_DOUBT = 8 * np.log(10)
 
-# How much the score rises beyond 1 where minus log(p) rises by a factor of e: so that it
-# differs from 1 - p by less than 1e-6 down to p = 1e-64, and no two numbers that float32
-# tells apart are tied.
+# How much the score rises beyond 1 where minus log(p) rises by a factor of e: so that
+# it differs from 1 - p by less than 1e-6 down to p = 1e-64, and no two numbers that
+# float32 tells apart are tied.
 DOUBT_STEP = 2.0**-21
 
 # Above the score of any logits in float32.
@@ -101,7 +101,7 @@ def pool_doubt(
     np.maximum.at(largest, windows.clip, logs)
     largest[np.isneginf(largest)] = 0
     signs = np.array([1, -1])
-    parts = signs * np.exp(logs - largest[windows.clip])
+    parts = signs * np.exp(np.maximum(logs - largest[windows.clip], -700))
     pooled = pool_segments(parts, windows, n_clips, n_views, pooling).mean(axis=1)
     with np.errstate(divide="ignore"):
         return extend_doubt(largest + np.log(np.abs(pooled)))
@@ -126,7 +126,7 @@ def extend_doubt(logs: np.ndarray) -> np.ndarray:
     """
     log_doubt, log_p = logs.T
     low = np.exp(np.maximum(log_doubt, SMALLEST_LOG_DOUBT))
-    low /= 1 + np.maximum(SMALLEST_LOG_DOUBT - log_doubt, 0)
+    low /= 1 + np.log1p(np.maximum(SMALLEST_LOG_DOUBT - log_doubt, 0))
     beyond = np.clip(-log_p, LARGEST_LOG_DOUBT, 1e40) / LARGEST_LOG_DOUBT
     high = np.where(
         log_p < -LARGEST_LOG_DOUBT, 1 + DOUBT_STEP * np.log(beyond), -np.expm1(log_p)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd._base import fit_clone
+from sklearn_asd._base import fit_clone, is_frozen
 from sklearn_asd._utils.validation import is_table_of_numbers
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta import scoring
@@ -77,7 +76,7 @@ def refuse_rounding(
     if typical - known.max() <= _GAP * np.ptp(known):
         return
     remedy = "set calibration_cv=5, which scores clips that were left out"
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         remedy = "pass clips that it was not trained on, or the detector unfitted"
     raise ValueError(
         f"{whose} knows these clips by heart: it scores them {known.min():.3g} to "
@@ -98,7 +97,7 @@ def _may_be_rounding(known: np.ndarray, X: Any) -> bool:
 def _score_clips_left_out(estimator: Any, fitted: Any, X: Any) -> np.ndarray:
     """Anomaly scores of clips left out of a fit; none if they cannot be known."""
     unknown = np.empty(0)
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         estimator = estimator.estimator
         honest = scoring.honest_training_scores(estimator)
         if honest is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+
+from sklearn_asd._base import is_frozen
 
 __all__ = [
     "anomaly_scores",
@@ -35,7 +36,7 @@ def final_step(estimator: Any) -> Any:
     """
     if isinstance(estimator, Pipeline):
         return final_step(estimator.steps[-1][1])
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         return final_step(estimator.estimator)
     return estimator
 
@@ -168,7 +169,7 @@ def honest_training_scores(estimator: Any, X: Any = None) -> np.ndarray | None:
     detector = estimator
     while isinstance(detector, Pipeline):
         detector = detector.steps[-1][1]
-    if isinstance(detector, FrozenEstimator):
+    if is_frozen(detector):
         return None
     honest = getattr(detector, "training_score_samples_", None)
     if honest is not None:

@@ -10,11 +10,10 @@ from typing import Any, NotRequired
 import numpy as np
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -248,7 +247,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
-        if isinstance(self.detector, FrozenEstimator):
+        if is_frozen(self.detector):
             clips = take_rows(X, np.flatnonzero(normal))
             refuse_rounding(
                 self.detector, self.detector_, clips, -scores[normal], "the detector"
@@ -338,7 +337,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
     def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows to set the threshold by."""
-        if isinstance(self.detector, FrozenEstimator):
+        if is_frozen(self.detector):
             return np.arange(0), np.arange(len(normal))
         if normal.sum() < 2:
             raise ValueError(

@@ -9,12 +9,16 @@ from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone, left_out_threshold
+from sklearn_asd._base import (
+    all_or_nothing,
+    fit_clone,
+    is_frozen,
+    left_out_threshold,
+)
 from sklearn_asd._utils.parameters import (
     HasMethods,
     Interval,
@@ -351,11 +355,15 @@ class ZScoreEnsemble(EnsembleOfMembers):
                 honest[j] = put_together(scores, folds, _num_samples(X))
             if tables[j] is None:
                 tables[j] = pd.concat(compared).groupby(level=0).mean()
-        for j, (name, member) in enumerate(self.named_estimators_.items()):
-            # Others were fitted to other clips in each fold.
-            if isinstance(members[j], FrozenEstimator):
-                refuse_rounding(members[j], member, X, honest[j], f"member {name!r}")
-        return np.column_stack(honest), tables
+        raw = np.column_stack(honest)
+        self._refuse_rounding(X, members, raw)
+        return raw, tables
+
+    def _refuse_rounding(self, X: Any, members: list[Any], raw: np.ndarray) -> None:
+        """Refuse frozen members with the clips of their fit; folds left out others'."""
+        for j, (name, fitted) in enumerate(self.named_estimators_.items()):
+            if is_frozen(members[j]):
+                refuse_rounding(members[j], fitted, X, raw[:, j], f"member {name!r}")
 
     def _find_compared(self, X: Any, groups: np.ndarray) -> dict[str | None, set[str]]:
         """Machines of each type with several, if members have to be selected."""

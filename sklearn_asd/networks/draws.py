@@ -71,8 +71,11 @@ class Draws(TorchDispatchMode):
         states : dict of str to tensor of uint8
             From `states`.
         """
-        for name, state in states.items():
-            self.generator(name).set_state(state)
+        for name, state in dict(states).items():
+            device = torch.device(name)
+            # This computer may have fewer GPUs than the one that saved them.
+            if device.type != "cuda" or (device.index or 0) < torch.cuda.device_count():
+                self.generator(name).set_state(state)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -50,6 +50,8 @@ class Near(BaseEstimator):
         self.decision_scores_ = self.decision_function(X)
         if self.keeps == "honest":
             self.decision_scores_ = self.unit * self.search_.kneighbors()[0][:, 0]
+        if self.keeps == "rounding":
+            self.decision_scores_ = 1e-12 * np.abs(X[:, 0])
         self.threshold_ = np.percentile(self.decision_scores_, 90)
         return self
 
@@ -99,6 +101,7 @@ HONEST = {
 }
 LAZY = {
     "neighbours": Near(),
+    "neighbours that keep other rounding": Near("rounding"),
     "neighbours in small units": Near(unit=1e-9),
     "neighbours in large units": Near(unit=1e6),
     "in a Pipeline": make_pipeline(StandardScaler(), Near()),
@@ -137,7 +140,9 @@ def test_scores_that_a_detector_keeps_are_those_of_rows_left_out():
     assert honest_training_scores(FrozenEstimator(knn), X) is None
     assert honest_training_scores(knn, X[:3]) is None
     behind = make_pipeline(StandardScaler(), KNN(n_neighbors=1)).fit(X)
-    np.testing.assert_allclose(honest_training_scores(behind, X), [1, 1, 2, 4] / X.std())
+    np.testing.assert_allclose(
+        honest_training_scores(behind, X), [1, 1, 2, 4] / X.std()
+    )
 
 
 def test_scores_that_are_what_a_detector_says_of_its_training_rows_are_not_honest(
@@ -164,13 +169,19 @@ def test_scores_that_a_member_keeps_calibrate_it(detector, normal, unseen):
 
 
 def test_one_lazy_member_drowns_no_other(normal, unseen):
-    members = [("near", KNN(n_neighbors=1)), ("forest", IsolationForest(n_estimators=20, random_state=0))]
+    members = [
+        ("near", KNN(n_neighbors=1)),
+        ("forest", IsolationForest(n_estimators=20, random_state=0)),
+    ]
     assert alarms(GammaProbabilityEnsemble(members).fit(normal), unseen) < 0.3
 
 
 @cases(LAZY)
 def test_scores_of_rounding_are_refused_with_a_remedy(detector, normal, unseen):
-    members = [("forest", IsolationForest(n_estimators=20, random_state=0)), ("lazy", detector)]
+    members = [
+        ("forest", IsolationForest(n_estimators=20, random_state=0)),
+        ("lazy", detector),
+    ]
     with pytest.raises(ValueError, match=r"member 'lazy' knows .*set calibration_cv=5"):
         GammaProbabilityEnsemble(members).fit(normal)
     healed = GammaProbabilityEnsemble(members, calibration_cv=5).fit(normal)
@@ -199,7 +210,9 @@ def test_equal_scores_of_equal_clips_are_no_rounding():
 
 def make_table(X):
     columns = {f"x{j}": X[:, j] for j in range(X.shape[1])}
-    return pd.DataFrame({"path": "x.wav", "machine_id": np.arange(len(X)) % 2} | columns)
+    return pd.DataFrame(
+        {"path": "x.wav", "machine_id": np.arange(len(X)) % 2} | columns
+    )
 
 
 def numbers(table):
@@ -224,9 +237,7 @@ def test_a_lazy_detector_of_each_machine_is_refused(normal):
     for detector in (Near(), Table(1e-12)):
         with pytest.raises(ValueError, match="'m' knows these clips by heart"):
             GammaProbabilityEnsemble([("m", per_machine(detector))]).fit(table)
-    GammaProbabilityEnsemble(
-        [("m", per_machine(Near()))], calibration_cv=4
-    ).fit(table)
+    GammaProbabilityEnsemble([("m", per_machine(Near()))], calibration_cv=4).fit(table)
 
 
 def test_a_machine_with_one_clip_leaves_none_out(normal):
@@ -251,7 +262,9 @@ def test_a_fitted_detector_and_the_clips_of_its_fit_are_refused(
     detector, make, normal, unseen
 ):
     frozen = FrozenEstimator(detector.fit(normal))
-    with pytest.raises(ValueError, match="by heart.*pass clips that it was not trained"):
+    with pytest.raises(
+        ValueError, match="by heart.*pass clips that it was not trained"
+    ):
         make(frozen).fit(normal)
     assert alarms(make(frozen).fit(unseen), unseen + 100) == 1
 
