@@ -69,7 +69,11 @@ def log_probabilities(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def pool_doubt(
-    logs: np.ndarray, windows: Windows, n_clips: int, n_views: int, pooling: Pooling
+    logs: np.ndarray,
+    windows: Windows,
+    n_clips: int,
+    n_views: int,
+    pooling: str | Pooling,
 ) -> np.ndarray:
     """Pool 1 - p over each view's segments, and average it over the views.
 

@@ -318,22 +318,23 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         ]
         if folds is not None:
             some = {j: members[j] for j in refit}
-            for j, parts in fit_on_folds(some, X, folds, parallel).items():
-                columns[j] = put_together(parts, folds, _num_samples(X))
-        for j, member in enumerate(self.estimators_):
-            if columns[j] is None:
-                columns[j] = scoring.anomaly_scores(member, X)
-        if self.scaling is not None:
-            self._refuse_rounding(X, members, columns, folds is not None)
+            parts = fit_on_folds(some, X, folds, parallel)
+            for j in refit:
+                columns[j] = put_together(parts[j], folds, _num_samples(X))
+        self._score_known_clips(X, members, columns, folds is not None)
         return np.column_stack(columns), folds is not None or not refit
 
-    def _refuse_rounding(
-        self, X: Any, members: list[Any], columns: list[np.ndarray], in_folds: bool
+    def _score_known_clips(
+        self, X: Any, members: list[Any], columns: list[Any], in_folds: bool
     ) -> None:
-        """Refuse scores of clips that a member was fitted to, if they say nothing."""
+        """Fill in scores of clips that members were fitted to, if these say anything."""
         for j, (name, fitted) in enumerate(self.named_estimators_.items()):
+            if columns[j] is None:
+                columns[j] = scoring.anomaly_scores(fitted, X)
             was_left_out = in_folds and not is_frozen(members[j])
-            if not was_left_out and scoring.honest_training_scores(fitted) is None:
+            if self.scaling is None or was_left_out:
+                continue
+            if scoring.honest_training_scores(fitted) is None:
                 whose = f"member {name!r}"
                 refuse_rounding(members[j], fitted, X, columns[j], whose)
 

@@ -65,10 +65,10 @@ class AutocastNet(NeuralNet):
             outputs = super().infer(x, **fit_params)
         return tuple(output.float() for output in outputs)
 
-    def get_loss(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def get_loss(self, y_pred: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the loss; see :meth:`skorch.NeuralNet.get_loss`."""
-        with own_draws():
-            return super().get_loss(*args, **kwargs)
+        with own_draws():  # a loss may draw too
+            return super().get_loss(y_pred, *args, **kwargs)
 
 
 class EqualBatches:
