@@ -20,6 +20,7 @@ FOREIGN = {
     "_is_in_bad_fork",
     "_parameter_constraints",
     "_replace",
+    "_schema",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {

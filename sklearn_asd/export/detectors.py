@@ -28,6 +28,7 @@ from sklearn_asd.detectors import (
     MahalanobisDetector,
 )
 from sklearn_asd.detectors.constants import are_copies, find_units
+from sklearn_asd.export.doubt import log_confidence, pool_doubt
 from sklearn_asd.export.features import (
     TRACED_FRAMES,
     LogMel,
@@ -101,10 +102,7 @@ class _Confidence(nn.Module):
         logits, _, is_heard = self._run(sound)
         asked = self.own_class(machine) if self.by_id else logits.argmax(1, True)
         is_asked = torch.arange(logits.shape[1]) == asked
-        others = logits.masked_fill(is_asked, -torch.inf)
-        # 1 - p is the share of the other classes: nothing is subtracted from 1.
-        doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-        score = self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
+        score = pool_doubt(logits, is_asked, self.pool)
         return torch.where(is_heard, score, torch.nan)
 
     def embed(self, sound: Spectrogram, pool: TensorPooling) -> torch.Tensor:
@@ -316,7 +314,10 @@ class _Ensemble(nn.Module):
         if self.scale is None:
             # Scores of 1 count as the next lower number, as in Python.
             log_f = torch.where(scores == 1, _BELOW_1, scores).log()
-            return -self.aggregate(log_f, log_complement(log_f))
+            beyond, log_p = scores > 1, log_confidence(scores)
+            log_rest = torch.where(beyond, log_p, log_complement(log_f))
+            log_f = torch.where(beyond, -log_p.exp(), log_f)
+            return -self.aggregate(log_f, log_rest)
         return -self.aggregate(*self.scale(scores, self.group(machine)))
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "RankWeightedMean",
     "check_score_pooling",
     "is_mean",
+    "keeps_differences",
     "maximum",
     "mean",
     "median",
@@ -597,3 +598,21 @@ def check_score_pooling(pooling: Any) -> None:
             f"choose of {', '.join(SCORE_POOLINGS)}, or give an object such as "
             "Percentile(90), or a function of yours"
         )
+
+
+def keeps_differences(pooling: Any) -> bool:
+    """Whether a pooling of scores moves with them: all shifted by 1, it is too.
+
+    Parameters
+    ----------
+    pooling : str or callable
+        As :func:`check_score_pooling` takes it.
+
+    Returns
+    -------
+    keeps_differences : bool
+        True for those of the library. Of a function of yours nothing is known.
+    """
+    _, function = _name_pooling(pooling)
+    known = [POOLINGS[name] for name in SCORE_POOLINGS]
+    return function in known or isinstance(function, RankWeightedMean | Percentile)

@@ -159,7 +159,10 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
 
     def _keep_training_scores(self, inner, X):
         """Set `training_score_samples_`, if each detector has honest scores."""
-        scores = [scoring.honest_training_scores(one.estimator) for one in inner]
+        scores = [
+            scoring.honest_training_scores(one.estimator, take_rows(X, one.rows))
+            for one in inner
+        ]
         if all(values is not None for values in scores):
             rows = [one.rows for one in inner]
             self.training_score_samples_ = self.combine_scores(scores, rows, X)

@@ -21,6 +21,7 @@ from skorch.callbacks import Callback
 from sklearn_asd._utils.files import replacing, unfinished
 from sklearn_asd._version import __version__
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.draws import current_draws
 
 __all__ = ["UNRELATED_PARAMETERS", "Checkpoint", "name_training", "open_checkpoint"]
 
@@ -73,10 +74,9 @@ class Checkpoint(Callback):
             net.history.extend({"batches": [], **row} for row in state["history"])
             if self.validation is not None:
                 self.validation.state = state["validation"]
-            torch.set_rng_state(state["generator"])
-            # This computer may have fewer GPUs than the one that saved it.
-            n_devices = torch.cuda.device_count()
-            torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
+            draws = current_draws()
+            if draws is not None:
+                draws.restore(state["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise ValueError(
@@ -245,6 +245,7 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
         {name: _plain(value) for name, value in row.items() if name != "batches"}
         for row in net.history
     ]
+    draws = current_draws()
     return {
         "format": _FORMAT,
         "module": net.module_.state_dict(),
@@ -252,8 +253,7 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
         "optimizer": net.optimizer_.state_dict(),
         "history": rows,
         "validation": getattr(validation, "state", None),
-        "generator": torch.get_rng_state(),
-        "cuda_generators": torch.cuda.get_rng_state_all(),
+        "generators": draws.states() if draws else {},
     }
 
 

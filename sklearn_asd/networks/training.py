@@ -6,7 +6,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
+from sklearn_asd.networks.draws import Draws, own_draws, seeded
 from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
 from sklearn_asd.networks.windows import WindowDataset
 
@@ -33,8 +33,7 @@ __all__ = [
     "restore_net",
 ]
 
-# torch's generator and the allocator's settings belong to the process: fits in several
-# threads would draw from the same stream.
+# The allocator's settings belong to the process, and each training uses all cores.
 _ONE_TRAINING = threading.RLock()
 
 
@@ -72,9 +71,15 @@ class AutocastNet(NeuralNet):
     def infer(self, x: torch.Tensor, **fit_params: Any) -> tuple[torch.Tensor, ...]:
         """Run the module; see :meth:`skorch.NeuralNet.infer`."""
         device = torch.device(self.device).type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast)
+        with own_draws(), autocast:
             outputs = super().infer(x, **fit_params)
         return tuple(output.float() for output in outputs)
+
+    def get_loss(self, y_pred: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the loss; see :meth:`skorch.NeuralNet.get_loss`."""
+        with own_draws():  # a loss may draw too
+            return super().get_loss(y_pred, *args, **kwargs)
 
 
 class EqualBatches:
@@ -97,7 +102,9 @@ class EqualBatches:
         self.n_batches = math.ceil(n_windows / batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in torch.randperm(self.n_windows).tensor_split(self.n_batches):
+        with own_draws():
+            order = torch.randperm(self.n_windows)
+        for batch in order.tensor_split(self.n_batches):
             yield batch.tolist()
 
 
@@ -245,8 +252,8 @@ def fit_net(
         Training windows.
 
     seed : int
-        Decides the weights, the batches and the dropout. The global generators are
-        left as they were.
+        Decides the weights, the batches and the dropout, whatever other threads draw.
+        torch's own generators are not used.
 
     validation : KeepBestEpoch or None, default=None
         Chooses the epoch that is kept; None keeps the last.
@@ -275,8 +282,11 @@ def fit_net(
         iterator_train__batch_size=None,  # the sampler's indices are whole batches
     )
     dataset.move_to(net.device)
-    with _seeded(seed), reuse_large_blocks():
-        net.initialize()
+    with _ONE_TRAINING, seeded(seed) as draws, reuse_large_blocks():
+        # Otherwise the loader would draw a number from torch's generator.
+        net.set_params(iterator_train__generator=draws.generator("cpu"))
+        with draws:
+            net.initialize()
         # net.fit would swallow Ctrl-C and leave a half-trained net looking fitted.
         net.notify("on_train_begin", X=dataset, y=None)
         net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
@@ -291,6 +301,7 @@ def fit_net(
             + (', or set precision="float32"' if autocast else "")
         )
     centers = getattr(net.criterion_, "centers", None)
+    net.iterator_train__generator = None  # no part of the model
     net.trim_for_prediction()
     return history, None if centers is None else centers.cpu().numpy()
 
@@ -320,7 +331,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     ValueError
         If the weights are not those of the module.
     """
-    with _seeded(0), torch.device("meta"):
+    with Draws(0), torch.device("meta"):
         net.initialize()
     expected = {k: (v.dtype, v.shape) for k, v in net.module_.state_dict().items()}
     # A copy with torch's alignment.
@@ -366,7 +377,7 @@ def check_network(
         If it cannot be built, the windows are too short for it, or it does not return
         ``(logits, embedding)`` of the right shapes.
     """
-    with _seeded(0), torch.inference_mode():
+    with Draws(0), torch.inference_mode():
         module = _build(factory, n_classes, n_mels).eval()
         name = type(module).__name__
         min_frames = getattr(module, "min_frames", 1)
@@ -410,12 +421,3 @@ def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
     history = history.rename(columns={"dur": "seconds"})
     kept = len(history) if validation is None else validation.state["best_epoch"]
     return history.assign(kept=history["epoch"] == kept)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch while the context lasts; other threads wait until then."""
-    devices = range(torch.cuda.device_count())
-    with _ONE_TRAINING, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -15,6 +15,7 @@ from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings, pool_with
 from sklearn_asd.features.spectrograms import find_used_frames
 from sklearn_asd.networks.devices import refuse_forked_cuda
+from sklearn_asd.networks.draws import own_draws
 
 __all__ = [
     "WindowDataset",
@@ -115,6 +116,10 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         """Gather a whole batch, so that the loader has nothing to collate."""
+        with own_draws():
+            return self._gather(indices)
+
+    def _gather(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)

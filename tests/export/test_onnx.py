@@ -843,8 +843,8 @@ def test_an_ensemble_becomes_a_graph_that_scores_alike(ensemble, clips, tmp_path
     assert verdict == -1
 
 
-def test_the_most_normal_clips_are_not_tied(tmp_path):
-    """In float32, 1 - p would be 0 for each of them."""
+def test_the_most_normal_and_anomalous_clips_are_not_tied(tmp_path):
+    """In float32, 1 - p would be 0 or 1 for each of them."""
     time = np.arange(16000) / 8000
     tones = [np.float32(level * np.sin(2 * np.pi * 20 * time)) for level in (1, 0.5)]
     segmenter = clone(SEGMENTER).set_params(sample_rate=8000, n_mels=8)
@@ -859,6 +859,10 @@ def test_the_most_normal_clips_are_not_tied(tmp_path):
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
     assert (scores < 1e-9).all()
     assert scores[0] != scores[1]
+    scores, _ = run(tmp_path / "model.onnx", tones, [1, 1])
+    expected = -model.score_samples(sklearn_asd.Clips(tones, machine_id=["b", "b"]))
+    np.testing.assert_allclose(scores - 1, expected - 1, rtol=1e-4)
+    assert scores[0] > scores[1] > 1
 
 
 @pytest.mark.parametrize(
