@@ -228,7 +228,8 @@ def known_scores(
         return known
     seen = f"are of {len(known)} clips"
     if len(known) > 1:
-        seen = "are all equal (are the recordings copies, or silent?)"
+        seen = "are all equal"
+        remedy += ", and check that the recordings are neither copies nor silent"
     if not np.isfinite(known).all():
         seen = "hold infinity"
     raise ValueError(
