@@ -327,7 +327,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
     def _score_known_clips(
         self, X: Any, members: list[Any], columns: list[Any], in_folds: bool
     ) -> None:
-        """Fill in scores of clips that members were fitted to, if these say anything."""
+        """Fill in scores of clips that members were fitted to, if they say anything."""
         for j, (name, fitted) in enumerate(self.named_estimators_.items()):
             if columns[j] is None:
                 columns[j] = scoring.anomaly_scores(fitted, X)

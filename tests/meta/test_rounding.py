@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
@@ -203,6 +204,14 @@ def test_a_member_that_is_not_scaled_needs_no_spread(normal):
 def test_equal_scores_of_equal_clips_are_no_rounding():
     with pytest.raises(ValueError, match="'m' are all equal.*add normal clips"):
         GammaProbabilityEnsemble([("m", IsolationForest())]).fit(np.ones((20, 3)))
+
+
+def test_tables_of_all_kinds_have_a_largest_number(normal):
+    for make in (pd.DataFrame, csr_array, list):
+        X = make(normal)
+        GammaProbabilityEnsemble([("svm", OneClassSVM())]).fit(X)
+    with pytest.raises(ValueError, match="by heart"):
+        GammaProbabilityEnsemble([("m", Near())]).fit(pd.DataFrame(1e6 * normal))
 
 
 # -- inside others ---------------------------------------------------------------
