@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-# Where others keep scores of their training clips, with the sign that makes them anomaly
+# Where others keep scores of their training clips, the sign that makes them anomaly
 # scores, and how many times more than what a detector says of these clips they must
 # spread. scikit-learn's thresholds are of the latter, unless these are rounding.
 _KEPT = (("decision_scores_", 1, 0.0), ("negative_outlier_factor_", -1, 1e3))
