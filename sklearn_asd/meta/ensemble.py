@@ -65,8 +65,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
     calibration_cv : int, splitter, iterable of (train, test) or None, default=None
         Scores that the Gamma distributions are fitted to. None takes the scores of the
         clips that the members were trained on, as in the paper, although a network is
-        too sure of those; of members in PyOD's manner and LocalOutlierFactor the
-        scores that they keep, if these compare no clip with itself. An int takes
+        too sure of those; of members in PyOD's manner the scores that they keep, if
+        these compare no clip with itself. An int takes
         scores of clips that were left out, from that many folds that each hold every
         machine, and costs as many further fits of each member. A splitter is given the
         normal clips, with their machines as classes. Members with
@@ -327,7 +327,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
     def _score_known_clips(
         self, X: Any, members: list[Any], columns: list[Any], in_folds: bool
     ) -> None:
-        """Fill in scores of clips that members were fitted to, if they mean a thing."""
+        """Fill in scores of clips that members were fitted to, if they say anything."""
         for j, (name, fitted) in enumerate(self.named_estimators_.items()):
             if columns[j] is None:
                 columns[j] = scoring.anomaly_scores(fitted, X)

@@ -6,6 +6,8 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import _num_samples
@@ -88,10 +90,17 @@ def refuse_rounding(
 def _may_be_rounding(known: np.ndarray, X: Any) -> bool:
     if len(np.unique(known)) <= len(known) / 2:
         return True
-    unit = 1.0
-    if is_table_of_numbers(X):
-        unit = max(unit, float(np.nanmax(np.abs(np.asarray(X, dtype=float)))))
-    return bool(np.ptp(known) <= _LARGEST_ROUNDING * unit)
+    return bool(np.ptp(known) <= _LARGEST_ROUNDING * max(1.0, _find_largest(X)))
+
+
+def _find_largest(X: Any) -> float:
+    """Largest number in a table of numbers; 0 of others."""
+    if not is_table_of_numbers(X):
+        return 0.0
+    if isinstance(X, pd.DataFrame):
+        X = X.select_dtypes("number")
+    numbers = np.asarray(X.data if issparse(X) else X, dtype=float)
+    return float(np.nanmax(np.abs(numbers), initial=0))
 
 
 def _score_clips_left_out(estimator: Any, fitted: Any, X: Any) -> np.ndarray:

@@ -21,6 +21,12 @@ __all__ = [
 ]
 
 
+# Where others keep scores of their training clips, the sign that makes them anomaly
+# scores, and how many times more than what a detector says of these clips they must
+# spread. scikit-learn's thresholds are of the latter, unless these are rounding.
+_KEPT = (("decision_scores_", 1, 0.0), ("negative_outlier_factor_", -1, 1e3))
+
+
 def final_step(estimator: Any) -> Any:
     """Find the detector at the end of a pipeline.
 
@@ -154,9 +160,9 @@ def honest_training_scores(estimator: Any, X: Any = None) -> np.ndarray | None:
 
     X : any, default=None
         The clips that it was fitted to. With them, detectors are asked too that keep
-        scores in PyOD's or LocalOutlierFactor's manner (`decision_scores_`,
-        `negative_outlier_factor_`): where these are not what it now says of the clips,
-        it did not compare each clip with itself.
+        scores in PyOD's manner (`decision_scores_`): where these are not what it now
+        says of the clips, it did not compare each clip with itself. Those of
+        LocalOutlierFactor count where what it now says is rounding.
 
     Returns
     -------
@@ -174,24 +180,22 @@ def honest_training_scores(estimator: Any, X: Any = None) -> np.ndarray | None:
     honest = getattr(detector, "training_score_samples_", None)
     if honest is not None:
         return -honest
-    kept = _find_kept_scores(detector)
-    if X is None or kept is None:
-        return None
-    scores = anomaly_scores(estimator, X)
-    if kept.shape != scores.shape:
-        return None
+    for name, sign, least in _KEPT:
+        kept = getattr(detector, name, None)
+        if X is None or kept is None:
+            continue
+        kept = sign * np.asarray(kept, dtype=np.float64)
+        scores = anomaly_scores(estimator, X)
+        if kept.shape == scores.shape and _differ(kept, scores, least):
+            return kept
+    return None
+
+
+def _differ(kept: np.ndarray, scores: np.ndarray, least: float) -> bool:
+    """Whether scores are others than those kept, and spread less by a factor."""
     rounding = 1e-6 * np.abs(kept).max()
     are_same = np.allclose(kept, scores, rtol=1e-3, atol=rounding, equal_nan=True)
-    return None if are_same else kept
-
-
-def _find_kept_scores(detector: Any) -> np.ndarray | None:
-    """Anomaly scores of its training clips that a detector of others keeps."""
-    for name, sign in (("decision_scores_", 1), ("negative_outlier_factor_", -1)):
-        kept = getattr(detector, name, None)
-        if kept is not None:
-            return sign * np.asarray(kept, dtype=np.float64)
-    return None
+    return not are_same and bool(least * np.ptp(scores) <= np.ptp(kept))
 
 
 def known_scores(

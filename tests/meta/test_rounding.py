@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
@@ -148,7 +149,8 @@ def test_scores_that_a_detector_keeps_are_those_of_rows_left_out():
 def test_scores_that_are_what_a_detector_says_of_its_training_rows_are_not_honest(
     normal,
 ):
-    for detector in (IForest(random_state=0), Near()):
+    factor = LocalOutlierFactor(novelty=True)  # by the contract of scikit-learn
+    for detector in (IForest(random_state=0), Near(), factor):
         assert honest_training_scores(detector.fit(normal), normal) is None
 
 
@@ -203,6 +205,14 @@ def test_a_member_that_is_not_scaled_needs_no_spread(normal):
 def test_equal_scores_of_equal_clips_are_no_rounding():
     with pytest.raises(ValueError, match="'m' are all equal.*add normal clips"):
         GammaProbabilityEnsemble([("m", IsolationForest())]).fit(np.ones((20, 3)))
+
+
+def test_tables_of_all_kinds_have_a_largest_number(normal):
+    for make in (pd.DataFrame, csr_array, list):
+        X = make(normal)
+        GammaProbabilityEnsemble([("svm", OneClassSVM())]).fit(X)
+    with pytest.raises(ValueError, match="by heart"):
+        GammaProbabilityEnsemble([("m", Near())]).fit(pd.DataFrame(1e6 * normal))
 
 
 # -- inside others ---------------------------------------------------------------
