@@ -8,10 +8,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-import librosa
 import numpy as np
 import soundfile
 
+from sklearn_asd.audio.resampling import resample
 from sklearn_asd.audio.unfinished import (
     UNKNOWN_LENGTH,
     SoundStream,
@@ -415,4 +415,4 @@ def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
             "upper frequencies are missing and would look anomalous: set "
             f"sample_rate={from_rate:g} for all clips, or leave it out"
         )
-    return librosa.resample(samples, orig_sr=from_rate, target_sr=to_rate)
+    return resample(samples, from_rate, to_rate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Literal
 
 import soundfile
 
@@ -28,7 +29,13 @@ class SoundStream(soundfile.SoundFile):
     """
 
     def seekable(self) -> bool:
-        """Say no: soundfile seeks after each read in what it may seek in."""
+        """Say no: soundfile seeks after each read in what it may seek in.
+
+        Returns
+        -------
+        seekable : bool
+            False.
+        """
         return False
 
 
@@ -111,7 +118,7 @@ def finish_wav(content: bytes) -> bytes | None:
     """
     if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
         return None
-    order = "big" if content[:4] == b"RIFX" else "little"
+    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
     for name, start, size in _chunks(content, 12, order):
         if name != b"data":
             continue
@@ -128,7 +135,9 @@ def finish_wav(content: bytes) -> bytes | None:
     return None
 
 
-def _chunks(content: bytes, at: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(
+    content: bytes, at: int, order: Literal["big", "little"]
+) -> Iterator[tuple[bytes, int, int]]:
     """Give name, start and size of each chunk, as far as they make sense."""
     while at + 8 <= len(content):
         size = int.from_bytes(content[at + 4 : at + 8], order)

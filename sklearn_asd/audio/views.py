@@ -19,10 +19,11 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import joblib
-import librosa
 import numpy as np
 
 from sklearn_asd.audio.reading import BadClipError
+from sklearn_asd.audio.resampling import fix_length
+from sklearn_asd.audio.separation import separate
 from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [
@@ -60,13 +61,12 @@ class Sound:
 
     @cached_property
     def parts(self) -> dict[str, np.ndarray]:
-        """Harmonic and percussive part, as librosa separates them.
+        """Harmonic and percussive part.
 
-        librosa warns where a clip is shorter than its window, hence the padding.
+        A clip that is shorter than the window of the separation is padded.
         """
         n = len(self.samples)
-        padded = librosa.util.fix_length(self.samples, size=max(n, 2048))
-        harmonic, percussive = librosa.effects.hpss(padded)
+        harmonic, percussive = separate(fix_length(self.samples, max(n, 2048)))
         return {"harmonic": harmonic[:n], "percussive": percussive[:n]}
 
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
-import librosa
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
@@ -15,6 +14,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import score_variants, take_clip
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.logmel import mel_frequencies
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES, SEGMENT_HOP_FRAMES
 from sklearn_asd.meta.structure import Opened
 
@@ -256,7 +256,7 @@ def band_edges(X: ClipSpectrograms) -> np.ndarray:
     if X.band_scale == "log":
         return np.geomspace(X.fmin, X.fmax, X.n_mels + 1)
     # The centres of the bands are halves[2:-1:2].
-    halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
+    halves = mel_frequencies(2 * X.n_mels + 3, X.fmin, X.fmax)
     return halves[1::2]
 
 
