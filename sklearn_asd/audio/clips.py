@@ -14,7 +14,13 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import as_labels, machine_labels
-from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
+from sklearn_asd.audio.reading import (
+    KeptRecording,
+    decode_file,
+    read_array,
+    read_bytes,
+    read_file,
+)
 from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
 
@@ -150,6 +156,26 @@ class Clips(ClipTable):
         """
         return self._with(views=views)
 
+    def with_content(self) -> Clips:
+        """Read all files into memory, undecoded.
+
+        Returns
+        -------
+        clips : Clips
+            The same clips, with the bytes of files in place of their names. They may
+            be read, and have no names.
+
+        Raises
+        ------
+        BadClipError
+            If a file cannot be read.
+        """
+        sources = [
+            read_bytes(source) if isinstance(source, str | os.PathLike) else source
+            for source in self.sources
+        ]
+        return self._with(sources=sources)
+
     def name(self, row: int) -> str:
         """Name a clip for people: its row, and its file if it has one.
 
@@ -197,6 +223,8 @@ class Clips(ClipTable):
         source = self.sources[row]
         if isinstance(source, KeptRecording):
             return source.read(sample_rate, channel)
+        if isinstance(source, bytes):
+            return decode_file(source, sample_rate, channel)
         if isinstance(source, str | os.PathLike):
             return read_file(source, sample_rate, channel)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]

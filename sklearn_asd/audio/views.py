@@ -132,7 +132,17 @@ class View:
         key : str
             Equal for equal views, also in another process.
         """
-        return repr(self)
+        return self._hash((type(self).__module__, type(self).__qualname__, vars(self)))
+
+    def _hash(self, parts: tuple[Any, ...]) -> str:
+        """Hash by content: a text would leave out digits, and which type it is."""
+        try:
+            return joblib.hash(_fingerprint(parts))
+        except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"the view {self.name!r} closes over an object that cannot be hashed "
+                f"({error}): make it with numbers, strings, arrays or functions"
+            ) from error
 
 
 ORIGINAL = View("original")
@@ -229,13 +239,7 @@ class FunctionView(View):
 
     def key(self) -> str:
         """Name the function by its code, its defaults and what it closes over."""
-        try:
-            return joblib.hash((self.takes, _fingerprint(self.function)))
-        except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"the view {self.name!r} closes over an object that cannot be hashed "
-                f"({error}): make it with numbers, strings, arrays or functions"
-            ) from error
+        return self._hash((self.takes, self.function))
 
     def __getstate__(self) -> dict[str, Any]:
         # A function is pickled by its name. The key makes hashes of the pickle depend
@@ -380,11 +384,12 @@ def _fingerprint(value: Any) -> Any:
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
-        return _fingerprint(parts)
+        return ["function", _fingerprint(parts)]
     if inspect.iscode(value):
-        return [value.co_code, value.co_names, _fingerprint(value.co_consts)]
+        parts = [value.co_code, value.co_names, value.co_consts]
+        return ["code", _fingerprint(parts)]
     if isinstance(value, tuple | list):
-        return [_fingerprint(part) for part in value]
+        return [type(value).__name__, *map(_fingerprint, value)]
     if isinstance(value, dict):
         return {name: _fingerprint(part) for name, part in value.items()}
     return value

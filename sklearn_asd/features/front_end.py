@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
 from math import ceil
 from numbers import Integral, Real
@@ -21,7 +21,7 @@ from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
-from sklearn_asd.features.cache import FileCache, MemoryCache
+from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
 __all__ = ["FrontEnd", "find_fmax"]
@@ -151,10 +151,8 @@ class FrontEnd(ClipTransformer, ABC):
     def _open_cache(self) -> MemoryCache | FileCache:
         if self.cache_dir is None:
             return MemoryCache(self._count_bands(), self.dtype)
-        values = [
-            f"{name}={getattr(self, name)!r}" for name in self._frame_settings.split()
-        ]
-        settings = f"version {self._frames_version}: Recipe({', '.join(values)})"
+        values = {name: getattr(self, name) for name in self._frame_settings.split()}
+        settings = self._frames_version, values
         kind = self._computes.replace(" ", "-")
         return FileCache(
             self.cache_dir, settings, self._count_bands(), self.dtype, kind
@@ -166,10 +164,11 @@ class FrontEnd(ClipTransformer, ABC):
         """Compute the views that the cache lacks; return all keys, and errors.
 
         Clips of equal content have equal keys, so the first key names the content: the
-        errors are stored by it.
+        errors are stored by it. Where a file was replaced since it was digested, the
+        keys become those of what was read, and all its views are made of one reading.
         """
         errors: dict[Hashable, BadClipError] = {}
-        rows, n_done = list(range(len(clips))), 0
+        rows, n_done, again = list(range(len(clips))), 0, False
         singles = [clips[row] for row in rows]
         try:
             with (
@@ -179,17 +178,21 @@ class FrontEnd(ClipTransformer, ABC):
                 ) as progress,
             ):
                 keys = cache.keys(singles, parallel)
-                missing = _find_missing(keys, clips.views, cache.places)
-                progress.reset(len(missing))
                 # Keep the frames in memory bounded, whatever the number of views.
                 n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
-                for n_done in range(0, len(missing), n_rows):
-                    block = missing[n_done : n_done + n_rows]
-                    rows = [row for row, _ in block]
-                    bad = self._cache_views(cache, singles, block, parallel)
-                    self._stop_if_bad(clips, bad)
-                    errors |= {keys[row][0]: error for row, error in bad.items()}
-                    progress.update(len(rows))
+                while missing := _find_missing(keys, cache, errors, again):
+                    progress.reset(len(missing))
+                    for n_done in range(0, len(missing), n_rows):
+                        block = missing[n_done : n_done + n_rows]
+                        rows = [row for row, _ in block]
+                        n_parts = 1 if again else self._count_parts(len(block))
+                        bad = self._cache_views(
+                            cache, keys, singles, block, parallel, n_parts
+                        )
+                        self._stop_if_bad(clips, bad)
+                        errors |= {keys[row][0]: error for row, error in bad.items()}
+                        progress.update(len(rows))
+                    again = True
         except BrokenExecutor as error:
             raise RuntimeError(
                 "a worker process was killed, perhaps for lack of memory, while it "
@@ -200,48 +203,61 @@ class FrontEnd(ClipTransformer, ABC):
             ) from error
         return keys, errors
 
+    def _count_parts(self, n_clips: int) -> int:
+        """Count the parts of a clip's views: several workers share few clips."""
+        return ceil(effective_n_jobs(self.n_jobs) / n_clips)
+
     def _cache_views(
         self,
         cache: MemoryCache | FileCache,
+        keys: list[list[Hashable]],
         singles: list[Clips],
-        wanted: list[tuple[int, list[tuple[Hashable, View]]]],
+        wanted: list[tuple[int, list[int]]],
         parallel: Parallel,
+        n_parts: int,
     ) -> dict[int, BadClipError]:
-        """Make the wanted views of some clips; several workers share few clips.
+        """Make the wanted views of some clips, those of one clip in some parts.
 
-        Returns the errors of bad clips by row.
+        Returns the errors of bad clips by row. Updates the keys of clips whose files
+        were replaced since they were named.
         """
-        n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
         tasks = [
             (row, views[part])
             for row, views in wanted
             for part in gen_even_slices(len(views), n_parts)
         ]
         results = parallel(
-            delayed(self._make_frames)(singles[row], views) for row, views in tasks
+            delayed(self._make_frames)(singles[row], views, cache.by_content)
+            for row, views in tasks
         )
         made: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
-        for (row, _), (frames, error) in zip(tasks, results, strict=True):
-            made |= frames
+        for (row, views), (content, frames, error) in zip(tasks, results, strict=True):
+            if content is not None:
+                keys[row] = view_keys(content, singles[row].views)
+            made |= zip([keys[row][view] for view in views], frames, strict=False)
             if error is not None:
                 bad.setdefault(row, error)
         cache.add(made)
         return bad
 
     def _make_frames(
-        self, clip: Clips, views: list[tuple[Hashable, View]]
-    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
+        self, clip: Clips, views: list[int], by_content: bool
+    ) -> tuple[bytes | None, list[np.ndarray], BadClipError | None]:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
+        Before them comes what names the content that was read, where that is wanted.
         """
+        content, wanted = None, [clip.views[view] for view in views]
+        if by_content:
+            clip, content = open_clip(clip)
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return {key: self._round(sound, view) for key, view in views}, None
+            return content, [self._round(sound, view) for view in wanted], None
         except BadClipError as error:
-            return {}, error
+            return content, [], error
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""
@@ -281,14 +297,21 @@ class FrontEnd(ClipTransformer, ABC):
 
 
 def _find_missing(
-    keys: list[list[Hashable]], views: Sequence[View], known: Iterable[Hashable]
-) -> list[tuple[int, list[tuple[Hashable, View]]]]:
-    """Find which views of which clips the cache lacks, each content once."""
-    known, missing = set(known), []
+    keys: list[list[Hashable]],
+    cache: MemoryCache | FileCache,
+    errors: Container[Hashable],
+    whole: bool,
+) -> list[tuple[int, list[int]]]:
+    """Find which views of which clips the cache lacks, each content once.
+
+    Where `whole` is true, these are all views of a clip that lacks one.
+    """
+    cache.find(key for of_clip in keys for key in of_clip)
+    known, missing = set(cache.places), []
     for row, of_clip in enumerate(keys):
-        named = zip(of_clip, views, strict=True)
-        if wanted := [(key, view) for key, view in named if key not in known]:
-            missing.append((row, wanted))
+        wanted = [view for view, key in enumerate(of_clip) if key not in known]
+        if wanted and of_clip[0] not in errors:
+            missing.append((row, list(range(len(of_clip))) if whole else wanted))
             known.update(of_clip)
     return missing
 
