@@ -386,8 +386,8 @@ def _fingerprint(value: Any) -> Any:
         parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
         return ["function", _fingerprint(parts)]
     if inspect.iscode(value):
-        parts = [value.co_code, value.co_names, value.co_consts]
-        return ["code", _fingerprint(parts)]
+        code = (value.co_code, value.co_names, value.co_consts)
+        return ["code", _fingerprint(code)]
     if isinstance(value, tuple | list):
         return [type(value).__name__, *map(_fingerprint, value)]
     if isinstance(value, dict):

@@ -30,6 +30,11 @@ __all__ = ["FrontEnd", "find_fmax"]
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
 
+# glibc gives freed blocks back to the kernel, which clears their pages for the next
+# clip at a third of all costs, until it has seen a larger block freed. This one is not
+# touched and takes no memory.
+np.empty(2**24, dtype=np.uint8)
+
 
 class FrontEnd(ClipTransformer, ABC):
     """A transformer that reads clips and computes frames of each view of them.

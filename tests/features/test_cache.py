@@ -589,8 +589,11 @@ def test_a_large_cache_is_not_read_to_look_up_a_few_clips(tmp_path):
     with closing(sqlite3.connect(index_file)) as index, index:
         rows = ((n.to_bytes(64), 0, 1, n) for n in range(100_000))
         index.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", rows)
-    start = time.perf_counter()
-    again = FileCache(tmp_path, "settings", 1, "float32")
-    again.find([b"a", b"b"])
-    assert time.perf_counter() - start < 0.05
-    assert again.places == {b"a": (0, 1)}
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        again = FileCache(tmp_path, "settings", 1, "float32")
+        again.find([b"a", b"b"])
+        seconds.append(time.perf_counter() - start)
+        assert again.places == {b"a": (0, 1)}
+    assert min(seconds) < 0.03
