@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, cut, shorten
+from sklearn_asd._utils.validation import bounded_messages
 from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.reading import (
     KeptRecording,
@@ -83,7 +84,7 @@ class Clips(ClipTable):
         self._check_lengths()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
             raise ValueError(
-                f"views is {self.views!r}; it must hold at least one View, as "
+                f"views is {shorten(self.views)}; it must hold at least one View, as "
                 "AugmentationExpander makes them"
             )
 
@@ -120,16 +121,18 @@ class Clips(ClipTable):
             return cls(_table_sources(X), **columns)
         if isinstance(X, str | os.PathLike):
             raise TypeError(
-                f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "
+                f"X is one path, {shorten(os.fspath(X))}; X has one row per clip: pass "
+                "a "
                 "list of paths, or load_clips(folder)"
             )
         if _holds_clips_one_by_one(X):
             return cls(list(X))
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
-        waveforms = check_array(
-            X, dtype="numeric", ensure_all_finite=False, input_name="X"
-        )
+        with bounded_messages():
+            waveforms = check_array(
+                X, dtype="numeric", ensure_all_finite=False, input_name="X"
+            )
         return cls(list(waveforms))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -191,7 +194,7 @@ class Clips(ClipTable):
         """
         source = self.sources[row]
         if isinstance(source, str | os.PathLike):
-            return f"clip {row} ({Path(source).name})"
+            return f"clip {row} ({cut(Path(source).name)})"
         return f"clip {row}"
 
     def read(
@@ -266,7 +269,8 @@ def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
     for row, rate in enumerate(rates):
         if not isinstance(rate, numbers.Real):
             raise ValueError(
-                f"the sample_rate of clip {row} is {rate!r}; it must be a number in "
+                f"the sample_rate of clip {row} is {shorten(rate)}; it must be a "
+                "number in "
                 "Hz, or missing"
             )
     return np.array(rates, float)
@@ -284,7 +288,8 @@ def _holds_clips_one_by_one(X: Any) -> bool:
     if any(is_clip) and not all(is_clip):
         row = is_clip.index(False)
         raise TypeError(
-            f"clip {row} is {list(X)[row]!r}, neither a path nor an array of samples "
+            f"clip {row} is {shorten(list(X)[row])}, neither a path nor an array of "
+            "samples "
             "like the others in X: leave it out"
         )
     return all(is_clip)
@@ -308,6 +313,6 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
         else:
             raise ValueError(
                 f"clip {row} has neither samples in 'audio' nor a file name in "
-                f"'path': got audio={samples!r} and path={path!r}"
+                f"'path': got audio={shorten(samples)} and path={shorten(path)}"
             )
     return sources

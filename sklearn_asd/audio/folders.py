@@ -105,16 +105,17 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     1          fan         00  train      1
     """
     root = Path(folder)
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r}")
+    if not os.path.exists(root):  # also where the name is impossible
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
     if not root.is_dir():
         raise NotADirectoryError(
-            f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
+            f"{os.fspath(folder)!r:.200} is a file; load_clips takes the folder it "
+            "lies in"
         )
     paths = sorted(path for path in root.rglob("*") if _is_recording(path, root))
     if not paths:
         raise ValueError(
-            f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
+            f"{os.fspath(folder)!r:.200} holds no recordings: no file below it ends in "
             + " or ".join(AUDIO_SUFFIXES)
         )
     return _tabulate([_describe(path, root) for path in paths])

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.audio.resampling import resample
 from sklearn_asd.audio.unfinished import (
     UNKNOWN_LENGTH,
@@ -307,9 +308,11 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
     except PermissionError as error:
         raise BadClipError(refusal) from error
     except (OSError, ValueError) as error:  # no such file, or an impossible name
-        target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
+        target = (
+            f", a link to {shorten(os.readlink(path))}" if os.path.islink(path) else ""
+        )
         raise MissingClipError(
-            f"does not exist: check the path {os.fspath(path)!r}{target}"
+            f"does not exist: check the path {shorten(os.fspath(path))}{target}"
         ) from error
     if stat.S_ISDIR(status.st_mode):
         raise BadClipError("is a folder; pass its files, or load_clips(folder)")

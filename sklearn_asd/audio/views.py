@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NoReturn
 import joblib
 import numpy as np
 
+from sklearn_asd._utils.messages import cut, shorten
 from sklearn_asd.audio.reading import BadClipError
 from sklearn_asd.audio.resampling import fix_length
 from sklearn_asd.audio.separation import separate
@@ -140,7 +141,8 @@ class View:
             return joblib.hash(_fingerprint(parts))
         except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"the view {self.name!r} closes over an object that cannot be hashed "
+                f"the view {shorten(self.name)} closes over an object that cannot be "
+                "hashed "
                 f"({error}): make it with numbers, strings, arrays or functions"
             ) from error
 
@@ -229,7 +231,8 @@ class FunctionView(View):
     def __post_init__(self) -> None:
         if not inspect.isfunction(self.function):
             raise TypeError(
-                f"a view is made by a plain function, got {self.function!r}: call it "
+                f"a view is made by a plain function, got {shorten(self.function)}: "
+                "call it "
                 "inside a def"
             )
         name = self.name or self.function.__name__
@@ -251,7 +254,8 @@ class FunctionView(View):
         vars(self).update(state)
         if self.key() != saved:
             warnings.warn(
-                f"the function of the view {self.name!r} is not the one that was saved "
+                f"the function of the view {shorten(self.name)} is not the one that "
+                "was saved "
                 "(or Python is another version), so scores may differ: use the old "
                 "function, or fit again",
                 stacklevel=2,
@@ -261,14 +265,15 @@ class FunctionView(View):
         try:
             result = np.asarray(self.function(*arguments), dtype=np.float32)
         except Exception as error:
-            self._fail(f"raised {type(error).__name__}: {error}", error)
+            self._fail(f"raised {type(error).__name__}: {cut(str(error))}", error)
         if not np.isfinite(result).all():
             self._fail("returned NaN or infinity")
         return result
 
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise BadClipError(
-            f"has no view {self.name!r}: its function {what}; fix the function, or "
+            f"has no view {shorten(self.name)}: its function {what}; fix the function, "
+            "or "
             "leave the clip out"
         ) from cause
 

@@ -217,7 +217,7 @@ def _refuse_missing(zenodo: pooch.Pooch, needed: list[str]) -> None:
     missing = [name for name in needed if not _is_complete(zenodo, name)]
     if missing:
         raise OSError(
-            f"{abbreviate(missing)} missing from {str(zenodo.abspath)!r}, and "
+            f"{abbreviate(missing)} missing from {str(zenodo.abspath)!r:.200}, and "
             "download_if_missing is False: set it to True, or copy the files into the "
             "folder"
         )
@@ -240,7 +240,7 @@ def _download(zenodo: pooch.Pooch, name: str, verbose: int) -> None:
         raise OSError(
             f"{name} cannot be downloaded from {zenodo.get_url(name)} ({error}): try "
             "again (complete files are kept), or copy the file into "
-            f"{str(zenodo.abspath)!r}"
+            f"{str(zenodo.abspath)!r:.200}"
         ) from error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import (
     JudgingMixin,
@@ -21,7 +21,11 @@ from sklearn_asd._base import (
 )
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd._utils.validation import (
+    is_table_of_numbers,
+    normal_rows,
+    validate_data,
+)
 from sklearn_asd.audio.machines import machine_columns
 from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.encoders import ENCODER, embed_clips
@@ -354,7 +358,7 @@ def _refuse_few(names: np.ndarray, counts: np.ndarray) -> None:
 def _warn_if_constant(points: np.ndarray, kind: str) -> None:
     if np.ptp(points, axis=0).any():
         return
-    whose = f" of type {kind!r}" if kind else ""
+    whose = f" of type {kind!r:.200}" if kind else ""
     warnings.warn(
         f"all {len(points)} training clips{whose} are equal, so nothing was learnt of "
         "how normal clips differ: every other clip is anomalous. Check the recordings",

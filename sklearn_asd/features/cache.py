@@ -21,6 +21,7 @@ import soundfile
 import soxr
 from joblib import Parallel, delayed
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.audio import ORIGINAL, BadClipError, Clips, View
 
 __all__ = ["FileCache", "MemoryCache", "open_clip", "view_keys"]
@@ -292,7 +293,8 @@ class FileCache:
             gone = isinstance(error, FileNotFoundError)
             reason = "it was deleted or replaced while in use" if gone else error
             raise OSError(
-                f"cache_dir {os.fspath(self._folder)!r} cannot be used ({reason}). "
+                f"cache_dir {shorten(os.fspath(self._folder))} cannot be used "
+                f"({reason}). "
                 "Only the clips computed last are lost: check that it is writable and "
                 "the disk not full, delete the folder if its files are damaged, and "
                 "run again; or set cache_dir=None"

@@ -16,6 +16,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.reading import UnusableClipWarning
@@ -29,6 +30,9 @@ __all__ = ["FrontEnd", "find_fmax"]
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
+
+# Unusable clips that a warning lists.
+_LISTED = 8
 
 # glibc gives freed blocks back to the kernel, which clears their pages for the next
 # clip at a third of all costs, until it has seen a larger block freed. This one is not
@@ -108,9 +112,14 @@ class FrontEnd(ClipTransformer, ABC):
         self._stop_if_bad(clips, bad)
         problems = {row: str(error) for row, error in bad.items()}
         if problems:
+            listed = [f"\n  {clips.name(row)} {problems[row]}" for row in problems]
+            n_more = len(listed) - _LISTED
+            if n_more > 0:
+                more = f"{n_more} more, whose reasons `problems` of the result holds"
+                listed[_LISTED:] = [f"\n  and {more}"]
             warnings.warn(
                 f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
-                + "".join(f"\n  {clips.name(row)} {problems[row]}" for row in problems),
+                + "".join(listed),
                 UnusableClipWarning,
                 stacklevel=2,
             )
@@ -203,7 +212,8 @@ class FrontEnd(ClipTransformer, ABC):
                 "a worker process was killed, perhaps for lack of memory, while it "
                 f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
                 f"{n_done} clips were done before, and with cache_dir="
-                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
+                f"{shorten(self.cache_dir)} are "
+                f"{'kept' if self.cache_dir else 'lost'}: "
                 "lower n_jobs, and run again"
             ) from error
         return keys, errors
@@ -271,7 +281,8 @@ class FrontEnd(ClipTransformer, ABC):
             frames = frames.astype(self.dtype, copy=False)
         if not np.isfinite(frames).all():
             raise BadClipError(
-                f"has a view {view.name!r} whose {self._computes} is NaN or infinite "
+                f"has a view {shorten(view.name)} whose {self._computes} is NaN or "
+                "infinite "
                 f"in {self.dtype}: leave the view or the clip out"
             )
         return frames
