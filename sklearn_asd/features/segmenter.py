@@ -67,7 +67,7 @@ class LogMelSegmenter(FrontEnd):  # numpydoc ignore=PR02
         What to do about a clip that is missing, damaged, empty, too short, sampled
         at too low a rate, or holds NaN. "raise" stops with an error that names it;
         "nan" gives it no frames, so that it scores NaN and is not trained on, lists
-        all such clips in one warning, and keeps the reasons in the result's
+        up to eight such clips in one warning, and keeps all reasons in the result's
         `problems`.
 
     dtype : {"float32", "float16"}, default="float32"
