@@ -15,6 +15,7 @@ from sklearn.base import OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 
+from sklearn_asd._utils.validation import bounded_messages
 from sklearn_asd._version import __version__
 
 __all__ = [
@@ -40,6 +41,10 @@ class EstimatorMixin:
     # Attributes that `fit` sets, also private ones, with their types. NotRequired: not
     # always set. Each class lists its own.
     _fitted_attributes: dict = {}
+
+    def _validate_params(self) -> None:
+        with bounded_messages():
+            super()._validate_params()  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_sklearn_asd_version": __version__}  # type: ignore[dict-item]

@@ -3,16 +3,73 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.utils import validation
 
 from sklearn_asd._utils.messages import abbreviate
 
-__all__ = ["fill_masked", "is_table_of_numbers", "normal_rows", "refuse_masked"]
+__all__ = [
+    "bounded_messages",
+    "fill_masked",
+    "is_table_of_numbers",
+    "normal_rows",
+    "refuse_masked",
+    "validate_data",
+]
+
+
+# Characters of a message that others wrote; 1000 hold their longest sentences.
+_LONGEST = 1000
+
+
+@contextmanager
+def bounded_messages() -> Iterator[None]:
+    """Shorten the messages of scikit-learn and numpy, which may repeat all of X.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if len(text) <= _LONGEST:
+            raise
+        n = len(text)
+        kept = f"{text[:_LONGEST]}... ({n:,} characters)"
+        raise type(error)(kept) from None
+
+
+def validate_data(estimator: Any, X: Any, **checks: Any) -> np.ndarray:
+    """Check X as scikit-learn does, with messages of bounded length.
+
+    Parameters
+    ----------
+    estimator : object
+        The estimator that takes X.
+
+    X : any
+        The rows.
+
+    **checks : any
+        See :func:`sklearn.utils.validation.validate_data`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_rows, n_columns)
+        The rows as an array.
+    """
+    with bounded_messages():
+        return validation.validate_data(estimator, X, **checks)
 
 
 def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:

@@ -321,7 +321,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
         return None
     if isinstance(values, str):
         raise ValueError(
-            f"machines or domains are given as one string, {values!r}; give a sequence "
+            f"machines or domains are given as one string, {values!r:.200}; give a "
+            "sequence "
             "with one value for each clip"
         )
     labels = np.fromiter(map(_as_label, values), dtype=object)
@@ -332,7 +333,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
 def _as_label(value: Any) -> str | None:
     if np.ndim(value):
         raise ValueError(
-            f"a machine or domain is named {value!r}; give each clip one string or "
+            f"a machine or domain is named {value!r:.200}; give each clip one string "
+            "or "
             "number"
         )
     if is_missing(value):

@@ -283,8 +283,8 @@ def _refuse_missing(published: pooch.Pooch, missing: list[Path]) -> None:
     lacking = [one.name for one in archives if not _is_complete(published, one)]
     if lacking:
         raise OSError(
-            f"{abbreviate(lacking)} missing from {str(published.abspath)!r}, where "
-            f"{abbreviate([path.name for path in missing])} are not complete, and "
+            f"{abbreviate(lacking)} missing from {str(published.abspath)!r:.200}, "
+            f"where {abbreviate([path.name for path in missing])} are not complete, and "
             "download_if_missing is False: set it to True, or copy the files into the "
             "folder"
         )
@@ -361,7 +361,7 @@ def _download(
         raise OSError(
             f"{path.name} cannot be downloaded from {published.get_url(path.name)} "
             f"({error}): try again (complete files are kept), or copy the file into "
-            f"{str(path.parent)!r}"
+            f"{str(path.parent)!r:.200}"
         ) from error
 
 

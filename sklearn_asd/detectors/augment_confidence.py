@@ -190,7 +190,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         if len(X.view_names) < 2:
             raise ValueError(
-                f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
+                f"X has one view only, {X.view_names[0]!r:.200}; "
+                "AugmentConfidenceDetector "
                 "needs several: use Pipeline([('expand', AugmentationExpander()), "
                 "('segment', LogMelSegmenter()), "
                 "('detect', AugmentConfidenceDetector())])"

@@ -51,13 +51,15 @@ def check_pooling(encoder: Any, pooling: Poolings | None) -> None:
     kind = type(encoder).__name__
     if not hasattr(encoder, "embed"):
         raise ValueError(
-            f"pooling={pooling!r}, and {kind} has no embed(X, pooling=...) that takes "
+            f"pooling={pooling!r:.200}, and {kind} has no embed(X, pooling=...) that "
+            "takes "
             "it: use pooling=None, and let the encoder pool, as "
             "SpectrumStatistics(statistics=...) does"
         )
     if "pooling" not in signature(encoder.embed).parameters:
         raise ValueError(
-            f"pooling={pooling!r}, and {kind}.embed has no parameter pooling: add it, "
+            f"pooling={pooling!r:.200}, and {kind}.embed has no parameter pooling: add "
+            "it, "
             "or use pooling=None"
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import (
     JudgingMixin,
@@ -24,6 +24,7 @@ from sklearn_asd._utils.validation import (
     is_table_of_numbers,
     normal_rows,
     refuse_masked,
+    validate_data,
 )
 from sklearn_asd.audio.machines import machine_columns
 from sklearn_asd.detectors.base import label_clips, label_training_clips

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
 from sklearn_asd._utils.parameters import Interval, validates_parameters
-from sklearn_asd._utils.validation import normal_rows, refuse_masked
+from sklearn_asd._utils.validation import normal_rows, refuse_masked, validate_data
 from sklearn_asd.detectors.constants import (
     find_constants,
     find_units,

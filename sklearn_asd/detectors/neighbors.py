@@ -614,7 +614,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         distances = np.array(distance(points, others), dtype=float)
         if distances.shape != (len(points), len(others)):
             raise ValueError(
-                f"metric={self.metric!r} gave an array of shape {distances.shape} "
+                f"metric={self.metric!r:.200} gave an array of shape {distances.shape} "
                 f"for {len(points)} and {len(others)} embeddings; it must be "
                 f"({len(points)}, {len(others)})"
             )
@@ -652,7 +652,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             remedy += ", or set by_domain=False"
         if self.density is not None:
             needed, fact = 3, "has fewer than 3 usable training clips"
-            fact += f", which density={self.density!r} needs"
+            fact += f", which density={self.density!r:.200} needs"
             remedy += ", or set density=None"
         counts = Counter(_name_banks(machines, domains, n_clips))
         few = sorted(name for name, n in counts.items() if n < needed)

@@ -216,7 +216,7 @@ class _Mahalanobis(nn.Module):
 def _refuse_what_no_graph_holds(detector: EmbeddingNeighborDetector) -> None:
     if detector.metric not in ("cosine", "mahalanobis"):
         raise ValueError(
-            f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
+            f"EmbeddingNeighborDetector has metric={detector.metric!r:.200}, which a "
             'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
         )
     if detector.by_domain or detector.scales_.shape[1] > 1:

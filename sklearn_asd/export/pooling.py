@@ -48,7 +48,7 @@ def _look_up(name: str, one: Any) -> TensorPooling:
         if one is known:
             return function
     raise ValueError(
-        f"the statistic over time {name!r} is a function of yours, which a graph "
+        f"the statistic over time {name!r:.200} is a function of yours, which a graph "
         "cannot hold: use those of sklearn_asd.features.pooling, or keep the model "
         "with save_model or joblib and score in Python"
     )

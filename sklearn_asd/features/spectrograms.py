@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_asd._utils.messages import abbreviate, check_choice
+from sklearn_asd._utils.messages import abbreviate, check_choice, shorten
 from sklearn_asd._utils.validation import refuse_masked
 from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.rows import ClipTable, as_row_index, count_clips
@@ -389,7 +389,8 @@ class ClipSpectrograms(ClipTable):
         """
         if name not in self.view_names:
             raise ValueError(
-                f"X has no view {name!r}; its views are {abbreviate(self.view_names)}"
+                f"X has no view {shorten(name)}; its views are "
+                f"{abbreviate(self.view_names)}"
             )
         view = self.view_names.index(name)
         starts, stops = self.starts[:, view], self.stops[:, view]

@@ -293,7 +293,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
         if groups is None or None in groups:
             raise ValueError(
-                f"X has no {self.group_by!r} for some or all clips, and group_by needs "
+                f"X has no {self.group_by!r:.200} for some or all clips, and group_by "
+                "needs "
                 "it: fill it in, or set group_by=None"
             )
         return groups
@@ -387,7 +388,7 @@ def _fit_scales(
             scales[group] = []
             continue
         scales[group] = [
-            GammaScale.fit(scores, f"member {name!r}{where}", remedy)
+            GammaScale.fit(scores, f"member {name!r:.200}{where}", remedy)
             for name, scores in zip(names, raw[rows].T, strict=True)
         ]
     return scales

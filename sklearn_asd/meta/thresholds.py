@@ -294,7 +294,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         )
         if self._rank is None:
             raise ValueError(
-                f"policy={self.policy!r} does not bound the number of false alarms: "
+                f"policy={self.policy!r:.200} does not bound the number of false "
+                "alarms: "
                 'fit with policy="false_alarm_rate"'
             )
         if self._rank == 0:
@@ -331,7 +332,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
         raise ValueError(
             f"of the validation clips, {counts['normal']} are normal and "
-            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r} needs "
+            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r:.200} "
+            "needs "
             f"{' and '.join(needed)} ones: {remedy}"
         )
 

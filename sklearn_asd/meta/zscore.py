@@ -405,7 +405,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self.scales_ = {
             group: [
                 self._fit_scale(
-                    raw[rows, names.index(name)], f"member {name!r}{_of(group)}"
+                    raw[rows, names.index(name)], f"member {name!r:.200}{_of(group)}"
                 )
                 for name in self.selected_[group]
             ]

@@ -19,6 +19,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sklearn_asd._utils.files import replacing, unfinished
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd._version import __version__
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.draws import current_draws
@@ -80,7 +81,8 @@ class Checkpoint(Callback):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise ValueError(
-                f"the checkpoint {os.fspath(self.path)!r} is not of this training, "
+                f"the checkpoint {shorten(os.fspath(self.path))} is not of this "
+                "training, "
                 f"although it has its name ({reason}): delete it"
             ) from error
 
@@ -108,7 +110,8 @@ class Checkpoint(Callback):
         except Exception as error:  # a damaged file may raise any
             reason = str(error).partition("\n")[0]
             warnings.warn(
-                f"the checkpoint {os.fspath(self.path)!r} cannot be read ({reason}): "
+                f"the checkpoint {shorten(os.fspath(self.path))} cannot be read "
+                f"({reason}): "
                 "training starts again, and overwrites it",
                 stacklevel=2,
             )
@@ -128,7 +131,8 @@ class Checkpoint(Callback):
         except (OSError, RuntimeError) as error:  # torch's, of a full disk
             raise OSError(
                 f"no checkpoint can be written to checkpoint_dir "
-                f"{os.fspath(self.path.parent)!r} ({error}): free some space, or set "
+                f"{shorten(os.fspath(self.path.parent))} ({error}): free some space, "
+                "or set "
                 "checkpoint_dir=None. The previous checkpoint is kept, and the same "
                 "fit resumes from it"
             ) from error
@@ -201,7 +205,8 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     if not isinstance(detector.random_state, Integral):
         raise ValueError(
             f"checkpoint_dir needs an integer random_state, got "
-            f"{detector.random_state!r}: without one, the same fit run again trains "
+            f"{shorten(detector.random_state)}: without one, the same fit run again "
+            "trains "
             "another network, and cannot resume this training"
         )
     parameters = detector.get_params(deep=False)

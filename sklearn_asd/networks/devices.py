@@ -6,6 +6,8 @@ import warnings
 
 import torch
 
+from sklearn_asd._utils.messages import shorten
+
 __all__ = [
     "check_device_name",
     "choose_device",
@@ -76,7 +78,8 @@ def choose_device(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
-            f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
+            f'device={shorten(device)} cannot be used ({reason}): choose "auto" or '
+            '"cpu"'
         ) from error
     return device
 

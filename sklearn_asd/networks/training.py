@@ -14,6 +14,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
@@ -340,7 +341,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     for name in expected | given:
         if expected.get(name) != given.get(name):
             raise ValueError(
-                f"the weights {name!r} of {type(net.module_).__name__} are "
+                f"the weights {shorten(name)} of {type(net.module_).__name__} are "
                 f"{given.get(name)}, and must be {expected.get(name)}"
             )
     net.module_.load_state_dict(weights, assign=True)
@@ -410,7 +411,7 @@ def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn
         return factory(n_classes=n_classes, n_mels=n_mels)
     except TypeError as error:
         raise ValueError(
-            f"network={factory!r} cannot be called with n_classes={n_classes}, "
+            f"network={shorten(factory)} cannot be called with n_classes={n_classes}, "
             f"n_mels={n_mels}: {error}"
         ) from error
 

@@ -11,6 +11,7 @@ import torch
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings, pool_with
 from sklearn_asd.features.spectrograms import find_used_frames
@@ -358,7 +359,8 @@ def pool_segments(
     n_pooled = sum(counts.values())
     if values.ndim == 1 and n_pooled != 1:
         raise ValueError(
-            f"pooling={pooling!r} gives {n_pooled} numbers for the scores of a clip's "
+            f"pooling={shorten(pooling)} gives {n_pooled} numbers for the scores of a "
+            "clip's "
             "segments; it must give one"
         )
     pooled = np.full((n_clips * n_views, n_pooled), np.nan)
