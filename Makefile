@@ -9,7 +9,7 @@ SET_UP := setup.cfg pyproject.toml constraints.txt
 RUN_TESTS := -m pytest -n 2 -m "not slow"
 
 .PHONY: demo test test-min test-slow coverage docs lint clean
-.PHONY: bench bench-accuracy bench-dcase2020 bench-precision
+.PHONY: bench bench-accuracy bench-dcase2020 bench-localization bench-precision
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
@@ -47,6 +47,10 @@ bench-accuracy: .venv/.bench
 ## Compute the paper's Table 3 from a folder of DCASE 2020: DATA=<folder>.
 bench-dcase2020: .venv/.demo
 	$(BIN)/python benchmarks/accuracy_dcase2020.py --data "$(DATA)"
+
+## Measure whether explanations name the right place: DATA=<folder>, see CONTRIBUTING.md.
+bench-localization: .venv/.demo
+	$(BIN)/python benchmarks/accuracy_localization.py "$(DATA)"
 
 ## Compare the accuracy of bfloat16 and float32: DATA=<folder>, see CONTRIBUTING.md.
 bench-precision: .venv/.demo

@@ -7,9 +7,9 @@ one machine only. A clip is anomalous if the network confuses its views, and the
 confusion says why: here a fan runs too fast.
 """
 
-import librosa
 import matplotlib.pyplot as plt
 import numpy as np
+import soxr
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd import (
@@ -49,10 +49,7 @@ pipe.fit(list(train["audio"]))
 # steps higher.
 
 ratio = 2 ** (2 / 12)
-fast = [
-    librosa.resample(audio, orig_sr=16000 * ratio, target_sr=16000)
-    for audio in normal["audio"]
-]
+fast = [soxr.resample(audio, 16000 * ratio, 16000) for audio in normal["audio"]]
 sounds = {"Normal fan": list(normal["audio"]), "Fan 12 % too fast": fast}
 for name, audio in sounds.items():
     print(

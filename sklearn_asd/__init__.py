@@ -1,5 +1,6 @@
 """Anomalous sounds of machines, found with normal recordings alone."""
 
+from sklearn_asd._utils.forking import make_children_compute
 from sklearn_asd._version import __version__ as __version__
 from sklearn_asd.audio import (
     BadClipError,
@@ -62,3 +63,5 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+make_children_compute()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from importlib import metadata
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.base import OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 
+from sklearn_asd._utils.validation import bounded_messages
 from sklearn_asd._version import __version__
 
 __all__ = [
@@ -23,7 +25,9 @@ __all__ = [
     "documentation_address",
     "fit_clone",
     "fitted_attributes",
+    "is_frozen",
     "left_out_threshold",
+    "of_one_fit",
 ]
 
 
@@ -37,6 +41,10 @@ class EstimatorMixin:
     # Attributes that `fit` sets, also private ones, with their types. NotRequired: not
     # always set. Each class lists its own.
     _fitted_attributes: dict = {}
+
+    def _validate_params(self) -> None:
+        with bounded_messages():
+            super()._validate_params()  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_sklearn_asd_version": __version__}  # type: ignore[dict-item]
@@ -69,10 +77,49 @@ class EstimatorMixin:
         return {"name": type(self).__name__}
 
 
+def of_one_fit(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method use one fit throughout, while another thread fits anew.
+
+    Parameters
+    ----------
+    method : callable
+        A method of an estimator whose `fit` is `all_or_nothing`.
+
+    Returns
+    -------
+    method : callable
+        The same method.
+    """
+
+    @wraps(method)
+    def _call_on_one_fit(self, *args, **kwargs):
+        # `fit` replaces the attributes as a whole, and does not change these.
+        return method(_share(self, vars(self)), *args, **kwargs)
+
+    return _call_on_one_fit
+
+
+def _share(estimator: Any, attributes: dict[str, Any]) -> Any:
+    """Make an object of the same class that has these very attributes."""
+    other = object.__new__(type(estimator))
+    other.__dict__ = attributes
+    return other
+
+
 class JudgingMixin(EstimatorMixin, OutlierMixin):
-    """Methods that follow from `fit`, `score_samples` and `offset_`."""
+    """Methods that follow from `fit`, `score_samples` and `offset_`.
+
+    Each public method of a subclass is of one fit, as `of_one_fit` makes it.
+    """
 
     offset_: float
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in list(vars(cls).items()):
+            public = not name.startswith(("_", "fit", "set_", "get_"))
+            if public and isinstance(value, FunctionType):
+                setattr(cls, name, of_one_fit(value))
 
     def anomaly_score(self, X):
         """Score clips: the higher, the more anomalous.
@@ -89,6 +136,7 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
         """
         return -self.score_samples(X)
 
+    @of_one_fit
     def decision_function(self, X):
         """Score clips relative to the threshold.
 
@@ -142,11 +190,11 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
 
 
 def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `fit` start from a clean slate, and restore the estimator if it fails.
+    """Make `fit` start from a clean slate, and change the estimator in one step.
 
     Otherwise an estimator whose `fit` was stopped by an error, or by Ctrl-C, could
-    judge with a new network and an old threshold, and attributes that only an earlier
-    fit set would stay.
+    judge with a new network and an old threshold, and so could one that another thread
+    scores with meanwhile; attributes that only an earlier fit set would stay.
 
     Parameters
     ----------
@@ -156,25 +204,26 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     fit : callable
-        The same method, which sets all attributes or none.
+        The same method, which sets all attributes or none. Until it ends the estimator
+        is what it was.
     """
 
     @wraps(fit)
-    def _fit_or_restore(self, *args, **kwargs):
-        before = dict(vars(self))
+    def _fit_and_replace(self, *args, **kwargs):
         known = fitted_attributes(type(self))
-        for name in before:
-            if name.endswith("_") or name in known:
-                delattr(self, name)
-        try:
-            return fit(self, *args, **kwargs)
-        except BaseException:
-            for name in vars(self).keys() - before.keys():
-                delattr(self, name)
-            vars(self).update(before)
-            raise
+        fresh = _share(
+            self,
+            {
+                name: value
+                for name, value in vars(self).items()
+                if not (name.endswith("_") or name in known)
+            },
+        )
+        fit(fresh, *args, **kwargs)
+        self.__dict__ = vars(fresh)
+        return self
 
-    return _fit_or_restore
+    return _fit_and_replace
 
 
 def fit_clone(estimator: Any, X: Any) -> Any:
@@ -193,9 +242,25 @@ def fit_clone(estimator: Any, X: Any) -> Any:
     fitted : estimator
         The fitted clone; a FrozenEstimator is returned as it is.
     """
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         return estimator
     return clone(estimator).fit(X)
+
+
+def is_frozen(estimator: Any) -> bool:
+    """Whether an estimator was fitted earlier, and is not to be fitted again.
+
+    Parameters
+    ----------
+    estimator : object
+        Any.
+
+    Returns
+    -------
+    is_frozen : bool
+        True for a FrozenEstimator.
+    """
+    return isinstance(estimator, FrozenEstimator)
 
 
 def fitted_attributes(kind: type) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import make_scorer, roc_auc_score
 
 from sklearn_asd._utils.messages import abbreviate
-from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd._utils.validation import normal_rows, refuse_masked
 from sklearn_asd.audio.machines import machine_index
 from sklearn_asd.meta.scoring import anomaly_scores
 from sklearn_asd.meta.siblings import sibling_table
@@ -299,7 +299,7 @@ def _check(
     if y is None:
         raise ValueError("y is None; labels are needed, +1 normal and -1 anomalous")
     normal = normal_rows(y, n_clips)
-    scores = np.asarray(scores, dtype=float)
+    scores = np.asarray(refuse_masked(scores, "scores"), dtype=float)
     if scores.shape != (n_clips,):
         raise ValueError(
             f"scores have shape {scores.shape} for {n_clips} clips; pass one score for "

@@ -13,7 +13,7 @@ from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, shorten
 from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_index
@@ -107,7 +107,7 @@ class MachineStratifiedKFold(BaseCrossValidator):
         validate_parameter_constraints(_CONSTRAINTS, vars(self), type(self).__name__)
         if self.random_state is not None and not self.shuffle:
             raise ValueError(
-                f"random_state={self.random_state!r} changes nothing with "
+                f"random_state={shorten(self.random_state)} changes nothing with "
                 "shuffle=False: set shuffle=True, or leave random_state out"
             )
         if groups is not None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from sklearn_asd._utils.messages import check_choice, did_you_mean
+from sklearn_asd._utils.messages import check_choice, did_you_mean, shorten
 from sklearn_asd.audio.machines import DCASE2020_TYPES, MIMII_TYPES, TOYADMOS_TYPES
 from sklearn_asd.detectors import (
     AugmentConfidenceDetector,
@@ -473,7 +473,7 @@ def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
         if name not in names:
             kinds = sorted({type(owner).__name__ for owner in owners})
             raise TypeError(
-                f"system {system!r} has no parameter {name!r}:"
+                f"system {shorten(system)} has no parameter {shorten(name)}:"
                 f"{did_you_mean(name, sorted(names))} It takes those of "
                 f"{', '.join(kinds)}"
             )

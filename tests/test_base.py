@@ -1,3 +1,5 @@
+import threading
+import time
 from importlib import metadata
 
 import numpy as np
@@ -8,14 +10,20 @@ from sklearn.utils import estimator_html_repr
 
 import sklearn_asd
 from sklearn_asd import (
+    GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
+    MahalanobisDetector,
     PerMachine,
     PowerSpectrum,
     SpectrumStatistics,
+    ThresholdTuner,
+    ZScoreEnsemble,
 )
 from sklearn_asd._base import (
     EstimatorMixin,
+    JudgingMixin,
     all_or_nothing,
     documentation_address,
     fit_clone,
@@ -94,6 +102,89 @@ def test_a_fit_forgets_what_the_fit_before_it_has_set():
     with pytest.raises(ValueError, match="nothing"):
         estimator.fit()
     assert vars(estimator) == {"mine": 1, "offset_": 0.1}
+
+
+class Counted(JudgingMixin, BaseEstimator):
+    """Its score is the number of its fit, and so is its threshold."""
+
+    @all_or_nothing
+    def fit(self, X, y=None):
+        self.number_ = X
+        time.sleep(1e-4)
+        self.offset_ = X
+        return self
+
+    def score_samples(self, X):
+        number = self.number_
+        time.sleep(1e-5)
+        assert number == self.number_
+        return np.full(3, number)
+
+
+def judge_while_fitting(detector, fits, judge, n_calls):
+    """Results of calls in this thread while another one fits again and again."""
+    done = threading.Event()
+
+    def fit():
+        while not done.is_set():
+            for X in fits:
+                detector.fit(X)
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    try:
+        return [judge(detector) for _ in range(n_calls)]
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_scoring_while_another_thread_fits_is_of_one_fit():
+    results = judge_while_fitting(
+        Counted().fit(0), range(1000), lambda d: d.decision_function(None), 300
+    )
+    assert not np.any(results)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MahalanobisDetector,
+        lambda: GaussianDetector(None),
+        lambda: GammaProbabilityEnsemble([("a", MahalanobisDetector())]),
+        lambda: ZScoreEnsemble([("a", MahalanobisDetector())]),
+        lambda: ThresholdTuner(
+            MahalanobisDetector(), false_alarm_rate=0.2, random_state=0
+        ),
+    ],
+    ids=["distance", "gaussian", "probabilities", "z-scores", "threshold"],
+)
+def test_decisions_while_another_thread_fits_are_those_of_either_fit(make):
+    rng = np.random.default_rng(0)
+    fits = rng.normal(size=(40, 3)), 1000 + 100 * rng.normal(size=(40, 3))
+    X = fits[0][:4]
+    either = {tuple(make().fit(one).decision_function(X)) for one in fits}
+    results = judge_while_fitting(
+        make().fit(fits[0]), fits, lambda d: tuple(d.decision_function(X)), 30
+    )
+    assert set(results) <= either
+
+
+def test_a_fit_that_is_stopped_leaves_the_object_as_it_was_all_the_time():
+    detector = Counted().fit(1)
+    before = vars(detector)
+
+    class Stopped(Counted):
+        @all_or_nothing
+        def fit(self, X, y=None):
+            self.number_ = 5
+            assert detector.number_ == 1
+            raise KeyboardInterrupt
+
+    detector.__class__ = Stopped
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(2)
+    assert vars(detector) is before
 
 
 class WithoutLabels(BaseEstimator):

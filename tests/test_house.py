@@ -17,8 +17,10 @@ FOREIGN = {
     "_asdict",
     "_get_param_names",
     "_is_avx512_bf16_supported",
+    "_is_in_bad_fork",
     "_parameter_constraints",
     "_replace",
+    "_schema",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {

@@ -11,17 +11,20 @@ import joblib
 import pandas as pd
 
 from sklearn_asd._utils.text import one_form
-from sklearn_asd.persistence import describe_model, load_model
+from sklearn_asd.persistence.files import is_model_file
+from sklearn_asd.persistence.models import load_with_notes
 
 __all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
 
 trust_option = click.option(
     "--trust",
     is_flag=True,
-    help="Read MODEL even if joblib.dump wrote it. Such a file can run code.",
+    help="Read MODEL even if joblib.dump wrote it. Such a file can run code. A name "
+    "that ends in .asd is kept for model files, which cannot.",
 )
 
 _NOTES = {"id_column", "machines", "training"}
+_COLUMNS = {"path", "machine_type", "machine_id"}
 
 
 class Machine(NamedTuple):
@@ -71,18 +74,18 @@ def read_model(path: str, trust: bool) -> Model:
     """Read a file of `fit` or `save_model`, or with `trust` one of joblib."""
     if not Path(path).exists():
         raise ValueError(f"there is no model {path!r}: make one with sklearn-asd fit")
-    with open(path, "rb") as file:
-        start = file.read(9)
-    # A model file begins with eight bytes for the length of its JSON.
-    if start[8:] == b"{":
-        model = _add_notes(load_model(path), describe_model(path)["notes"])
-    elif trust:
+    named_so = path.endswith(".asd")  # then it is never unpickled
+    if is_model_file(path):
+        loaded = load_with_notes(path)  # one reading, as the file may be replaced
+        model = _add_notes(loaded.estimator, loaded.notes)
+    elif trust and not named_so:
         model = Model(_unpickle(path))
     else:
+        rename = "give it a name that ends in .joblib, and " if named_so else ""
         raise ValueError(
             f"{path!r} is not a model file: give one that sklearn-asd fit or "
-            "save_model wrote. If joblib.dump wrote it, and you trust its source, add "
-            "--trust: such a file can run code"
+            "save_model wrote. If joblib.dump wrote it, and you trust its source, "
+            f"{rename}add --trust: such a file can run code"
         )
     if not hasattr(model.detector, "decision_function"):
         raise ValueError(
@@ -95,6 +98,7 @@ def read_model(path: str, trust: bool) -> Model:
 def _add_notes(detector: Any, notes: Any) -> Model:
     if not isinstance(notes, dict) or set(notes) != _NOTES:
         return Model(detector)  # saved in Python
+    _check_notes(notes)
     machines = [
         Machine(kind and one_form(kind), one_form(identity))
         for kind, identity in notes["machines"]
@@ -105,6 +109,34 @@ def _add_notes(detector: Any, notes: Any) -> Model:
         machines,
         pd.DataFrame(notes["training"], dtype=object),
     )
+
+
+def _check_notes(notes: dict[str, Any]) -> None:
+    """Refuse notes that look like those of `make_notes`, and are not."""
+    machines = notes["machines"]
+    fine = isinstance(notes["id_column"], str) and _is_table(notes["training"])
+    fine = fine and isinstance(machines, list) and len(machines) > 0
+    if not fine or not all(map(_is_machine, machines)):
+        raise ValueError(
+            "the notes of the model about its recordings are not those of sklearn-asd "
+            "fit: fit it again"
+        )
+
+
+def _is_table(training: Any) -> bool:
+    if not isinstance(training, dict) or set(training) != _COLUMNS:
+        return False
+    columns = list(training.values())
+    if not all(isinstance(column, list) for column in columns):
+        return False
+    values = [one for column in columns for one in column]
+    texts = all(isinstance(one, str | None) for one in values)
+    return texts and len(set(map(len, columns))) == 1 and None not in training["path"]
+
+
+def _is_machine(names: Any) -> bool:
+    pair = isinstance(names, list) and len(names) == 2
+    return pair and isinstance(names[0], str | None) and isinstance(names[1], str)
 
 
 def _unpickle(path: str) -> Any:

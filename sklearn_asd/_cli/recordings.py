@@ -244,7 +244,7 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:
     """Find the innermost folder that has the name of a machine."""
     # The name of a link counts, and not that of a store that it leads to.
-    folders = one_form(os.path.abspath(path)).split(os.sep)[:-1]
+    folders = [one_form(name) for name in os.path.abspath(path).split(os.sep)[:-1]]
     for above, folder in reversed(list(pairwise(folders))):
         for machine in known:
             is_above = machine.machine_type in (None, above)

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["abbreviate", "check_choice", "count", "did_you_mean"]
+__all__ = ["abbreviate", "check_choice", "count", "cut", "did_you_mean", "shorten"]
+
+# Characters of a value, and of each of some names, in a message.
+_VALUE, _NAME = 200, 100
 
 
 def abbreviate(names: Sequence[Any] | np.ndarray, limit: int = 8) -> str:
@@ -28,7 +31,44 @@ def abbreviate(names: Sequence[Any] | np.ndarray, limit: int = 8) -> str:
         Such as "a, b and 5 more".
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(str(name) for name in names[:limit]) + more
+    return ", ".join(_cut(str(name), _NAME) for name in names[:limit]) + more
+
+
+def shorten(value: Any) -> str:
+    """Show a value that a user gave, which may be a whole recording, in a message.
+
+    Parameters
+    ----------
+    value : any
+        The value.
+
+    Returns
+    -------
+    text : str
+        Its ``repr``, of which at most 200 characters are kept.
+    """
+    return _cut(repr(value), _VALUE)
+
+
+def cut(text: str) -> str:
+    """Keep the beginning of a text that others wrote, such as a name or an error's.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Returns
+    -------
+    text : str
+        At most 200 characters of it.
+    """
+    return _cut(text, _VALUE)
+
+
+def _cut(text: str, limit: int) -> str:
+    n = len(text)
+    return text if n <= limit else f"{text[:limit]}... ({n:,} characters)"
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -53,7 +93,8 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise ValueError(
-            f"{name} {value!r} is unknown:{did_you_mean(value, choices)} choose from "
+            f"{name} {shorten(value)} is unknown:{did_you_mean(value, choices)} choose "
+            "from "
             f"{', '.join(choices)}, in this spelling"
         )
 
@@ -75,7 +116,7 @@ def did_you_mean(value: Any, choices: Iterable[str]) -> str:
         Such as " did you mean 'fan'?", or "" if no choice is close.
     """
     by_lower = {choice.lower(): choice for choice in choices}
-    close = get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
+    close = get_close_matches(str(value)[:_NAME].lower(), by_lower, n=1, cutoff=0.5)
     return f" did you mean {by_lower[close[0]]!r}?" if close else ""
 
 

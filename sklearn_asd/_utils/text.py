@@ -8,7 +8,7 @@ __all__ = ["one_form", "printable"]
 
 
 def one_form(name: str) -> str:
-    """Give names that differ only in how Unicode writes them the same form.
+    """Give names that differ only in blanks around them or Unicode form one form.
 
     Parameters
     ----------
@@ -18,9 +18,9 @@ def one_form(name: str) -> str:
     Returns
     -------
     name : str
-        In normalisation form C.
+        In normalisation form C, without blanks around it.
     """
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def printable(text: str) -> str:

@@ -3,16 +3,73 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.utils import validation
 
 from sklearn_asd._utils.messages import abbreviate
 
-__all__ = ["is_table_of_numbers", "normal_rows"]
+__all__ = [
+    "bounded_messages",
+    "fill_masked",
+    "is_table_of_numbers",
+    "normal_rows",
+    "refuse_masked",
+    "validate_data",
+]
+
+
+# Characters of a message that others wrote; 1000 hold their longest sentences.
+_LONGEST = 1000
+
+
+@contextmanager
+def bounded_messages() -> Iterator[None]:
+    """Shorten the messages of scikit-learn and numpy, which may repeat all of X.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if len(text) <= _LONGEST:
+            raise
+        n = len(text)
+        kept = f"{text[:_LONGEST]}... ({n:,} characters)"
+        raise type(error)(kept) from None
+
+
+def validate_data(estimator: Any, X: Any, **checks: Any) -> np.ndarray:
+    """Check X as scikit-learn does, with messages of bounded length.
+
+    Parameters
+    ----------
+    estimator : object
+        The estimator that takes X.
+
+    X : any
+        The rows.
+
+    **checks : any
+        See :func:`sklearn.utils.validation.validate_data`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_rows, n_columns)
+        The rows as an array.
+    """
+    with bounded_messages():
+        return validation.validate_data(estimator, X, **checks)
 
 
 def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.ndarray:
@@ -38,11 +95,11 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
     Raises
     ------
     ValueError
-        If y has another length, or values other than +1 and -1.
+        If y has another length, values other than +1 and -1, or masked ones.
     """
     if y is None:
         return np.ones(n_clips, dtype=bool)
-    labels = np.asarray(y, dtype=object)
+    labels = np.asarray(refuse_masked(y, "y"), dtype=object)
     if labels.shape != (n_clips,):
         raise ValueError(
             f"y has shape {labels.shape} for {n_clips} clips; it needs one label for "
@@ -66,6 +123,55 @@ def normal_rows(y: ArrayLike | None, n_clips: int, lenient: bool = False) -> np.
     return labels == 1
 
 
+def refuse_masked(values: Any, name: str) -> Any:
+    """Refuse masked arrays, whose masked values NumPy's functions take for data.
+
+    Parameters
+    ----------
+    values : any
+        An array, a sequence of numbers or arrays, or anything else.
+
+    name : str
+        What they are called, for the message.
+
+    Returns
+    -------
+    values : any
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If some are masked.
+    """
+    inside = values if isinstance(values, list | tuple) else ()
+    if np.ma.is_masked(values) or any(map(np.ma.is_masked, inside)):
+        raise ValueError(
+            f"{name} holds masked values, which are no data: leave their rows out, or "
+            "fill them (numpy.ma.filled)"
+        )
+    return values
+
+
+def fill_masked(samples: Any) -> Any:
+    """Put NaN in the place of masked samples.
+
+    Parameters
+    ----------
+    samples : any
+        Samples of a clip, or of several, or where they come from.
+
+    Returns
+    -------
+    samples : any
+        A plain array of float64 for a masked array with masked values; anything else as
+        it is.
+    """
+    if np.ma.is_masked(samples):
+        return np.ma.filled(samples.astype(np.float64), np.nan)
+    return samples
+
+
 def is_table_of_numbers(X: Any) -> bool:
     """Tell tables of numbers, which scikit-learn's detectors take, from clips.
 
@@ -79,7 +185,13 @@ def is_table_of_numbers(X: Any) -> bool:
     numbers : bool
         False for this library's containers, tables with a column `path` or `audio`,
         and lists of paths or arrays.
+
+    Raises
+    ------
+    ValueError
+        If numbers are masked.
     """
+    refuse_masked(X, "X")
     if isinstance(X, pd.DataFrame):
         return not {"path", "audio"} & set(X.columns)
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.ndim == 1):

@@ -12,10 +12,17 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, cut, shorten
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.machines import as_labels, machine_labels
-from sklearn_asd.audio.reading import KeptRecording, read_array, read_file
+from sklearn_asd._utils.validation import bounded_messages, fill_masked
+from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
+from sklearn_asd.audio.reading import (
+    KeptRecording,
+    decode_file,
+    read_array,
+    read_bytes,
+    read_file,
+)
 from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
 
@@ -69,7 +76,7 @@ class Clips(ClipTable):
         domain: Iterable[Any] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
-        self.sources = np.fromiter(sources, dtype=object)
+        self.sources = np.fromiter(map(fill_masked, sources), dtype=object)
         self.sample_rate = _as_rates(sample_rate)
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
@@ -78,7 +85,7 @@ class Clips(ClipTable):
         self._check_lengths()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
             raise ValueError(
-                f"views is {self.views!r}; it must hold at least one View, as "
+                f"views is {shorten(self.views)}; it must hold at least one View, as "
                 "AugmentationExpander makes them"
             )
 
@@ -115,16 +122,19 @@ class Clips(ClipTable):
             return cls(_table_sources(X), **columns)
         if isinstance(X, str | os.PathLike):
             raise TypeError(
-                f"X is one path, {os.fspath(X)!r}; X has one row per clip: pass a "
+                f"X is one path, {shorten(os.fspath(X))}; X has one row per clip: pass "
+                "a "
                 "list of paths, or load_clips(folder)"
             )
         if _holds_clips_one_by_one(X):
             return cls(list(X))
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
-        waveforms = check_array(
-            X, dtype="numeric", ensure_all_finite=False, input_name="X"
-        )
+        filled = fill_masked(X)
+        with bounded_messages():
+            waveforms = check_array(
+                filled, dtype="numeric", ensure_all_finite=False, input_name="X"
+            )
         return cls(list(waveforms))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -151,6 +161,26 @@ class Clips(ClipTable):
         """
         return self._with(views=views)
 
+    def with_content(self) -> Clips:
+        """Read all files into memory, undecoded.
+
+        Returns
+        -------
+        clips : Clips
+            The same clips, with the bytes of files in place of their names. They may
+            be read, and have no names.
+
+        Raises
+        ------
+        BadClipError
+            If a file cannot be read.
+        """
+        sources = [
+            read_bytes(source) if isinstance(source, str | os.PathLike) else source
+            for source in self.sources
+        ]
+        return self._with(sources=sources)
+
     def name(self, row: int) -> str:
         """Name a clip for people: its row, and its file if it has one.
 
@@ -164,10 +194,24 @@ class Clips(ClipTable):
         name : str
             Such as "clip 17 (pump_03.wav)".
         """
-        source = self.sources[row]
-        if isinstance(source, str | os.PathLike):
-            return f"clip {row} ({printable(Path(source).name)})"
+        if self.names_a_file(row):
+            return f"clip {row} ({printable(cut(Path(self.sources[row]).name))})"
         return f"clip {row}"
+
+    def names_a_file(self, row: int) -> bool:
+        """Tell a clip of a file from one of samples.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        file : bool
+            True for a file.
+        """
+        return isinstance(self.sources[row], str | os.PathLike)
 
     def read(
         self, row: int, sample_rate: float, channel: Literal["mix"] | int = "mix"
@@ -198,6 +242,8 @@ class Clips(ClipTable):
         source = self.sources[row]
         if isinstance(source, KeptRecording):
             return source.read(sample_rate, channel)
+        if isinstance(source, bytes):
+            return decode_file(source, sample_rate, channel)
         if isinstance(source, str | os.PathLike):
             return read_file(source, sample_rate, channel)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
@@ -235,11 +281,12 @@ def _keep(sources: Iterable[Any]) -> list[Any]:
 def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
     if values is None:
         return None
-    rates = [np.nan if pd.isna(rate) else rate for rate in values]
+    rates = [np.nan if is_missing(rate) else rate for rate in values]
     for row, rate in enumerate(rates):
         if not isinstance(rate, numbers.Real):
             raise ValueError(
-                f"the sample_rate of clip {row} is {rate!r}; it must be a number in "
+                f"the sample_rate of clip {row} is {shorten(rate)}; it must be a "
+                "number in "
                 "Hz, or missing"
             )
     return np.array(rates, float)
@@ -257,7 +304,8 @@ def _holds_clips_one_by_one(X: Any) -> bool:
     if any(is_clip) and not all(is_clip):
         row = is_clip.index(False)
         raise TypeError(
-            f"clip {row} is {list(X)[row]!r}, neither a path nor an array of samples "
+            f"clip {row} is {shorten(list(X)[row])}, neither a path nor an array of "
+            "samples "
             "like the others in X: leave it out"
         )
     return all(is_clip)
@@ -281,6 +329,6 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
         else:
             raise ValueError(
                 f"clip {row} has neither samples in 'audio' nor a file name in "
-                f"'path': got audio={samples!r} and path={path!r}"
+                f"'path': got audio={shorten(samples)} and path={shorten(path)}"
             )
     return sources

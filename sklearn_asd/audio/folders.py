@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd._utils.messages import count, cut
 from sklearn_asd._utils.text import one_form, printable
 
 __all__ = [
@@ -132,16 +132,18 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """
     listing = list_recordings(folder)
     missed = {**listing.unlisted, **listing.skipped}
-    text = abbreviate([f"{printable(path)} {missed[path]}" for path in missed])
+    named = [f"{cut(printable(path))} {missed[path]}" for path in list(missed)[:8]]
+    named += [f"{len(missed) - 8} more"] * (len(missed) > 8)
+    text = ", ".join(named)
     if listing.clips.empty:
         raise ValueError(
-            f"{os.fspath(folder)!r} holds no recordings: no file below it ends in "
+            f"{os.fspath(folder)!r:.200} holds no recordings: no file below it ends in "
             + " or ".join(AUDIO_SUFFIXES)
             + (f", and {text}" if missed else "")
         )
     if missed:
         warnings.warn(
-            f"not all of {os.fspath(folder)!r} is among its recordings: {text}",
+            f"not all of {os.fspath(folder)!r:.200} is among its recordings: {text}",
             stacklevel=2,
         )
     return listing.clips

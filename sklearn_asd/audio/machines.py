@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.text import one_form
 
 __all__ = [
     "DCASE2020_TYPES",
@@ -20,12 +21,14 @@ __all__ = [
     "count_held_out",
     "domain_labels",
     "hold_out",
+    "is_missing",
     "known_labels",
     "machine_columns",
     "machine_index",
     "machine_labels",
     "refuse_unseen",
     "relabel",
+    "type_prefix",
 ]
 
 # Machine types of DCASE 2020 Task 2, by the data set that they come from.
@@ -75,7 +78,7 @@ def machine_index(X: Any) -> pd.MultiIndex:
 
 
 def machine_labels(X: Any) -> np.ndarray | None:
-    """Name the machine of each row.
+    r"""Name the machine of each row.
 
     Parameters
     ----------
@@ -86,16 +89,50 @@ def machine_labels(X: Any) -> np.ndarray | None:
     -------
     labels : ndarray of shape (n_clips,) of str or None
         "type/id", or "id" where there is no type; None where there is no ID. None for
-        the array if X has no IDs at all.
+        the array if X has no IDs at all. A slash in a type is written "\/", and so is
+        one in an ID that lacks the type that others have, so that names of different
+        machines differ.
     """
     machine_type, machine_id = machine_columns(X)
     if machine_id is None or machine_type is None:
         return machine_id
     labels = [
-        identity if identity is None or kind is None else f"{kind}/{identity}"
+        identity if identity is None else _join(kind, identity)
         for kind, identity in zip(machine_type, machine_id, strict=True)
     ]
     return np.array(labels, dtype=object)
+
+
+def type_prefix(machine_type: str) -> str:
+    """Give what the names of a type's machines begin with, and no others do.
+
+    Parameters
+    ----------
+    machine_type : str
+        The type.
+
+    Returns
+    -------
+    prefix : str
+        As in :func:`machine_labels`, such as "fan/".
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio.machines import type_prefix
+    >>> type_prefix("fan")
+    'fan/'
+    """
+    return _escape(machine_type) + "/"
+
+
+def _join(machine_type: str | None, machine_id: str) -> str:
+    if machine_type is None:
+        return _escape(machine_id)
+    return type_prefix(machine_type) + machine_id
+
+
+def _escape(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("/", "\\/")
 
 
 def domain_labels(X: Any) -> np.ndarray | None:
@@ -261,7 +298,9 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
     """Turn a column of labels into strings, with None for missing values.
 
     Whole numbers lose their ".0", so that a column that pandas read as float
-    because a value was missing still matches its integers.
+    because a value was missing still matches its integers. Blanks around names are
+    left out, and letters that Unicode writes in several ways become one (NFC): macOS
+    and others write "ü" differently in names of files.
 
     Parameters
     ----------
@@ -282,7 +321,8 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
         return None
     if isinstance(values, str):
         raise ValueError(
-            f"machines or domains are given as one string, {values!r}; give a sequence "
+            f"machines or domains are given as one string, {values!r:.200}; give a "
+            "sequence "
             "with one value for each clip"
         )
     labels = np.fromiter(map(_as_label, values), dtype=object)
@@ -293,10 +333,27 @@ def as_labels(values: Iterable[Any] | None) -> np.ndarray | None:
 def _as_label(value: Any) -> str | None:
     if np.ndim(value):
         raise ValueError(
-            f"a machine or domain is named {value!r}; give each clip one string or "
+            f"a machine or domain is named {value!r:.200}; give each clip one string "
+            "or "
             "number"
         )
-    if pd.isna(value):
+    if is_missing(value):
         return None
     whole = isinstance(value, Real) and float(value).is_integer()
-    return str(int(value) if whole else value)
+    return one_form(str(int(value) if whole else value))
+
+
+def is_missing(value: Any) -> bool:
+    """Tell a missing value of a column from others.
+
+    Parameters
+    ----------
+    value : any
+        Not an array.
+
+    Returns
+    -------
+    missing : bool
+        True for None, NaN, NaT, pd.NA and a masked value of a masked array.
+    """
+    return value is np.ma.masked or bool(pd.isna(value))

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
-import librosa
 import numpy as np
 import soundfile
 
+from sklearn_asd._utils.messages import shorten
+from sklearn_asd._utils.validation import fill_masked
+from sklearn_asd.audio.resampling import resample
+from sklearn_asd.audio.unfinished import (
+    UNKNOWN_LENGTH,
+    SoundStream,
+    finish_wav,
+    is_whole_flac,
+)
+
 __all__ = [
+    "MAX_AMPLITUDE",
     "BadClipError",
     "KeptRecording",
     "MissingClipError",
     "UnusableClipWarning",
+    "decode_file",
     "read_array",
+    "read_bytes",
     "read_file",
 ]
 
@@ -99,7 +112,7 @@ class KeptRecording(os.PathLike):
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
 # would overflow.
-_MAX_AMPLITUDE = 1e12
+MAX_AMPLITUDE = 1e12
 
 # Hz. Ultrasound recorders stop far below; resampling from the rate in a damaged header
 # could take forever.
@@ -108,6 +121,9 @@ _MAX_SAMPLE_RATE = 1e8
 # Samples decoded at once. A damaged header may promise any number of samples: memory is
 # not allocated for them.
 _SAMPLES_AT_ONCE = 2**20
+
+# Bytes of the longest header of an empty recording: recorders leave 4096 for it.
+_LARGE_HEADER = 2**13
 
 
 def read_file(
@@ -156,8 +172,71 @@ def read_file(
     (16000,)
     """
     _refuse_unless_a_file(path)
+    # Names of files are bytes, and need not be text, except on Windows.
+    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    return _read(name, sample_rate, channel)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a sound file as it is, for :func:`decode_file`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    content : bytes
+        All of it.
+
+    Raises
+    ------
+    BadClipError
+        If it is not readable, not a file, or empty; see :func:`read_file`.
+    """
+    _refuse_unless_a_file(path)
     try:
-        samples, file_rate = _decode(path, channel)
+        return Path(path).read_bytes()
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "memory does not hold it"
+        raise BadClipError(
+            f"cannot be read ({reason}): check its disk, or leave it out"
+        ) from error
+
+
+def decode_file(
+    content: bytes, sample_rate: float, channel: Literal["mix"] | int = "mix"
+) -> np.ndarray:
+    """Turn the bytes of a sound file into mono samples; see :func:`read_file`.
+
+    Parameters
+    ----------
+    content : bytes
+        What the file holds.
+
+    sample_rate, channel : any
+        See :func:`read_file`.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1].
+
+    Raises
+    ------
+    BadClipError
+        See :func:`read_file`.
+    """
+    return _read(BytesIO(content), sample_rate, channel)
+
+
+def _read(
+    source: str | bytes | BytesIO, sample_rate: float, channel: Literal["mix"] | int
+) -> np.ndarray:
+    """Read what libsndfile opens: the name of a file, or its content."""
+    try:
+        samples, file_rate = _decode(source, channel)
     except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
         # soundfile has no text of its own for an error in mid-file.
         reason = str(getattr(error, "error_string", error) or "it cannot be read")
@@ -202,7 +281,7 @@ def read_array(
     >>> read_array(np.array([0, 16384, -32768], dtype=np.int16), None, 16000)
     array([ 0. ,  0.5, -1. ], dtype=float32)
     """
-    samples = np.asarray(samples)
+    samples = np.asarray(fill_masked(samples))
     if samples.ndim != 1:
         raise BadClipError(
             f"has an array of shape {samples.shape}; one clip is a 1-D array: "
@@ -231,9 +310,11 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
     except PermissionError as error:
         raise BadClipError(refusal) from error
     except (OSError, ValueError) as error:  # no such file, or an impossible name
-        target = f", a link to {os.readlink(path)!r}" if os.path.islink(path) else ""
+        target = (
+            f", a link to {shorten(os.readlink(path))}" if os.path.islink(path) else ""
+        )
         raise MissingClipError(
-            f"does not exist: check the path {os.fspath(path)!r}{target}"
+            f"does not exist: check the path {shorten(os.fspath(path))}{target}"
         ) from error
     if stat.S_ISDIR(status.st_mode):
         raise BadClipError("is a folder; pass its files, or load_clips(folder)")
@@ -248,17 +329,54 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
 
 
 def _decode(
-    path: str | os.PathLike[str], channel: Literal["mix"] | int
+    source: str | bytes | BytesIO, channel: Literal["mix"] | int
 ) -> tuple[np.ndarray, float]:
     """Read the samples of one channel, or the channels' average, and their rate."""
-    # Names of files are bytes, and need not be text, except on Windows.
-    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
-    with soundfile.SoundFile(name) as file:
-        blocks = [np.empty(0, dtype=np.float32)]
-        size = max(1, _SAMPLES_AT_ONCE // file.channels)
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
-            blocks.append(_choose_channel(block, channel))
-        return np.concatenate(blocks), file.samplerate
+    with soundfile.SoundFile(source) as file:
+        if 0 < file.frames < UNKNOWN_LENGTH:
+            return _read_blocks(file, channel), file.samplerate
+        is_unfinished = file.frames == 0
+    content = _content(source)
+    if is_unfinished:
+        finished = finish_wav(content)
+        if finished is None:
+            raise BadClipError(_describe_empty(len(content)))
+        content = finished
+    with SoundStream(BytesIO(content)) as file:
+        samples, rate = _read_blocks(file, channel), file.samplerate
+    if not is_whole_flac(content):
+        raise BadClipError(
+            "cannot be decoded (it was cut short or is damaged): copy it again, or "
+            "leave it out"
+        )
+    return samples, rate
+
+
+def _content(source: str | bytes | BytesIO) -> bytes:
+    if isinstance(source, BytesIO):
+        return source.getvalue()
+    return Path(os.fsdecode(source)).read_bytes()
+
+
+def _describe_empty(n_bytes: int) -> str:
+    """Tell an empty recording from one that its header calls empty."""
+    if n_bytes <= _LARGE_HEADER:
+        return "holds no samples: leave it out"
+    return (
+        f"holds no samples according to its header, although it has {n_bytes:,} bytes: "
+        "if its recorder was stopped before it finished the file, convert it with a "
+        "program that ignores the header's length, or leave it out"
+    )
+
+
+def _read_blocks(
+    file: soundfile.SoundFile, channel: Literal["mix"] | int
+) -> np.ndarray:
+    blocks = [np.empty(0, dtype=np.float32)]
+    size = max(1, _SAMPLES_AT_ONCE // file.channels)
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        blocks.append(_choose_channel(block, channel))
+    return np.concatenate(blocks)
 
 
 def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.ndarray:
@@ -277,7 +395,7 @@ def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.nd
 def _check_samples(samples: np.ndarray) -> np.ndarray:
     if samples.size == 0:
         raise BadClipError("holds no samples: leave it out")
-    usable = np.abs(samples) <= _MAX_AMPLITUDE  # False for NaN
+    usable = np.abs(samples) <= MAX_AMPLITUDE  # False for NaN
     if not usable.all():
         first = int(np.argmin(usable))
         raise BadClipError(
@@ -302,4 +420,4 @@ def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarr
             "upper frequencies are missing and would look anomalous: set "
             f"sample_rate={from_rate:g} for all clips, or leave it out"
         )
-    return librosa.resample(samples, orig_sr=from_rate, target_sr=to_rate)
+    return resample(samples, from_rate, to_rate)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from sklearn_asd._utils.messages import count
+from sklearn_asd._utils.messages import count, shorten
+from sklearn_asd._utils.validation import refuse_masked
 
 __all__ = ["ClipTable", "as_row_index", "count_clips"]
 
@@ -100,11 +101,11 @@ def as_row_index(index: Any, n_rows: int) -> Any:
         if not -n_rows <= row < n_rows:
             raise IndexError(f"there is no clip {row} among {n_rows}")
         return slice(row % n_rows, row % n_rows + 1)
-    rows = np.asarray(index)
+    rows = np.asarray(refuse_masked(index, "the index"))
     if rows.ndim != 1:
         raise IndexError(
             "clips are indexed by an integer, a slice, a boolean mask or an array of "
-            f"integers, not by {index!r}"
+            f"integers, not by {shorten(index)}"
         )
     return rows if rows.size else rows.astype(int)
 

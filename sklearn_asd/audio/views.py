@@ -19,10 +19,12 @@ from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import joblib
-import librosa
 import numpy as np
 
+from sklearn_asd._utils.messages import cut, shorten
 from sklearn_asd.audio.reading import BadClipError
+from sklearn_asd.audio.resampling import fix_length
+from sklearn_asd.audio.separation import separate
 from sklearn_asd.audio.vocoder import PhaseVocoder
 
 __all__ = [
@@ -60,13 +62,12 @@ class Sound:
 
     @cached_property
     def parts(self) -> dict[str, np.ndarray]:
-        """Harmonic and percussive part, as librosa separates them.
+        """Harmonic and percussive part.
 
-        librosa warns where a clip is shorter than its window, hence the padding.
+        A clip that is shorter than the window of the separation is padded.
         """
         n = len(self.samples)
-        padded = librosa.util.fix_length(self.samples, size=max(n, 2048))
-        harmonic, percussive = librosa.effects.hpss(padded)
+        harmonic, percussive = separate(fix_length(self.samples, max(n, 2048)))
         return {"harmonic": harmonic[:n], "percussive": percussive[:n]}
 
 
@@ -132,7 +133,18 @@ class View:
         key : str
             Equal for equal views, also in another process.
         """
-        return repr(self)
+        return self._hash((type(self).__module__, type(self).__qualname__, vars(self)))
+
+    def _hash(self, parts: tuple[Any, ...]) -> str:
+        """Hash by content: a text would leave out digits, and which type it is."""
+        try:
+            return joblib.hash(_fingerprint(parts))
+        except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"the view {shorten(self.name)} closes over an object that cannot be "
+                "hashed "
+                f"({error}): make it with numbers, strings, arrays or functions"
+            ) from error
 
 
 ORIGINAL = View("original")
@@ -219,7 +231,8 @@ class FunctionView(View):
     def __post_init__(self) -> None:
         if not inspect.isfunction(self.function):
             raise TypeError(
-                f"a view is made by a plain function, got {self.function!r}: call it "
+                f"a view is made by a plain function, got {shorten(self.function)}: "
+                "call it "
                 "inside a def"
             )
         name = self.name or self.function.__name__
@@ -229,13 +242,7 @@ class FunctionView(View):
 
     def key(self) -> str:
         """Name the function by its code, its defaults and what it closes over."""
-        try:
-            return joblib.hash((self.takes, _fingerprint(self.function)))
-        except (pickle.PickleError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"the view {self.name!r} closes over an object that cannot be hashed "
-                f"({error}): make it with numbers, strings, arrays or functions"
-            ) from error
+        return self._hash((self.takes, self.function))
 
     def __getstate__(self) -> dict[str, Any]:
         # A function is pickled by its name. The key makes hashes of the pickle depend
@@ -247,7 +254,8 @@ class FunctionView(View):
         vars(self).update(state)
         if self.key() != saved:
             warnings.warn(
-                f"the function of the view {self.name!r} is not the one that was saved "
+                f"the function of the view {shorten(self.name)} is not the one that "
+                "was saved "
                 "(or Python is another version), so scores may differ: use the old "
                 "function, or fit again",
                 stacklevel=2,
@@ -257,14 +265,15 @@ class FunctionView(View):
         try:
             result = np.asarray(self.function(*arguments), dtype=np.float32)
         except Exception as error:
-            self._fail(f"raised {type(error).__name__}: {error}", error)
+            self._fail(f"raised {type(error).__name__}: {cut(str(error))}", error)
         if not np.isfinite(result).all():
             self._fail("returned NaN or infinity")
         return result
 
     def _fail(self, what: str, cause: Exception | None = None) -> NoReturn:
         raise BadClipError(
-            f"has no view {self.name!r}: its function {what}; fix the function, or "
+            f"has no view {shorten(self.name)}: its function {what}; fix the function, "
+            "or "
             "leave the clip out"
         ) from cause
 
@@ -380,11 +389,12 @@ def _fingerprint(value: Any) -> Any:
     if inspect.isfunction(value):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
-        return _fingerprint(parts)
+        return ["function", _fingerprint(parts)]
     if inspect.iscode(value):
-        return [value.co_code, value.co_names, _fingerprint(value.co_consts)]
+        code = (value.co_code, value.co_names, value.co_consts)
+        return ["code", _fingerprint(code)]
     if isinstance(value, tuple | list):
-        return [_fingerprint(part) for part in value]
+        return [type(value).__name__, *map(_fingerprint, value)]
     if isinstance(value, dict):
         return {name: _fingerprint(part) for name, part in value.items()}
     return value

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import librosa
 import numpy as np
 import scipy.fft
 import scipy.signal
+
+from sklearn_asd.audio.resampling import fix_length, resample
 
 __all__ = ["PhaseVocoder", "vocoder_rate"]
 
@@ -99,11 +100,8 @@ class PhaseVocoder:
         stretched = self._walk(steps, length=round(self.n_samples / rate))
         # Undoing the excess of the stretch by resampling shifts the pitch. Only the
         # ratio of the two sample rates counts; equal ones return the sound as it is.
-        shifted = librosa.resample(
-            stretched, orig_sr=stretch_rate, target_sr=rate, res_type="soxr_hq"
-        )
-        length = round(self.n_samples / stretch_rate)
-        return librosa.util.fix_length(shifted, size=length)
+        shifted = resample(stretched, stretch_rate, rate)
+        return fix_length(shifted, round(self.n_samples / stretch_rate))
 
     def resynthesize(self, rate: float) -> np.ndarray:
         """Keep pitch and time, but add the traces that a stretch leaves.
@@ -157,7 +155,7 @@ class PhaseVocoder:
                 first_row = start + quarter
                 rows[first_row : first_row + len(here)] += quarters[:, quarter]
         sound = rows.ravel() / _overlapped_hann(len(steps))
-        return librosa.util.fix_length(sound[_N_FFT // 2 :], size=length)
+        return fix_length(sound[_N_FFT // 2 :], length)
 
 
 def vocoder_rate(pitch_steps: float, stretch_rate: float) -> float:

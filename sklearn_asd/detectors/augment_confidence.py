@@ -147,8 +147,9 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     that are scored. A detector fitted without IDs ignores the IDs of clips to score.
 
     Probabilities are computed from the logits in float64, and 1 - p is the sum of the
-    other classes' probabilities, so that the most normal clips are not tied at 0. Each
-    view counts the same, however many segments it has.
+    other classes' probabilities, so that the most normal clips are not tied at 0. Nor
+    are the most anomalous ones at 1; see :class:`IDConfidenceDetector`. Each view
+    counts the same, however many segments it has.
 
     In whole-clip mode (``segment_duration=None``), training takes from each view a
     random window as long as the shortest view of a training clip; scoring takes all.
@@ -189,7 +190,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     def _select_views(self, X: ClipSpectrograms) -> ClipSpectrograms:
         if len(X.view_names) < 2:
             raise ValueError(
-                f"X has one view only, {X.view_names[0]!r}; AugmentConfidenceDetector "
+                f"X has one view only, {X.view_names[0]!r:.200}; "
+                "AugmentConfidenceDetector "
                 "needs several: use Pipeline([('expand', AugmentationExpander()), "
                 "('segment', LogMelSegmenter()), "
                 "('detect', AugmentConfidenceDetector())])"

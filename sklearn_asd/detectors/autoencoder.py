@@ -12,9 +12,11 @@ from skorch import NeuralNet
 
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.detectors.base import BaseDetector
+from sklearn_asd.detectors.constants import warn_of_copies
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.reconstruction import (
+    always_give,
     make_autoencoder_net,
     reconstruction_errors,
 )
@@ -124,6 +126,9 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
     Training needs some 60 bytes of memory per window besides the frames themselves;
     docs/benchmarks.md has figures.
 
+    If all frames of the training clips are equal, as of silence, `fit` warns, and the
+    network gives this frame whatever it is shown: any other frame is anomalous.
+
     References
     ----------
     Koizumi et al., "Description and Discussion on DCASE2020 Challenge Task2:
@@ -190,6 +195,10 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         checkpoint = open_checkpoint(self, X)
         self.history_, _ = fit_net(self.net_, dataset, seed, checkpoint=checkpoint)
+        if (frame := _find_only_frame(X)) is not None:
+            # What is best known; learnt, it would take hundreds of steps.
+            always_give(self.net_, frame)
+            warn_of_copies(len(X), level=4)
 
     def _make_net(self, device: str) -> NeuralNet:
         if self.target == "middle" and (self.n_frames < 3 or self.n_frames % 2 == 0):
@@ -216,3 +225,13 @@ class AutoencoderDetector(BaseDetector):  # numpydoc ignore=PR02
         """
         X = self._check_clips(X)
         return -reconstruction_errors(self.net_, X, self.n_frames)
+
+
+def _find_only_frame(X: ClipSpectrograms) -> np.ndarray | None:
+    """Find the frame that all frames are equal to, as in silence; None if they vary."""
+    first = X.frames[X.starts[0, 0]].astype(np.float32)
+    for start, stop in zip(X.starts[:, 0], X.stops[:, 0], strict=True):
+        # The first frame tells of most clips.
+        if (X.frames[start] != first).any() or (X.frames[start:stop] != first).any():
+            return None
+    return first

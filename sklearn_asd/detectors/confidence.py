@@ -9,12 +9,13 @@ from os import PathLike
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.utils import check_random_state
 
 from sklearn_asd._utils.parameters import HasMethods, Interval, StrOptions
 from sklearn_asd.audio.machines import hold_out
 from sklearn_asd.detectors.base import BaseDetector, usable_normal_rows
+from sklearn_asd.detectors.doubt import log_probabilities, pool_doubt
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.pooling import (
     SCORE_POOLINGS,
@@ -33,7 +34,7 @@ from sklearn_asd.networks.windows import (
     summarize_windows,
 )
 
-__all__ = ["ConfidenceDetector", "log_doubt"]
+__all__ = ["ConfidenceDetector"]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -158,20 +159,23 @@ class ConfidenceDetector(BaseDetector):
         -------
         scores : ndarray of shape (n_clips,), float64
             Minus the doubt 1 - p, pooled over a view's segments (`pooling`) and
-            averaged over the views, in [-1, 0]; NaN for clips that could not be used.
+            averaged over the views, from -1.00005 to 0; NaN for clips that could not
+            be used.
         """
         X = self._check_clips(X)
         return -self._pool_doubt(X, self._find_own_classes(X))
 
     def _pool_doubt(self, X: ClipSpectrograms, own: np.ndarray | None) -> np.ndarray:
-        """Pool 1 - p of the class of each view, or with None of the likeliest."""
+        """Pool 1 - p of the class of each view, or with None of the likeliest one."""
 
-        def doubt(logits, embedding, windows):
+        def look_up(logits, embedding, windows):
             if own is None:
-                return np.exp(log_doubt(logits, logits.argmax(axis=1)))
-            return np.exp(log_doubt(logits, own[windows.clip, windows.view]))
+                return log_probabilities(logits, logits.argmax(axis=1))
+            return log_probabilities(logits, own[windows.clip, windows.view])
 
-        return pool_outputs(self.net_, X, doubt, self.pooling).mean(axis=1)
+        windows = X.windows()
+        logs = summarize_windows(self.net_, X, windows, look_up)
+        return pool_doubt(logs, windows, len(X), len(X.view_names), self.pooling)
 
     def _average_probabilities(self, X: ClipSpectrograms) -> np.ndarray:
         """Average the probability of each class over each view's segments.
@@ -254,30 +258,6 @@ def _take_embedding(
     logits: np.ndarray, embedding: np.ndarray, *_: object
 ) -> np.ndarray:
     return embedding
-
-
-def log_doubt(logits: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Logarithm of 1 - p of the given class, without cancellation.
-
-    1 - p is the sum of the other classes' probabilities. Subtracting p from 1 would
-    lose all digits for the most normal clips, and tie them.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n, n_classes), float64
-        Class scores before the softmax.
-
-    asked : ndarray of shape (n,), int
-        The class of each row.
-
-    Returns
-    -------
-    log_doubt : ndarray of shape (n,), float64
-        ``log(1 - softmax(logits)[asked])``.
-    """
-    others = logits.copy()
-    others[np.arange(len(logits)), asked] = -np.inf
-    return logsumexp(others, axis=1) - logsumexp(logits, axis=1)
 
 
 def _name_classes(

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
+
+from sklearn_asd.detectors.constants import find_constants, find_means, find_units
+from sklearn_asd.detectors.covariance import ShrunkCovariance, shrink_covariance
 
 __all__ = [
     "DISTANCES",
@@ -81,15 +83,11 @@ def make_whitening(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
     Returns
     -------
     whitening : ndarray of shape (n_features, n_features)
-        Embeddings are multiplied by it. The covariance is that of Ledoit and Wolf. The
-        identity if the clips of each machine are equal, but for rounding.
+        Embeddings are multiplied by it. The covariance is that of
+        :func:`~sklearn_asd.detectors.covariance.shrink_covariance`, in which any
+        deviation from a constant column is far.
     """
-    covariance = _estimate_covariance(embedding, machine)
-    values, vectors = np.linalg.eigh(covariance.covariance_)
-    rounding = np.finfo(float).eps * len(embedding) * np.abs(embedding).max()
-    if values.max() <= rounding**2:
-        return np.eye(len(values))
-    return vectors / np.sqrt(np.maximum(values, values.max() * 1e-12))
+    return _estimate_covariance(embedding, machine).whitening
 
 
 def own_shares(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
@@ -109,7 +107,7 @@ def own_shares(embedding: np.ndarray, machine: np.ndarray) -> np.ndarray:
         Times the outer product of the clip's deviation from its machine's mean. It
         includes what the mean moves without the clip; the shrinkage stays the same.
     """
-    shrinkage = _estimate_covariance(embedding, machine).shrinkage_
+    shrinkage = _estimate_covariance(embedding, machine).shrinkage
     n_own = np.array([(machine == one).sum() for one in machine])
     return (1 - shrinkage) / len(embedding) * n_own / (n_own - 1)
 
@@ -150,16 +148,21 @@ def without_own_share(
         Each point by the covariance without its own share.
     """
     along = (points * deviations).sum(axis=1, keepdims=True) - deviations @ others.T
-    left = 1 - shares * (deviations**2).sum(axis=1)  # above 0, but for rounding
-    factor = shares / np.maximum(left, 1e-9)
+    left = 1 - shares * (deviations**2).sum(axis=1)
+    # If the other clips are equal, 0 is left, which is chance.
+    factor = shares / np.maximum(left, 1 / len(shares) ** 2)
     along[distances == 0] = 0  # copies stay copies, in spite of rounding
     return np.sqrt(distances**2 + factor[:, None] * along**2)
 
 
-def _estimate_covariance(embedding: np.ndarray, machine: np.ndarray) -> LedoitWolf:
+def _estimate_covariance(
+    embedding: np.ndarray, machine: np.ndarray
+) -> ShrunkCovariance:
     """Estimate the covariance around the machines' means."""
-    means = np.stack([embedding[machine == one].mean(axis=0) for one in machine])
-    return LedoitWolf(assume_centered=True).fit(embedding - means)
+    number = np.unique(machine, return_inverse=True)[1]
+    deviations = embedding - find_means(embedding, number)[number]
+    constant = find_constants(embedding, deviations)
+    return shrink_covariance(deviations, constant, find_units(embedding))
 
 
 def _normalize(points: np.ndarray) -> np.ndarray:

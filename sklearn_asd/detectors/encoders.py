@@ -14,6 +14,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods
+from sklearn_asd._utils.validation import refuse_masked
 from sklearn_asd.features.pooling import Poolings, name_poolings
 
 __all__ = ["ENCODER", "check_pooling", "embed_clips"]
@@ -50,13 +51,15 @@ def check_pooling(encoder: Any, pooling: Poolings | None) -> None:
     kind = type(encoder).__name__
     if not hasattr(encoder, "embed"):
         raise ValueError(
-            f"pooling={pooling!r}, and {kind} has no embed(X, pooling=...) that takes "
+            f"pooling={pooling!r:.200}, and {kind} has no embed(X, pooling=...) that "
+            "takes "
             "it: use pooling=None, and let the encoder pool, as "
             "SpectrumStatistics(statistics=...) does"
         )
     if "pooling" not in signature(encoder.embed).parameters:
         raise ValueError(
-            f"pooling={pooling!r}, and {kind}.embed has no parameter pooling: add it, "
+            f"pooling={pooling!r:.200}, and {kind}.embed has no parameter pooling: add "
+            "it, "
             "or use pooling=None"
         )
 
@@ -100,7 +103,8 @@ def embed_clips(encoder: Any, X: Any, pooling: Poolings | None = None) -> np.nda
     options = {} if pooling is None else {"pooling": pooling}
     method = "embed" if hasattr(encoder, "embed") else "transform"
     name = f"{type(encoder).__name__}.{method}"
-    given = getattr(encoder, method)(X, **options)
+    given = getattr(encoder, method)(refuse_masked(X, "X"), **options)
+    refuse_masked(given, f"what {name} gave")
     try:
         embedding = np.array(given, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, NotRequired
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import (
     JudgingMixin,
@@ -21,9 +20,20 @@ from sklearn_asd._base import (
 )
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd._utils.validation import (
+    is_table_of_numbers,
+    normal_rows,
+    refuse_masked,
+    validate_data,
+)
 from sklearn_asd.audio.machines import machine_columns
 from sklearn_asd.detectors.base import label_clips, label_training_clips
+from sklearn_asd.detectors.constants import (
+    are_copies,
+    find_units,
+    refuse_extremes,
+    warn_of_copies,
+)
 from sklearn_asd.detectors.encoders import ENCODER, embed_clips
 from sklearn_asd.detectors.shared_covariance import (
     SHARINGS,
@@ -36,6 +46,16 @@ from sklearn_asd.detectors.shared_covariance import (
 from sklearn_asd.detectors.siblings import sibling_separation
 
 __all__ = ["GaussianDetector"]
+
+# Of `machines_`.
+_COLUMNS = (
+    "n_clips",
+    "sharing",
+    "shrinkage",
+    "standardization",
+    "sibling_auc",
+    "sibling_gap",
+)
 
 
 class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
@@ -91,7 +111,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         Gaussian tells its own left-out clips from those of the other machines of its
         type, `sibling_auc`, an AUC, and `sibling_gap`, the difference of the mean
         log-distances in standard deviations. The last two are NaN if it is the only
-        one.
+        one, or its clips are all equal.
 
     means_ : ndarray of shape (n_machines, n_columns)
         Mean of each machine's rows.
@@ -101,7 +121,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit` as if it had been left out of the
-        means and covariances; NaN for anomalous and unusable clips.
+        means and covariances; NaN for anomalous and unusable clips, and for those of
+        machines whose clips are all equal, if there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     offset_ : float
@@ -125,7 +146,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     columns are divided by, and the encoder, are those of all training clips.
 
     *Constant columns* deviate by rounding only: any other deviation from the constant
-    is anomalous. If all columns are constant, `fit` warns.
+    is anomalous. `fit` warns of machines whose clips are all equal. They share no
+    covariance, and scores of 0 say nothing of other machines' clips: if there are any,
+    those of the copies are NaN in `training_score_samples_`.
 
     *Several machine types* are fitted separately. Their distances do not compare, and
     share one threshold: :class:`~sklearn_asd.ZScoreEnsemble` standardises them.
@@ -227,12 +250,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         ValueError
             If y holds anything but +1 and -1, no clip can be used, a machine has fewer
             than two usable normal clips, or three if it is the only one of its type, or
-            some clips have a machine ID and others have none.
+            some clips have a machine ID and others have none, or a number is beyond
+            1e50.
 
         Warns
         -----
         UserWarning
-            If all training clips of a machine type are equal.
+            If all training clips of a machine are equal.
         """
         lenient = is_table_of_numbers(X)
         if self.encoder is None:
@@ -246,10 +270,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             raise ValueError(
                 "X holds no usable normal clip: y is -1 for all, or no clip can be read"
             )
-        distances = self._fit_types(_safe_indexing(X, usable), embedding[usable])
+        points = refuse_extremes(embedding[usable])
+        distances = self._fit_types(_safe_indexing(X, usable), points)
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[rows[usable]] = -distances
         self.offset_ = left_out_threshold(-distances, self.contamination)
+        if not (distances > 0).all():  # a copy may deviate by a unit in each column
+            self.offset_ = min(self.offset_, -float(np.sqrt(points.shape[1])))
         return self
 
     def _fit_encoder(self, X: Any) -> np.ndarray:
@@ -272,11 +299,19 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         n_columns = points.shape[1]
         self.means_ = np.empty((len(names), n_columns))
         self.whitenings_ = np.empty((len(names), n_columns, n_columns))
-        distances, tables = np.empty(len(points)), []
-        for kind, rows in _group_by_type(X, len(points)):
+        types = _group_by_type(X, len(points))
+        for rows in types:
+            _refuse_few(names, machine[rows])
+        copies, table = self._fit_copies(points, machine, names)
+        distances, tables = np.full(len(points), np.nan), [table]
+        if copies.all():
+            distances[:] = 0
+        for rows in types:
+            rows = rows[~copies[rows]]
+            if not len(rows):
+                continue
+            _refuse_few(names, machine[rows])
             own, number = np.unique(machine[rows], return_inverse=True)
-            _refuse_few(names[own], np.bincount(number))
-            _warn_if_constant(points[rows], kind)
             fitted = fit_gaussians(
                 points[rows],
                 number,
@@ -289,6 +324,27 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             tables.append(_describe(fitted, number, names[own]))
         self.machines_ = pd.concat(tables).loc[list(names)]
         return distances
+
+    def _fit_copies(
+        self, points: np.ndarray, machine: np.ndarray, names: np.ndarray
+    ) -> tuple[np.ndarray, pd.DataFrame]:
+        """Fit machines whose clips are all equal, and warn of them.
+
+        Returns which clips these are, and the rows of `machines_`.
+        """
+        copies, found, counts = np.zeros(len(points), dtype=bool), [], []
+        for one in range(len(names)):
+            rows = np.flatnonzero(machine == one)
+            if are_copies(points[rows]):
+                copies[rows] = True
+                self.means_[one] = points[rows[0]]
+                self.whitenings_[one] = np.diag(1 / find_units(points[rows]))
+                found.append(names[one])
+                counts.append(len(rows))
+        warn_of_copies(sum(counts), [name for name in found if name], level=5)
+        # They share nothing with other machines, and cannot be told from them.
+        columns = zip(_COLUMNS, (counts, 0.0, 0.0, 1.0, np.nan, np.nan), strict=True)
+        return copies, pd.DataFrame(dict(columns), index=found)
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -306,9 +362,11 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if self.encoder_ is None:
+            refuse_masked(X, "X")
             points = validate_data(self, X, dtype=np.float64, reset=False)
         else:
             points = embed_clips(self.encoder_, X)
+        points = refuse_extremes(points)
         classes: Any = getattr(self, "classes_", None)
         labels = label_clips(X, classes)
         scores = np.full(len(points), np.nan)
@@ -330,36 +388,26 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         return tags
 
 
-def _group_by_type(X: Any, n_clips: int) -> list[tuple[str, np.ndarray]]:
-    """Rows of each machine type; one group without a name where X has no types."""
+def _group_by_type(X: Any, n_clips: int) -> list[np.ndarray]:
+    """Rows of each machine type; one group where X has no types."""
     kinds = machine_columns(X)[0]
     if kinds is None:
-        return [("", np.arange(n_clips))]
+        return [np.arange(n_clips)]
     kinds = np.array(["" if kind is None else kind for kind in kinds])
-    return [(str(kind), np.flatnonzero(kinds == kind)) for kind in np.unique(kinds)]
+    return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
 
 
-def _refuse_few(names: np.ndarray, counts: np.ndarray) -> None:
+def _refuse_few(names: np.ndarray, machine: np.ndarray) -> None:
     """Refuse machines that have no covariance when a clip is left out."""
-    least = 2 if len(counts) > 1 else 3
-    few = [name or "X" for name in names[counts < least].tolist()]
+    own, counts = np.unique(machine, return_counts=True)
+    least = 2 if len(own) > 1 else 3
+    few = [name or "X" for name in names[own[counts < least]].tolist()]
     if few:
         raise ValueError(
             f"{abbreviate(few)} has fewer than {least} usable normal clips, and "
             f"{least} are needed to leave one out: add recordings, or leave the "
             "machine out"
         )
-
-
-def _warn_if_constant(points: np.ndarray, kind: str) -> None:
-    if np.ptp(points, axis=0).any():
-        return
-    whose = f" of type {kind!r}" if kind else ""
-    warnings.warn(
-        f"all {len(points)} training clips{whose} are equal, so nothing was learnt of "
-        "how normal clips differ: every other clip is anomalous. Check the recordings",
-        stacklevel=2,
-    )
 
 
 def _describe(fitted: Gaussians, number: np.ndarray, names: np.ndarray) -> pd.DataFrame:
@@ -370,12 +418,12 @@ def _describe(fitted: Gaussians, number: np.ndarray, names: np.ndarray) -> pd.Da
         for one, distances in enumerate(log_distances)
     ]
     aucs, gaps = zip(*separations, strict=True)
-    columns = {
-        "n_clips": np.bincount(number),
-        "sharing": fitted.sharings,
-        "shrinkage": fitted.shrinkage,
-        "standardization": fitted.standardization,
-        "sibling_auc": aucs,
-        "sibling_gap": gaps,
-    }
-    return pd.DataFrame(columns, index=names)
+    values = (
+        np.bincount(number),
+        fitted.sharings,
+        fitted.shrinkage,
+        fitted.standardization,
+        aucs,
+        gaps,
+    )
+    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)), index=names)

@@ -150,7 +150,10 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
     :class:`~sklearn_asd.AugmentationExpander` are ignored.
 
     Probabilities are computed from the logits in float64, and 1 - p is the sum of the
-    other machines' probabilities, so that the most normal clips are not tied at 0.
+    other machines' probabilities, so that the most normal clips are not tied at 0. Nor
+    are the most anomalous ones at 1: where p is below 1e-8, and 1 - p loses its digits,
+    the anomaly score is ``1 + 2**-21 * log(log(p) / log(1e-8))``. It differs from
+    1 - p by less than 1e-6 down to p = 1e-64.
 
     In whole-clip mode (``segment_duration=None``), training takes from each clip a
     random window as long as the shortest training clip; scoring takes whole clips.
@@ -223,8 +226,9 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the doubt 1 - p, pooled over a clip's segments (`pooling`), in
-            [-1, 0]; NaN for clips that could not be used.
+            Minus the doubt 1 - p, pooled over a clip's segments (`pooling`), from
+            -1.00005 to 0; NaN for clips that could not be used. See Notes for scores
+            below -1.
         """
         if self.confidence == "id":
             return super().score_samples(X)

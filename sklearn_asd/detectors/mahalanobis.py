@@ -9,11 +9,18 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import JudgingMixin, all_or_nothing
 from sklearn_asd._utils.parameters import Interval, validates_parameters
-from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd._utils.validation import normal_rows, refuse_masked, validate_data
+from sklearn_asd.detectors.constants import (
+    find_constants,
+    find_units,
+    refuse_extremes,
+    warn_of_copies,
+)
+from sklearn_asd.detectors.covariance import shrink_covariance
 
 __all__ = ["MahalanobisDetector"]
 
@@ -67,7 +74,10 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
     `predict` calls less than a share of `contamination` of the training rows anomalous.
 
     Columns are not standardised: bands that hardly vary would count as much as those
-    in which machines differ.
+    in which machines differ. *Constant columns* are apart: any deviation from the
+    constant but rounding is anomalous. If all columns are constant, `fit` warns.
+
+    The shrinkage is that of Ledoit and Wolf, but at least 1 / n_samples.
 
     Cost: n_folds + 1 covariances; the time for each grows with n_samples times
     n_features squared.
@@ -121,17 +131,38 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         -------
         self : MahalanobisDetector
             Fitted.
+
+        Raises
+        ------
+        ValueError
+            If fewer than three rows are normal, or a number is beyond 1e50.
+
+        Warns
+        -----
+        UserWarning
+            If all normal rows are equal.
         """
+        refuse_masked(X, "X")
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=3)
         normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
         if len(normal) < 3:
             raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
-        self.covariance_ = LedoitWolf().fit(X[normal])
+        rows = refuse_extremes(X[normal])
+        constant, units = find_constants(rows, rows - rows[0]), find_units(rows)
+        self.covariance_ = _fit_covariance(rows, constant, units)
         self.training_score_samples_ = np.full(len(X), np.nan)
-        folds = KFold(min(self.n_folds, len(normal)), shuffle=True, random_state=0)
-        for others, rows in folds.split(normal):
-            distance = _distance(LedoitWolf().fit(X[normal[others]]), X[normal[rows]])
-            self.training_score_samples_[normal[rows]] = -distance
+        if constant.all():
+            warn_of_copies(len(rows), level=3)
+            self.training_score_samples_[normal] = 0.0
+            self.offset_ = -float(np.sqrt(X.shape[1]))  # a unit in each column
+            return self
+        # Rows without those of a fold may be equal, which is chance if all are not.
+        least = np.trace(self.covariance_.covariance_[~constant][:, ~constant])
+        least /= (~constant).sum() * len(rows)
+        folds = KFold(min(self.n_folds, len(rows)), shuffle=True, random_state=0)
+        for others, fold in folds.split(rows):
+            fitted = _fit_covariance(rows[others], constant, units, least)
+            self.training_score_samples_[normal[fold]] = -_distance(fitted, rows[fold])
         self.offset_ = float(
             np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
         )
@@ -151,8 +182,25 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
             Minus the Mahalanobis distance to the mean.
         """
         check_is_fitted(self)
+        refuse_masked(X, "X")
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return -_distance(self.covariance_, X)
+        return -_distance(self.covariance_, refuse_extremes(X))
+
+
+def _fit_covariance(
+    rows: np.ndarray, constant: np.ndarray, units: np.ndarray, least: float = 0.0
+) -> LedoitWolf:
+    # Differences from a row keep the digits of numbers that are large and nearly equal.
+    deviations = rows - rows[0]
+    mean = deviations.mean(axis=0)
+    estimate = shrink_covariance(deviations - mean, constant, units, least)
+    covariance = LedoitWolf()
+    covariance.location_ = rows[0] + mean
+    covariance.covariance_ = estimate.covariance
+    covariance.precision_ = estimate.whitening @ estimate.whitening.T
+    covariance.shrinkage_ = estimate.shrinkage
+    covariance.n_features_in_ = rows.shape[1]
+    return covariance
 
 
 def _distance(covariance: LedoitWolf, X: np.ndarray) -> np.ndarray:

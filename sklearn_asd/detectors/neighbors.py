@@ -24,6 +24,12 @@ from sklearn_asd._utils.parameters import (
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
 from sklearn_asd.detectors.base import label_clips, label_training_clips
+from sklearn_asd.detectors.constants import (
+    are_copies,
+    measure_from_copies,
+    refuse_extremes,
+    warn_of_copies,
+)
 from sklearn_asd.detectors.density import (
     leave_one_out,
     mean_smallest,
@@ -144,7 +150,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, with the clip itself left out of
-        the neighbours and of their spreads; NaN for anomalous and unusable clips.
+        the neighbours and of their spreads; NaN for anomalous and unusable clips, and
+        for those of machines whose clips are all equal, if there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     shifts_, scales_ : ndarray of shape (n_training, n_bands)
@@ -184,7 +191,11 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     *Copies.* A training clip with a copy has a spread of 0. "ratio" raises spreads to a
     hundredth of the bank's median, so scores stay finite. If all training clips of a
-    machine are equal, equal clips score 0, and all others are anomalous.
+    bank are equal, but for rounding, `fit` warns, equal clips score 0 and all others
+    are anomalous: distances are measured by what rounding explains, unless `metric` is
+    a callable. Their training scores say nothing of other clips and are NaN, if there
+    are other banks. So it is with a group of columns (`n_bands`) in which they are
+    equal, and for "mahalanobis" with a constant column.
 
     A machine, and with `by_domain` each of its domains, needs two training clips; with
     `density` three, so that two remain when one is left out.
@@ -300,8 +311,13 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             If y holds anything but +1 and -1, no clip can be used, a machine, or a
             domain of it with `by_domain`, has too few usable clips, some clips have a
             machine ID and others have none, `by_domain` is True and clips have no
-            domain, there are fewer columns than `n_bands`, or the encoder does not
-            take `pooling`.
+            domain, there are fewer columns than `n_bands`, a number is beyond 1e50, or
+            the encoder does not take `pooling`.
+
+        Warns
+        -----
+        UserWarning
+            If all training clips of a machine, or of a domain of it, are equal.
         """
         check_pooling(self.encoder, self.pooling)  # before it is trained
         n_clips = _num_samples(X)
@@ -318,10 +334,30 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         self._keep_neighbors(_safe_indexing(X, usable), embedding[usable])
         self._training_rows = normal[usable]
         scores = -self._normalize(embedding[usable])
+        self.offset_ = self._set_apart_copies(scores)
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[self._training_rows] = scores
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
+
+    def _set_apart_copies(self, scores: np.ndarray) -> float:
+        """Warn of banks of equal clips, which say nothing of the others' scores.
+
+        Returns the threshold.
+        """
+        copies = np.zeros(len(scores), dtype=bool)
+        for bank in self._find_banks(len(scores)):
+            copies[bank] = are_copies(self._training_points[bank])
+        threshold = float(np.percentile(scores, 100 * self.contamination))
+        if not copies.any():
+            return threshold
+        machines, domains = self._training_machines, self._training_domains
+        banks = np.array(_name_banks(machines, domains, len(scores)))
+        names = [] if machines is None else np.unique(banks[copies]).tolist()
+        warn_of_copies(int(copies.sum()), names, level=4)
+        if not copies.all():
+            scores[copies] = np.nan
+            threshold = float(np.nanpercentile(scores, 100 * self.contamination))
+        return min(threshold, 0.0)  # the score of a copy
 
     def _label_domains(self, X: Any) -> np.ndarray | None:
         if not self.by_domain:
@@ -340,6 +376,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         if self.metric == "mahalanobis":
             self._whitening = self._make_whitening(embedding)
         self._training_points = self._place(embedding)
+        for bank in self._find_banks(len(embedding)):
+            if are_copies(embedding[bank]):
+                self._training_points[bank] = self._training_points[bank[0]]
 
     def _make_whitening(self, embedding: np.ndarray) -> np.ndarray:
         """Whiten each group of columns apart, around the means of the banks."""
@@ -442,7 +481,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             If the encoder gives an array of another shape, or infinity.
         """
         check_is_fitted(self, "encoder_")
-        return embed_clips(self.encoder_, X, self.pooling)
+        return refuse_extremes(embed_clips(self.encoder_, X, self.pooling))
 
     def score_samples(self, X):
         """Score clips: the higher, the more normal.
@@ -568,11 +607,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             yield rows, bank, distances, (distances - shift) / scale
 
     def _measure(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+        # Two vectors may differ, and still have an angle of 0.
+        if not callable(self.metric) and are_copies(others):
+            return measure_from_copies(points, others)
         distance = self.metric if callable(self.metric) else DISTANCES[self.metric]
         distances = np.array(distance(points, others), dtype=float)
         if distances.shape != (len(points), len(others)):
             raise ValueError(
-                f"metric={self.metric!r} gave an array of shape {distances.shape} "
+                f"metric={self.metric!r:.200} gave an array of shape {distances.shape} "
                 f"for {len(points)} and {len(others)} embeddings; it must be "
                 f"({len(points)}, {len(others)})"
             )
@@ -610,7 +652,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             remedy += ", or set by_domain=False"
         if self.density is not None:
             needed, fact = 3, "has fewer than 3 usable training clips"
-            fact += f", which density={self.density!r} needs"
+            fact += f", which density={self.density!r:.200} needs"
             remedy += ", or set density=None"
         counts = Counter(_name_banks(machines, domains, n_clips))
         few = sorted(name for name, n in counts.items() if n < needed)

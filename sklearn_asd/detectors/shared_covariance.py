@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from sklearn_asd.detectors.constants import find_constants, find_means, find_units
+
 __all__ = [
     "SHARINGS",
     "SHRINKAGES",
@@ -29,10 +31,6 @@ __all__ = [
 SHARINGS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SHRINKAGES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
 STANDARDIZATIONS = (0.0, 0.5, 1.0)
-
-# Columns whose standard deviation is less than this share of their values are constant
-# but for rounding. Deviations from a constant are measured by this share.
-_ROUNDING = 1e-7
 
 # From so many columns on, matrices are worth several threads.
 _MANY_COLUMNS = 400
@@ -162,16 +160,16 @@ class _Scatter:
     def __init__(self, points: np.ndarray, machine: np.ndarray, power: float) -> None:
         self.machine = machine
         self.counts = np.bincount(machine)
-        sums = np.zeros((len(self.counts), points.shape[1]))
-        np.add.at(sums, machine, points)
-        self.means = sums / self.counts[:, None]
+        self.means = find_means(points, machine)
         deviations = points - self.means[machine]
         self.freedom = max(len(points) - len(self.counts), 1)
-        rounding = _find_rounding(points)
+        constant = find_constants(points, deviations)
         spread = np.sqrt(np.square(deviations).sum(axis=0) / self.freedom)
+        self.scale = spread**power
         # Any deviation from a constant is anomalous, so a constant column is measured
-        # by what rounding explains.
-        self.scale = np.maximum(spread, rounding) ** power
+        # by what rounding explains, which becomes as much as other columns vary by.
+        usual = np.sqrt(_mean(spread[~constant] ** (2 - 2 * power)))
+        self.scale[constant] = find_units(points)[constant] / usual
         self.power = power
         self.deviations = deviations / self.scale
         self.variances = np.square(self.deviations).sum(axis=0) / self.freedom
@@ -179,9 +177,7 @@ class _Scatter:
         self.along = self._project(self.deviations)
         self.along_means = self._project(self.means / self.scale)
         self.total = self.along.T @ self.along
-        mean_variance = self.variances.mean()
-        from_rounding = np.square(rounding / self.scale).mean()
-        self.least = _LEAST_VARIANCE * max(mean_variance, from_rounding)
+        self.least = _LEAST_VARIANCE * _mean(self.variances[~constant])
 
     def _project(self, rows: np.ndarray) -> np.ndarray:
         """Coordinates in the space that the clips span, or the columns themselves."""
@@ -382,7 +378,9 @@ class _LeftOut(NamedTuple):
         """
         lost = self.removed * np.square(self.deviations).sum(axis=1)
         n_features = len(self.values) + self.n_outside
-        mean = np.maximum(self.values.sum() - lost, 0) / n_features
+        # If the others are equal, that is chance: a share of the clip's squares stays.
+        total = self.values.sum()
+        mean = np.maximum(total - lost, total / max(len(lost), 1)) / n_features
         kept = (1 - shrinkage) * np.maximum(self.values, 0)
         return np.maximum(kept + shrinkage * mean[:, None], self.least), mean
 
@@ -411,10 +409,8 @@ def _find_span(points: np.ndarray) -> np.ndarray | None:
     return np.linalg.svd(centered, full_matrices=False)[2].T
 
 
-def _find_rounding(points: np.ndarray) -> np.ndarray:
-    """Standard deviation of each column that rounding explains."""
-    largest = np.abs(points).max(axis=0)
-    return _ROUNDING * np.where(largest > 0, largest, 1.0)
+def _mean(variances: np.ndarray) -> float:
+    return float(variances.mean()) if len(variances) else 1.0
 
 
 def list_settings(value: float | str, grid: tuple[float, ...]) -> tuple[float, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.logmel import mel_frequencies
 
 __all__ = ["band_edges", "frame_duration"]
 
@@ -48,5 +48,5 @@ def band_edges(X: ClipSpectrograms) -> np.ndarray:
     if X.band_scale == "log":
         return np.geomspace(X.fmin, X.fmax, X.n_mels + 1)
     # The centres of the bands are halves[2:-1:2].
-    halves = librosa.mel_frequencies(2 * X.n_mels + 3, fmin=X.fmin, fmax=X.fmax)
+    halves = mel_frequencies(2 * X.n_mels + 3, X.fmin, X.fmax)
     return halves[1::2]

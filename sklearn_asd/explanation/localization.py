@@ -148,9 +148,9 @@ def time_scores(detector, X, clip=0, *, X_normal, n_times=12):
     Notes
     -----
     If the score is a sum over pieces, `drop`, `rise` and `contribution` are each
-    piece's share of it. Few scores are: if the loudest moment counts, and there are two,
-    neither of them alone lowers the score, but each raises that of a normal clip. So
-    `contribution` weighs both: it is the piece's Shapley value in a game of two
+    piece's share of it. Few scores are: if the loudest moment counts, and there are
+    two, neither of them alone lowers the score, but each raises that of a normal clip.
+    So `contribution` weighs both: it is the piece's Shapley value in a game of two
     players, the piece and the rest of the clip.
 
     Small contributions of either sign mean little, as no training clip is put together

@@ -49,8 +49,9 @@ class Occluded(NamedTuple):
     without : ndarray of shape (n_cells,)
         The clip's score if the normal clips' sound replaces its own in one cell.
 
-    alone : ndarray of shape (n_cells,) or None
-        The score if the normal clips' sound replaces its own in all other cells.
+    alone : ndarray of shape (n_cells,) or (0,)
+        The score if the normal clips' sound replaces its own in all other cells; empty
+        if it is not asked for.
 
     cells : ndarray of shape (n_cells, 4)
         Start, stop, low and high edge of each cell, in s and Hz, or in frames and
@@ -60,7 +61,7 @@ class Occluded(NamedTuple):
     score: float
     normal_score: float
     without: np.ndarray
-    alone: np.ndarray | None
+    alone: np.ndarray
     cells: np.ndarray
 
 
@@ -161,7 +162,7 @@ def occlude(
         score,
         by_kind[0],
         by_kind[1 : n_cells + 1],
-        by_kind[n_cells + 1 :] if alone else None,
+        by_kind[n_cells + 1 :],
         cells,
     )
 

@@ -207,10 +207,7 @@ def score_variants(
     estimator = opened.estimator
     if isinstance(opened.X, ClipSpectrograms):
         batches, grid = vary(_check_usable(opened.X), _select_usable(normal))
-        scores = np.concatenate([anomaly_scores(estimator, one) for one in batches])
-        if np.isnan(scores).all():
-            raise _make_no_score_error(estimator)
-        return scores, grid
+        return _score_batches(estimator, batches), grid
     if not opened.inner:
         if hasattr(estimator, "inner_detectors"):
             raise _make_no_score_error(estimator)
@@ -331,6 +328,13 @@ def take_clip(X: Any, clip: int) -> Any:
     if not -n_clips <= clip < n_clips:
         raise IndexError(f"there is no clip {clip} among {n_clips}")
     return _safe_indexing(X, [clip % n_clips])
+
+
+def _score_batches(estimator: Any, batches: Iterable[ClipSpectrograms]) -> np.ndarray:
+    scores = np.concatenate([anomaly_scores(estimator, one) for one in batches])
+    if np.isnan(scores).all():
+        raise _make_no_score_error(estimator)
+    return scores
 
 
 def _check_usable(X: ClipSpectrograms) -> ClipSpectrograms:

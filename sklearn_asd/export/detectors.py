@@ -18,16 +18,28 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torch.nn import functional
 
+from sklearn_asd.audio.machines import type_prefix
 from sklearn_asd.detectors import (
     EmbeddingNeighborDetector,
     GaussianDetector,
     IDConfidenceDetector,
     MahalanobisDetector,
 )
-from sklearn_asd.export.features import LogMel, Scale, Spectrogram, Statistics, Welch
+from sklearn_asd.detectors.constants import are_copies, find_units
+from sklearn_asd.export.doubt import log_confidence, pool_doubt
+from sklearn_asd.export.features import (
+    TRACED_FRAMES,
+    LogMel,
+    Scale,
+    Spectrogram,
+    Statistics,
+    Welch,
+    count_up,
+)
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_segment_pooling
+from sklearn_asd.export.pooling import TensorPooling, make_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
@@ -56,7 +68,7 @@ class ByMachine(nn.Module):
     def __init__(self, values: Any) -> None:
         super().__init__()
         self.values = torch.as_tensor(values)
-        self.are_equal = len(self.values.unique()) == 1
+        self.are_equal = len(self.values.unique()) <= 1
 
     def forward(self, machine: torch.Tensor) -> torch.Tensor:
         """Look it up.
@@ -80,22 +92,47 @@ class _Confidence(nn.Module):
     def __init__(self, detector: IDConfidenceDetector, machines: list[str]) -> None:
         super().__init__()
         self.network = copy.deepcopy(detector.net_.module_).cpu().eval()
+        self.min_frames = _find_min_frames(self.network, detector.n_features_in_)
         self.by_id = detector.confidence == "id"
-        self.pool = make_segment_pooling(detector.pooling)
-        self.own_class = ByMachine(np.searchsorted(detector.classes_, machines))
+        self.pool = make_pooling(detector.pooling)
+        asked = machines if self.by_id else []
+        self.own_class = ByMachine(np.searchsorted(detector.classes_, asked))
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
-        logits = self.network(sound.segments)[0].double()
+        logits, _, is_heard = self._run(sound)
         asked = self.own_class(machine) if self.by_id else logits.argmax(1, True)
         is_asked = torch.arange(logits.shape[1]) == asked
-        others = logits.masked_fill(is_asked, -torch.inf)
-        # 1 - p is the share of the other classes: nothing is subtracted from 1.
-        doubt = others.logsumexp(dim=1) - logits.logsumexp(dim=1)
-        return self.pool(doubt.exp().unsqueeze(1)).squeeze(0)
+        score = pool_doubt(logits, is_asked, self.pool)
+        return torch.where(is_heard, score, torch.nan)
 
-    def embed(self, sound: Spectrogram) -> torch.Tensor:
-        """Compute the embedding of each segment, (n_segments, n_embedding)."""
-        return self.network(sound.segments)[1].double()
+    def embed(self, sound: Spectrogram, pool: TensorPooling) -> torch.Tensor:
+        """Pool the embeddings of the segments, (n_pooled,)."""
+        _, embeddings, is_heard = self._run(sound)
+        return torch.where(is_heard, pool(embeddings), torch.nan)
+
+    def _run(self, sound: Spectrogram) -> tuple[torch.Tensor, ...]:
+        """Logits and embeddings of the segments, and whether it can hear any."""
+        segments, is_heard = sound.segments, sound.has_segment
+        n_frames = segments.shape[2]
+        if not isinstance(n_frames, int):  # of a whole clip, whose length is open
+            is_heard = torch.tensor(self.min_frames) <= n_frames
+            padded = functional.pad(segments, (0, self.min_frames))
+            segments = padded[:, :, count_up(self.min_frames, n_frames)]
+        logits, embeddings = self.network(segments)
+        return logits.double(), embeddings.double(), is_heard
+
+
+def _find_min_frames(network: nn.Module, n_mels: int) -> int:
+    """Find the shortest whole clip that a network takes, in frames."""
+    named = max(getattr(part, "min_frames", 1) for part in network.modules())
+    for n_frames in range(named, TRACED_FRAMES):
+        try:
+            with torch.no_grad():
+                network(torch.zeros(1, n_mels, n_frames))
+        except Exception:  # a network of the user's own raises what it will
+            continue
+        return n_frames
+    return max(named, TRACED_FRAMES)
 
 
 class _Neighbors(nn.Module):
@@ -110,6 +147,7 @@ class _Neighbors(nn.Module):
         self.shifts = torch.from_numpy(detector.shifts_[:, 0])
         self.scales = torch.from_numpy(detector.scales_[:, 0])
         self.points = torch.from_numpy(points)
+        self.copies = _Copies(points, names)
         self.whitening = None if whitening is None else torch.from_numpy(whitening)
         if self.whitening is None:
             self.points = _normalize(self.points)
@@ -123,15 +161,42 @@ class _Neighbors(nn.Module):
 
     def forward(self, sound: Spectrogram, machine: torch.Tensor) -> torch.Tensor:
         point = self.encode(sound, machine)
-        point = _normalize(point) if self.whitening is None else point @ self.whitening
-        squared = (self.points - point).square().sum(1)
+        if self.whitening is not None:
+            point = point @ self.whitening
+        place = _normalize(point) if self.whitening is None else point
+        squared = (self.points - place).square().sum(1)
         distances = squared / 2 if self.whitening is None else squared.sqrt()
+        distances = self.copies(point, distances)
         distances = (distances - self.shifts) / self.scales
         of_others = torch.where(self.owner == self.own(machine), 0.0, torch.inf)
         nearest = (distances + of_others).topk(self.n_neighbors, largest=False).values
         # The machine may have fewer training clips than others.
         n_own = (nearest < torch.inf).sum()
         return nearest.masked_fill(nearest == torch.inf, 0).sum() / n_own
+
+
+class _Copies(nn.Module):
+    """Distances to training clips of machines whose clips are all equal."""
+
+    def __init__(self, points: np.ndarray, names: np.ndarray | None) -> None:
+        super().__init__()
+        units, are_equal = np.ones(points.shape), np.zeros(len(points), dtype=bool)
+        names = np.zeros(len(points)) if names is None else names
+        for name in np.unique(names):
+            rows = np.flatnonzero(names == name)
+            if are_copies(points[rows]):
+                are_equal[rows], units[rows] = True, find_units(points[rows])
+        self.points, self.units = torch.from_numpy(points), torch.from_numpy(units)
+        self.are_equal = torch.from_numpy(are_equal)
+        self.is_empty = not are_equal.any()
+
+    def forward(self, point: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        if self.is_empty:
+            return others
+        far = ((point - self.points) / self.units).square().sum(1).sqrt()
+        explained = self.points.shape[1] ** 0.5
+        far = torch.where(far < explained, 0, far - explained)
+        return torch.where(self.are_equal, far, others)
 
 
 class _Mahalanobis(nn.Module):
@@ -151,7 +216,7 @@ class _Mahalanobis(nn.Module):
 def _refuse_what_no_graph_holds(detector: EmbeddingNeighborDetector) -> None:
     if detector.metric not in ("cosine", "mahalanobis"):
         raise ValueError(
-            f"EmbeddingNeighborDetector has metric={detector.metric!r}, which a "
+            f"EmbeddingNeighborDetector has metric={detector.metric!r:.200}, which a "
             'graph cannot hold: fit with metric="cosine" or "mahalanobis"'
         )
     if detector.by_domain or detector.scales_.shape[1] > 1:
@@ -189,12 +254,13 @@ class _Encode(nn.Module):
 
     def __init__(self, encoder: Any, machines: list[str], pooling: Any = None) -> None:
         super().__init__()
-        self.module: Any = make_module(encoder, machines)
-        self.pool = make_segment_pooling(pooling)
+        # An embedding does not depend on the machine.
+        self.module: Any = make_module(encoder, [])
+        self.pool = make_pooling(pooling)
 
     def forward(self, clip: Any, machine: torch.Tensor) -> torch.Tensor:
         if hasattr(self.module, "embed"):
-            return self.pool(self.module.embed(clip))
+            return self.module.embed(clip, self.pool)
         return self.module(clip, machine)
 
 
@@ -248,7 +314,10 @@ class _Ensemble(nn.Module):
         if self.scale is None:
             # Scores of 1 count as the next lower number, as in Python.
             log_f = torch.where(scores == 1, _BELOW_1, scores).log()
-            return -self.aggregate(log_f, log_complement(log_f))
+            beyond, log_p = scores > 1, log_confidence(scores)
+            log_rest = torch.where(beyond, log_p, log_complement(log_f))
+            log_f = torch.where(beyond, -log_p.exp(), log_f)
+            return -self.aggregate(log_f, log_rest)
         return -self.aggregate(*self.scale(scores, self.group(machine)))
 
 
@@ -414,7 +483,7 @@ def _list_used(ensemble: ZScoreEnsemble) -> dict[str, Any]:
 def _is_scaled(estimator: Any, machine: str) -> bool:
     """Whether an ensemble has scales for a machine; True of others."""
     groups = _list_groups(estimator)
-    return groups is None or _find_group(groups, machine) is not None
+    return groups is None or _find_group(estimator, groups, machine) is not None
 
 
 def _list_groups(estimator: Any) -> list[str] | None:
@@ -427,15 +496,17 @@ def _list_groups(estimator: Any) -> list[str] | None:
     return [str(group) for group, of in scales.items() if of]
 
 
-def _find_group(groups: list[str], machine: str) -> str | None:
+def _find_group(ensemble: Any, groups: list[str], machine: str) -> str | None:
     """Group of a machine, if any."""
-    own = [group for group in groups if f"{machine}/".startswith(f"{group}/")]
-    return max(own, key=len, default=None)
+    if getattr(ensemble, "group_by", "machine_type") == "machine_id":
+        return machine if machine in groups else None
+    own = [group for group in groups if machine.startswith(type_prefix(group))]
+    return own[0] if own else None
 
 
 def _group_of(ensemble: Any, machine: str) -> str | None:
     """Group by whose scales an ensemble scales a machine; None if there is one."""
-    return _find_group(_list_groups(ensemble) or [], machine)
+    return _find_group(ensemble, _list_groups(ensemble) or [], machine)
 
 
 def _check_frames(module: LogMel | Welch, front_end: Any, *others: Any) -> None:

@@ -15,7 +15,42 @@ from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatist
 from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
 from sklearn_asd.features.power_spectrum import MIN_DENSITY, band_filters
 
-__all__ = ["LogMel", "Scale", "Spectrogram", "Statistics", "Welch"]
+__all__ = [
+    "TRACED_FRAMES",
+    "LogMel",
+    "Scale",
+    "Spectrogram",
+    "Statistics",
+    "Welch",
+    "count_up",
+]
+
+# Frames of the whole clip that torch traces.
+TRACED_FRAMES = 96
+
+
+def count_up(least: int, n: int) -> torch.Tensor:
+    """Count from 0, so many numbers as a clip's length asks for, and some at least.
+
+    Torch takes it for granted that a clip has two samples or more, so a graph's
+    ``max(n, least)`` may be missing. But a range whose end lies before its start is
+    empty in every runtime.
+
+    Parameters
+    ----------
+    least : int
+        How many numbers there are at least.
+
+    n : int
+        How many are wanted.
+
+    Returns
+    -------
+    numbers : tensor of shape (max(n, least),), int64
+        0, 1, 2, ...
+    """
+    more = torch.arange(least, torch.sym_max(n, least))
+    return torch.cat([torch.arange(least), more])
 
 
 class Spectrogram(NamedTuple):
@@ -27,11 +62,16 @@ class Spectrogram(NamedTuple):
         All frames, in dB.
 
     segments : tensor of shape (n_segments, n_mels, segment_frames), float32
-        The segments that networks classify.
+        The segments that networks classify; at least one, as runtimes stop at the
+        largest value of nothing.
+
+    has_segment : tensor of shape (), bool
+        False for a clip shorter than a segment. What is computed of it becomes NaN.
     """
 
     frames: torch.Tensor
     segments: torch.Tensor
+    has_segment: torch.Tensor
 
 
 class LogMel(nn.Module):
@@ -60,7 +100,7 @@ class LogMel(nn.Module):
         Parameters
         ----------
         n_segments : int
-            Number of segments; whole clips get 96 frames, whatever the rate.
+            Number of segments; whole clips get some frames, whatever the rate.
 
         Returns
         -------
@@ -68,7 +108,7 @@ class LogMel(nn.Module):
             Number of samples.
         """
         if self.segment_frames is None:
-            return 96 * self.hop_length
+            return TRACED_FRAMES * self.hop_length
         n_frames = self.segment_frames + (n_segments - 1) * self.segment_hop_frames
         return n_frames * self.hop_length + self.n_fft
 
@@ -94,18 +134,24 @@ class LogMel(nn.Module):
         if self.is_half:
             frames = frames.half().float()
         if self.segment_frames is None:
-            return Spectrogram(frames, frames.T.unsqueeze(0))
-        spare = frames.shape[0] - self.segment_frames
-        n_segments = spare // self.segment_hop_frames + 1
-        starts = torch.arange(n_segments) * self.segment_hop_frames
-        rows = starts[:, None] + torch.arange(self.segment_frames)
-        return Spectrogram(frames, frames[rows].transpose(1, 2))
+            return Spectrogram(frames, frames.T.unsqueeze(0), torch.tensor(True))
+        n_frames = frames.shape[0]
+        spare = n_frames - self.segment_frames
+        # At least one. Below 0, runtimes do not divide as Python does.
+        starts = count_up(1, spare // self.segment_hop_frames + 1)
+        rows = starts[:, None] * self.segment_hop_frames
+        rows = rows + torch.arange(self.segment_frames)
+        padded = functional.pad(frames, (0, 0, 0, self.segment_frames))
+        has_segment = torch.tensor(self.segment_frames) <= n_frames
+        return Spectrogram(frames, padded[rows].transpose(1, 2), has_segment)
 
     def _log_mel(self, waveform: torch.Tensor) -> torch.Tensor:
         """Log-mel power in dB, (n_frames, n_mels); the FFT in float64, as there."""
-        padded = functional.pad(waveform, (self.n_fft // 2, self.n_fft // 2)).double()
-        n_frames = (padded.shape[0] - self.n_fft) // self.hop_length + 1
-        starts = torch.arange(n_frames) * self.hop_length
+        half = self.n_fft // 2
+        n_frames = (waveform.shape[0] + 2 * half - self.n_fft) // self.hop_length + 1
+        starts = count_up(1, n_frames) * self.hop_length
+        # Enough on the right for one frame of no samples.
+        padded = functional.pad(waveform, (half, self.n_fft - half)).double()
         windows = padded[starts[:, None] + torch.arange(self.n_fft)] * self.window
         spectrum = torch.fft.rfft(windows)
         power = spectrum.real.float().square() + spectrum.imag.float().square()
@@ -170,7 +216,7 @@ class Welch(nn.Module):
         frames = level.float().unsqueeze(0)
         if self.is_half:
             frames = frames.half().float()
-        return Spectrogram(frames, frames.T.unsqueeze(0))
+        return Spectrogram(frames, frames.T.unsqueeze(0), torch.tensor(True))
 
     def _density(self, waveform: torch.Tensor) -> torch.Tensor:
         """Mean power density; a clip shorter than the window has one of its length."""
@@ -222,9 +268,8 @@ class Statistics(nn.Module):
         row : tensor of shape (n_columns,), float64
             NaN where the clip has no segment.
         """
-        n_segments = sound.segments.shape[0]
         pooled = self.pool(sound.frames.double())
-        return pooled * n_segments / n_segments  # 0 / 0 is NaN
+        return torch.where(sound.has_segment, pooled, torch.nan)
 
 
 class Scale(nn.Module):

@@ -16,6 +16,7 @@ from torch import nn
 
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
+from sklearn_asd.audio.reading import MAX_AMPLITUDE
 from sklearn_asd.export.detectors import (
     ByMachine,
     find_machines,
@@ -81,17 +82,22 @@ def export_onnx(estimator, path):
     -----
     Inputs of the graph:
 
-    - `waveform`, float32 of shape (n_samples,): one clip of any length from a segment
-      on (from a sample on for power spectra), one channel, in [-1, 1], at the model's
-      `sample_rate`. The graph neither resamples nor mixes channels.
+    - `waveform`, float32 of shape (n_samples,): one clip of any length, one channel,
+      in [-1, 1], at the model's `sample_rate`. The graph neither resamples nor mixes
+      channels.
     - `machine`, int64 of shape (): which machine it is, by its place in `machines`.
       Absent if it makes no difference, as with ``confidence="msp"``.
+
+    Runtimes refuse other types, and several machines. Give numbers in the byte order of
+    the computer, which onnxruntime does not check.
 
     Outputs:
 
     - `anomaly_score`, float64 of shape (): ``-score_samples``. The higher, the more
-      anomalous; of a :class:`GammaProbabilityEnsemble` ``-log(1 - f)``. NaN for a clip
-      shorter than a segment.
+      anomalous; of a :class:`GammaProbabilityEnsemble` ``-log(1 - f)``. NaN for what
+      Python refuses: a clip without samples, shorter than a segment or than a network
+      needs, or with a sample that is NaN, infinite or beyond 1e12 times full scale;
+      and a `machine` below 0 or beyond the last.
     - `verdict`, int64 of shape (): +1 normal, -1 anomalous, as of `predict`; -1 where
       the score is NaN.
 
@@ -117,7 +123,8 @@ def export_onnx(estimator, path):
     check_is_fitted(estimator)
     machines = find_machines(estimator)
     thresholds = _find_thresholds(estimator, machines)
-    graph = _Graph(make_module(estimator, machines), ByMachine(thresholds))
+    score = make_module(estimator, machines)
+    graph = _Graph(score, ByMachine(thresholds), len(machines))
     front_ends = [p for p in graph.modules() if isinstance(p, LogMel | Welch)]
     sample_rate = _find_sample_rate(estimator, front_ends)
     model = _trace(graph.eval(), max(one.n_samples(3) for one in front_ends))
@@ -134,19 +141,31 @@ def export_onnx(estimator, path):
 
 
 class _Graph(nn.Module):
-    """Score and verdict of one clip of a machine."""
+    """Score and verdict of one clip of a machine; NaN and -1 where Python refuses."""
 
-    def __init__(self, score: nn.Module, threshold: nn.Module) -> None:
+    def __init__(self, score: nn.Module, threshold: nn.Module, n_machines: int) -> None:
         super().__init__()
         self.score = score
         self.threshold = threshold
+        self.n_machines = n_machines
+        of_machines = [part for part in self.modules() if isinstance(part, ByMachine)]
+        self.asks_machine = not all(part.are_equal for part in of_machines)
 
     def forward(
         self, waveform: torch.Tensor, machine: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        score = self.score(waveform, machine)
-        # A score of NaN is below no threshold, so the clip counts as anomalous.
-        return score, torch.where(score <= self.threshold(machine), 1, -1)
+        is_sound = waveform.abs() <= MAX_AMPLITUDE  # False for NaN
+        is_heard = ((~is_sound).sum() == 0) & (is_sound.sum() > 0)
+        if self.asks_machine:
+            # Runtimes pass on several machines, which stop here, and take negative
+            # places from the end.
+            place = machine.reshape(1)
+            is_known = (place >= 0) & (place < self.n_machines)
+            machine = torch.where(is_known, place, 0).sum()
+            is_heard = is_heard & is_known.all()
+        score = torch.where(is_heard, self.score(waveform, machine), torch.nan)
+        # As in Python: no comparison with NaN holds, so the clip counts as anomalous.
+        return score, torch.where(score - self.threshold(machine) <= 0, 1, -1)
 
 
 def _find_thresholds(estimator: Any, machines: list[str]) -> list[float]:
@@ -179,7 +198,7 @@ def _find_sample_rate(estimator: Any, front_ends: list[LogMel | Welch]) -> float
     return rates[0]
 
 
-def _trace(graph: nn.Module, n_samples: int) -> Any:
+def _trace(graph: _Graph, n_samples: int) -> Any:
     """Give the graph as onnx.ModelProto, for clips of any length."""
     any_length = {0: torch.export.Dim.DYNAMIC}
     try:
@@ -202,7 +221,9 @@ def _trace(graph: nn.Module, n_samples: int) -> Any:
             "and score in Python"
         ) from error
     model = program.model_proto
-    if not any("machine" in node.input for node in model.graph.node):
+    # Torch's sizes inside the graph hold from two samples on; runtimes find their own.
+    del model.graph.value_info[:]
+    if not graph.asks_machine:
         del model.graph.input[1]
     return model
 

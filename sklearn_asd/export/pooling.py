@@ -10,20 +10,20 @@ from typing import Any
 import torch
 
 from sklearn_asd.features import pooling
-from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings
+from sklearn_asd.features.pooling import Poolings, name_poolings
 
-__all__ = ["make_pooling", "make_segment_pooling"]
+__all__ = ["TensorPooling", "make_pooling"]
 
 TensorPooling = Callable[[torch.Tensor], torch.Tensor]
 
 
-def make_pooling(poolings: Poolings) -> TensorPooling:
+def make_pooling(poolings: Poolings | None) -> TensorPooling:
     """Make the function that pools a tensor as :func:`sklearn_asd.features.pool` does.
 
     Parameters
     ----------
-    poolings : str, callable or sequence of these
-        One or several poolings of the library.
+    poolings : str, callable, sequence of these, or None
+        One or several poolings of the library; None is the mean.
 
     Returns
     -------
@@ -36,35 +36,9 @@ def make_pooling(poolings: Poolings) -> TensorPooling:
     ValueError
         If one is a function of the user's own.
     """
-    named = name_poolings(poolings)
+    named = name_poolings(poolings or "mean")
     functions = [_look_up(name, one) for name, one in named.items()]
     return lambda values: torch.cat([function(values) for function in functions])
-
-
-def make_segment_pooling(poolings: Poolings | None) -> TensorPooling:
-    """Make the same for the outputs of segments, of which there may be none.
-
-    Parameters
-    ----------
-    poolings : str, callable, sequence of these, or None
-        One or several poolings of the library; None is the mean.
-
-    Returns
-    -------
-    pool : callable
-        Takes a tensor of shape (n_segments, n_columns), float64, and gives one of shape
-        (n_pooled,), NaN without segments.
-
-    Raises
-    ------
-    ValueError
-        If one is a function of the user's own.
-    """
-    if poolings is None or is_mean(poolings):
-        # A mean of nothing would be 0 in some runtimes, and 0 / 0 is NaN in all.
-        return lambda values: values.sum(0) / values.shape[0]
-    pool = make_pooling(poolings)
-    return lambda values: _pool_or_nan(pool, values)
 
 
 def _look_up(name: str, one: Any) -> TensorPooling:
@@ -74,19 +48,10 @@ def _look_up(name: str, one: Any) -> TensorPooling:
         if one is known:
             return function
     raise ValueError(
-        f"the statistic over time {name!r} is a function of yours, which a graph "
+        f"the statistic over time {name!r:.200} is a function of yours, which a graph "
         "cannot hold: use those of sklearn_asd.features.pooling, or keep the model "
         "with save_model or joblib and score in Python"
     )
-
-
-def _pool_or_nan(pool: TensorPooling, values: torch.Tensor) -> torch.Tensor:
-    n_segments = values.shape[0]
-    # A row more, taken only where there is no other: runtimes find no largest value of
-    # nothing, and stop.
-    more = torch.cat([values, torch.zeros(1, values.shape[1], dtype=values.dtype)])
-    rows = torch.arange(torch.sym_max(n_segments, 1))
-    return pool(more[rows]) * n_segments / n_segments  # 0 / 0 is NaN
 
 
 def _std(values: torch.Tensor) -> torch.Tensor:
@@ -115,16 +80,21 @@ def _relative_power(values: torch.Tensor) -> torch.Tensor:
     return level - level.mean()
 
 
+def _count(values: torch.Tensor) -> torch.Tensor:
+    """Number the times from 0 on, as the runtime finds them and not as torch does."""
+    return torch.ones_like(values[:, 0]).cumsum(0) - 1
+
+
 def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
     """Interpolate between neighbours in rising order, by a weight for each value."""
-    places = torch.arange(values.shape[0], dtype=torch.float64)
+    places = _count(values)
     place = torch.tensor(q / 100, dtype=torch.float64) * places.amax(0)
     weights = (1 - (places - place).abs()).clamp_min(0)
     return weights @ values.sort(dim=0).values
 
 
 def _rank_weighted_mean(decay: float, values: torch.Tensor) -> torch.Tensor:
-    ranks = torch.arange(values.shape[0], dtype=torch.float64)
+    ranks = _count(values)
     # As a tensor: the exporter rounds a plain number to float32 here.
     weights = torch.tensor(decay, dtype=torch.float64) ** ranks
     weights = torch.where(ranks == 0, 1.0, weights)  # 0 ** 0 is 1 in every runtime

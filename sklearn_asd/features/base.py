@@ -5,6 +5,7 @@ from __future__ import annotations
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from sklearn_asd._base import EstimatorMixin
+from sklearn_asd._utils.messages import shorten
 
 __all__ = ["ClipTransformer"]
 
@@ -58,11 +59,12 @@ class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
         """
         if transform not in (None, "default"):
             raise ValueError(
-                f"transform={transform!r} is not possible, as {type(self).__name__} "
+                f"transform={shorten(transform)} is not possible, as "
+                f"{type(self).__name__} "
                 "gives a container of clips, which has no columns: call set_output on "
                 "the steps after it that make rows of numbers, such as "
                 "SpectrumStatistics, or set it for all that have columns with "
-                f"sklearn.set_config(transform_output={transform!r})"
+                f"sklearn.set_config(transform_output={shorten(transform)})"
             )
         return self
 

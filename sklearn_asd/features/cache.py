@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import sqlite3
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
+import scipy
+import soundfile
+import soxr
 from joblib import Parallel, delayed
 
-from sklearn_asd.audio import ORIGINAL, Clips
+from sklearn_asd._utils.messages import shorten
+from sklearn_asd.audio import ORIGINAL, BadClipError, Clips, View
 
-__all__ = ["FileCache", "MemoryCache"]
+__all__ = ["FileCache", "MemoryCache", "open_clip", "view_keys"]
+
+# What frames depend on besides the clip and the settings.
+_LIBRARIES = {
+    "libsndfile": soundfile.__libsndfile_version__,
+    "numpy": np.__version__,
+    "scipy": scipy.__version__,
+    "soxr": soxr.__version__,
+}
 
 
 class MemoryCache:
     """Frames in memory, for one call.
+
+    Its keys are rows and views, which say nothing about a clip's content.
 
     Parameters
     ----------
@@ -35,6 +53,8 @@ class MemoryCache:
     places : dict of key to (start, stop)
         Rows of each known view in :meth:`frames`.
     """
+
+    by_content = False
 
     def __init__(self, n_mels: int, dtype: str) -> None:
         self._frames = np.empty((0, n_mels), dtype=dtype)
@@ -58,6 +78,15 @@ class MemoryCache:
         """
         views = range(len(clips[0].views))
         return [[(row, view) for view in views] for row in range(len(clips))]
+
+    def find(self, keys: Iterable[Hashable]) -> None:
+        """Look up keys, and add those that are known to `places`.
+
+        Parameters
+        ----------
+        keys : iterable of hashable
+            The keys; none that is not in `places` already is known here.
+        """
 
     def add(self, frames: Mapping[Any, np.ndarray]) -> None:
         """Add the frames of some views.
@@ -91,22 +120,23 @@ class FileCache:
     """Frames in a file that is only ever appended to; used as a :class:`MemoryCache`.
 
     Each set of settings has one file of frames, and beside it an SQLite index from the
-    content of a clip, and the view of it, to rows of frames. Frames are written before
-    they are indexed, in one transaction that locks out other processes: a process that
-    is killed leaves at worst some bytes that nothing points to, which the next append
-    overwrites.
+    content of a clip, and the view of it, to rows of frames and a checksum of them.
+    Frames are written before they are indexed, in one transaction that locks out other
+    processes: a process that is killed leaves at worst some bytes that nothing points
+    to. Frames that differ from their checksum count as unknown.
 
     The index holds the name of its file of frames, which is never used again. If one
-    of the two is deleted or cut short, both start afresh. A process that still has the
-    old ones open raises an error and never mistakes other clips' frames for its own.
+    of the two is deleted, both start afresh. A process that still has the old ones open
+    raises an error and never mistakes other clips' frames for its own.
 
     Parameters
     ----------
     folder : str or path-like
         Created if it does not exist.
 
-    settings : str
-        All that the frames depend on besides the clip.
+    settings : any
+        All that the frames depend on besides the clip and the libraries that compute
+        them: numbers, texts and arrays, in lists and dicts.
 
     n_mels : int
         Number of bands.
@@ -124,73 +154,101 @@ class FileCache:
         or replaced the files meanwhile; from every method.
     """
 
+    by_content = True
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        settings: str,
+        settings: Any,
         n_mels: int,
         dtype: str,
         kind: str = "log-mel",
     ) -> None:
         self._folder = Path(folder)
-        digest = hashlib.blake2b(settings.encode(), digest_size=8).hexdigest()
-        self._name = f"{kind}-{digest}"
+        # A hash of what they are: a text of them may leave digits out.
+        self._name = f"{kind}-{joblib.hash((settings, _LIBRARIES))[:16]}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
         self._bytes_per_frame = n_mels * self._dtype.itemsize
+        self.places: dict[Hashable, tuple[int, int]] = {}
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked_index() as index:
                 self._data = self._find_data(index)
-                rows = index.execute("SELECT key, start, stop FROM clips")
-                self.places = _as_places(rows)
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
         """Name the views by the clips' content; see :meth:`MemoryCache.keys`.
 
         The keys are equal for equal content, under any name.
         """
-        # The original has its clip's key, whatever other views there are.
-        views = [b"" if v == ORIGINAL else v.key().encode() for v in clips[0].views]
-        return [
-            [hashlib.blake2b(clip + v).digest() if v else clip for v in views]
-            for clip in parallel(delayed(_digest)(clip) for clip in clips)
-        ]
+        views = clips[0].views
+        contents = parallel(delayed(_digest)(clip) for clip in clips)
+        return [view_keys(content, views) for content in contents]
+
+    def find(self, keys: Iterable[Hashable]) -> None:
+        """Look up keys whose frames are intact; see :meth:`MemoryCache.find`.
+
+        Parameters
+        ----------
+        keys : iterable of hashable
+            The keys.
+        """
+        new = set(keys) - self.places.keys()
+        if new:
+            with self._explaining(), self._same_index() as index:
+                self.places |= self._look_up(index, new)
 
     def add(self, frames: Mapping[Any, np.ndarray]) -> None:
         """Append the frames of some views, unless another process just has."""
-        with self._explaining():
-            if not self._folder.exists():
-                raise FileNotFoundError(self._data)
-            with self._locked_index() as index:
-                self._check_data(index)
-                # Look up these keys only: there may be millions.
-                find = "SELECT key, start, stop FROM clips WHERE key = ?"
-                rows = (row for key in frames for row in index.execute(find, (key,)))
-                stored = _as_places(rows)
-                new = {k: v for k, v in frames.items() if k not in stored}
-                (stop,) = index.execute("SELECT MAX(stop) FROM clips").fetchone()
-                added = self._append(new, stop or 0)
-                new_rows = [(key, *bounds) for key, bounds in added.items()]
-                index.executemany("INSERT INTO clips VALUES (?, ?, ?)", new_rows)
+        with self._explaining(), self._same_index() as index:
+            stored = self._look_up(index, frames)
+            new = {
+                key: np.ascontiguousarray(of_view, dtype=self._dtype)
+                for key, of_view in frames.items()
+                if key not in stored
+            }
+            added = self._append(new, self._n_frames(rounded_up=True))
+            rows = [(k, *added[k], _checksum(k, new[k])) for k in new]
+            index.executemany("REPLACE INTO clips VALUES (?, ?, ?, ?)", rows)
         self.places |= stored | added
 
     def frames(self) -> np.ndarray:
         """Map the file into memory, read-only; see :meth:`MemoryCache.frames`."""
         with self._explaining():
-            shape = (self._n_frames(), self._n_mels)
-            if shape[0] < max((stop for _, stop in self.places.values()), default=0):
+            frames = self._map()
+            if len(frames) < max((stop for _, stop in self.places.values()), default=0):
                 raise FileNotFoundError(self._data)
-            if shape[0] == 0:  # an empty file cannot be mapped
-                return np.empty(shape, dtype=self._dtype)
-            return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
+            return frames
+
+    def _map(self) -> np.ndarray:
+        shape = (self._n_frames(), self._n_mels)
+        if shape[0] == 0:  # an empty file cannot be mapped
+            return np.empty(shape, dtype=self._dtype)
+        return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
+
+    def _look_up(
+        self, index: sqlite3.Connection, keys: Iterable[Any]
+    ) -> dict[Hashable, tuple[int, int]]:
+        """Find these keys only, as there may be millions, where frames are intact."""
+        query = "SELECT start, stop, checksum FROM clips WHERE key = ?"
+        rows = ((key, index.execute(query, (key,)).fetchone()) for key in keys)
+        frames, found = np.asarray(self._map()), {}  # a memmap is slow to index
+        for key, row in rows:
+            # Of a damaged index any number may be anything.
+            if row is None or not all(isinstance(number, int) for number in row):
+                continue
+            start, stop, checksum = row
+            intact = 0 <= start <= stop <= len(frames)
+            if intact and _checksum(key, frames[start:stop]) == checksum:
+                found[key] = start, stop
+        return found
 
     def _find_data(self, index: sqlite3.Connection) -> Path:
-        """Find the file of frames, or start afresh where it lost some."""
-        (last,) = index.execute("SELECT max(stop) FROM clips").fetchone()
+        """Find the file of frames, or start afresh."""
         row = index.execute("SELECT name FROM data").fetchone()
-        if row is not None:
+        own = rf"{re.escape(self._name)}-[0-9a-f]{{16}}\.{self._dtype}"
+        if row is not None and re.fullmatch(own, str(row[0])):
             data = self._folder / row[0]
-            if data.exists() and (last or 0) <= self._n_frames(data):
+            if data.exists():
                 return data
         for old in self._folder.glob(f"{self._name}-*.{self._dtype}"):
             with suppress(OSError):  # Windows keeps what a process has mapped
@@ -202,11 +260,16 @@ class FileCache:
         index.execute("INSERT INTO data VALUES (?)", (data.name,))
         return data
 
-    def _check_data(self, index: sqlite3.Connection) -> None:
-        """Refuse an index other than the one that was opened."""
-        row = index.execute("SELECT name FROM data").fetchone()
-        if row != (self._data.name,) or not self._data.exists():
+    @contextmanager
+    def _same_index(self) -> Iterator[sqlite3.Connection]:
+        """Open the index again, and refuse another one in its place."""
+        if not self._folder.exists():
             raise FileNotFoundError(self._data)
+        with self._locked_index() as index:
+            row = index.execute("SELECT name FROM data").fetchone()
+            if row != (self._data.name,) or not self._data.exists():
+                raise FileNotFoundError(self._data)
+            yield index
 
     @contextmanager
     def _locked_index(self) -> Iterator[sqlite3.Connection]:
@@ -216,10 +279,9 @@ class FileCache:
             index.execute("BEGIN IMMEDIATE")
             index.execute("CREATE TABLE IF NOT EXISTS data (name TEXT)")
             index.execute(
-                "CREATE TABLE IF NOT EXISTS clips"
-                " (key BLOB PRIMARY KEY, start INTEGER, stop INTEGER) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS clips (key BLOB PRIMARY KEY,"
+                " start INTEGER, stop INTEGER, checksum INTEGER) WITHOUT ROWID"
             )
-            index.execute("CREATE INDEX IF NOT EXISTS ends ON clips (stop)")
             yield index
 
     @contextmanager
@@ -231,7 +293,8 @@ class FileCache:
             gone = isinstance(error, FileNotFoundError)
             reason = "it was deleted or replaced while in use" if gone else error
             raise OSError(
-                f"cache_dir {os.fspath(self._folder)!r} cannot be used ({reason}). "
+                f"cache_dir {shorten(os.fspath(self._folder))} cannot be used "
+                f"({reason}). "
                 "Only the clips computed last are lost: check that it is writable and "
                 "the disk not full, delete the folder if its files are damaged, and "
                 "run again; or set cache_dir=None"
@@ -241,35 +304,113 @@ class FileCache:
         self, frames: dict[Hashable, np.ndarray], start: int
     ) -> dict[Hashable, tuple[int, int]]:
         """Write frames from row `start` on, and return the rows of each view."""
-        added = {}
+        added, first_byte = {}, start * self._bytes_per_frame
         with self._data.open("r+b") as data:
-            data.seek(start * self._bytes_per_frame)
-            for key, of_view in frames.items():
-                data.write(np.ascontiguousarray(of_view, dtype=self._dtype).data)
-                added[key] = (start, start + len(of_view))
-                start += len(of_view)
-            data.flush()
-            os.fsync(data.fileno())
+            data.seek(first_byte)
+            try:
+                for key, of_view in frames.items():
+                    data.write(of_view.data)
+                    added[key] = (start, start + len(of_view))
+                    start += len(of_view)
+                data.flush()
+                os.fsync(data.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(data.fileno(), first_byte)
+                raise
         return added
 
-    def _n_frames(self, data: Path | None = None) -> int:
-        return (data or self._data).stat().st_size // self._bytes_per_frame
+    def _n_frames(self, rounded_up: bool = False) -> int:
+        n_bytes = self._data.stat().st_size
+        return (n_bytes + rounded_up * (self._bytes_per_frame - 1)) // (
+            self._bytes_per_frame
+        )
 
 
-def _as_places(rows: Iterable[tuple[Any, int, int]]) -> dict[Hashable, tuple[int, int]]:
-    return {key: (start, stop) for key, start, stop in rows}
+def open_clip(clip: Clips) -> tuple[Clips, bytes]:
+    """Read a clip's file once, so that what is digested is what will be decoded.
+
+    Parameters
+    ----------
+    clip : Clips of length 1
+        A clip.
+
+    Returns
+    -------
+    clip : Clips of length 1
+        The same; if it names a file, with the file's bytes in place of its name.
+
+    content : bytes
+        Digest of the content, for :func:`view_keys`. Of a file that cannot be
+        read, of its name.
+    """
+    with suppress(BadClipError):  # who reads it next reports it
+        clip = clip.with_content()
+        return clip, _digest(clip)
+    return clip, _digest_name(clip.sources[0])
+
+
+def view_keys(content: bytes, views: Sequence[View]) -> list[Hashable]:
+    """Name some views of one clip in a :class:`FileCache`.
+
+    Parameters
+    ----------
+    content : bytes
+        What :func:`open_clip` gives of the clip.
+
+    views : sequence of View
+        The views.
+
+    Returns
+    -------
+    keys : list of hashable
+        One for each view.
+    """
+    # The original has its clip's key, whatever other views there are.
+    return [
+        content if v == ORIGINAL else _digest_parts(b"view", content, v.key().encode())
+        for v in views
+    ]
 
 
 def _digest(clip: Clips) -> bytes:
     """Digest one clip's content: the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
+    if isinstance(source, bytes):
+        return _digest_parts(b"file", source)
     if isinstance(source, str | os.PathLike):
         with suppress(OSError):  # the reader reports it
             if os.path.isfile(source):  # reading a pipe may wait forever
                 with open(source, "rb") as file:
-                    return hashlib.file_digest(file, hashlib.blake2b).digest()
-        return os.fsencode(source)
+                    return hashlib.file_digest(
+                        file, partial(_start_digest, b"file")
+                    ).digest()
+        return _digest_name(source)
     samples = np.asarray(source)
-    digest = hashlib.blake2b(samples.tobytes())
-    digest.update(repr((samples.dtype.str, samples.shape, clip.sample_rate)).encode())
+    rate = np.nan if clip.sample_rate is None else clip.sample_rate[0]
+    what = repr((samples.dtype.str, samples.shape, float(rate)))
+    return _digest_parts(b"array", what.encode(), samples.tobytes())
+
+
+def _digest_name(path: str | os.PathLike[str]) -> bytes:
+    return _digest_parts(b"name", os.fsencode(path))
+
+
+def _digest_parts(kind: bytes, *parts: bytes) -> bytes:
+    """Digest some parts; equal parts of another kind have another digest."""
+    digest = _start_digest(kind)
+    for part in parts[:-1]:
+        digest.update(len(part).to_bytes(8))
+        digest.update(part)
+    digest.update(parts[-1])
     return digest.digest()
+
+
+def _start_digest(kind: bytes) -> Any:
+    # Most processors have instructions for SHA-256, at twice the speed of BLAKE2.
+    return hashlib.sha256(kind.ljust(8))
+
+
+def _checksum(key: bytes, frames: np.ndarray) -> int:
+    """Tell these frames of this key from any that a damaged disk may give."""
+    return zlib.crc32(frames.data, zlib.crc32(key))

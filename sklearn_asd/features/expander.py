@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd._utils.messages import abbreviate, did_you_mean
+from sklearn_asd._utils.messages import abbreviate, did_you_mean, shorten
 from sklearn_asd.audio import ORIGINAL, Clips, View
 from sklearn_asd.audio.views import BUILT_IN_VIEWS, PitchStretchView, VocodedView
 from sklearn_asd.audio.vocoder import vocoder_rate
@@ -159,11 +159,14 @@ class AugmentationExpander(ClipTransformer):  # numpydoc ignore=PR02
 def _check_numbers(name: str, values: Any, low: float, high: float) -> list[float]:
     """Refuse values that are not numbers, or out of bounds."""
     if np.ndim(values) != 1:
-        raise ValueError(f"{name} is {values!r}; it must be a sequence of numbers")
+        raise ValueError(
+            f"{name} is {shorten(values)}; it must be a sequence of numbers"
+        )
     for value in values:
         if not (isinstance(value, Real) and low <= float(value) <= high):
             raise ValueError(
-                f"{name} holds {value!r}, which is not a number in [{low:g}, {high:g}]"
+                f"{name} holds {shorten(value)}, which is not a number in [{low:g}, "
+                f"{high:g}]"
             )
     return [float(value) for value in values]
 
@@ -191,7 +194,7 @@ def _find_extra(view: Any) -> View:
         return BUILT_IN_VIEWS[view]
     if not isinstance(view, View):
         raise ValueError(
-            f"extra holds {view!r}, which is neither a view nor one of "
+            f"extra holds {shorten(view)}, which is neither a view nor one of "
             f"{sorted(BUILT_IN_VIEWS)}:{did_you_mean(view, BUILT_IN_VIEWS)} a function "
             "of your own becomes a view as WaveformView(function) or "
             "LogMelView(function)"
@@ -199,7 +202,8 @@ def _find_extra(view: Any) -> View:
     taken = BUILT_IN_VIEWS | {ORIGINAL.name: ORIGINAL}
     if taken.get(view.name, view) != view:
         raise ValueError(
-            f"extra holds a view called {view.name!r}, as one of the library's is: "
+            f"extra holds a view called {shorten(view.name)}, as one of the library's "
+            "is: "
             "give it another name"
         )
     return view

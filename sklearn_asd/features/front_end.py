@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
 from math import ceil
 from numbers import Integral, Real
@@ -16,12 +16,14 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
+from sklearn_asd._utils.messages import abbreviate, count, shorten
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
-from sklearn_asd.features.cache import FileCache, MemoryCache
+from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
 __all__ = ["FrontEnd", "find_fmax"]
@@ -29,6 +31,14 @@ __all__ = ["FrontEnd", "find_fmax"]
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
+
+# Unusable clips that a warning lists.
+_LISTED = 8
+
+# glibc gives freed blocks back to the kernel, which clears their pages for the next
+# clip at a third of all costs, until it has seen a larger block freed. This one is not
+# touched and takes no memory.
+np.empty(2**24, dtype=np.uint8)
 
 
 class FrontEnd(ClipTransformer, ABC):
@@ -65,6 +75,32 @@ class FrontEnd(ClipTransformer, ABC):
     # text names the files of existing caches.
     _frames_version: ClassVar[int]
     _frame_settings: ClassVar[str]
+
+    def fit_transform(self, X, y=None):
+        """Read the clips to learn from, and warn of files that hold no sound.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
+            The clips; see :meth:`sklearn_asd.Clips.from_X`.
+
+        y : ignored
+            Present for scikit-learn's conventions.
+
+        Returns
+        -------
+        spectrograms : ClipSpectrograms
+            As of :meth:`transform`, whose errors and warnings are raised here too.
+
+        Warns
+        -----
+        UserWarning
+            If files are silent, as of a muted microphone, or of channels that cancel
+            each other.
+        """
+        spectrograms = self.fit(X, y).transform(X)
+        _warn_of_silence(Clips.from_X(X), spectrograms)
+        return spectrograms
 
     def transform(self, X):
         """Read the clips and compute their spectrograms.
@@ -103,9 +139,14 @@ class FrontEnd(ClipTransformer, ABC):
         self._stop_if_bad(clips, bad)
         problems = {row: str(error) for row, error in bad.items()}
         if problems:
+            listed = [f"\n  {clips.name(row)} {problems[row]}" for row in problems]
+            n_more = len(listed) - _LISTED
+            if n_more > 0:
+                more = f"{n_more} more, whose reasons `problems` of the result holds"
+                listed[_LISTED:] = [f"\n  and {more}"]
             warnings.warn(
                 f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
-                + "".join(f"\n  {clips.name(row)} {problems[row]}" for row in problems),
+                + "".join(listed),
                 UnusableClipWarning,
                 stacklevel=2,
             )
@@ -151,10 +192,8 @@ class FrontEnd(ClipTransformer, ABC):
     def _open_cache(self) -> MemoryCache | FileCache:
         if self.cache_dir is None:
             return MemoryCache(self._count_bands(), self.dtype)
-        values = [
-            f"{name}={getattr(self, name)!r}" for name in self._frame_settings.split()
-        ]
-        settings = f"version {self._frames_version}: Recipe({', '.join(values)})"
+        values = {name: getattr(self, name) for name in self._frame_settings.split()}
+        settings = self._frames_version, values
         kind = self._computes.replace(" ", "-")
         return FileCache(
             self.cache_dir, settings, self._count_bands(), self.dtype, kind
@@ -166,10 +205,11 @@ class FrontEnd(ClipTransformer, ABC):
         """Compute the views that the cache lacks; return all keys, and errors.
 
         Clips of equal content have equal keys, so the first key names the content: the
-        errors are stored by it.
+        errors are stored by it. Where a file was replaced since it was digested, the
+        keys become those of what was read, and all its views are made of one reading.
         """
         errors: dict[Hashable, BadClipError] = {}
-        rows, n_done = list(range(len(clips))), 0
+        rows, n_done, again = list(range(len(clips))), 0, False
         singles = [clips[row] for row in rows]
         try:
             with (
@@ -179,73 +219,90 @@ class FrontEnd(ClipTransformer, ABC):
                 ) as progress,
             ):
                 keys = cache.keys(singles, parallel)
-                missing = _find_missing(keys, clips.views, cache.places)
-                progress.reset(len(missing))
                 # Keep the frames in memory bounded, whatever the number of views.
                 n_rows = max(1, _VIEWS_AT_ONCE // len(clips.views))
-                for n_done in range(0, len(missing), n_rows):
-                    block = missing[n_done : n_done + n_rows]
-                    rows = [row for row, _ in block]
-                    bad = self._cache_views(cache, singles, block, parallel)
-                    self._stop_if_bad(clips, bad)
-                    errors |= {keys[row][0]: error for row, error in bad.items()}
-                    progress.update(len(rows))
+                while missing := _find_missing(keys, cache, errors, again):
+                    progress.reset(len(missing))
+                    for n_done in range(0, len(missing), n_rows):
+                        block = missing[n_done : n_done + n_rows]
+                        rows = [row for row, _ in block]
+                        n_parts = 1 if again else self._count_parts(len(block))
+                        bad = self._cache_views(
+                            cache, keys, singles, block, parallel, n_parts
+                        )
+                        self._stop_if_bad(clips, bad)
+                        errors |= {keys[row][0]: error for row, error in bad.items()}
+                        progress.update(len(rows))
+                    again = True
         except BrokenExecutor as error:
             raise RuntimeError(
                 "a worker process was killed, perhaps for lack of memory, while it "
                 f"read clips between {clips.name(rows[0])} and {clips.name(rows[-1])}. "
                 f"{n_done} clips were done before, and with cache_dir="
-                f"{self.cache_dir!r} are {'kept' if self.cache_dir else 'lost'}: "
+                f"{shorten(self.cache_dir)} are "
+                f"{'kept' if self.cache_dir else 'lost'}: "
                 "lower n_jobs, and run again"
             ) from error
         return keys, errors
 
+    def _count_parts(self, n_clips: int) -> int:
+        """Count the parts of a clip's views: several workers share few clips."""
+        return ceil(effective_n_jobs(self.n_jobs) / n_clips)
+
     def _cache_views(
         self,
         cache: MemoryCache | FileCache,
+        keys: list[list[Hashable]],
         singles: list[Clips],
-        wanted: list[tuple[int, list[tuple[Hashable, View]]]],
+        wanted: list[tuple[int, list[int]]],
         parallel: Parallel,
+        n_parts: int,
     ) -> dict[int, BadClipError]:
-        """Make the wanted views of some clips; several workers share few clips.
+        """Make the wanted views of some clips, those of one clip in some parts.
 
-        Returns the errors of bad clips by row.
+        Returns the errors of bad clips by row. Updates the keys of clips whose files
+        were replaced since they were named.
         """
-        n_parts = ceil(effective_n_jobs(self.n_jobs) / len(wanted))
         tasks = [
             (row, views[part])
             for row, views in wanted
             for part in gen_even_slices(len(views), n_parts)
         ]
         results = parallel(
-            delayed(self._make_frames)(singles[row], views) for row, views in tasks
+            delayed(self._make_frames)(singles[row], views, cache.by_content)
+            for row, views in tasks
         )
         made: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
-        for (row, _), (frames, error) in zip(tasks, results, strict=True):
-            made |= frames
+        for (row, views), (content, frames, error) in zip(tasks, results, strict=True):
+            if content is not None:
+                keys[row] = view_keys(content, singles[row].views)
+            made |= zip([keys[row][view] for view in views], frames, strict=False)
             if error is not None:
                 bad.setdefault(row, error)
         cache.add(made)
         return bad
 
     def _make_frames(
-        self, clip: Clips, views: list[tuple[Hashable, View]]
-    ) -> tuple[dict[Hashable, np.ndarray], BadClipError | None]:
+        self, clip: Clips, views: list[int], by_content: bool
+    ) -> tuple[bytes | None, list[np.ndarray], BadClipError | None]:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
+        Before them comes what names the content that was read, where that is wanted.
         """
+        content, wanted = None, [clip.views[view] for view in views]
+        if by_content:
+            clip, content = open_clip(clip)
         try:
             samples = clip.read(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return {key: self._round(sound, view) for key, view in views}, None
+            return content, [self._round(sound, view) for view in wanted], None
         except BadClipError as error:
-            return {}, error
+            return content, [], error
         except MemoryError:
-            return {}, BadClipError(
-                "needs more memory than there is: split it, or leave it out"
-            )
+            reason = "needs more memory than there is: split it, or leave it out"
+            return content, [], BadClipError(reason)
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""
@@ -254,7 +311,8 @@ class FrontEnd(ClipTransformer, ABC):
             frames = frames.astype(self.dtype, copy=False)
         if not np.isfinite(frames).all():
             raise BadClipError(
-                f"has a view {view.name!r} whose {self._computes} is NaN or infinite "
+                f"has a view {shorten(view.name)} whose {self._computes} is NaN or "
+                "infinite "
                 f"in {self.dtype}: leave the view or the clip out"
             )
         return frames
@@ -285,14 +343,21 @@ class FrontEnd(ClipTransformer, ABC):
 
 
 def _find_missing(
-    keys: list[list[Hashable]], views: Sequence[View], known: Iterable[Hashable]
-) -> list[tuple[int, list[tuple[Hashable, View]]]]:
-    """Find which views of which clips the cache lacks, each content once."""
-    known, missing = set(known), []
+    keys: list[list[Hashable]],
+    cache: MemoryCache | FileCache,
+    errors: Container[Hashable],
+    whole: bool,
+) -> list[tuple[int, list[int]]]:
+    """Find which views of which clips the cache lacks, each content once.
+
+    Where `whole` is true, these are all views of a clip that lacks one.
+    """
+    cache.find(key for of_clip in keys for key in of_clip)
+    known, missing = set(cache.places), []
     for row, of_clip in enumerate(keys):
-        named = zip(of_clip, views, strict=True)
-        if wanted := [(key, view) for key, view in named if key not in known]:
-            missing.append((row, wanted))
+        wanted = [view for view, key in enumerate(of_clip) if key not in known]
+        if wanted and of_clip[0] not in errors:
+            missing.append((row, list(range(len(of_clip))) if whole else wanted))
             known.update(of_clip)
     return missing
 
@@ -329,3 +394,33 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
             f"half of sample_rate, {highest:g} Hz: choose fmin < fmax within it"
         )
     return fmax
+
+
+def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
+    """Warn of files all of whose frames are the number that stands for silence."""
+    frames = spectrograms.frames
+    silent = [
+        row
+        for row, (start, stop) in enumerate(
+            zip(spectrograms.starts[:, 0], spectrograms.stops[:, 0], strict=True)
+        )
+        # A frame tells of most clips that they are not silent.
+        if start < stop
+        and clips.names_a_file(row)
+        and (frames[start] == frames[start, 0]).all()
+        and (frames[start:stop] == frames[start, 0]).all()
+    ]
+    if not silent:
+        return
+    labels = machine_labels(clips)
+    names = [clips.name(row) for row in silent]
+    if labels is not None:
+        names = [
+            f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)
+        ]
+    warnings.warn(
+        f"{count(len(silent), 'recording')} to learn from without any sound: "
+        f"{abbreviate(names)}. Leave out recordings of a muted microphone; where "
+        "channels cancel each other in their mean, take one of them (channel=0)",
+        stacklevel=3,
+    )

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
-import librosa
 import numpy as np
 import scipy.fft
 import scipy.signal
 import scipy.sparse
 
-__all__ = ["MIN_POWER", "hann_window", "log_mel_spectrogram", "mel_filters"]
+__all__ = [
+    "MIN_POWER",
+    "hann_window",
+    "log_mel_spectrogram",
+    "mel_filters",
+    "mel_frequencies",
+]
 
 # librosa.power_to_db's floor: silence is -100 dB.
 MIN_POWER = 1e-10
+
+# Slaney's mel scale: up to 1000 Hz 3 mel for each 200 Hz, then 27 for each factor 6.4.
+_HZ_PER_MEL = 200.0 / 3
+_BREAK_HZ = 1000.0
+_BREAK_MEL = _BREAK_HZ / _HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27.0
 
 # Frames transformed at once: enough to be fast, few enough to stay in the cache and
 # to bound the memory that an hour of sound takes.
@@ -112,6 +124,9 @@ def mel_filters(
 ) -> scipy.sparse.csr_array:
     """Make mel filters; sparse, as BLAS is slower and rounds by its number of threads.
 
+    Equals ``librosa.filters.mel``: triangles of equal area, between three neighbouring
+    frequencies each.
+
     Parameters
     ----------
     sample_rate : float
@@ -131,7 +146,55 @@ def mel_filters(
     filters : csr_array of shape (n_mels, 1 + n_fft // 2), float32
         Not to be written to, as it is kept for the next call.
     """
-    filters = librosa.filters.mel(
-        sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
-    )
+    edges = mel_frequencies(n_mels + 2, fmin, sample_rate / 2 if fmax is None else fmax)
+    bins = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    widths = np.diff(edges)[:, None]
+    rising = (bins - edges[:-2, None]) / widths[:-1]
+    falling = (edges[2:, None] - bins) / widths[1:]
+    filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    filters *= (2 / (edges[2:] - edges[:-2]))[:, None]
+    n_empty = int(np.count_nonzero((edges[:-2] > 0) & (filters.max(axis=1) == 0)))
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} of n_mels={n_mels} bands lie between two bins of the FFT and "
+            "are always silent: lower n_mels or raise n_fft",
+            stacklevel=2,
+        )
     return scipy.sparse.csr_array(filters)
+
+
+def mel_frequencies(n: int, fmin: float, fmax: float) -> np.ndarray:
+    """Space frequencies evenly on Slaney's mel scale.
+
+    The scale is linear below 1000 Hz, 15 mel, and logarithmic above.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+
+    fmin, fmax : float
+        The lowest and the highest in Hz.
+
+    Returns
+    -------
+    frequencies : ndarray of shape (n,), float64
+        In Hz, as of ``librosa.mel_frequencies``.
+
+    Examples
+    --------
+    >>> from sklearn_asd.features.logmel import mel_frequencies
+    >>> mel_frequencies(3, 0, 2000)
+    array([   0.        ,  836.06267191, 2000.        ])
+    """
+    mels = np.linspace(_to_mel(fmin), _to_mel(fmax), n)
+    frequencies = _HZ_PER_MEL * mels
+    high = mels >= _BREAK_MEL
+    frequencies[high] = _BREAK_HZ * np.exp(_LOG_STEP * (mels[high] - _BREAK_MEL))
+    return frequencies
+
+
+def _to_mel(frequency: float) -> float:
+    if frequency < _BREAK_HZ:
+        return frequency / _HZ_PER_MEL
+    return _BREAK_MEL + np.log(frequency / _BREAK_HZ) / _LOG_STEP

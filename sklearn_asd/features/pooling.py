@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
+from sklearn_asd._utils.validation import refuse_masked
 
 __all__ = [
     "CONSTANT_SPREAD",
@@ -27,6 +29,7 @@ __all__ = [
     "RankWeightedMean",
     "check_score_pooling",
     "is_mean",
+    "keeps_differences",
     "maximum",
     "mean",
     "median",
@@ -407,7 +410,8 @@ def name_poolings(poolings: Poolings) -> dict[str, Pooling]:
         name, pooling = _name_pooling(one)
         if name in named:
             raise ValueError(
-                f"two statistics over time are called {name!r}: leave one out, or "
+                f"two statistics over time are called {shorten(name)}: leave one out, "
+                "or "
                 "give your own function another __name__"
             )
         named[name] = pooling
@@ -480,7 +484,7 @@ def pool(values: Any, poolings: Poolings) -> np.ndarray:
     array([2., 0.])
     """
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(refuse_masked(values, "values"), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"values are no array of numbers ({error}); give (n_times, n_columns)"
@@ -535,23 +539,27 @@ def pool_with(
         pooled = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the statistic over time {name!r} gave a {type(given).__name__}, which "
+            f"the statistic over time {shorten(name)} gave a {type(given).__name__}, "
+            "which "
             f"is no array of numbers ({error}); {remedy}"
         ) from error
     if pooled.ndim != 1:
         raise ValueError(
-            f"the statistic over time {name!r} gave an array of shape {pooled.shape} "
+            f"the statistic over time {shorten(name)} gave an array of shape "
+            f"{pooled.shape} "
             f"for values of shape {values.shape}; {remedy}"
         )
     if n_pooled is not None and len(pooled) != n_pooled:
         raise ValueError(
-            f"the statistic over time {name!r} gave {len(pooled)} numbers for values "
+            f"the statistic over time {shorten(name)} gave {len(pooled)} numbers for "
+            "values "
             f"of shape {values.shape}, and {n_pooled} before; {remedy}"
         )
     if not np.isfinite(pooled).all():
         _refuse_infinite(values)
         raise ValueError(
-            f"the statistic over time {name!r} gave NaN or infinity for values of "
+            f"the statistic over time {shorten(name)} gave NaN or infinity for values "
+            "of "
             f"shape {values.shape}; it must give finite numbers: return 0 or another "
             "number where it is not defined"
         )
@@ -592,7 +600,26 @@ def check_score_pooling(pooling: Any) -> None:
     unfit = [POOLINGS[n] for n in POOLINGS if n not in SCORE_POOLINGS]
     if function in unfit or isinstance(function, BandCorrelations):
         raise ValueError(
-            f"pooling is {name!r}, which does not rise with the scores of segments: "
+            f"pooling is {shorten(name)}, which does not rise with the scores of "
+            "segments: "
             f"choose of {', '.join(SCORE_POOLINGS)}, or give an object such as "
             "Percentile(90), or a function of yours"
         )
+
+
+def keeps_differences(pooling: Any) -> bool:
+    """Whether a pooling of scores moves with them: all shifted by 1, it is too.
+
+    Parameters
+    ----------
+    pooling : str or callable
+        As :func:`check_score_pooling` takes it.
+
+    Returns
+    -------
+    keeps_differences : bool
+        True for those of the library. Of a function of yours nothing is known.
+    """
+    _, function = _name_pooling(pooling)
+    known = [POOLINGS[name] for name in SCORE_POOLINGS]
+    return function in known or isinstance(function, RankWeightedMean | Percentile)

@@ -67,8 +67,8 @@ class PowerSpectrum(FrontEnd):  # numpydoc ignore=PR02
     on_bad_clip : {"raise", "nan"}, default="raise"
         What to do about a clip that is missing, damaged, empty, sampled at too low a
         rate, or holds NaN. "raise" stops with an error that names it; "nan" gives it
-        no frame, so that it scores NaN and is not trained on, lists all such clips in
-        one warning, and keeps the reasons in the result's `problems`.
+        no frame, so that it scores NaN and is not trained on, lists up to eight such
+        clips in one warning, and keeps all reasons in the result's `problems`.
 
     dtype : {"float32", "float16"}, default="float32"
         Type of the spectra.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.audio import BadClipError, View
 from sklearn_asd.audio.views import Sound
@@ -66,7 +67,7 @@ class LogMelSegmenter(FrontEnd):  # numpydoc ignore=PR02
         What to do about a clip that is missing, damaged, empty, too short, sampled
         at too low a rate, or holds NaN. "raise" stops with an error that names it;
         "nan" gives it no frames, so that it scores NaN and is not trained on, lists
-        all such clips in one warning, and keeps the reasons in the result's
+        up to eight such clips in one warning, and keeps all reasons in the result's
         `problems`.
 
     dtype : {"float32", "float16"}, default="float32"
@@ -213,7 +214,9 @@ class LogMelSegmenter(FrontEnd):  # numpydoc ignore=PR02
         segment_frames, _ = self.segment_frames()
         for view, n_frames in zip(views, bounds[:, 1] - bounds[:, 0], strict=True):
             if segment_frames is not None and n_frames < segment_frames:
-                subject = "" if len(views) == 1 else f"has a view {view.name!r} that "
+                subject = (
+                    "" if len(views) == 1 else f"has a view {shorten(view.name)} that "
+                )
                 # n frames are n - 1 to n hops of sound.
                 seconds = (n_frames - 0.5) * self.hop_length / self.sample_rate
                 return BadClipError(

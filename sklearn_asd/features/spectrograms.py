@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_asd._utils.messages import abbreviate, check_choice
+from sklearn_asd._utils.messages import abbreviate, check_choice, shorten
+from sklearn_asd._utils.validation import refuse_masked
 from sklearn_asd.audio.machines import as_labels, machine_labels
 from sklearn_asd.audio.rows import ClipTable, as_row_index, count_clips
 from sklearn_asd.audio.views import ORIGINAL
@@ -181,7 +182,7 @@ class ClipSpectrograms(ClipTable):
         problems: Mapping[int, str] | None = None,
         facts: np.ndarray | None = None,
     ) -> None:
-        self.frames = frames
+        self.frames = refuse_masked(frames, "frames")
         self.starts = _as_clips_by_views(starts)
         self.stops = _as_clips_by_views(stops)
         self.machine_type = as_labels(machine_type)
@@ -247,7 +248,7 @@ class ClipSpectrograms(ClipTable):
             another number of mel bands than the first or fewer frames than a
             segment, or if there are not as many machines or domains as clips.
         """
-        arrays = [np.asarray(array) for array in log_mels]
+        arrays = [np.asarray(refuse_masked(array, "log_mels")) for array in log_mels]
         _check_segments(segment_frames, segment_hop_frames)
         _check_log_mels(arrays, segment_frames)
         half = all(array.dtype == np.float16 for array in arrays)
@@ -388,7 +389,8 @@ class ClipSpectrograms(ClipTable):
         """
         if name not in self.view_names:
             raise ValueError(
-                f"X has no view {name!r}; its views are {abbreviate(self.view_names)}"
+                f"X has no view {shorten(name)}; its views are "
+                f"{abbreviate(self.view_names)}"
             )
         view = self.view_names.index(name)
         starts, stops = self.starts[:, view], self.stops[:, view]

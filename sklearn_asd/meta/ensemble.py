@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.structure import scatter, take_rows
 
 __all__ = ["GammaProbabilityEnsemble"]
@@ -48,7 +49,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
 
     scaling : {"gamma"} or None, default="gamma"
         "gamma" is the paper's system (ii); None takes anomaly scores in [0, 1] as they
-        are, such as those of confidence detectors: system (i).
+        are, such as those of confidence detectors, which go on above 1 where p is
+        tiny: system (i).
 
     aggregation : {"probability", "mean", "product"}, default="probability"
         "probability" is ``f = 1 - prod(1 - f_i)``, Eq. (6): one member that is sure
@@ -63,11 +65,13 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
     calibration_cv : int, splitter, iterable of (train, test) or None, default=None
         Scores that the Gamma distributions are fitted to. None takes the scores of the
         clips that the members were trained on, as in the paper, although a network is
-        too sure of those. An int takes scores of clips that were left out, from that
-        many folds that each hold every machine, and costs as many further fits of
-        each member. A splitter is given the normal clips, with their machines as
-        classes. Members with `training_score_samples_`, where each clip is scored
-        without being trained on, are calibrated on those in both cases.
+        too sure of those; of members in PyOD's manner the scores that they keep, if
+        these compare no clip with itself. An int takes
+        scores of clips that were left out, from that many folds that each hold every
+        machine, and costs as many further fits of each member. A splitter is given the
+        normal clips, with their machines as classes. Members with
+        `training_score_samples_`, where each clip is scored without being trained on,
+        are calibrated on those in both cases.
 
     contamination : float in (0, 0.5], default=0.1
         Share of the calibration clips that the threshold calls anomalous.
@@ -196,7 +200,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         ValueError
             If there are no members or two with the same name, y holds anything but +1
             and -1, X lacks the column for `group_by`, no clip is scored by all members,
-            or a member that is not scaled scores outside [0, 1].
+            a member that is not scaled scores outside [0, 1], or one knows its training
+            clips by heart and scores them by rounding, beside clips left out.
         """
         names, members = self._list_members()
         (X,) = indexable(X)
@@ -288,7 +293,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
         if groups is None or None in groups:
             raise ValueError(
-                f"X has no {self.group_by!r} for some or all clips, and group_by needs "
+                f"X has no {self.group_by!r:.200} for some or all clips, and group_by "
+                "needs "
                 "it: fill it in, or set group_by=None"
             )
         return groups
@@ -300,36 +306,55 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
 
         Scores are (n_clips, n_members).
         """
-        columns: list[Any] = list(map(scoring.honest_training_scores, self.estimators_))
+        folds = self._make_folds(X)
+        # Folds are surer than what detectors of others keep.
+        asked = X if folds is None else None
+        columns: list[Any] = [
+            scoring.honest_training_scores(member, asked) for member in self.estimators_
+        ]
         refit = [
             j
             for j, member in enumerate(members)
-            if columns[j] is None and not isinstance(member, FrozenEstimator)
+            if columns[j] is None and not is_frozen(member)
         ]
-        folds = self._make_folds(X)
         if folds is not None:
             some = {j: members[j] for j in refit}
-            for j, parts in fit_on_folds(some, X, folds, parallel).items():
-                columns[j] = put_together(parts, folds, _num_samples(X))
-        for j, member in enumerate(self.estimators_):
-            if columns[j] is None:
-                columns[j] = scoring.anomaly_scores(member, X)
+            parts = fit_on_folds(some, X, folds, parallel)
+            for j in refit:
+                columns[j] = put_together(parts[j], folds, _num_samples(X))
+        self._score_known_clips(X, members, columns, folds is not None)
         return np.column_stack(columns), folds is not None or not refit
+
+    def _score_known_clips(
+        self, X: Any, members: list[Any], columns: list[Any], in_folds: bool
+    ) -> None:
+        """Fill in scores of clips that members were fitted to, if they say anything."""
+        for j, (name, fitted) in enumerate(self.named_estimators_.items()):
+            if columns[j] is None:
+                columns[j] = scoring.anomaly_scores(fitted, X)
+            was_left_out = in_folds and not is_frozen(members[j])
+            if self.scaling is None or was_left_out:
+                continue
+            if scoring.honest_training_scores(fitted) is None:
+                whose = f"member {name!r}"
+                refuse_rounding(members[j], fitted, X, columns[j], whose)
 
     def _scale(
         self, raw: np.ndarray, groups: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logarithms of f_i and of 1 - f_i, each (n_clips, n_members)."""
         if self.scaling is None:
-            outside = (raw < 0) | (raw > 1)
+            outside = (raw < 0) | (raw > LARGEST_DOUBT)
             if outside.any():
                 raise ValueError(
                     f"a member scores {raw[outside][0]:.6g}, and scaling=None needs "
                     'anomaly scores in [0, 1]: set scaling="gamma"'
                 )
-            f = np.minimum(raw, ALMOST_1)
+            # Confidence detectors go on above 1 where 1 - p has no digits left.
+            beyond, f = raw > 1, np.minimum(raw, ALMOST_1)
+            log_rest = np.where(beyond, log_confidence(raw), np.log1p(-f))
             with np.errstate(divide="ignore"):
-                return np.log(f), np.log1p(-f)
+                return np.where(beyond, -np.exp(log_rest), np.log(f)), log_rest
         unknown = set(groups) - set(self.scales_)
         if unknown:
             raise ValueError(
@@ -352,7 +377,9 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
 def _fit_scales(
     names: list[str], raw: np.ndarray, groups: np.ndarray
 ) -> dict[str | None, list[GammaScale]]:
-    remedy = "add normal clips, drop the member, or set scaling=None"
+    remedy = (
+        "add normal clips, set calibration_cv, drop the member, or set scaling=None"
+    )
     scales: dict[str | None, list[GammaScale]] = {}
     for group in dict.fromkeys(groups):
         rows = np.array([value == group for value in groups])
@@ -361,7 +388,7 @@ def _fit_scales(
             scales[group] = []
             continue
         scales[group] = [
-            GammaScale.fit(scores, f"member {name!r}{where}", remedy)
+            GammaScale.fit(scores, f"member {name!r:.200}{where}", remedy)
             for name, scores in zip(names, raw[rows].T, strict=True)
         ]
     return scales

@@ -88,7 +88,7 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
         pairs = self.estimators
         if not pairs or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
             raise ValueError(
-                f"estimators is {self.estimators!r}; it must be a list of (name, "
+                f"estimators is {self.estimators!r:.200}; it must be a list of (name, "
                 "detector) with at least one"
             )
         self._validate_names([name for name, _ in pairs])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from numbers import Real
 from operator import attrgetter
-from typing import NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,7 +16,7 @@ from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import known_labels
+from sklearn_asd.audio.machines import as_labels, known_labels
 from sklearn_asd.meta.scoring import check_scores_clips, decisions, final_step
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
@@ -170,7 +170,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         return scatter(values, len(X))
 
     def _list_types(self) -> list[str]:
-        return np.atleast_1d(self.machine_types).astype(str).tolist()
+        labels: Any = as_labels(np.atleast_1d(self.machine_types))
+        return labels.tolist()
 
     def _check_types_present(self, kinds: np.ndarray) -> None:
         """Raise if no type has normal clips, and warn if some types have none."""

@@ -211,7 +211,7 @@ def _fit_machine(estimator: Any, X: Any, label: str) -> tuple[Any, float | None]
         fitted = fit_clone(estimator, X)
     except ValueError as error:
         raise ValueError(
-            f"the detector of machine {label!r} cannot be fitted to its {len(X)} "
+            f"the detector of machine {label!r:.200} cannot be fitted to its {len(X)} "
             f"normal clip(s): {error}"
         ) from error
     has_threshold = hasattr(fitted, "decision_function")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+
+from sklearn_asd._base import is_frozen
 
 __all__ = [
     "anomaly_scores",
@@ -18,6 +19,12 @@ __all__ = [
     "known_scores",
     "own_offset",
 ]
+
+
+# Where others keep scores of their training clips, the sign that makes them anomaly
+# scores, and how many times more than what a detector says of these clips they must
+# spread. scikit-learn's thresholds are of the latter, unless these are rounding.
+_KEPT = (("decision_scores_", 1, 0.0), ("negative_outlier_factor_", -1, 1e3))
 
 
 def final_step(estimator: Any) -> Any:
@@ -35,7 +42,7 @@ def final_step(estimator: Any) -> Any:
     """
     if isinstance(estimator, Pipeline):
         return final_step(estimator.steps[-1][1])
-    if isinstance(estimator, FrozenEstimator):
+    if is_frozen(estimator):
         return final_step(estimator.estimator)
     return estimator
 
@@ -143,7 +150,7 @@ def own_offset(estimator: Any, X: Any) -> float:
     return float(np.mean(estimator.score_samples(X) - estimator.decision_function(X)))
 
 
-def honest_training_scores(estimator: Any) -> np.ndarray | None:
+def honest_training_scores(estimator: Any, X: Any = None) -> np.ndarray | None:
     """Anomaly scores of the training clips, each as if it had been left out of the fit.
 
     Parameters
@@ -151,19 +158,44 @@ def honest_training_scores(estimator: Any) -> np.ndarray | None:
     estimator : object
         A fitted outlier detector, or a Pipeline that ends in one.
 
+    X : any, default=None
+        The clips that it was fitted to. With them, detectors are asked too that keep
+        scores in PyOD's manner (`decision_scores_`): where these are not what it now
+        says of the clips, it did not compare each clip with itself. Those of
+        LocalOutlierFactor count where what it now says is rounding.
+
     Returns
     -------
     scores : ndarray of shape (n_clips,), float64, or None
         For each row that was passed to `fit`: minus the detector's attribute
-        `training_score_samples_` (NaN where a row was not trained on). None if the
-        detector lacks it, or was fitted earlier on other clips (FrozenEstimator).
+        `training_score_samples_` (NaN where a row was not trained on), or what others
+        keep. None if the detector has no such scores, or was fitted earlier on other
+        clips (FrozenEstimator).
     """
-    if isinstance(estimator, Pipeline):
-        return honest_training_scores(estimator.steps[-1][1])
-    if isinstance(estimator, FrozenEstimator):
+    detector = estimator
+    while isinstance(detector, Pipeline):
+        detector = detector.steps[-1][1]
+    if is_frozen(detector):
         return None
-    scores = getattr(estimator, "training_score_samples_", None)
-    return None if scores is None else -scores
+    honest = getattr(detector, "training_score_samples_", None)
+    if honest is not None:
+        return -honest
+    for name, sign, least in _KEPT:
+        kept = getattr(detector, name, None)
+        if X is None or kept is None:
+            continue
+        kept = sign * np.asarray(kept, dtype=np.float64)
+        scores = anomaly_scores(estimator, X)
+        if kept.shape == scores.shape and _differ(kept, scores, least):
+            return kept
+    return None
+
+
+def _differ(kept: np.ndarray, scores: np.ndarray, least: float) -> bool:
+    """Whether scores are others than those kept, and spread less by a factor."""
+    rounding = 1e-6 * np.abs(kept).max()
+    are_same = np.allclose(kept, scores, rtol=1e-3, atol=rounding, equal_nan=True)
+    return not are_same and bool(least * np.ptp(scores) <= np.ptp(kept))
 
 
 def known_scores(
@@ -198,7 +230,10 @@ def known_scores(
     known = scores[~np.isnan(scores)]
     if len(np.unique(known)) > 1 and np.isfinite(known).all():
         return known
-    seen = "are all equal" if len(known) > 1 else f"are of {len(known)} clips"
+    seen = f"are of {len(known)} clips"
+    if len(known) > 1:
+        seen = "are all equal"
+        remedy += ", and check that the recordings are neither copies nor silent"
     if not np.isfinite(known).all():
         seen = "hold infinity"
     raise ValueError(
@@ -225,4 +260,6 @@ def copy_features(estimator: Any, members: list[Any]) -> None:
 
 
 def _is_pyod(detector: Any) -> bool:
-    return any(base.__module__.startswith("pyod.") for base in type(detector).__mro__)
+    """Whether scores are high for anomalies, of PyOD's own and those in its manner."""
+    inherits = any(one.__module__.startswith("pyod.") for one in type(detector).__mro__)
+    return inherits or hasattr(detector, "decision_scores_")

@@ -20,6 +20,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
+from sklearn_asd._utils.validation import refuse_masked
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
@@ -145,6 +146,7 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
             NaN for clips that could not be used.
         """
         check_is_fitted(self)
+        refuse_masked(X, "X")
         inner = self.inner_detectors(X)
         scores = self._score_inner(inner, X)
         return self.combine_scores(scores, [one.rows for one in inner], X)
@@ -157,7 +159,10 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
 
     def _keep_training_scores(self, inner, X):
         """Set `training_score_samples_`, if each detector has honest scores."""
-        scores = [scoring.honest_training_scores(one.estimator) for one in inner]
+        scores = [
+            scoring.honest_training_scores(one.estimator, take_rows(X, one.rows))
+            for one in inner
+        ]
         if all(values is not None for values in scores):
             rows = [one.rows for one in inner]
             self.training_score_samples_ = self.combine_scores(scores, rows, X)

@@ -10,11 +10,10 @@ from typing import Any, NotRequired
 import numpy as np
 from scipy.stats import betabinom
 from sklearn.base import BaseEstimator
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -25,6 +24,7 @@ from sklearn_asd._utils.parameters import (
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import hold_out, machine_labels
 from sklearn_asd.meta.policies import POLICIES, Policy
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
@@ -237,7 +237,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         (X,) = indexable(X)
         _, needed = self._look_up_policy()
         # A policy that needs anomalies cannot do without y, so y is not ignored there.
-        lenient = "anomalous" not in needed and is_table_of_numbers(X)
+        lenient = is_table_of_numbers(X) and "anomalous" not in needed
         normal = normal_rows(y, _num_samples(X), lenient=lenient)
         train, validation = self._split(X, normal)
         # Checked before the detector is fitted, which may take hours, and again after
@@ -247,6 +247,11 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
         scores = -anomaly_scores(self.detector_, take_rows(X, validation))
+        if is_frozen(self.detector):
+            clips = take_rows(X, np.flatnonzero(normal))
+            refuse_rounding(
+                self.detector, self.detector_, clips, -scores[normal], "the detector"
+            )
         self._set_threshold(scores, normal[validation])
         honest = np.where(normal[validation], scores, np.nan)
         self.training_score_samples_ = scatter([(validation, honest)], len(normal))
@@ -289,7 +294,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         )
         if self._rank is None:
             raise ValueError(
-                f"policy={self.policy!r} does not bound the number of false alarms: "
+                f"policy={self.policy!r:.200} does not bound the number of false "
+                "alarms: "
                 'fit with policy="false_alarm_rate"'
             )
         if self._rank == 0:
@@ -326,13 +332,14 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
         raise ValueError(
             f"of the validation clips, {counts['normal']} are normal and "
-            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r} needs "
+            f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r:.200} "
+            "needs "
             f"{' and '.join(needed)} ones: {remedy}"
         )
 
     def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows to set the threshold by."""
-        if isinstance(self.detector, FrozenEstimator):
+        if is_frozen(self.detector):
             return np.arange(0), np.arange(len(normal))
         if normal.sum() < 2:
             raise ValueError(

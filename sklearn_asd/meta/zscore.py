@@ -13,7 +13,12 @@ from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone, left_out_threshold
+from sklearn_asd._base import (
+    all_or_nothing,
+    fit_clone,
+    is_frozen,
+    left_out_threshold,
+)
 from sklearn_asd._utils.parameters import (
     HasMethods,
     Interval,
@@ -29,6 +34,7 @@ from sklearn_asd.audio.machines import (
 )
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
+from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.siblings import own_table, rank_members, sibling_table
 from sklearn_asd.meta.structure import Inner, scatter, take_rows
 from sklearn_asd.meta.zscale import ZScale
@@ -349,7 +355,15 @@ class ZScoreEnsemble(EnsembleOfMembers):
                 honest[j] = put_together(scores, folds, _num_samples(X))
             if tables[j] is None:
                 tables[j] = pd.concat(compared).groupby(level=0).mean()
-        return np.column_stack(honest), tables
+        raw = np.column_stack(honest)
+        self._refuse_rounding(X, members, raw)
+        return raw, tables
+
+    def _refuse_rounding(self, X: Any, members: list[Any], raw: np.ndarray) -> None:
+        """Refuse frozen members with the clips of their fit; folds left out others'."""
+        for j, (name, fitted) in enumerate(self.named_estimators_.items()):
+            if is_frozen(members[j]):
+                refuse_rounding(members[j], fitted, X, raw[:, j], f"member {name!r}")
 
     def _find_compared(self, X: Any, groups: np.ndarray) -> dict[str | None, set[str]]:
         """Machines of each type with several, if members have to be selected."""
@@ -391,7 +405,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self.scales_ = {
             group: [
                 self._fit_scale(
-                    raw[rows, names.index(name)], f"member {name!r}{_of(group)}"
+                    raw[rows, names.index(name)], f"member {name!r:.200}{_of(group)}"
                 )
                 for name in self.selected_[group]
             ]
@@ -409,7 +423,8 @@ class ZScoreEnsemble(EnsembleOfMembers):
             self.total_scales_[group] = ZScale.fit(combined[rows], whose)
 
     def _fit_scale(self, scores: np.ndarray, whose: str) -> ZScale:
-        if self.log_scores and np.nanmedian(scores) <= 0:
+        differ = np.nanmin(scores) < np.nanmax(scores)
+        if self.log_scores and differ and np.nanmedian(scores) <= 0:
             raise ValueError(
                 f"the scores of {whose} are from {np.nanmin(scores):.3g} to "
                 f"{np.nanmax(scores):.3g}, and log_scores=True needs anomaly scores "

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.networks.fast_layers import (
     FastDropout,
     FittedConv2d,
@@ -267,5 +268,5 @@ def _embed(n_in: int, n_embedding: int, activation: str) -> nn.Module:
     if activation == "relu":
         return nn.Sequential(dense, nn.ReLU())
     raise ValueError(
-        f'embedding_activation is {activation!r}; it must be "linear" or "relu"'
+        f'embedding_activation is {shorten(activation)}; it must be "linear" or "relu"'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import warnings
@@ -18,19 +19,25 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sklearn_asd._utils.files import replacing, unfinished
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd._version import __version__
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.networks.draws import current_draws
 
 __all__ = ["UNRELATED_PARAMETERS", "Checkpoint", "name_training", "open_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
+_DIGEST_BYTES = 32  # at the start of a file, of all that follows
 
-# Parameters of detectors that do not change what their network learns.
+# Parameters of detectors that do not change what their network learns, or that the
+# network has resolved: "auto" differs between computers.
 UNRELATED_PARAMETERS = (
     "checkpoint_dir",
     "confidence",
     "contamination",
+    "device",
     "pooling",
+    "precision",
     "verbose",
 )
 
@@ -68,14 +75,14 @@ class Checkpoint(Callback):
             net.history.extend({"batches": [], **row} for row in state["history"])
             if self.validation is not None:
                 self.validation.state = state["validation"]
-            torch.set_rng_state(state["generator"])
-            # This computer may have fewer GPUs than the one that saved it.
-            n_devices = torch.cuda.device_count()
-            torch.cuda.set_rng_state_all(state["cuda_generators"][:n_devices])
+            draws = current_draws()
+            if draws is not None:
+                draws.restore(state["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise ValueError(
-                f"the checkpoint {os.fspath(self.path)!r} is not of this training, "
+                f"the checkpoint {shorten(os.fspath(self.path))} is not of this "
+                "training, "
                 f"although it has its name ({reason}): delete it"
             ) from error
 
@@ -93,13 +100,18 @@ class Checkpoint(Callback):
             If it cannot be read.
         """
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            data = self.path.read_bytes()
+            digest, data = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+            if digest != _compute_digest(data):
+                raise ValueError("its checksum does not match its content")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if state["format"] != _FORMAT:
                 raise ValueError(f"it has format {state['format']}")
         except Exception as error:  # a damaged file may raise any
             reason = str(error).partition("\n")[0]
             warnings.warn(
-                f"the checkpoint {os.fspath(self.path)!r} cannot be read ({reason}): "
+                f"the checkpoint {shorten(os.fspath(self.path))} cannot be read "
+                f"({reason}): "
                 "training starts again, and overwrites it",
                 stacklevel=2,
             )
@@ -112,11 +124,15 @@ class Checkpoint(Callback):
         try:
             # Another process that ran the same fit may have removed it.
             with suppress(FileNotFoundError), replacing(self.path) as file:
-                torch.save(_state(net, self.validation), file)
+                buffer = io.BytesIO()
+                torch.save(_state(net, self.validation), buffer)
+                file.write(_compute_digest(buffer.getbuffer()))
+                file.write(buffer.getbuffer())
         except (OSError, RuntimeError) as error:  # torch's, of a full disk
             raise OSError(
                 f"no checkpoint can be written to checkpoint_dir "
-                f"{os.fspath(self.path.parent)!r} ({error}): free some space, or set "
+                f"{shorten(os.fspath(self.path.parent))} ({error}): free some space, "
+                "or set "
                 "checkpoint_dir=None. The previous checkpoint is kept, and the same "
                 "fit resumes from it"
             ) from error
@@ -135,7 +151,7 @@ def open_checkpoint(
     Parameters
     ----------
     detector : estimator
-        With the parameters `checkpoint_dir` and `random_state`.
+        With the parameters `checkpoint_dir` and `random_state`, and with `net_`.
 
     X, y : ClipSpectrograms, any
         See :func:`name_training`.
@@ -165,7 +181,9 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     Parameters
     ----------
     detector : estimator
-        The detector, with an integer parameter `random_state`.
+        The detector, with an integer parameter `random_state` and an untrained `net_`.
+        Its `device` and `precision` count as what they have come to in `net_`: a
+        training that began on a GPU in bfloat16 is another one on a CPU.
 
     X : ClipSpectrograms
         Training clips.
@@ -187,7 +205,8 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     if not isinstance(detector.random_state, Integral):
         raise ValueError(
             f"checkpoint_dir needs an integer random_state, got "
-            f"{detector.random_state!r}: without one, the same fit run again trains "
+            f"{shorten(detector.random_state)}: without one, the same fit run again "
+            "trains "
             "another network, and cannot resume this training"
         )
     parameters = detector.get_params(deep=False)
@@ -198,6 +217,8 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
         type(detector).__qualname__,
         parameters,
         None if y is None else np.asarray(y).tolist(),
+        torch.device(detector.net_.device).type,
+        bool(getattr(detector.net_, "autocast", False)),  # in bfloat16
         (X.segment_frames, X.segment_hop_frames, X.view_names),
         (_FORMAT, __version__, torch.__version__),
     ]
@@ -213,6 +234,10 @@ def name_training(detector: Any, X: ClipSpectrograms, y: Any = None) -> str:
     return digest.hexdigest()
 
 
+def _compute_digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
 def _add_frames(digest: Any, X: ClipSpectrograms) -> None:
     digest.update(repr((X.frames.dtype.str, (X.stops - X.starts).tolist())).encode())
     for clip in range(len(X)):
@@ -225,6 +250,7 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
         {name: _plain(value) for name, value in row.items() if name != "batches"}
         for row in net.history
     ]
+    draws = current_draws()
     return {
         "format": _FORMAT,
         "module": net.module_.state_dict(),
@@ -232,8 +258,7 @@ def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:
         "optimizer": net.optimizer_.state_dict(),
         "history": rows,
         "validation": getattr(validation, "state", None),
-        "generator": torch.get_rng_state(),
-        "cuda_generators": torch.cuda.get_rng_state_all(),
+        "generators": draws.states() if draws else {},
     }
 
 

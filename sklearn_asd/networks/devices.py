@@ -6,10 +6,14 @@ import warnings
 
 import torch
 
+from sklearn_asd._utils.messages import shorten
+
 __all__ = [
+    "check_device_name",
     "choose_device",
     "choose_device_or_cpu",
     "has_bfloat16",
+    "refuse_forked_cuda",
     "uses_bfloat16",
 ]
 
@@ -17,6 +21,30 @@ __all__ = [
 # reads beyond its input, and gives wrong numbers or NaN. That happens in the last layer
 # of pvmilk20 below 18 frames.
 _MIN_FRAMES_BFLOAT16 = 32
+
+# Others, such as torch's "meta", hold no numbers or run none of our layers.
+_KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
+
+
+def check_device_name(device: str) -> None:
+    """Refuse a device of an unknown kind, whether this computer has it or not.
+
+    Parameters
+    ----------
+    device : str
+        As for :func:`choose_device`.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in _KINDS or (number and not number.isdecimal()):
+        raise ValueError(
+            f"device={device!r:.60} is unknown: choose one of {', '.join(_KINDS)}, or "
+            'such as "cuda:1"'
+        )
 
 
 def choose_device(device: str) -> str:
@@ -36,17 +64,46 @@ def choose_device(device: str) -> str:
     ------
     ValueError
         If there is no such device.
+
+    RuntimeError
+        If it is a GPU that the parent of this process uses.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        refuse_forked_cuda(found)
+        return found
+    refuse_forked_cuda(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
-            f'device={device!r} cannot be used ({reason}): choose "auto" or "cpu"'
+            f'device={shorten(device)} cannot be used ({reason}): choose "auto" or '
+            '"cpu"'
         ) from error
     return device
+
+
+def refuse_forked_cuda(device: str) -> None:
+    """Refuse to use CUDA in a process forked from one that uses it.
+
+    Parameters
+    ----------
+    device : str
+        One of torch's names.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA would be used in such a process.
+    """
+    if device.partition(":")[0] == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            f"device={device!r} cannot be used in this process, which was forked from "
+            "one that uses CUDA: start processes with "
+            'multiprocessing.get_context("spawn"), load the model in each process and '
+            'not before the fork, or use device="cpu"'
+        )
 
 
 def choose_device_or_cpu(device: str) -> str:
@@ -60,16 +117,16 @@ def choose_device_or_cpu(device: str) -> str:
     Returns
     -------
     device : str
-        "cpu" if there is no such device here.
+        "cpu" if there is no such device here, or this process cannot use it.
 
     Warns
     -----
     UserWarning
-        If there is no such device.
+        If there is no such device, or it is a GPU that the parent of this process uses.
     """
     try:
         return choose_device(device)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         warnings.warn(
             f"{error}. The model is on the CPU; set its parameter device before you "
             "fit it again",

@@ -11,11 +11,12 @@ from skorch import NeuralNet
 from torch import nn
 
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.networks.devices import choose_device
+from sklearn_asd.networks.devices import choose_device, refuse_forked_cuda
 
 __all__ = [
     "DenseAutoencoder",
     "DenseInterpolator",
+    "always_give",
     "make_autoencoder_net",
     "reconstruction_errors",
 ]
@@ -206,6 +207,23 @@ def make_autoencoder_net(detector: Any, n_mels: int, device: str) -> NeuralNet:
     )
 
 
+def always_give(net: NeuralNet, frame: np.ndarray) -> None:
+    """Make a network give one frame, whatever it is shown.
+
+    Parameters
+    ----------
+    net : skorch net
+        Trained, from :func:`make_autoencoder_net`.
+
+    frame : ndarray of shape (n_mels,)
+        In dB.
+    """
+    last = net.module_.layers[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.from_numpy(frame).repeat(len(last.bias) // len(frame)))
+
+
 def reconstruction_errors(
     net: NeuralNet, spectrograms: ClipSpectrograms, n_frames: int
 ) -> np.ndarray:
@@ -229,7 +247,13 @@ def reconstruction_errors(
     -------
     errors : ndarray of shape (n_clips,), float64
         In dB squared; NaN for clips shorter than a window.
+
+    Raises
+    ------
+    RuntimeError
+        If the net is on a GPU that the parent of this process uses.
     """
+    refuse_forked_cuda(net.device)
     module = net.module_.eval()
     errors = np.full(len(spectrograms), np.nan)
     with torch.inference_mode():

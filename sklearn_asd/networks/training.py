@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.networks.allocator import reuse_large_blocks
 from sklearn_asd.networks.architectures import NETWORKS
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
+from sklearn_asd.networks.draws import Draws, own_draws, seeded
 from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
 from sklearn_asd.networks.windows import WindowDataset
 
@@ -32,9 +34,18 @@ __all__ = [
     "restore_net",
 ]
 
-# torch's generator and the allocator's settings belong to the process: fits in several
-# threads would draw from the same stream.
+# The allocator's settings belong to the process, and each training uses all cores.
 _ONE_TRAINING = threading.RLock()
+
+
+def _forget_trainings() -> None:
+    """In a child, training that the parent had begun in a thread never ends."""
+    global _ONE_TRAINING
+    _ONE_TRAINING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_trainings)
 
 
 class AutocastNet(NeuralNet):
@@ -61,9 +72,15 @@ class AutocastNet(NeuralNet):
     def infer(self, x: torch.Tensor, **fit_params: Any) -> tuple[torch.Tensor, ...]:
         """Run the module; see :meth:`skorch.NeuralNet.infer`."""
         device = torch.device(self.device).type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=self.autocast)
+        with own_draws(), autocast:
             outputs = super().infer(x, **fit_params)
         return tuple(output.float() for output in outputs)
+
+    def get_loss(self, y_pred: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the loss; see :meth:`skorch.NeuralNet.get_loss`."""
+        with own_draws():  # a loss may draw too
+            return super().get_loss(y_pred, *args, **kwargs)
 
 
 class EqualBatches:
@@ -86,7 +103,9 @@ class EqualBatches:
         self.n_batches = math.ceil(n_windows / batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in torch.randperm(self.n_windows).tensor_split(self.n_batches):
+        with own_draws():
+            order = torch.randperm(self.n_windows)
+        for batch in order.tensor_split(self.n_batches):
             yield batch.tolist()
 
 
@@ -234,8 +253,8 @@ def fit_net(
         Training windows.
 
     seed : int
-        Decides the weights, the batches and the dropout. The global generators are
-        left as they were.
+        Decides the weights, the batches and the dropout, whatever other threads draw.
+        torch's own generators are not used.
 
     validation : KeepBestEpoch or None, default=None
         Chooses the epoch that is kept; None keeps the last.
@@ -264,8 +283,11 @@ def fit_net(
         iterator_train__batch_size=None,  # the sampler's indices are whole batches
     )
     dataset.move_to(net.device)
-    with _seeded(seed), reuse_large_blocks():
-        net.initialize()
+    with _ONE_TRAINING, seeded(seed) as draws, reuse_large_blocks():
+        # Otherwise the loader would draw a number from torch's generator.
+        net.set_params(iterator_train__generator=draws.generator("cpu"))
+        with draws:
+            net.initialize()
         # net.fit would swallow Ctrl-C and leave a half-trained net looking fitted.
         net.notify("on_train_begin", X=dataset, y=None)
         net.fit_loop(dataset, epochs=net.max_epochs - len(net.history))
@@ -280,6 +302,7 @@ def fit_net(
             + (', or set precision="float32"' if autocast else "")
         )
     centers = getattr(net.criterion_, "centers", None)
+    net.iterator_train__generator = None  # no part of the model
     net.trim_for_prediction()
     return history, None if centers is None else centers.cpu().numpy()
 
@@ -309,7 +332,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     ValueError
         If the weights are not those of the module.
     """
-    with _seeded(0), torch.device("meta"):
+    with Draws(0), torch.device("meta"):
         net.initialize()
     expected = {k: (v.dtype, v.shape) for k, v in net.module_.state_dict().items()}
     # A copy with torch's alignment.
@@ -318,7 +341,7 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
     for name in expected | given:
         if expected.get(name) != given.get(name):
             raise ValueError(
-                f"the weights {name!r} of {type(net.module_).__name__} are "
+                f"the weights {shorten(name)} of {type(net.module_).__name__} are "
                 f"{given.get(name)}, and must be {expected.get(name)}"
             )
     net.module_.load_state_dict(weights, assign=True)
@@ -355,7 +378,7 @@ def check_network(
         If it cannot be built, the windows are too short for it, or it does not return
         ``(logits, embedding)`` of the right shapes.
     """
-    with _seeded(0), torch.inference_mode():
+    with Draws(0), torch.inference_mode():
         module = _build(factory, n_classes, n_mels).eval()
         name = type(module).__name__
         min_frames = getattr(module, "min_frames", 1)
@@ -388,7 +411,7 @@ def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn
         return factory(n_classes=n_classes, n_mels=n_mels)
     except TypeError as error:
         raise ValueError(
-            f"network={factory!r} cannot be called with n_classes={n_classes}, "
+            f"network={shorten(factory)} cannot be called with n_classes={n_classes}, "
             f"n_mels={n_mels}: {error}"
         ) from error
 
@@ -399,12 +422,3 @@ def _tabulate(net: NeuralNet, validation: KeepBestEpoch | None) -> pd.DataFrame:
     history = history.rename(columns={"dur": "seconds"})
     kept = len(history) if validation is None else validation.state["best_epoch"]
     return history.assign(kept=history["epoch"] == kept)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch while the context lasts; other threads wait until then."""
-    devices = range(torch.cuda.device_count())
-    with _ONE_TRAINING, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

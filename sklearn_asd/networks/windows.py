@@ -11,9 +11,12 @@ import torch
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
+from sklearn_asd._utils.messages import shorten
 from sklearn_asd.features import ClipSpectrograms, Windows
 from sklearn_asd.features.pooling import Poolings, is_mean, name_poolings, pool_with
 from sklearn_asd.features.spectrograms import find_used_frames
+from sklearn_asd.networks.devices import refuse_forked_cuda
+from sklearn_asd.networks.draws import own_draws
 
 __all__ = [
     "WindowDataset",
@@ -114,6 +117,10 @@ class WindowDataset(Dataset):
 
     def __getitem__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         """Gather a whole batch, so that the loader has nothing to collate."""
+        with own_draws():
+            return self._gather(indices)
+
+    def _gather(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
@@ -220,10 +227,16 @@ def predict_windows(
 
     embedding : ndarray of shape (n_windows, n_embedding), float32
         The embedding.
+
+    Raises
+    ------
+    RuntimeError
+        If the net is on a GPU that the parent of this process uses.
     """
     if len(windows.clip) == 0:
         logits = np.empty((0, net.module__n_classes))
         return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
+    refuse_forked_cuda(net.device)
     module = net.module_.eval()
     device = torch.device(net.device)
     n_frames_at_once = _FRAMES_SCORED_AT_ONCE[device.type == "cuda"]
@@ -346,7 +359,8 @@ def pool_segments(
     n_pooled = sum(counts.values())
     if values.ndim == 1 and n_pooled != 1:
         raise ValueError(
-            f"pooling={pooling!r} gives {n_pooled} numbers for the scores of a clip's "
+            f"pooling={shorten(pooling)} gives {n_pooled} numbers for the scores of a "
+            "clip's "
             "segments; it must give one"
         )
     pooled = np.full((n_clips * n_views, n_pooled), np.nan)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from io import BytesIO
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
 from sklearn_asd.persistence import early_format2, format1
-from sklearn_asd.persistence.files import read_file, write_file
+from sklearn_asd.persistence.files import Unpacked, pack, read_file, unpack
 from sklearn_asd.persistence.summary import summarize
 from sklearn_asd.persistence.values import Decoder, Encoder
 
-__all__ = ["describe_model", "load_model", "save_model"]
+__all__ = [
+    "LoadedModel",
+    "describe_model",
+    "load_model",
+    "load_with_notes",
+    "save_model",
+]
 
 # Rises when earlier versions cannot read new files. All earlier formats are read:
 # tests/persistence/models has files of each.
@@ -29,11 +37,14 @@ _FORMAT = 2
 _FIELDS = {"format_version", "versions", "summary", "objects"}
 _FIELDS_OF_FORMAT = {1: _FIELDS, 2: _FIELDS | {"digest", "notes"}}
 
+_LONGEST_REASON = 1000  # characters
+
 # Errors of estimators that are given values of the wrong kind.
 _FROM_WRONG_VALUES = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -71,7 +82,8 @@ def save_model(estimator, path, notes=None):
         If the model holds what cannot be saved without code: another estimator, a
         network, loss or view of your own, a random generator. The message names it, and
         ``joblib.dump`` saves it. Also if a parameter was set after `fit` to a value
-        that `fit` would refuse, or if `notes` is not a JSON value.
+        that `fit` would refuse, if `notes` is not a JSON value, or if
+        :func:`load_model` would refuse the file.
 
     See Also
     --------
@@ -117,7 +129,23 @@ def save_model(estimator, path, notes=None):
         "notes": notes,
         "objects": encoder.objects,
     }
-    write_file(path, content, encoder.tensors)
+    data = pack(content, encoder.tensors)
+    _check_readable(data)
+    with replacing(path) as file:
+        file.write(data)
+
+
+def _check_readable(data: bytes) -> None:
+    """Refuse to write a file that could not be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about this computer's devices
+            _build(unpack(BytesIO(data), len(data)))
+    except _FROM_WRONG_VALUES as error:
+        raise ValueError(
+            f"the model cannot be saved, as load_model would refuse it: {error}. "
+            "Change it, or use joblib.dump"
+        ) from error
 
 
 def load_model(path):
@@ -137,8 +165,12 @@ def load_model(path):
     Raises
     ------
     ValueError
-        If the file is damaged, holds anything unknown, or has the format of a later
-        version.
+        If the file is damaged, holds anything unknown or values that no `fit` sets,
+        would take far more memory than its own length, is a folder, pipe or device, or
+        has the format of a later version.
+
+    OSError
+        If the file cannot be read.
 
     Warns
     -----
@@ -163,22 +195,14 @@ def load_model(path):
     ...     load_model(path).predict([[0, 0, 0], [9, 9, 9]])  # +1 is normal
     array([ 1, -1])
     """
-    content, tensors = _read(path)
-    decoder = Decoder(tensors)
-    with _naming(path, "its model cannot be built: "):
-        if content["format_version"] == 1:
-            format1.upgrade(content["objects"], tensors)
-        early_format2.upgrade(content["objects"], tensors)
-        for encoded in content["objects"]:
-            decoder.add(encoded)
-        unused = sorted(set(tensors) - decoder.used)
-        if unused:
-            raise ValueError(f"no estimator has the arrays {unused}")
-    return decoder.objects[-1]
+    return load_with_notes(path).estimator
 
 
 def describe_model(path):
-    """Show what is in a model file, without building the model.
+    """Show what is in a model file.
+
+    The model is loaded and checked as by :func:`load_model`, and described as it is,
+    whatever the file says of it.
 
     Parameters
     ----------
@@ -189,8 +213,11 @@ def describe_model(path):
     -------
     description : dict
         - "format_version": int, of the file;
-        - "versions": dict of package to version, those that wrote the file;
-        - "notes": the notes that were passed to :func:`save_model`, or None;
+        - "versions": dict of package to version, those that wrote the file, as it says;
+        - "notes": the notes that were passed to :func:`save_model`, as the file says,
+          or None;
+        - "checksum": bool, whether the file has a checksum, which was right then. Files
+          of format 1 have none, so damage to their numbers may stay unknown;
         - "model": str, the estimators with those inside them;
         - "sample_rate": float, in Hz, or None if the model reads no audio;
         - "classes": list of str, or None: machines, or views of them, that the model
@@ -219,17 +246,83 @@ def describe_model(path):
     ...     describe_model(path)["model"]
     'MahalanobisDetector'
     """
-    content, _ = _read(path)
-    described = {name: content[name] for name in ("format_version", "versions")}
-    return described | {"notes": content.get("notes")} | content["summary"]
+    loaded = load_with_notes(path)
+    return {
+        "format_version": loaded.content["format_version"],
+        "versions": loaded.content["versions"],
+        "notes": loaded.notes,
+        "checksum": "digest" in loaded.content,
+        **summarize(loaded.estimator),
+    }
 
 
-def _read(
-    path: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a file, and check that it is whole."""
+class LoadedModel(NamedTuple):
+    """What one reading of a file gave.
+
+    Attributes
+    ----------
+    estimator : estimator
+        The model.
+
+    content : dict
+        The JSON of the file.
+
+    notes : any
+        The notes in it, or None.
+    """
+
+    estimator: Any
+    content: dict[str, Any]
+
+    @property
+    def notes(self) -> Any:  # numpydoc ignore=RT01
+        """Notes of the file."""
+        return self.content.get("notes")
+
+
+def load_with_notes(path: str | os.PathLike[str]) -> LoadedModel:
+    """Load a model with what else its file holds, from one reading.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    loaded : LoadedModel
+        The model and the content of the file.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`load_model` does.
+    """
     with _naming(path):
-        content, tensors = read_file(Path(path).read_bytes())
+        unpacked = read_file(path)
+    _check_fields(path, unpacked.content)
+    with _naming(path, "its model cannot be built: "):
+        return LoadedModel(_build(unpacked), unpacked.content)
+
+
+def _build(unpacked: Unpacked) -> Any:
+    """Build the model of a file."""
+    content, tensors, size = unpacked
+    if content["format_version"] == 1:
+        format1.upgrade(content["objects"], tensors)
+    early_format2.upgrade(content["objects"], tensors)
+    decoder = Decoder(tensors, size)
+    for encoded in content["objects"]:
+        decoder.add(encoded)
+    unused = sorted(set(tensors) - decoder.used)
+    if unused:
+        raise ValueError(f"no estimator has the arrays {unused}")
+    check_is_fitted(decoder.objects[-1])
+    return decoder.objects[-1]
+
+
+def _check_fields(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Refuse another format than the known ones, and what they do not hold."""
     version: Any = content.get("format_version")
     if type(version) is int and version > _FORMAT:
         raise ValueError(
@@ -244,9 +337,9 @@ def _read(
             )
         if not isinstance(content["objects"], list) or not content["objects"]:
             raise ValueError("it holds no estimator")
-        if not isinstance(content["summary"], dict):
-            raise ValueError("it has no summary")
-    return content, tensors
+        for name in ("summary", "versions"):
+            if not isinstance(content[name], dict):
+                raise ValueError(f"it has no {name}")
 
 
 @contextmanager
@@ -255,8 +348,9 @@ def _naming(path: str | os.PathLike[str], fact: str = "") -> Iterator[None]:
     try:
         yield
     except _FROM_WRONG_VALUES as error:
+        reason = str(error)[:_LONGEST_REASON] or type(error).__name__
         raise ValueError(
             f"{os.fspath(path)} is not a file of save_model, or it is damaged: {fact}"
-            f"{error}. Save the model again. If joblib.dump wrote it, and you trust "
+            f"{reason}. Save the model again. If joblib.dump wrote it, and you trust "
             "its source, use joblib.load"
         ) from error

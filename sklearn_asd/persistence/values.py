@@ -8,6 +8,7 @@ model" lists the tags. Estimators are in a list, each after those inside it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,8 +22,18 @@ from skorch import NeuralNet
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.zscale import ZScale
 from sklearn_asd.persistence import allowed
+from sklearn_asd.persistence.checks import check_values
 
 __all__ = ["Decoder", "Encoder"]
+
+# Limits on what a file may grow into; the guide's page "Save a model" states them.
+_MOST_ESTIMATORS = 100_000
+_MOST_NESTED = 50  # estimators inside each other
+_MOST_VISITS = 32  # of an estimator from the outermost one, on average
+_GROWTH = 32  # bytes in memory for each byte of the file
+_FREE_GROWTH = 32 * 1024**2  # bytes in memory for any file
+# Counted for a network beside its weights, and more for one that is built again.
+_NET_BYTES = {"first": 256 * 1024, "again": 2 * 1024**2}
 
 _PLAIN = (bool, int, float, str, type(None))
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -111,8 +122,14 @@ class Decoder:
     tensors : dict of str to ndarray
         The arrays of a file.
 
+    size : int
+        Length of the file in bytes, which limits what is built.
+
     Attributes
     ----------
+    names : list of str
+        Names of the arrays, sorted.
+
     objects : list of estimator
         The estimators built so far.
 
@@ -124,11 +141,17 @@ class Decoder:
         again.
     """
 
-    def __init__(self, tensors: dict[str, np.ndarray]) -> None:
+    def __init__(self, tensors: dict[str, np.ndarray], size: int) -> None:
         self.tensors = tensors
+        self.names = sorted(tensors)
         self.objects: list[BaseEstimator] = []
         self.used: set[str] = set()
         self.shared: dict[Any, Any] = {}
+        self.bytes_left = _FREE_GROWTH + _GROWTH * size
+        # Of each estimator: how many are visited from it, and how deep they are nested.
+        # The last entry is of the one that is being built.
+        self.visits = [1]
+        self.depths = [1]
 
     def add(self, encoded: Any) -> None:
         """Build the next estimator.
@@ -141,7 +164,8 @@ class Decoder:
         Raises
         ------
         ValueError
-            If it has another form, or holds anything that is not allowed.
+            If it has another form, holds anything that is not allowed, or would not
+            score.
         """
         if type(encoded) is not dict or set(encoded) != {"type", "params", "fitted"}:
             raise ValueError(f"{encoded!r:.80} is not an estimator")
@@ -150,6 +174,8 @@ class Decoder:
         kind = allowed.ESTIMATORS[encoded["type"]]
         estimator = _build(kind, self.decode_named(encoded["params"]))
         fitted = allowed.check_fitted(estimator, self.decode_named(encoded["fitted"]))
+        self._end_object()
+        check_values(estimator, fitted)
         vars(estimator).update(fitted)
         if "net_" in fitted:
             net = estimator.restore_net(fitted["net_"].state)
@@ -157,6 +183,63 @@ class Decoder:
             is_equal = repr(shared.module_) == repr(net.module_)
             estimator.net_ = shared if is_equal else net
         self.objects.append(estimator)
+
+    def _end_object(self) -> None:
+        """Refuse estimators that stand so often in each other that scores never end."""
+        n_objects = len(self.visits)
+        if self.visits[-1] > _MOST_VISITS * n_objects or n_objects > _MOST_ESTIMATORS:
+            raise ValueError(
+                f"its {n_objects} estimators stand {self.visits[-1]} times in each "
+                f"other; {_MOST_ESTIMATORS}, and {_MOST_VISITS} times as many, are "
+                "the most"
+            )
+        if self.depths[-1] > _MOST_NESTED:
+            raise ValueError(f"its estimators are nested {self.depths[-1]} deep")
+        self.visits.append(1)
+        self.depths.append(1)
+
+    def visit(self, number: Any) -> BaseEstimator:
+        """Give an estimator that the one being built holds.
+
+        Parameters
+        ----------
+        number : int
+            Its place.
+
+        Returns
+        -------
+        estimator : estimator
+            One of `objects`.
+
+        Raises
+        ------
+        ValueError
+            If there is none at this place yet.
+        """
+        if type(number) is not int or number not in range(len(self.objects)):
+            raise ValueError("no estimator before it has this number")
+        self.visits[-1] += self.visits[number]
+        self.depths[-1] = max(self.depths[-1], self.depths[number] + 1)
+        return self.objects[number]
+
+    def spend(self, n_bytes: int) -> None:
+        """Count memory before it is taken.
+
+        Parameters
+        ----------
+        n_bytes : int
+            How much.
+
+        Raises
+        ------
+        ValueError
+            If all values together take too much for a file of this length.
+        """
+        self.bytes_left -= n_bytes
+        if self.bytes_left < 0:
+            raise ValueError(
+                f"its values take more than {_GROWTH} times its own length in memory"
+            )
 
     def decode(self, encoded: Any) -> Any:
         """Turn JSON back into a value.
@@ -178,6 +261,8 @@ class Decoder:
         """
         if isinstance(encoded, list):
             return [self.decode(one) for one in encoded]
+        if type(encoded) is int and abs(encoded) >= 2**63:
+            raise ValueError("a whole number has more than 64 bits")
         if not isinstance(encoded, dict):
             return encoded
         try:
@@ -229,6 +314,7 @@ def _decode_array(decoder: Decoder, content: list[str]) -> np.ndarray | np.gener
     name, order = content
     if (name, order) not in decoder.shared:
         # A copy is writable, and aligned as NumPy does it.
+        decoder.spend(decoder.tensors[name].nbytes)
         array = np.array(decoder.tensors[name], order="C")
         decoder.shared[name, order] = {"C": array, "F": array.T}[order]
         decoder.used.add(name)
@@ -249,6 +335,8 @@ def _decode_strings(decoder: Decoder, content: list[Any]) -> np.ndarray:
     texts, dtype = content
     if not all(type(text) is str for text in texts):
         raise ValueError("it must hold strings")
+    if dtype == "str":  # all become as long as the longest
+        decoder.spend(4 * len(texts) * max(map(len, texts), default=0))
     return np.array(texts, dtype={"str": str, "object": object}[dtype])
 
 
@@ -307,6 +395,7 @@ def _decode_table(decoder: Decoder, content: list[list[Any]]) -> pd.DataFrame:
     columns = {name: decoder.decode(column) for name, column in content}
     if not all(isinstance(column, np.ndarray) for column in columns.values()):
         raise ValueError("its columns are no arrays")
+    decoder.spend(sum(column.nbytes for column in columns.values()))
     return decoder.shared.setdefault(repr(content), pd.DataFrame(columns))
 
 
@@ -382,9 +471,19 @@ def _encode_net(encoder: Encoder, value: NeuralNet, where: str) -> str:
 
 def _decode_net(decoder: Decoder, content: str) -> allowed.SavedNet:
     prefix = f"{content}."
-    names = [name for name in decoder.tensors if name.startswith(prefix)]
-    decoder.used.update(names)
+    first = bisect_left(decoder.names, prefix)
+    beyond = bisect_left(decoder.names, f"{content}/")  # "/" comes after "."
+    names = decoder.names[first:beyond]
     state = {name.removeprefix(prefix): decoder.tensors[name] for name in names}
+    known = decoder.used.issuperset(names)
+    decoder.spend(_NET_BYTES["again" if known else "first"])
+    decoder.spend(sum(weights.nbytes for weights in state.values()))
+    decoder.used.update(names)
+    for name, weights in state.items():
+        if weights.dtype.kind == "f" and not np.isfinite(weights).all():
+            raise ValueError(f"the weights {name!r:.80} hold NaN or infinity")
+        if name.endswith("running_var") and (weights < 0).any():
+            raise ValueError(f"the variances {name!r:.80} are negative")
     return allowed.SavedNet(content, state)
 
 
@@ -416,12 +515,6 @@ def _encode_estimator(encoder: Encoder, value: Any, where: str) -> int:
     return len(encoder.objects) - 1
 
 
-def _decode_object(decoder: Decoder, content: int) -> BaseEstimator:
-    if type(content) is not int or content not in range(len(decoder.objects)):
-        raise ValueError("no estimator before it has this number")
-    return decoder.objects[content]
-
-
 def _build(kind: Any, params: dict[str, Any]) -> BaseEstimator:
     """Build an unfitted estimator."""
     unknown = set(params) - set(kind._get_param_names())
@@ -446,7 +539,9 @@ def _check_params(estimator: Any) -> None:
 
 def _is_part(part: Any) -> bool:
     is_pair = isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], str)
-    return is_pair and (hasattr(part[1], "fit") or isinstance(part[1], str | None))
+    return is_pair and (
+        hasattr(part[1], "get_params") or isinstance(part[1], str | None)
+    )
 
 
 def _unsavable(where: str, what: str) -> ValueError:
@@ -479,7 +574,7 @@ _CODECS = {
     "pooling": _Codec(
         tuple(allowed.POOLINGS.values()), _encode_pooling, _decode_pooling
     ),
-    "object": _Codec(BaseEstimator, _encode_estimator, _decode_object),
+    "object": _Codec(BaseEstimator, _encode_estimator, Decoder.visit),
     "network": _Codec(Callable, _encode_network, _decode_network),
 }
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -91,8 +92,7 @@ def test_any_saved_detector_can_judge(run, model, tmp_path, folder, notes):
 
 
 def test_a_joblib_file_is_read_only_if_it_is_trusted(run, model, tmp_path, folder):
-    """Its content decides, whatever its name is."""
-    own, new = tmp_path / "own.asd", folder / "broken" / "valve_00"
+    own, new = tmp_path / "own.joblib", folder / "broken" / "valve_00"
     joblib.dump(load_model(model), own, compress=3)
     for command in ("score", "evaluate"):
         code, output, errors = run(command, own, new)
@@ -105,6 +105,68 @@ def test_a_joblib_file_is_read_only_if_it_is_trusted(run, model, tmp_path, folde
     code, _, errors = run("score", own, new, "--trust")
     assert code == 2
     assert "holds a dict, which is not a fitted detector" in errors
+
+
+class Bomb:
+    """Its pickle creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": 3}, {"protocol": 0}], ids=str)
+def test_a_pickle_named_asd_is_never_unpickled(run, tmp_path, folder, options):
+    joblib.dump(Bomb(tmp_path / "trace"), tmp_path / "m.asd", **options)
+    for trust in ([], ["--trust"]):
+        code, output, errors = run("score", tmp_path / "m.asd", folder / "new", *trust)
+        assert (code, output) == (2, "")
+        assert "a name that ends in .joblib, and add --trust" in errors
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "sparse"])
+def test_what_is_no_regular_file_is_no_model(run, tmp_path, folder, kind):
+    path = tmp_path / "m.asd"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 10**12)
+    for trust in ([], ["--trust"]):
+        code, output, errors = run("score", path, folder / "new", *trust)
+        assert (code, output) == (2, "")
+        assert "is no model: it is a" in errors or "is not a model file" in errors
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id_column": 1},
+        {"machines": []},
+        {"machines": [["a"]]},
+        {"machines": [[1, "a"]]},
+        {"machines": {"a": 1}},
+        {"training": [1]},
+        {"training": {"path": ["a"], "machine_type": [], "machine_id": ["b"]}},
+        {"training": {"path": [1], "machine_type": [None], "machine_id": ["b"]}},
+        {"training": {"path": ["a"], "machine_type": [[]], "machine_id": ["b"]}},
+        {"training": {"path": ["a"]}},
+    ],
+    ids=str,
+)
+def test_notes_that_fit_did_not_write_are_refused(run, model, tmp_path, folder, change):
+    notes = describe_model(model)["notes"] | change
+    save_model(load_model(model), tmp_path / "m.asd", notes)
+    code, output, errors = run("score", tmp_path / "m.asd", folder / "new")
+    assert (code, output) == (2, "")
+    assert "are not those of sklearn-asd fit" in errors
 
 
 def test_a_damaged_model_is_refused(run, model, tmp_path, folder):

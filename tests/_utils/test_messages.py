@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from sklearn_asd._utils.messages import abbreviate, check_choice, count, did_you_mean
+from sklearn_asd._utils.messages import (
+    abbreviate,
+    check_choice,
+    count,
+    cut,
+    did_you_mean,
+    shorten,
+)
 
 
 def test_many_names_are_abbreviated():
@@ -15,6 +22,16 @@ def test_a_choice_is_spelt_exactly():
     message = "system 'IV' is unknown: did you mean 'iv'\\? choose from iii, iv"
     with pytest.raises(ValueError, match=message):
         check_choice("system", "IV", ["iii", "iv"])
+
+
+def test_values_and_names_are_cut():
+    assert shorten([1, "a"]) == "[1, 'a']"
+    assert shorten("a" * 198) == f"'{'a' * 198}'"
+    assert shorten("a" * 999) == f"'{'a' * 199}... (1,001 characters)"
+    assert cut("a" * 201) == "a" * 200 + "... (201 characters)"
+    assert abbreviate(["a" * 101, "b"]) == "a" * 100 + "... (101 characters), b"
+    with pytest.raises(ValueError, match=r"system 'IVIV.*\(100,002 characters\) is un"):
+        check_choice("system", "IV" * 50_000, ["iii", "iv"])
 
 
 def test_the_closest_spelling_is_suggested():

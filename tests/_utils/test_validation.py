@@ -1,9 +1,24 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_asd import Clips
+from sklearn_asd import (
+    BadClipError,
+    Clips,
+    ClipSpectrograms,
+    EmbeddingNeighborDetector,
+    GammaProbabilityEnsemble,
+    GaussianDetector,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    ThresholdTuner,
+    ZScoreEnsemble,
+)
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd.features import pool
+from sklearn_asd.metrics import pauc_score
 
 
 @pytest.mark.parametrize(
@@ -54,3 +69,66 @@ def test_lenient_detectors_ignore_other_labels():
 )
 def test_tables_of_numbers_are_told_from_clips(X, numbers):
     assert is_table_of_numbers(X) == numbers
+
+
+# -- masked arrays -------------------------------------------------------------------
+
+X = np.random.default_rng(0).normal(size=(20, 3))
+MASKED = np.ma.array(X, mask=np.eye(20, 3))
+MEMBERS = [("a", IsolationForest(random_state=0)), ("b", MahalanobisDetector())]
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        MahalanobisDetector(),
+        GaussianDetector(),
+        GaussianDetector(FunctionTransformer()),
+        EmbeddingNeighborDetector(FunctionTransformer()),
+        ZScoreEnsemble(MEMBERS),
+        GammaProbabilityEnsemble(MEMBERS),
+        ThresholdTuner(IsolationForest(random_state=0), false_alarm_rate=0.3),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_masked_rows_and_labels_are_refused_by_every_detector(detector):
+    detector.fit(np.ma.array(X))  # nothing is masked
+    for method in (detector.fit, detector.score_samples, detector.predict):
+        with pytest.raises(ValueError, match="X holds masked values.*leave their rows"):
+            method(MASKED)
+    y = np.ma.array(np.ones(20), mask=np.arange(20) == 3)
+    with pytest.raises(ValueError, match="y holds masked values"):
+        detector.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: normal_rows(np.ma.masked_equal([1, -1, 1], -1), 3),
+        lambda: normal_rows([1, np.ma.masked, 1], 3),
+        lambda: pauc_score([1, -1], np.ma.masked_equal([0.0, 1.0], 1)),
+        lambda: pauc_score(np.ma.masked_equal([1, -1], 1), [0.0, 1.0]),
+        lambda: pool(MASKED, "mean"),
+        lambda: ClipSpectrograms.from_arrays(list(MASKED[None])),
+        lambda: ClipSpectrograms.from_arrays(MASKED[None]),
+        lambda: ClipSpectrograms(MASKED, [0], [20]),
+        lambda: Clips(["a.wav"] * 3)[np.ma.masked_equal([0, 1, 2], 1)],
+    ],
+)
+def test_masked_values_are_refused_wherever_numbers_are_given(use):
+    with pytest.raises(ValueError, match="masked values, which are no data"):
+        use()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_masked_samples_are_no_sound(dtype):
+    samples = np.ones(8000, dtype=dtype)
+    masked = np.ma.array(samples, mask=np.arange(8000) == 5)
+    segment = LogMelSegmenter(segment_duration=0.1, sample_rate=8000)
+    table = pd.DataFrame({"audio": [samples, masked]})
+    for clips in ([samples, masked], table):  # equal but for the mask
+        with pytest.raises(BadClipError, match="clip 1 holds nan at sample 5"):
+            segment.transform(clips)
+    with pytest.raises(BadClipError, match="clip 0 holds nan at sample 5"):
+        segment.transform(np.ma.array([masked, masked]))
+    segment.transform([np.ma.array(samples)])

@@ -1,6 +1,10 @@
+import unicodedata
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sklearn_asd import Clips
 from sklearn_asd.audio.machines import (
@@ -11,6 +15,7 @@ from sklearn_asd.audio.machines import (
     machine_columns,
     machine_labels,
     refuse_unseen,
+    type_prefix,
 )
 
 PATHS = ["a.wav", "b.wav", "c.wav"]
@@ -53,6 +58,53 @@ def test_machine_labels_join_type_and_id():
     )
     for X in (table, Clips.from_X(table)):
         assert list(machine_labels(X)) == ["fan/0", "fan/2", "4", None]
+
+
+NAMES = st.text("ab/\\ ", min_size=1, max_size=4).filter(str.strip)
+
+
+@given(st.lists(st.tuples(st.none() | NAMES, NAMES), min_size=2, max_size=6))
+@settings(deadline=None, database=None, max_examples=200)
+def test_names_of_machines_are_equal_only_if_type_and_id_are(machines):
+    kinds, ids = zip(*machines, strict=True)
+    clips = Clips(PATHS[:1] * len(ids), machine_type=kinds, machine_id=ids)
+    if clips.machine_type is None:
+        return
+    labels = machine_labels(clips)
+    pairs = list(zip(clips.machine_type, clips.machine_id, strict=True))
+    for one, label in zip(pairs, labels, strict=True):
+        assert [pair == one for pair in pairs] == [name == label for name in labels]
+        if one[0] is not None:
+            starts = [name.startswith(type_prefix(one[0])) for name in labels]
+            assert starts == [kind == one[0] for kind, _ in pairs]
+
+
+def test_ordinary_names_are_written_as_they_are():
+    clips = Clips(
+        PATHS, machine_type=["fan 1", "Lüfter", "a"], machine_id=["a", "/", "b/c"]
+    )
+    assert list(machine_labels(clips)) == ["fan 1/a", "Lüfter//", "a/b/c"]
+    clips = Clips(PATHS[:2], machine_type=["a/b", "a"], machine_id=["c", "b/c"])
+    assert list(machine_labels(clips)) == ["a\\/b/c", "a/b/c"]
+
+
+@pytest.mark.parametrize("name", ["Gerät", "Å 7", "펌프", "é", "pump"])
+def test_a_name_is_one_in_every_unicode_form_and_with_blanks_around(name):
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    forms += [f"  {name}\t", f"{forms[1]} "]
+    assert len(set(as_labels(forms))) == 1
+    table = pd.DataFrame({"path": "a.wav", "machine_type": forms, "machine_id": "7"})
+    assert len(set(machine_labels(table))) == 1
+    assert len(set(Clips.from_X(table).machine_type)) == 1
+
+
+def test_masked_labels_are_missing():
+    labels = np.ma.array(["00", "02", "04"], mask=[0, 1, 0])
+    assert list(as_labels(labels)) == ["00", None, "04"]
+    assert as_labels(np.ma.masked_all(2)) is None
+    rates = np.ma.array([8000.0, 1.0, 2.0], mask=[0, 1, 0])
+    found = Clips(PATHS, sample_rate=rates).sample_rate
+    np.testing.assert_array_equal(found, [8000, np.nan, 2])
 
 
 def test_machine_labels_are_ids_where_there_are_no_types():

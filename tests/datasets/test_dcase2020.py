@@ -1,7 +1,13 @@
 import hashlib
+import multiprocessing
+import os
+import random
+import shutil
 import threading
+import time
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pooch
 import pytest
@@ -115,7 +121,9 @@ def fetch(tmp_path, server):
 
 
 def names_below(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """List files, without the lock, which stays, and the lists of contents."""
+    names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return [name for name in names if not name.endswith((".lock", ".contents.json"))]
 
 
 def test_18_archives_and_a_list_are_registered():
@@ -184,13 +192,11 @@ def test_a_second_call_needs_no_server(fetch, server):
 def test_an_unpacked_archive_may_be_deleted_and_is_not_unpacked_again(
     fetch, server, tmp_path
 ):
-    path = fetch(subsets="dev").data["path"][0]
-    with open(path, "w") as file:
-        file.write("mine")
+    path = Path(fetch(subsets="dev").data["path"][0])
+    path.write_text(path.read_text().upper())
     (tmp_path / "home" / "dcase2020_task2" / "dev_data_fan.zip").unlink()
     fetch(subsets="dev")
-    with open(path) as file:
-        assert file.read() == "mine"
+    assert path.read_text().isupper()
     assert len(server.requests) == 1
 
 
@@ -230,12 +236,12 @@ def test_half_an_archive_is_fetched_again(fetch, server, tmp_path):
 
 
 def test_what_a_killed_process_has_unpacked_does_not_count_as_complete(fetch, tmp_path):
-    part = tmp_path / "home" / "dcase2020_task2" / ".dev_data_fan.part"
-    stale = part / "fan" / "train" / "normal_id_00_00000099.wav"
+    unfinished = tmp_path / "home" / "dcase2020_task2" / ".unfinished"
+    stale = unfinished / "dev_data_fan/fan/train/normal_id_00_00000099.wav"
     stale.parent.mkdir(parents=True)
     stale.touch()
     assert len(fetch(subsets="dev").data) == 3
-    assert not part.exists()
+    assert not unfinished.exists()
 
 
 def test_a_failed_download_is_tried_again(fetch, server, monkeypatch):
@@ -325,6 +331,254 @@ def test_progress_is_shown_when_asked_for(fetch, capsys):
     assert "unpack dev_data_fan.zip: 100%" in capsys.readouterr().err
     fetch("valve", subsets="dev", verbose=0)
     assert "%" not in capsys.readouterr().err
+
+
+# -- folders that are not complete, and many processes at once ---------------------
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "home" / "dcase2020_task2"
+
+
+CONTENTS = [f"dev_data_fan/{name}" for name in ARCHIVES["dev_data_fan.zip"]]
+WHOLE = sorted([*CONTENTS, "dev_data_fan.zip"])
+
+
+def remove_one(folder):
+    (folder / "fan/test/anomaly_id_00_00000000.wav").unlink()
+
+
+def cut_one_short(folder):
+    path = folder / "fan/test/anomaly_id_00_00000000.wav"
+    path.write_bytes(path.read_bytes()[:5])
+
+
+def empty_one(folder):
+    (folder / "fan/train/normal_id_00_00000000.wav").write_bytes(b"")
+
+
+def remove_subfolder(folder):
+    shutil.rmtree(folder / "fan/test")
+
+
+def remove_all_recordings(folder):
+    shutil.rmtree(folder / "fan")
+
+
+def remove_all(folder):
+    remove_all_recordings(folder)
+    (folder / ".contents.json").unlink(missing_ok=True)
+
+
+DAMAGES = [
+    remove_one,
+    cut_one_short,
+    empty_one,
+    remove_subfolder,
+    remove_all_recordings,
+    remove_all,
+]
+
+
+@pytest.mark.parametrize("archive", ["kept", "deleted", "cut short"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_folder_that_lacks_something_is_completed(
+    fetch, server, root, damage, archive
+):
+    fetch(subsets="dev")
+    damage(root / "dev_data_fan")
+    mine = root / "dev_data_fan" / "notes.txt"
+    mine.write_text("mine")
+    if archive == "deleted":
+        (root / "dev_data_fan.zip").unlink()
+    if archive == "cut short":
+        (root / "dev_data_fan.zip").write_bytes(b"PK")
+    if damage is remove_all:  # as mkdir leaves it
+        mine.unlink()
+    assert len(fetch(subsets="dev").data) == 3
+    assert mine.exists() == (damage is not remove_all)
+    mine.unlink(missing_ok=True)
+    assert names_below(root) == WHOLE
+    assert len(server.requests) == (1 if archive == "kept" else 2)
+    sounds = [(root / name).read_text() for name in CONTENTS]
+    assert sounds == [f"sound of {n}" for n in ARCHIVES["dev_data_fan.zip"]]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_incomplete_folder_is_an_error_if_nothing_may_be_fetched(
+    fetch, root, damage
+):
+    fetch(subsets="dev")
+    damage(root / "dev_data_fan")
+    (root / "dev_data_fan.zip").unlink()
+    with pytest.raises(OSError, match=r"dev_data_fan.zip missing .* not complete"):
+        fetch(subsets="dev", download_if_missing=False)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_incomplete_folder_of_an_earlier_version_is_completed(fetch, root, damage):
+    fetch(subsets="dev")
+    (root / "dev_data_fan/.contents.json").unlink()
+    damage(root / "dev_data_fan")
+    assert len(fetch(subsets="dev").data) == 3
+    assert names_below(root) == WHOLE
+
+
+def test_a_complete_folder_of_an_earlier_version_is_taken(fetch, server, root):
+    fetch(subsets="dev")
+    contents = root / "dev_data_fan/.contents.json"
+    before = contents.read_text()
+    contents.unlink()
+    server.stop()
+    first = (root / CONTENTS[0]).stat()
+    assert len(fetch(subsets="dev").data) == 3
+    assert contents.read_text() == before
+    assert (root / CONTENTS[0]).stat() == first
+
+
+def test_a_folder_that_nothing_can_be_compared_with_is_taken_with_a_warning(
+    fetch, server, root
+):
+    fetch(subsets="dev")
+    (root / "dev_data_fan/.contents.json").unlink()
+    (root / "dev_data_fan.zip").unlink()
+    server.stop()
+    with pytest.warns(UserWarning, match=r"nothing tells whether .*dev_data_fan"):
+        assert len(fetch(subsets="dev").data) == 3
+
+
+def test_a_list_of_contents_that_cannot_be_read_is_made_anew(fetch, root):
+    fetch(subsets="dev")
+    contents = root / "dev_data_fan/.contents.json"
+    before = contents.read_text()
+    contents.write_text(before[:20])
+    remove_one(root / "dev_data_fan")
+    assert len(fetch(subsets="dev").data) == 3
+    assert contents.read_text() == before
+
+
+def limit_file_size(n_bytes):
+    resource = pytest.importorskip("resource")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+
+@pytest.fixture
+def fork():
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("nothing can fork")
+    return multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def start(fork, fetch):
+    """Fetch in another process; its exit code is 3 for an OSError that says more."""
+    started = []
+
+    def run(set_up):
+        set_up()
+        try:
+            n_clips = len(fetch(subsets="dev").data)
+        except OSError as error:
+            os._exit(3 if "try again" in str(error) else 1)
+        os._exit(0 if n_clips == N_LARGE else 2)
+
+    def start(set_up=lambda: None):
+        started.append(fork.Process(target=run, args=(set_up,)))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+N_LARGE = 150
+
+
+@pytest.fixture
+def large(server):
+    """An archive that takes a while to unpack."""
+    path = server.path(3678171, "dev_data_fan.zip")
+    rng = random.Random(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(N_LARGE):
+            name = f"fan/train/normal_id_00_{number:08d}.wav"
+            archive.writestr(name, rng.randbytes(10_000))
+    server.publish()
+
+
+def exit_codes(processes):
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
+
+
+@pytest.mark.parametrize("n_processes", [2, 8])
+def test_processes_that_fetch_at_once_fetch_once_and_all_get_all(
+    large, start, server, root, n_processes
+):
+    processes = [start() for _ in range(n_processes)]
+    assert exit_codes(processes) == [0] * n_processes
+    assert len(server.requests) == 1
+    assert not (root / ".unfinished").exists()
+
+
+def test_whatever_is_killed_the_others_and_a_later_call_get_all(
+    large, start, fetch, root
+):
+    rng = random.Random(0)
+    n_killed = 0
+    for _ in range(3):
+        processes = [start() for _ in range(4)]
+        for process in rng.sample(processes, 3):
+            time.sleep(rng.uniform(0, 0.08))
+            process.kill()
+        codes = exit_codes(processes)
+        assert set(codes) <= {0, -9}
+        assert 0 in codes
+        n_killed += codes.count(-9)
+        assert len(fetch(subsets="dev").data) == N_LARGE
+        shutil.rmtree(root)
+    assert n_killed > 0
+
+
+def test_a_process_killed_while_it_completes_a_folder_leaves_that_to_a_later_call(
+    large, start, fetch, root
+):
+    rng = random.Random(1)
+    fetch(subsets="dev")
+    for _ in range(3):
+        for path in (root / "dev_data_fan").rglob("*.wav"):
+            if rng.random() < 0.5:
+                path.write_bytes(b"short")
+        process = start()
+        time.sleep(rng.uniform(0, 0.15))
+        process.kill()
+        process.join()
+    assert len(fetch(subsets="dev").data) == N_LARGE
+    sizes = {path.stat().st_size for path in (root / "dev_data_fan").rglob("*.wav")}
+    assert sizes == {10_000}
+
+
+@pytest.mark.parametrize("n_bytes", [100_000, 1_000_000])
+def test_a_full_disk_is_an_error_and_a_later_call_gets_all(
+    large, start, fetch, root, n_bytes
+):
+    assert exit_codes([start(lambda: limit_file_size(n_bytes))]) == [3]
+    assert names_below(root) == []
+    assert len(fetch(subsets="dev").data) == N_LARGE
+
+
+def test_a_disk_that_is_full_before_all_is_unpacked_is_an_error(
+    large, start, fetch, root
+):
+    fetch(subsets="dev")
+    shutil.rmtree(root / "dev_data_fan")
+    assert exit_codes([start(lambda: limit_file_size(5_000))]) == [3]
+    assert names_below(root) == ["dev_data_fan.zip"]
+    assert len(fetch(subsets="dev").data) == N_LARGE
 
 
 # -- a folder of your own ----------------------------------------------------------

@@ -23,7 +23,6 @@ from sklearn_asd import (
 )
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.detectors import GaussianDetector
-from sklearn_asd.detectors.confidence import log_doubt
 from sklearn_asd.features.pooling import Percentile, RankWeightedMean, skewness
 from sklearn_asd.networks import AdaCos, ArcFace, InoueT18, PVMilk20, Softmax
 
@@ -188,11 +187,6 @@ def test_very_normal_clips_are_not_tied(fixed):
     tails = np.array([1e-12, 1e-13, 1e-20, 1e-30])
     X = clips_of(*[[[1, t / 2, t / 2]] for t in tails], machine_id=["a"] * 4)
     np.testing.assert_allclose(fixed.anomaly_score(X), tails, rtol=1e-4)
-
-
-def test_log_doubt_is_the_logarithm_of_the_other_classes_probability():
-    logits = np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]) + 5
-    np.testing.assert_allclose(log_doubt(logits, np.array([0, 2])), np.log([0.3, 0.9]))
 
 
 def test_predict_id_goes_by_the_mean_probability(fixed):

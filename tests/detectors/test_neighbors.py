@@ -218,7 +218,8 @@ def test_embeddings_pooled_by_the_largest_keep_what_sounds_in_one_segment():
 
     def score(pooling):
         detector = make_detector(metric=manhattan_distances, pooling=pooling)
-        return detector.fit(train).anomaly_score(asked)
+        with pytest.warns(UserWarning, match="a, b: all 4 training clips are equal"):
+            return detector.fit(train).anomaly_score(asked)
 
     np.testing.assert_allclose(score(None), [0.9, 2])
     np.testing.assert_array_equal(score("mean"), score(None))
@@ -392,7 +393,8 @@ def test_copies_keep_scores_finite_and_ordered(density):
 def test_equal_training_clips_make_any_deviation_anomalous(metric, density, n_bands):
     row = np.array([[0.1, 0.3, 0.7]])  # whose mean rounds
     detector = on_a_line(metric=metric, density=density, n_bands=n_bands)
-    detector.fit(np.repeat(row, 7, axis=0))
+    with pytest.warns(UserWarning, match="^all 7 training clips are equal"):
+        detector.fit(np.repeat(row, 7, axis=0))
     assert detector.training_score_samples_.tolist() == [0] * 7
     assert detector.score_samples(row).tolist() == [0]
     assert detector.predict(row).tolist() == [1]

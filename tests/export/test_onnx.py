@@ -6,10 +6,23 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from graphs import (
+    cut_at_the_edges,
+    open_graph,
+    run,
+    score_in_python,
+    spoil,
+)
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    RuntimeException,
+)
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
@@ -39,12 +52,12 @@ from sklearn_asd import (
     load_clips,
 )
 from sklearn_asd._cli.systems import make_system
-from sklearn_asd.audio import read_file
+from sklearn_asd.audio import BadClipError, read_file
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.export.detectors import find_machines, make_module
 from sklearn_asd.export.features import LogMel, Welch
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
-from sklearn_asd.export.pooling import make_pooling, make_segment_pooling
+from sklearn_asd.export.pooling import make_pooling
 from sklearn_asd.features import (
     POOLINGS,
     BandCorrelations,
@@ -119,25 +132,6 @@ def name_machines(clips):
     return (clips["machine_type"] + "/" + clips["machine_id"]).tolist()
 
 
-def open_graph(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-
-
-def run(path, waveforms, places):
-    """Anomaly scores and verdicts of a graph."""
-    session = open_graph(path)
-    names = [one.name for one in session.get_inputs()]
-    results = []
-    for waveform, place in zip(waveforms, places, strict=True):
-        inputs = {"waveform": np.float32(waveform), "machine": np.array(place)}
-        results.append(session.run(None, {name: inputs[name] for name in names}))
-    scores, verdicts = zip(*results, strict=True)
-    return np.array(scores), np.array(verdicts)
-
-
 def score(model, waveforms, machines):
     """Scores by the torch modules that a graph is made of."""
     known = find_machines(model)
@@ -176,7 +170,7 @@ def test_segments_are_those_of_the_segmenter(settings, level, rng):
             for first, length in zip(windows.start, windows.n_frames, strict=True)
         ]
     )
-    frames, segments = LogMel(segmenter)(torch.from_numpy(waveform))
+    frames, segments, _ = LogMel(segmenter)(torch.from_numpy(waveform))
     assert segments.shape == expected.shape
     tolerance = 0.07 if segmenter.dtype == "float16" else 2e-4  # dB
     np.testing.assert_allclose(segments, expected.astype(np.float32), atol=tolerance)
@@ -200,7 +194,7 @@ def test_power_spectra_are_those_of_any_length(settings, level, rng):
     for n_samples in (1, 2, 501, 8191, 8192, 12_288, 100_001):
         waveform = np.float32(level * rng.normal(size=n_samples))
         expected = spectrum.fit_transform([waveform]).frames.astype(np.float32)
-        frames, segments = welch(torch.from_numpy(waveform))
+        frames, segments, _ = welch(torch.from_numpy(waveform))
         np.testing.assert_allclose(frames, expected, atol=1e-4, rtol=1e-3)
         assert segments.shape == (1, spectrum.n_bands, 1)
 
@@ -216,19 +210,19 @@ ALL_POOLINGS = (
 
 
 class Pools(nn.Module):
-    def __init__(self, make, poolings):
+    def __init__(self, poolings):
         super().__init__()
-        self.pool = make(poolings)
+        self.pool = make_pooling(poolings)
 
     def forward(self, values):
         return self.pool(values)
 
 
-def export_pooling(make, poolings, path):
+def export_pooling(poolings, path):
     any_length = {"values": {0: torch.export.Dim.DYNAMIC}}
     values = torch.zeros(7, 12, dtype=torch.float64)
     program = torch.onnx.export(
-        Pools(make, poolings).eval(),
+        Pools(poolings).eval(),
         (values,),
         dynamo=True,
         dynamic_shapes=any_length,
@@ -242,7 +236,7 @@ def export_pooling(make, poolings, path):
 @pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
 @pytest.mark.parametrize("pooling", ALL_POOLINGS, ids=str)
 def test_a_graph_pools_clips_of_any_length_as_python(pooling, rng, tmp_path):
-    run_graph = export_pooling(make_pooling, pooling, tmp_path / "pool.onnx")
+    run_graph = export_pooling(pooling, tmp_path / "pool.onnx")
     for n_times in (1, 2, 30, 313):
         values = rng.gamma(2.0, 20.0, size=(n_times, 12)) - 80  # dB, skewed
         values[:, 3] = -79.9  # constant: silence
@@ -250,17 +244,6 @@ def test_a_graph_pools_clips_of_any_length_as_python(pooling, rng, tmp_path):
         expected = pool(values, pooling)
         found = run_graph(values)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")
-def test_segments_are_pooled_even_where_there_are_none(rng, tmp_path):
-    poolings = ["max", "rank", "median", Percentile(20)]
-    run_graph = export_pooling(make_segment_pooling, poolings, tmp_path / "pool.onnx")
-    for n_segments in (1, 2, 9):
-        values = rng.normal(size=(n_segments, 12))
-        expected = pool(values, poolings)
-        np.testing.assert_allclose(run_graph(values), expected, atol=1e-12)
-    assert np.isnan(run_graph(np.zeros((0, 12)))).tolist() == [True] * 48
 
 
 # -- Gamma distributions ---------------------------------------------------------------
@@ -533,19 +516,57 @@ def assert_the_graph_scores_alike(model, clips, path):
     assert asks == bool(machines)
 
 
+def assert_the_graph_hears_what_python_hears(model, path, waveforms):
+    """The same scores, and NaN and -1 where Python refuses a clip."""
+    scores, verdicts = run(path, waveforms, [0] * len(waveforms))
+    expected, judged = score_in_python(model, waveforms, "fan", "00")
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    assert (verdicts[np.isnan(scores)] == -1).all()
+    far = np.abs(expected - read_about(path)["thresholds"][0]) > 1e-5
+    np.testing.assert_array_equal(verdicts[far], judged[far])
+
+
+def assert_no_other_machine_is_heard(path, sound):
+    session, n_machines = open_graph(path), len(read_about(path)["machines"])
+    if len(session.get_inputs()) == 1:
+        with pytest.raises(InvalidArgument, match="machine"):
+            session.run(None, {"waveform": sound, "machine": np.array(-1)})
+        return
+    others = [-1, -n_machines, -n_machines - 1, n_machines, 2**31, 2**63 - 1, -(2**63)]
+    scores, verdicts = run(path, [sound] * len(others), others)
+    assert np.isnan(scores).all()
+    assert (verdicts == -1).all()
+    # what runtimes take for a scalar
+    last = n_machines - 1
+    scores, _ = run(path, [sound] * 3, [last, [last], [[last]]])
+    assert np.ptp(scores) == 0
+    assert scores.shape == (3,)
+    for other in (np.int32, np.uint64, np.float32, np.bool_):
+        with pytest.raises(InvalidArgument, match="type"):
+            run(path, [sound], [np.zeros((), dtype=other)])
+    for several in ([0, last], [[0, 0], [last, last]], []):
+        with pytest.raises((Fail, RuntimeException), match="Reshape"):
+            run(path, [sound], [np.array(several, dtype=np.int64)])
+
+
+def read_about(path):
+    """What the file's metadata says."""
+    text = open_graph(path).get_modelmeta().custom_metadata_map["sklearn_asd"]
+    return json.loads(text)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_becomes_a_graph_that_scores_alike(kind, clips, detector, tmp_path):
     train, test = clips
     model = KINDS[kind](detector).fit(train[1:])  # one machine has fewer clips
-    test = cut_to_lengths(test)
-    assert_the_graph_scores_alike(model, test, tmp_path / "model.onnx")
-    segmenters = [one for one in walk(model) if isinstance(one, LogMelSegmenter)]
-    if any(one.segment_duration for one in segmenters):
-        for n_samples in (1, 5000):  # shorter than a segment
-            clip = np.zeros(n_samples)
-            (score,), (verdict,) = run(tmp_path / "model.onnx", [clip], [0])
-            assert np.isnan(score)
-            assert verdict == -1
+    path = tmp_path / "model.onnx"
+    assert_the_graph_scores_alike(model, cut_to_lengths(test), path)
+    sound = np.float32(test["audio"].iloc[0])
+    assert_the_graph_hears_what_python_hears(
+        model, path, cut_at_the_edges(model, sound)
+    )
+    assert_the_graph_hears_what_python_hears(model, path, spoil(sound[:10240]))
+    assert_no_other_machine_is_heard(path, sound)
 
 
 @pytest.mark.parametrize("system", ["default", "ensemble"])
@@ -631,6 +652,169 @@ def test_the_file_says_what_it_needs(clips, tmp_path):
     assert set(verdicts) == {1, -1}
 
 
+SETTINGS_OF_FRAMES = [  # n_fft, hop_length, frames of a segment, and of its hop
+    (5, 1, 4, 1),  # an odd window, and a hop of a sample
+    (4, 7, 3, 3),  # gaps between frames
+    (7, 3, 1, 5),  # segments of a frame, and gaps between them
+]
+
+
+def assert_every_length_is_as_in_python(settings_of_frames, path):
+    n_fft, hop_length, segment_frames, segment_hop_frames = settings_of_frames
+    segmenter = LogMelSegmenter(
+        sample_rate=8000,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        n_mels=1,
+        segment_duration=segment_frames and segment_frames * hop_length / 8000,
+        segment_hop=segment_hop_frames * hop_length / 8000,
+    )
+    longest = hop_length * (2 * (segment_frames or 9) + segment_hop_frames) + n_fft
+    sounds = np.random.default_rng(0).normal(size=(9, longest)).astype(np.float32)
+    statistics = SpectrumStatistics(["mean", "rank"])
+    model = make_pipeline(segmenter, statistics, GaussianDetector()).fit(sounds)
+    model[-1].offset_ = -1e9
+    export_onnx(model, path)
+    clips = [sounds[0][:n] for n in range(longest + 1)]
+    scores, verdicts = run(path, clips, [0] * len(clips))
+    expected, _ = score_in_python(model, clips)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(verdicts, np.where(np.isnan(expected), -1, 1))
+    assert np.isnan(scores[0])
+    n_shortest = ((segment_frames or 1) - 1) * hop_length + n_fft % 2
+    assert np.isnan(scores[:n_shortest]).all()
+    assert np.isfinite(scores[max(1, n_shortest) :]).all()
+
+
+@pytest.mark.parametrize("settings_of_frames", SETTINGS_OF_FRAMES, ids=str)
+def test_every_length_and_hop_is_heard_as_in_python(settings_of_frames, tmp_path):
+    assert_every_length_is_as_in_python(settings_of_frames, tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None, database=None)
+@given(
+    settings_of_frames=st.tuples(
+        st.integers(3, 12),
+        st.integers(1, 12),
+        st.none() | st.integers(1, 9),
+        st.integers(1, 12),
+    )
+)
+def test_any_length_and_hop_is_heard_as_in_python(settings_of_frames, tmp_path_factory):
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    assert_every_length_is_as_in_python(settings_of_frames, path)
+
+
+@pytest.fixture(scope="module")
+def default_graph(clips, tmp_path_factory):
+    """Segments at the defaults, of 3.072 s; every clip that is heard is normal."""
+    train = clips[0].assign(audio=[np.tile(x, 2) for x in clips[0]["audio"]])
+    model = make_pipeline(LogMelSegmenter(), make_spectrum()).fit(train)
+    model[-1][-1].offset_ = -1e9
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_onnx(model, path)
+    return model, open_graph(path), np.tile(np.float32(train["audio"].iloc[0]), 2)
+
+
+def judge(graph, waveform):
+    """Score and verdict of the fixture's graph."""
+    score, verdict = graph.run(None, {"waveform": waveform})
+    return float(score), int(verdict)
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(n_samples=st.integers(0, 2 * 49152) | st.integers(24576, 49152))
+@example(n_samples=24640)  # 1.54 s
+@example(n_samples=48639)
+@example(n_samples=48640)  # 96 frames
+@example(n_samples=2 * 49152)
+def test_every_length_is_heard_as_in_python_or_not_at_all(default_graph, n_samples):
+    model, graph, sound = default_graph
+    score, verdict = judge(graph, sound[:n_samples])
+    if n_samples < 48640:
+        assert np.isnan(score)
+        assert verdict == -1
+        with pytest.raises(BadClipError):
+            model.predict([sound[:n_samples]])
+    else:
+        expected = -model.score_samples([sound[:n_samples]])[0]
+        assert score == pytest.approx(expected, rel=1e-5)
+        assert verdict == model.predict([sound[:n_samples]])[0] == 1
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(
+    value=st.floats(width=32) | st.sampled_from([-1e12, 1e12, np.nan, np.inf]),
+    place=st.integers(0, 48639),
+)
+def test_no_value_is_normal_that_python_refuses(default_graph, value, place):
+    model, graph, sound = default_graph
+    spoilt = sound[:48640].copy()
+    spoilt[place] = value
+    score, verdict = judge(graph, spoilt)
+    try:
+        expected = -model.score_samples([spoilt])[0]
+    except BadClipError:
+        assert np.isnan(score)
+        assert verdict == -1
+    else:
+        assert score == pytest.approx(expected, rel=1e-5)
+        assert verdict == 1
+
+
+def test_runtimes_take_no_other_types_but_overlook_the_byte_order(default_graph):
+    _, graph, sound = default_graph
+    judged = judge(graph, sound)
+    for other in (sound[::2], sound[::-1], np.repeat(sound, 2)[::2]):  # in any layout
+        assert judge(graph, other) == judge(graph, other.copy())
+    assert judge(graph, np.repeat(sound, 2)[::2]) == judged
+    for refused in (np.float64(sound), np.int16(sound), np.float16(sound), sound[None]):
+        with pytest.raises(InvalidArgument):
+            judge(graph, refused)
+    swapped = judge(graph, sound.astype(sound.dtype.newbyteorder()))
+    assert swapped == pytest.approx(judge(graph, sound.byteswap()), nan_ok=True)
+
+
+class NeedsFrames(FirstBands):
+    """A network that does not say that it needs seven frames."""
+
+    def __init__(self, n_classes, n_mels):
+        super().__init__(n_classes, n_mels)
+        self.convolve = nn.Conv1d(n_mels, n_classes, 7)
+
+    def forward(self, log_mel):
+        logits = self.convolve(log_mel).amax(2)
+        return logits, logits
+
+
+def make_short_near(network):
+    return EmbeddingNeighborDetector(network, pooling=["max", "rank"])
+
+
+@pytest.mark.parametrize(
+    ("network", "least", "wrap"),
+    [("pvmilk20", 9, make_short_near), (NeedsFrames, 7, FrozenEstimator)],
+)
+def test_whole_clips_too_short_for_the_network_are_not_heard(
+    network, least, wrap, clips, tmp_path
+):
+    detector = clone(DETECTOR).set_params(network=network, max_epochs=1)
+    detector.fit(WHOLE.transform(clips[0]))
+    model = make_pipeline(WHOLE, wrap(detector)).fit(clips[0])
+    path, sound = tmp_path / "model.onnx", np.float32(clips[0]["audio"].iloc[0])
+    export_onnx(model, path)
+    too_short = [sound[: 512 * n] for n in (0, 1, least - 2)]
+    too_short.append(sound[: 512 * (least - 1) - 1])
+    scores, verdicts = run(path, too_short, [0] * len(too_short))
+    assert np.isnan(scores).all()
+    assert (verdicts == -1).all()
+    heard = [sound[: 512 * n] for n in (least - 1, least, 20)]
+    scores, _ = run(path, heard, [0] * len(heard))
+    expected, _ = score_in_python(model, heard, "fan", "00")
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
 def test_whole_clips_that_need_no_machine_are_exported(clips, tmp_path):
     train, test = clips
     whole = clone(SEGMENTER).set_params(segment_duration=None, dtype="float16")
@@ -659,8 +843,8 @@ def test_an_ensemble_becomes_a_graph_that_scores_alike(ensemble, clips, tmp_path
     assert verdict == -1
 
 
-def test_the_most_normal_clips_are_not_tied(tmp_path):
-    """In float32, 1 - p would be 0 for each of them."""
+def test_the_most_normal_and_anomalous_clips_are_not_tied(tmp_path):
+    """In float32, 1 - p would be 0 or 1 for each of them."""
     time = np.arange(16000) / 8000
     tones = [np.float32(level * np.sin(2 * np.pi * 20 * time)) for level in (1, 0.5)]
     segmenter = clone(SEGMENTER).set_params(sample_rate=8000, n_mels=8)
@@ -675,6 +859,10 @@ def test_the_most_normal_clips_are_not_tied(tmp_path):
     np.testing.assert_allclose(scores, expected, rtol=1e-4)
     assert (scores < 1e-9).all()
     assert scores[0] != scores[1]
+    scores, _ = run(tmp_path / "model.onnx", tones, [1, 1])
+    expected = -model.score_samples(sklearn_asd.Clips(tones, machine_id=["b", "b"]))
+    np.testing.assert_allclose(scores - 1, expected - 1, rtol=1e-4)
+    assert scores[0] > scores[1] > 1
 
 
 @pytest.mark.parametrize(

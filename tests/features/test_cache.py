@@ -1,9 +1,15 @@
 import functools
+import hashlib
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import threading
 import time
+import zlib
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,6 +22,8 @@ from sklearn_asd import (
     MissingClipError,
     WaveformView,
 )
+from sklearn_asd.audio import View
+from sklearn_asd.features import cache, front_end
 from sklearn_asd.features.cache import FileCache, MemoryCache
 
 RATE = 16000
@@ -214,10 +222,33 @@ def test_frames_cut_off_the_file_are_computed_again(cached, paths, computed, kep
     assert len(computed) == n_computed
 
 
-def test_a_cache_of_an_earlier_version_is_found(tmp_path):
-    """Its file is named by the settings; here by those of the first release."""
-    LogMelSegmenter(cache_dir=tmp_path).transform([np.zeros(60_000)])
-    assert (tmp_path / "log-mel-0d2905bbddbea287.sqlite").exists()
+def test_versions_of_libraries_that_compute_frames_do_not_mix(
+    cached, paths, computed, monkeypatch
+):
+    cached.transform(paths)
+    for name in ("libsndfile", "numpy", "scipy", "soxr"):
+        with monkeypatch.context() as patch:
+            patch.setitem(cache._LIBRARIES, name, "99.0")
+            computed.clear()
+            assert_right(cached.transform(paths), paths)
+            assert len(computed) >= N_CLIPS
+    with monkeypatch.context() as patch:
+        patch.setattr(LogMelSegmenter, "_frames_version", 99)
+        computed.clear()
+        cached.transform(paths)
+        assert len(computed) == N_CLIPS
+    computed.clear()
+    cached.transform(paths)
+    assert not computed
+
+
+@pytest.mark.parametrize("text", ["version 1: Recipe(sample_rate=16000)", ""])
+def test_an_index_of_an_earlier_version_is_not_misread(tmp_path, text):
+    """Its file was named by a digest of a text."""
+    old = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    new = FileCache(tmp_path, text, 2, "float32")
+    new.add({b"a": np.zeros((1, 2))})
+    assert not list(tmp_path.glob(f"*{old}*"))
 
 
 @pytest.mark.parametrize("lost", ["*.float32", "*.sqlite"])
@@ -296,6 +327,7 @@ def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
 
     def open_cache():
         opened.append(FileCache(tmp_path, "settings", 2, "float32"))
+        opened[0].find([b"first", b"second"])
 
     # What a process does that appends, held up before its last step.
     index = sqlite3.connect(index_file)
@@ -306,11 +338,12 @@ def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
     assert not opened  # it waits
     with data_file.open("ab") as data:
         data.write(frames.tobytes())
-    index.execute("INSERT INTO clips VALUES (?, 5, 10)", (b"second",))
+    checksum = zlib.crc32(frames.tobytes(), zlib.crc32(b"second"))
+    index.execute("INSERT INTO clips VALUES (?, 5, 10, ?)", (b"second", checksum))
     index.commit()
     index.close()
     thread.join(timeout=600)
-    assert opened[0].places[b"second"] == (5, 10)
+    assert opened[0].places == {b"first": (0, 5), b"second": (5, 10)}
 
 
 def test_caches_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
@@ -326,14 +359,241 @@ def test_caches_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
 @pytest.mark.parametrize("kind", [MemoryCache, FileCache])
 def test_both_caches_behave_alike(tmp_path, kind):
     arguments = (tmp_path, "settings") if kind is FileCache else ()
-    cache = kind(*arguments, 2, "float32")
-    assert cache.frames().shape == (0, 2)
+    kept = kind(*arguments, 2, "float32")
+    assert kept.frames().shape == (0, 2)
     frames = np.arange(10, dtype=np.float32).reshape(5, 2)
-    cache.add({b"a": frames[:2]})
-    cache.add({})
-    cache.add({b"b": frames[2:]})
-    assert cache.places[b"a"] == (0, 2)
-    assert cache.places[b"b"] == (2, 5)
-    assert b"c" not in cache.places
-    np.testing.assert_array_equal(cache.frames(), frames)
-    assert cache.frames().dtype == np.float32
+    kept.add({b"a": frames[:2]})
+    kept.add({})
+    kept.find([b"a", b"c"])
+    kept.add({b"b": frames[2:]})
+    assert kept.places == {b"a": (0, 2), b"b": (2, 5)}
+    np.testing.assert_array_equal(kept.frames(), frames)
+    assert kept.frames().dtype == np.float32
+
+
+# -- damage --------------------------------------------------------------------
+
+
+def flip(file, bit):
+    with file.open("r+b") as opened:
+        opened.seek(bit // 8)
+        byte = opened.read(1)[0]
+        opened.seek(bit // 8)
+        opened.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def count_flips(folder, pattern, n_flips, paths, seed=0):
+    """Damage the files of a cache in many ways, one at a time; count what happens."""
+    rng, happened = np.random.default_rng(seed), Counter()
+    Short(cache_dir=folder / "good").transform(paths)
+    expected = Short().transform(paths)
+    (name,) = [file.name for file in (folder / "good").glob(pattern)]
+    n_bits = 8 * (folder / "good" / name).stat().st_size
+    for bit in rng.integers(n_bits, size=n_flips):
+        shutil.copytree(folder / "good", folder / "bad", dirs_exist_ok=True)
+        for file in (folder / "bad").iterdir():
+            if not (folder / "good" / file.name).exists():
+                file.unlink()
+        flip(folder / "bad" / name, int(bit))
+        try:
+            X = Short(cache_dir=folder / "bad").transform(paths)
+        except OSError:
+            happened["refused"] += 1
+            continue
+        same = all(
+            np.array_equal(X.log_mel(row), expected.log_mel(row))
+            for row in range(len(paths))
+        )
+        happened["right" if same else "wrong"] += 1
+    return happened
+
+
+@pytest.mark.parametrize("pattern", ["*.float32", "*.sqlite"])
+@pytest.mark.parametrize("n_flips", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_computed_again_or_refused(tmp_path, paths, pattern, n_flips):
+    happened = count_flips(tmp_path, pattern, n_flips, paths[:2])
+    assert happened["wrong"] == 0
+    assert happened["right"] > n_flips / 2
+    if pattern == "*.float32":
+        assert happened["right"] == n_flips
+
+
+def test_frames_that_were_damaged_are_computed_and_stored_again(
+    cached, paths, computed
+):
+    cached.transform(paths)
+    (data,) = cached.cache_dir.glob("*.float32")
+    flip(data, 8 * 1000)
+    computed.clear()
+    assert_right(cached.transform(paths), paths)
+    assert len(computed) - N_CLIPS == 1  # those of assert_right aside
+    computed.clear()
+    cached.transform(paths)
+    assert not computed
+
+
+# -- keys ----------------------------------------------------------------------
+
+
+def test_content_of_one_kind_has_no_key_of_another(tmp_path):
+    """Bytes of an array in a file, a file named as another's digest, and so on."""
+    samples = np.arange(4, dtype=np.float32)
+    file = tmp_path / "array"
+    keys = []
+
+    def add(source, **more):
+        keys.append(cache._digest(Clips([source], **more)))
+
+    add(samples)
+    add(samples.astype(">f4"))
+    add(samples.view(np.int32))
+    add(samples.view(np.int16))
+    add(samples.astype(np.float64))
+    for rate in (44100, 44100.123456789, 44100.1234567891):
+        add(samples, sample_rate=[rate])
+    for content in (
+        samples.tobytes(),
+        repr(("<f4", (4,), np.nan)).encode() + samples.tobytes(),
+        b"name",
+        keys[0],
+    ):
+        file.write_bytes(content)
+        add(str(file))
+    for name in (b"gone", keys[0].replace(b"\0", b"0"), b"name"):
+        add(os.fsdecode(name))
+    assert len(set(keys)) == len(keys)
+    add(samples, sample_rate=[None])
+    assert keys[-1] == keys[0]
+
+
+@dataclass(frozen=True)
+class Filtered(View):
+    taps: np.ndarray
+
+    def waveform(self, sound):
+        return np.convolve(sound.samples, self.taps).astype(np.float32)
+
+
+def test_views_that_print_alike_have_keys_of_their_own():
+    long = np.linspace(0, 1, 2000)
+    taps = [
+        long,
+        np.where(np.arange(2000) == 1000, 0.5, long),  # printed as ...
+        np.array([0.1, 0.2]),
+        np.array([0.1, 0.2 + 1e-12]),
+        np.array([0.1, 0.2], dtype=np.float32),
+        [0.1, 0.2],
+        (0.1, 0.2),
+        "[0.1, 0.2]",
+        1,
+        1.0,
+        True,
+    ]
+    keys = [Filtered("filtered", value).key() for value in taps]
+    assert len(set(keys)) == len(taps)
+    with np.printoptions(precision=2, threshold=5):
+        assert [Filtered("filtered", value).key() for value in taps] == keys
+
+
+def test_functions_that_close_over_another_type_have_keys_of_their_own():
+    def view_of(value):
+        return WaveformView(lambda samples, rate: samples * len(value), name="own")
+
+    values = [[1, 2], (1, 2), {1: 2}, "12", b"12", np.array([1, 2])]
+    assert len({view_of(value).key() for value in values}) == len(values)
+
+
+def test_settings_that_print_alike_do_not_mix(tmp_path):
+    values = [np.linspace(0, 1, 2000), np.linspace(0, 1, 2000) ** 1.01, 1, "1", True]
+    names = {FileCache(tmp_path, v, 2, "float32").frames().shape for v in values}
+    assert names == {(0, 2)}
+    assert len(list(tmp_path.glob("*.sqlite"))) == len(values)
+
+
+# -- files that are replaced ------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_views", [1, 3])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_file_replaced_after_it_was_digested_is_known_by_what_was_read(
+    cached, paths, tmp_path, monkeypatch, n_views, n_jobs
+):
+    """Each reading of it finds another sound."""
+    others = [write(tmp_path / f"other {n}.wav", 7 + n) for n in range(4)]
+    contents = iter([path.read_bytes() for path in others])
+    path, rates = paths[0], (1, 0.9, 1.1)[:n_views]
+
+    def open_then_replace(clip):
+        opened = open_clip(clip)
+        with suppress(StopIteration):
+            path.write_bytes(next(contents))
+        return opened
+
+    open_clip = front_end.open_clip
+    monkeypatch.setattr(front_end, "open_clip", open_then_replace)
+    first = path.read_bytes()
+    segment = cached.set_params(n_jobs=n_jobs)
+    got = segment.transform(expand([path], stretch_rates=rates))
+    monkeypatch.setattr(front_end, "open_clip", open_clip)
+    held = [first, *(other.read_bytes() for other in others)]
+    found = []
+    for content in held:  # what is stored of each is right
+        path.write_bytes(content)
+        fresh = Short().transform(expand([path], stretch_rates=rates))
+        kept = segment.transform(expand([path], stretch_rates=rates))
+        for view in range(n_views):
+            np.testing.assert_array_equal(kept.log_mel(0, view), fresh.log_mel(0, view))
+        found.append(
+            all(
+                np.array_equal(got.log_mel(0, view), fresh.log_mel(0, view))
+                for view in range(n_views)
+            )
+        )
+    assert sum(found) == 1  # all its views are of one of them
+
+
+def test_files_replaced_all_the_time_poison_no_key(tmp_path, cached):
+    contents = [write(tmp_path / "a.wav", seed).read_bytes() for seed in (1, 2)]
+    path, stop = tmp_path / "a.wav", threading.Event()
+
+    def replace():
+        while not stop.is_set():
+            for number, content in enumerate(contents):
+                (tmp_path / "next").write_bytes(content)
+                os.replace(tmp_path / "next", path)
+                time.sleep(0.0005 * number)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        for number in range(40):
+            folder = cached.cache_dir / str(number)
+            Short(cache_dir=folder).transform([path])
+    finally:
+        stop.set()
+        thread.join()
+    for content in contents:
+        path.write_bytes(content)
+        for folder in cached.cache_dir.iterdir():
+            assert_right(Short(cache_dir=folder).transform([path]), [path])
+
+
+# -- large caches -----------------------------------------------------------------
+
+
+def test_a_large_cache_is_not_read_to_look_up_a_few_clips(tmp_path):
+    """A million take as long; filling them in takes the test longer."""
+    kept = FileCache(tmp_path, "settings", 1, "float32")
+    kept.add({b"a": np.zeros((1, 1))})
+    (index_file,) = tmp_path.glob("*.sqlite")
+    with closing(sqlite3.connect(index_file)) as index, index:
+        rows = ((n.to_bytes(64), 0, 1, n) for n in range(100_000))
+        index.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", rows)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        again = FileCache(tmp_path, "settings", 1, "float32")
+        again.find([b"a", b"b"])
+        seconds.append(time.perf_counter() - start)
+        assert again.places == {b"a": (0, 1)}
+    assert min(seconds) < 0.03

@@ -5,6 +5,7 @@ from numpy.testing import assert_allclose
 
 from sklearn_asd.audio import read_file
 from sklearn_asd.features import log_mel_spectrogram
+from sklearn_asd.features.logmel import mel_filters, mel_frequencies
 
 RATE = 16000
 DEFAULTS = {
@@ -131,3 +132,28 @@ def test_samples_are_left_as_they_were():
 def test_real_recordings_give_what_librosa_gives(recordings, kind):
     path = next((recordings("dcase2020_samples") / kind).rglob("*.wav"))
     assert_equals_librosa(read_file(path, RATE))
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050.5, 44100])
+@pytest.mark.parametrize(
+    ("n_fft", "n_mels"), [(1024, 128), (2048, 40), (1023, 64), (512, 1)]
+)
+@pytest.mark.parametrize(("fmin", "fmax"), [(0, None), (50, 3000.5), (1000, 4000)])
+@pytest.mark.filterwarnings("ignore:Empty filters|.*are always silent")
+def test_mel_filters_are_librosas_to_the_bit(sample_rate, n_fft, n_mels, fmin, fmax):
+    filters = mel_filters(sample_rate, n_fft, n_mels, fmin, fmax)
+    expected = librosa.filters.mel(
+        sr=sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax
+    )
+    assert filters.dtype == expected.dtype
+    np.testing.assert_array_equal(filters.toarray(), expected)
+    highest = fmax or sample_rate / 2
+    np.testing.assert_array_equal(
+        mel_frequencies(n_mels, fmin, highest),
+        librosa.mel_frequencies(n_mels, fmin=fmin, fmax=highest),
+    )
+
+
+def test_bands_without_a_bin_are_warned_of():
+    with pytest.warns(UserWarning, match=r"\d+ of n_mels=128 bands lie .* raise n_fft"):
+        mel_filters(16000, 128, 128, 50.0, None)

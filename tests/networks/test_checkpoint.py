@@ -1,6 +1,9 @@
 import functools
+import hashlib
+import io
 import os
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +136,18 @@ def test_checkpoints_change_nothing_and_are_removed(tmp_path, name):
     assert len(pickle.dumps(detector)) < len(pickle.dumps(uninterrupted(name))) + 500
 
 
+def write(state, path):
+    """Write a checkpoint with the digest of what is in it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getvalue()
+    path.write_bytes(hashlib.blake2b(data, digest_size=32).digest() + data)
+
+
+def read(path):
+    return torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
+
+
 def leave_one(folder, monkeypatch):
     """A checkpoint of a training that was stopped."""
     with monkeypatch.context() as patch:
@@ -203,9 +218,9 @@ def test_a_checkpoint_that_cannot_be_read_is_warned_of_and_runs_no_code(
     if damage == "cut":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif damage == "hostile":
-        torch.save({"format": 1, "module": Hostile(tmp_path / "run")}, path)
+        write({"format": 2, "module": Hostile(tmp_path / "run")}, path)
     elif damage == "other":
-        torch.save({"format": 99}, path)
+        write({"format": 99}, path)
     else:
         path.write_text("" if damage == "nothing" else "no checkpoint")
     message = r"checkpoint '.*\.pt' cannot be read \(.*\): training starts again"
@@ -218,9 +233,9 @@ def test_a_checkpoint_that_cannot_be_read_is_warned_of_and_runs_no_code(
 
 def test_a_checkpoint_under_a_wrong_name_is_refused(tmp_path, monkeypatch):
     path = leave_one(tmp_path, monkeypatch)
-    state = torch.load(path, weights_only=True)
+    state = read(path)
     del state["module"]["classify.weight"]
-    torch.save(state, path)
+    write(state, path)
     with pytest.raises(ValueError, match=r"is not of this training, .*: delete it"):
         DETECTORS["plain"](checkpoint_dir=tmp_path).fit(make_clips())
 
@@ -263,35 +278,72 @@ def test_a_fit_that_another_process_finishes_meanwhile_goes_on(tmp_path, monkeyp
 
 def test_a_training_goes_on_where_there_are_fewer_gpus(tmp_path, monkeypatch):
     path = leave_one(tmp_path, monkeypatch)
-    state = torch.load(path, weights_only=True)
-    torch.save(state | {"cuda_generators": [torch.get_rng_state()] * 99}, path)
-    given = []
+    state = read(path)
+    state["generators"]["cuda:98"] = torch.get_rng_state()
+    write(state, path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
     detector = DETECTORS["plain"](checkpoint_dir=tmp_path).fit(make_clips())
-    assert given == []
     assert_equal(detector, uninterrupted("plain"))
 
 
+def name(labels=None, net=("cpu", False), **parameters):
+    """Name a training whose network has come to a device and a precision."""
+    detector = DETECTORS["plain"]().set_params(**parameters)
+    detector.net_ = SimpleNamespace(device=net[0], autocast=net[1])
+    return name_training(detector, make_clips(), labels)
+
+
 def test_a_training_is_named_by_all_parameters_but_those_that_do_not_matter():
-    X, labels = make_clips(), ["a"] * 12
-    detector = DETECTORS["plain"]()
-    name = name_training(detector, X, labels)
-    assert name_training(DETECTORS["plain"](), X, np.array(labels)) == name
-    assert (
-        name_training(DETECTORS["plain"](random_state=np.int64(0)), X, labels) == name
-    )
-    for parameter, value in detector.get_params().items():
-        changed = DETECTORS["plain"]().set_params(**{parameter: 7})
+    labels = ["a"] * 12
+    expected = name(labels)
+    assert name(np.array(labels)) == expected
+    assert name(labels, random_state=np.int64(0)) == expected
+    for parameter in DETECTORS["plain"]().get_params():
         same = parameter in UNRELATED_PARAMETERS
-        assert (name_training(changed, X, labels) == name) == same, (parameter, value)
-    assert name_training(detector, X, ["b"] * 12) != name
-    assert name_training(detector, X) != name
+        changed = name(labels, **{parameter: 7})
+        assert (changed == expected) == same, parameter
+    assert name(["b"] * 12) != expected
+    assert name() != expected
+
+
+def test_a_training_is_named_by_the_device_and_precision_that_it_came_to():
+    nets = [("cpu", False), ("cpu", True), ("cuda", False), ("cuda", True)]
+    assert len({name(net=net) for net in nets}) == 4
+    assert name(net=("cuda:1", True)) == name(net=("cuda", True))  # another GPU
+    for parameter, value in (("device", "auto"), ("precision", "auto")):
+        assert name(**{parameter: value}) == name()  # what "auto" came to
+
+
+def test_a_training_of_another_precision_does_not_go_on(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sklearn_asd.networks.training.uses_bfloat16", lambda *_: True)
+        path = leave_one(tmp_path, monkeypatch)
+    before = path.read_bytes()
+    ends = stop_at(monkeypatch, None, "after")
+    detector = DETECTORS["plain"](checkpoint_dir=tmp_path).fit(make_clips())
+    assert ends[0] == 1
+    assert_equal(detector, uninterrupted("plain"))
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path, monkeypatch):
+    path = leave_one(tmp_path, monkeypatch)
+    checkpoint = Checkpoint(tmp_path, path.stem.removeprefix("training-"))
+    assert checkpoint.load() is not None
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in [*range(100), *rng.integers(len(data), size=200)]:
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        with pytest.warns(UserWarning, match="its checksum does not match"):
+            assert checkpoint.load() is None
 
 
 def test_without_a_folder_there_is_no_checkpoint(tmp_path):
     assert open_checkpoint(DETECTORS["plain"](random_state=None), make_clips()) is None
-    kept = open_checkpoint(DETECTORS["plain"](checkpoint_dir=tmp_path), make_clips())
+    detector = DETECTORS["plain"](checkpoint_dir=tmp_path)
+    detector.net_ = SimpleNamespace(device="cpu")
+    kept = open_checkpoint(detector, make_clips())
     assert kept.path.parent == tmp_path
 
 

@@ -1,8 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
+from sklearn_asd import AutoencoderDetector, ClipSpectrograms, IDConfidenceDetector
 from sklearn_asd.networks import PVMilk20, devices
-from sklearn_asd.networks.devices import choose_device, uses_bfloat16
+from sklearn_asd.networks.devices import (
+    choose_device,
+    choose_device_or_cpu,
+    uses_bfloat16,
+)
 
 
 def test_a_device_that_is_not_there_is_explained():
@@ -15,6 +21,36 @@ def test_auto_device_is_cuda_where_there_is_one(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda a=available: a)
         assert choose_device("auto") == device
         assert choose_device("cpu") == "cpu"
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """A child of a process that uses a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_forked_process_refuses_the_gpu_of_its_parent(forked, device):
+    message = r'device=\'cuda.*forked from .*"spawn".* or use device="cpu"'
+    with pytest.raises(RuntimeError, match=message):
+        choose_device(device)
+
+
+def test_a_forked_process_loads_models_onto_the_cpu_and_says_so(forked):
+    assert choose_device("cpu") == "cpu"
+    with pytest.warns(UserWarning, match=r"was forked from .* is on the CPU"):
+        assert choose_device_or_cpu("auto") == "cpu"
+
+
+@pytest.mark.parametrize("kind", [IDConfidenceDetector, AutoencoderDetector])
+def test_a_forked_process_refuses_to_score_on_the_gpu_of_its_parent(kind, request):
+    X = ClipSpectrograms.from_arrays(np.zeros((4, 32, 96)), machine_id=list("aabb"))
+    detector = kind(max_epochs=1, batch_size=4, device="cpu", random_state=0).fit(X)
+    detector.net_.device = "cuda"  # where the parent had put it
+    request.getfixturevalue("forked")
+    with pytest.raises(RuntimeError, match=r"device='cuda' .* forked from one"):
+        detector.score_samples(X)
 
 
 def test_auto_precision_is_bfloat16_where_the_processor_can_be_trusted(monkeypatch):

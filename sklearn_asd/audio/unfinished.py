@@ -1,0 +1,145 @@
+"""Sound files whose header was written before the sound, and never again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Literal
+
+import soundfile
+
+__all__ = ["UNKNOWN_LENGTH", "SoundStream", "finish_wav", "is_whole_flac"]
+
+# Number of samples that libsndfile gives where the header has none.
+UNKNOWN_LENGTH = 2**63 - 1
+
+_FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
+_SAMPLES_AT_ONCE = 2**16
+
+# Bytes of a FLAC frame's header that may be missing.
+_FRAME_HEADER = 8
+
+
+class SoundStream(soundfile.SoundFile):
+    """A sound file that is read from its beginning to its end, and never seeks.
+
+    An encoder that writes to a pipe cannot go back and fill in how many samples there
+    are; libsndfile seeks in no FLAC that lacks this number, but decodes it.
+    """
+
+    def seekable(self) -> bool:
+        """Say no: soundfile seeks after each read in what it may seek in.
+
+        Returns
+        -------
+        seekable : bool
+            False.
+        """
+        return False
+
+
+def is_whole_flac(content: bytes) -> bool:
+    """Tell whether a FLAC that decodes without an error was cut short all the same.
+
+    The decoder notices a cut within a frame, but not one between two frames or in the
+    few bytes of a frame's header. The first shows only where the header has an MD5 of
+    the samples.
+
+    Parameters
+    ----------
+    content : bytes
+        A file that decodes without an error.
+
+    Returns
+    -------
+    whole : bool
+        False if it was cut short or is damaged.
+    """
+    md5 = content[26:42]
+    if not content.startswith(b"fLaC"):
+        return True
+    if any(md5):
+        return _digest_samples(content) == md5
+    if 0xFF not in content[-_FRAME_HEADER:]:  # with which a frame begins
+        return True
+    # Followed by a frame, a part of a header is damage.
+    frames = content[_find_frames(content) :]
+    try:
+        return _count_samples(content + frames) == 2 * _count_samples(content)
+    except soundfile.SoundFileError:
+        return False
+
+
+def _digest_samples(flac: bytes) -> bytes:
+    digest = hashlib.md5(usedforsecurity=False)
+    with SoundStream(BytesIO(flac)) as file:
+        n_bytes = _FLAC_BYTES[file.subtype]
+        while len(block := file.read(_SAMPLES_AT_ONCE, "int32", always_2d=True)):
+            # libsndfile scales to 32 bits; the MD5 is of samples as they are.
+            low_end_first = block.astype("<i4").view("u1").reshape(-1, 4)
+            digest.update(low_end_first[:, 4 - n_bytes :].tobytes())
+    return digest.digest()
+
+
+def _count_samples(flac: bytes) -> int:
+    n_samples = 0
+    with SoundStream(BytesIO(flac)) as file:
+        while n_new := len(file.read(_SAMPLES_AT_ONCE, "int32")):
+            n_samples += n_new
+    return n_samples
+
+
+def _find_frames(flac: bytes) -> int:
+    """Find where the blocks before the frames end; the last has its highest bit set."""
+    at, is_last = 4, False
+    while not is_last and at + 4 <= len(flac):
+        is_last = flac[at] >= 0x80
+        at += 4 + int.from_bytes(flac[at + 1 : at + 4])
+    return at
+
+
+def finish_wav(content: bytes) -> bytes | None:
+    """Say in a WAV's header that samples follow, where the recorder could not.
+
+    A recorder writes how many bytes of samples there are when it closes the file. One
+    that was killed leaves a 0, and the samples behind it.
+
+    Parameters
+    ----------
+    content : bytes
+        A file.
+
+    Returns
+    -------
+    finished : bytes or None
+        The same with samples up to its end. None if it is no WAV, if its size of the
+        samples is not 0, or if nothing follows, or further chunks of a finished file.
+    """
+    if content[:4] not in (b"RIFF", b"RIFX", b"RF64") or content[8:12] != b"WAVE":
+        return None
+    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
+    for name, start, size in _chunks(content, 12, order):
+        if name != b"data":
+            continue
+        unsaid = 0 if content[:4] != b"RF64" else 0xFFFFFFFF
+        *_, (_, last, last_size) = [(b"", start, 0), *_chunks(content, start, order)]
+        if size != unsaid or last + last_size + last_size % 2 == len(content):
+            return None
+        # libsndfile reads to the end where the header promises more. An RF64 is a RIFF
+        # with another chunk.
+        finished = bytearray(content)
+        finished[:4] = b"RIFF" if content[:4] == b"RF64" else content[:4]
+        finished[start - 4 : start] = b"\xff" * 4
+        return bytes(finished)
+    return None
+
+
+def _chunks(
+    content: bytes, at: int, order: Literal["big", "little"]
+) -> Iterator[tuple[bytes, int, int]]:
+    """Give name, start and size of each chunk, as far as they make sense."""
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        yield content[at : at + 4], at + 8, size
+        at += 8 + size + size % 2
