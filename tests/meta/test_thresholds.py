@@ -415,7 +415,9 @@ def test_policies_that_need_anomalies_say_so_before_anything_is_fitted(
 
 
 def test_f1_needs_normal_clips_too():
-    with pytest.raises(ValueError, match="0 are normal and 2 anomalous; .*f1.*add normal"):
+    with pytest.raises(
+        ValueError, match="0 are normal and 2 anomalous; .*f1.*add normal"
+    ):
         tune([], [1, 2], policy="f1")
 
 
