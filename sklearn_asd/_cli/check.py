@@ -37,7 +37,10 @@ _LEGEND = (
     "dB it has a quarter of that amplitude. It is heard from the level on at which 90 "
     "% of the recordings or more raise an alarm."
 )
-_CAUTION = "These faults are planted. Real ones may sound otherwise, and be missed."
+_CAUTION = (
+    "These faults are planted, and real ones may sound otherwise: they may be missed "
+    "where these are heard, and heard where these are missed."
+)
 _LEFT_OUT = (
     "Each recording was judged by a model fitted without it and its neighbours in the "
     "list. Recordings of other days may raise more alarms: give FOLDER to find out."
@@ -91,9 +94,9 @@ def check(model, folder, as_json, trust):
     else:
         clips, problems = _find_others(loaded, folder)
     labels = machine_labels(clips)
-    machines = [] if labels is None else sorted(set(labels) - {None})
-    of = f" of {count(len(machines), 'machine')}" if machines else ""
-    echo(f"Planting faults into {count(len(clips), 'recording')}{of} ...", err=True)
+    n_machines = 1 if labels is None else len(set(labels))
+    fitting = f"Fitting the model {cv} times, and planting" if cv else "Planting"
+    echo(f"{fitting} faults for {count(n_machines, 'machine')} ...", err=True)
     with warnings.catch_warnings():
         # Of training recordings that cannot be used, fit told.
         warnings.simplefilter("ignore", UnusableClipWarning)
@@ -145,8 +148,8 @@ def _count_folds(clips: pd.DataFrame) -> int:
 def _find_others(model: Model, folder: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """List normal recordings that were not trained on, and paths left out."""
     clips, problems = read_paths([folder])
-    normal = clips["label"] != -1
-    other = clips["split"] != "train"
+    normal = clips["label"].fillna(1) == 1
+    other = clips["split"].fillna("") != "train"
     clips = clips[normal & other] if (normal & other).any() else clips[normal]
     training = () if model.training is None else model.training["path"]
     known = set(map(os.path.realpath, training))
@@ -185,7 +188,7 @@ def _show(table: pd.DataFrame, missing: list[str], left_out: bool) -> None:
     for machine, rows in table.groupby(level="machine", sort=False):
         echo(printable(_describe(machine, rows.droplevel("machine"))))
     if missing:
-        echo(printable(f"No recordings of {abbreviate(missing)}."))
+        echo(printable(f"No usable recordings of {abbreviate(missing)}."))
     echo(_CAUTION)
     if left_out:
         echo(_LEFT_OUT)

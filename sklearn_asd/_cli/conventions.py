@@ -75,6 +75,10 @@ _TERMS = (
         re.compile(r"set sample_rate=([\d.e+]+) for all clips"),
         r"fit the model with --sample-rate \1",
     ),
+    (
+        re.compile(r"lower segment_duration, pad, or leave it out"),
+        "make it longer, or leave it out",
+    ),
 )
 
 

@@ -50,10 +50,11 @@ def info(model, trust):
     """
     loaded = read_model(model, trust)
     summary = summarize(loaded.detector)
+    rate = summary["sample_rate"]
     lines = {
         "Judges by": _describe_kind(loaded.detector),
         "Built of": summary["model"],
-        "Sample rate": _format(summary["sample_rate"], "{:g} Hz", "reads no audio"),
+        "Sample rate": "reads no audio" if rate is None else f"{rate:g} Hz",
         "Threshold": _describe_threshold(summary["threshold"]),
         "False alarms": _describe_rate(final_step(loaded.detector)),
         "Written by": _describe_versions(loaded.versions),
@@ -70,16 +71,17 @@ def _describe_kind(detector: Any) -> str:
     return "; ".join(kinds) or "detectors of other kinds"
 
 
-def _format(value: float | None, form: str, otherwise: str) -> str:
-    return otherwise if value is None else form.format(value)
-
-
 def _describe_threshold(threshold: Any) -> str:
     """Write the threshold, below which a score is anomalous."""
+    lower = "(lower scores are anomalous)"
+    if threshold is None:
+        return "unknown"
     if not isinstance(threshold, dict):
-        return _format(threshold, "{:.6g} (lower scores are anomalous)", "unknown")
-    lines = [f"{printable(name)}  {value:.6g}" for name, value in threshold.items()]
-    return "\n  ".join(["one for each machine (lower scores are anomalous):", *lines])
+        return f"{float(threshold):.6g} {lower}"
+    lines = [
+        f"{printable(name)}  {float(value):.6g}" for name, value in threshold.items()
+    ]
+    return "\n  ".join([f"one for each machine {lower}:", *lines])
 
 
 def _describe_rate(detector: Any) -> str:
