@@ -73,7 +73,7 @@ def check(model, folder, as_json, trust):
     FOLDER holds normal recordings that were not used for training. Those in folders
     called train are left out if there are others, and those in folders called anomaly
     or abnormal always are. The machine of a recording is taken from its name or
-    folders, as by sklearn-asd score.
+    folders, as by sklearn-asd score. Damaged recordings are passed over.
 
     \b
     Examples:
