@@ -39,7 +39,14 @@ _MOST_OVERLAP = 2**10  # n_fft over hop_length
 _MOST_VIEWS = 2**10
 
 # NaN stands in these for clips that were not used, or for what was not measured.
-_MAY_HOLD_NAN = {"training_score_samples_", "history_", "machines_", "sibling_aucs_"}
+_MAY_HOLD_NAN = {
+    "high_",
+    "history_",
+    "low_",
+    "machines_",
+    "sibling_aucs_",
+    "training_score_samples_",
+}
 
 # ThresholdTuner may set minus infinity; the others take over their detectors'.
 _MAY_BE_MINUS_INFINITE = {"ThresholdTuner", "OnlyMachineTypes", "PerMachine"}
@@ -78,6 +85,11 @@ _AXES = {
         "precision_": "columns columns",
     },
     "PerMachine": {"classes_": "machines"},
+    "RecordingCheck": {
+        "machines_": "machines",
+        "low_": "limits facts",
+        "high_": "limits facts",
+    },
     "StandardScaler": {
         "n_features_in_": "columns",
         "mean_": "columns",
