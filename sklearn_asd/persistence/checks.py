@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sklearn_asd.audio.remarks import FACTS
 from sklearn_asd.features.front_end import find_fmax
 from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
@@ -284,6 +285,16 @@ def _check_scaler(kind: str, values: dict[str, Any]) -> None:
         _require(fine, f"{kind}.{name} is negative or 0")
 
 
+def _check_limits(kind: str, values: dict[str, Any]) -> None:
+    low, high = values["low_"], values["high_"]
+    shape = len(values["machines_"]) + 1, len(FACTS)
+    _require(low.shape == shape, f"{kind}.low_ has the shape {low.shape}, not {shape}")
+    infinite = np.isinf(low).any() or np.isinf(high).any()
+    fine = not infinite and (np.isnan(low) == np.isnan(high)).all()
+    _require(fine and not (low > high).any(), f"{kind}.low_ and high_ are no limits")
+    _check_order(kind, values, "machines_")
+
+
 def _check_mahalanobis(kind: str, values: dict[str, Any]) -> None:
     location = getattr(values["covariance_"], "location_", ())
     n_columns = values.get("n_features_in_", len(location))
@@ -451,6 +462,7 @@ _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {
     "MahalanobisDetector": (_check_mahalanobis,),
     "OnlyMachineTypes": (_check_inner,),
     "PerMachine": (_check_per_machine,),
+    "RecordingCheck": (_check_limits,),
     "SpectrumStatistics": (_check_inputs, _check_statistics),
     "StandardScaler": (_check_scaler,),
     "ThresholdTuner": (_check_threshold,),
