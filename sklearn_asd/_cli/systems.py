@@ -102,8 +102,7 @@ def make_system(
     if name in PAPER_SYSTEMS:
         chosen |= {"on_bad_clip": "nan", "verbose": 1}
         system = make_paper_system(judged_type, name, **chosen)
-        for pipeline in [one for one in walk(system) if hasattr(one, "steps")]:
-            pipeline.steps.insert(-1, ("check", RecordingCheck()))
+        _add_checks(system)
         return _tune(system, counts, rate, seed)
     learns = name in NETWORK_DETECTORS
     segmenter = LogMelSegmenter(
@@ -139,6 +138,13 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
         recordings = count(int(counts.sum()), "training recording")
         text += f" Expect more, as there are only {recordings}."
     return text + caution
+
+
+def _add_checks(system: Any) -> None:
+    """Let each Pipeline of a system make remarks."""
+    for one in list(walk(system)):
+        if hasattr(one, "steps"):
+            one.steps.insert(-1, ("check", RecordingCheck()))
 
 
 def _tune(detector: Any, counts: pd.Series, rate: float, seed: int) -> ThresholdTuner:

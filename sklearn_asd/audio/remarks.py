@@ -27,7 +27,9 @@ __all__ = [
 
 _N_BANDS = 16  # of equal width, from 0 Hz to half of the sample rate
 _N_FFT = 2048
-_BLOCKS_AT_ONCE = 512  # so that memory is bounded, however long the recording
+_BLOCKS_AT_ONCE = 128  # so that memory is bounded, however long the recording
+_WINDOW = np.hanning(_N_FFT).astype(np.float32)
+_WINDOW_POWER = float(np.sum(_WINDOW**2))
 _BANDS = tuple(f"band_{number:02d}" for number in range(_N_BANDS))
 _RELATIVE_BANDS = tuple(f"relative_{band}" for band in _BANDS)
 
@@ -212,15 +214,14 @@ def _measure_bands(samples: np.ndarray) -> np.ndarray:
     n_blocks = len(samples) // _N_FFT
     if n_blocks == 0:
         return np.full(_N_BANDS, np.nan)
-    window = np.hanning(_N_FFT).astype(np.float32)
     blocks = samples[: n_blocks * _N_FFT].reshape(n_blocks, _N_FFT)
-    power = np.zeros(_N_FFT)
+    power = np.zeros(_N_FFT + 2)
     for start in range(0, n_blocks, _BLOCKS_AT_ONCE):
-        windowed = blocks[start : start + _BLOCKS_AT_ONCE] * window
-        parts = scipy.fft.rfft(windowed, axis=1)[:, 1:].copy().view(np.float32)
+        windowed = blocks[start : start + _BLOCKS_AT_ONCE] * _WINDOW
+        parts = scipy.fft.rfft(windowed, axis=1).view(np.float32)
         power += np.einsum("ij,ij->j", parts, parts)  # of real and imaginary parts
-    of_bands = 2 * power.reshape(_N_BANDS, -1).sum(axis=1) / n_blocks
-    return 10 * np.log10(of_bands / (_N_FFT * np.sum(window**2)) + _FLOOR**2)
+    of_bands = 2 * power[2:].reshape(_N_BANDS, -1).sum(axis=1) / n_blocks
+    return 10 * np.log10(of_bands / (_N_FFT * _WINDOW_POWER) + _FLOOR**2)
 
 
 def is_silent(facts: np.ndarray) -> np.ndarray:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import EstimatorMixin
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.remarks import FACTS, is_silent, make_remark
+from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
 
 __all__ = ["RecordingCheck"]
 
 
-class RecordingCheck(EstimatorMixin, TransformerMixin, BaseEstimator):
+class RecordingCheck(ClipTransformer):
     """Learn what recordings of each machine have in common, and remark on others.
 
     A step of a Pipeline between :class:`LogMelSegmenter` or :class:`PowerSpectrum` and
@@ -70,9 +70,7 @@ training recordings 4 s']
         "high_": np.ndarray,
     }
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
-
+    @all_or_nothing
     def fit(self, X, y=None):
         """Learn the limits of each machine's clips.
 
@@ -154,6 +152,13 @@ training recordings 4 s']
             make_remark(facts, self.low_[place], self.high_[place])
             for facts, place in zip(_facts(X), places, strict=True)
         ]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = True
+        tags.input_tags.string = False
+        tags.input_tags.two_d_array = False  # ClipSpectrograms only
+        return tags
 
 
 def _facts(X: ClipSpectrograms) -> np.ndarray:
