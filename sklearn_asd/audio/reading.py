@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -315,7 +315,7 @@ def _read(
 ) -> Recording:
     """Read what libsndfile opens: the name of a file, or its content."""
     try:
-        signal, *rest = _decode(source, channel)
+        signal, file_rate, channels, compressed = _decode(source, channel)
     except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
         # soundfile has no text of its own for an error in mid-file.
         reason = str(getattr(error, "error_string", error) or "it cannot be read")
@@ -323,7 +323,8 @@ def _read(
             f"cannot be decoded ({reason.strip().rstrip('.')}): convert it to WAV or "
             "FLAC, or leave it out"
         ) from error
-    return _bring_to_rate(signal, sample_rate, *rest)
+    samples = _resample(_check_samples(signal), file_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, file_rate, channels, compressed)
 
 
 def read_array(
@@ -400,14 +401,9 @@ def open_array(
         samples = samples.astype(np.float32, copy=False)
     if array_rate is None:
         array_rate = sample_rate
-    return _bring_to_rate(samples, sample_rate, array_rate)
-
-
-def _bring_to_rate(
-    signal: np.ndarray, sample_rate: float, file_rate: float, *more: Any
-) -> Recording:
-    samples = _resample(_check_samples(signal), file_rate, sample_rate)
-    return Recording(samples, sample_rate, signal, file_rate, *more)
+    signal = _check_samples(samples)
+    samples = _resample(signal, array_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, array_rate)
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:

@@ -68,13 +68,7 @@ _CANCELLATION = -20.0  # dB; unrelated channels lose 3 dB, and one of two at mos
 
 
 class Channels:
-    """What is measured on each channel, block by block, before channels are mixed.
-
-    Attributes
-    ----------
-    power : float
-        Mean power of all channels so far.
-    """
+    """What is measured on each channel, block by block, before channels are mixed."""
 
     def __init__(self) -> None:
         self._n_samples = 0
@@ -99,9 +93,14 @@ class Channels:
             if self._is_constant[number]:
                 self._is_constant[number] = bool((channel == self._first[number]).all())
 
-    @property
-    def power(self) -> float:
-        """Mean power of all channels so far."""
+    def mean_power(self) -> float:
+        """Average the power of all channels so far.
+
+        Returns
+        -------
+        power : float
+            0 before the first samples.
+        """
         return self._power / max(1, self._n_samples)
 
     def count_silent(self) -> int:
@@ -158,7 +157,7 @@ def measure_recording(
     level = _as_decibels(rest)
     cancellation, n_silent = 0.0, 0
     if channels is not None:
-        cancellation = _as_decibels(power) - _as_decibels(channels.power)
+        cancellation = _as_decibels(power) - _as_decibels(channels.mean_power())
         n_silent = channels.count_silent()
     bands = _measure_bands(samples)
     return np.array(

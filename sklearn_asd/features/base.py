@@ -13,8 +13,8 @@ __all__ = ["ClipTransformer"]
 class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
     """Transformer whose result is clips: of recordings, which may be given as paths.
 
-    Its ``_check(X)`` refuses wrong parameters and X of another form. One that learns, or
-    takes other clips, has its own `fit`.
+    Its ``_check(X)`` refuses wrong parameters and X of another form. One that learns
+    has its own `fit`.
     """
 
     def __init_subclass__(cls, **kwargs):

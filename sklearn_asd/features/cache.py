@@ -132,9 +132,10 @@ class FileCache:
 
     Each set of settings has one file of frames, and beside it an SQLite index from the
     content of a clip, and the view of it, to rows of frames, the facts that were
-    measured on the recording, and a checksum of both. Frames are written before they are indexed, in one transaction that locks out other
-    processes: a process that is killed leaves at worst some bytes that nothing points
-    to. Frames that differ from their checksum count as unknown.
+    measured on the recording, and a checksum of both. Frames are written before they
+    are indexed, in one transaction that locks out other processes: a process that is
+    killed leaves at worst some bytes that nothing points to. What differs from its
+    checksum counts as unknown.
 
     The index holds the name of its file of frames, which is never used again. If one
     of the two is deleted, both start afresh. A process that still has the old ones open

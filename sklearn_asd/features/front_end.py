@@ -306,9 +306,7 @@ class FrontEnd(ClipTransformer, ABC):
         cache.add(frames, facts)
         return bad
 
-    def _make_frames(
-        self, clip: Clips, views: list[int], by_content: bool
-    ) -> _Made:
+    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
@@ -430,9 +428,11 @@ def _warn_of_what_teaches_nothing(clips: Clips, facts: np.ndarray) -> None:
     ]
     found = {
         "without any sound: {}. Leave out recordings of a muted microphone; where "
-        "channels cancel each other in their mean, take one of them (channel=0)": silent,
+        "channels cancel each other in their mean, take one of them (channel=0)": (
+            np.flatnonzero(silent)
+        ),
         "whose channels cancel each other in their mean: {}. Take one of the channels "
-        "(channel=0)": is_cancelled(facts) & ~silent,
+        "(channel=0)": np.flatnonzero(is_cancelled(facts) & ~silent),
         "that are copies of each other: {}. They count as often as they are there: "
         "leave out all but one of each": np.concatenate([[], *copies]).astype(int),
     }

@@ -1,4 +1,4 @@
-"""Recordings of one clip by other means, through the command (USERS: a wrong setting)."""
+"""Remarks of the command on one clip, recorded or stored in many ways."""
 
 import json
 
@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import soundfile
 from command import RATE, exit_code
+from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import LogMelSegmenter, load_model, save_model
+from sklearn_asd import LogMelSegmenter, load_clips, load_model, save_model
 from sklearn_asd.presets import make_detector
 
 # What was done to a normal recording, and the remark on it.
@@ -111,10 +112,6 @@ def test_new_normal_recordings_have_no_remark(run, model, folder):
 
 
 def test_models_without_the_step_make_no_remarks(run, cases, folder, model, tmp_path):
-    from sklearn.pipeline import make_pipeline
-
-    from sklearn_asd import load_clips
-
     old = make_pipeline(LogMelSegmenter(segment_duration=None), make_detector())
     save_model(old.fit(load_clips(folder / "recordings")), tmp_path / "old.asd")
     code, lines, _ = run("score", tmp_path / "old.asd", cases / "zeros.flac", "--json")

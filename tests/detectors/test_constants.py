@@ -364,11 +364,11 @@ def test_channels_that_cancel_but_for_noise_and_copies_are_named(tmp_path, rng):
         SEGMENT.fit_transform([*paths, paths[1], sounds[0]])  # the same row twice
     said = [str(one.message) for one in caught]
     assert said == [
-        "1 recording to learn from whose channels cancel each other in their mean: clip "
-        "3 (opposite.wav). Take one of the channels (channel=0)",
-        "2 recordings to learn from that are copies of each other: clip 0 (a.wav), clip "
-        "2 (copy.wav). They count as often as they are there: leave out all but one of "
-        "each",
+        "1 recording to learn from whose channels cancel each other in their mean: "
+        "clip 3 (opposite.wav). Take one of the channels (channel=0)",
+        "2 recordings to learn from that are copies of each other: clip 0 (a.wav), "
+        "clip 2 (copy.wav). They count as often as they are there: leave out all but "
+        "one of each",
     ]
 
 

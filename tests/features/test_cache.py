@@ -345,7 +345,8 @@ def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
     with data_file.open("ab") as data:
         data.write(frames.tobytes())
     checksum = zlib.crc32(frames.tobytes(), zlib.crc32(b"second"))
-    index.execute("INSERT INTO clips VALUES (?, 5, 10, ?, ?)", (b"second", b"", checksum))
+    row = b"second", b"", checksum
+    index.execute("INSERT INTO clips VALUES (?, 5, 10, ?, ?)", row)
     index.commit()
     index.close()
     thread.join(timeout=600)

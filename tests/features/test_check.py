@@ -1,4 +1,4 @@
-"""Facts as front ends measure them, and the remarks that RecordingCheck makes of them."""
+"""Facts as front ends measure them, and what RecordingCheck makes of them."""
 
 import numpy as np
 import pytest
