@@ -7,7 +7,7 @@ They receive a fitted system of a few hundred kilobytes and the names of files, 
 they must be able to open. They return a score for each clip. A search works the same
 way: ``GridSearchCV(..., n_jobs=-1)`` within ``joblib.parallel_config("dask")``.
 
-From a checkout, install it with ``pip install -c constraints.txt ".[distributed]"``.
+From a checkout, install it with ``pip install -c constraints.txt -e ".[distributed]"``.
 """
 
 import tempfile

@@ -21,6 +21,7 @@ FOREIGN = {
     "_parameter_constraints",
     "_replace",
     "_schema",
+    "_sk_visual_block_",
     "_validate_params",
 }
 FOREIGN_ESTIMATORS = {

@@ -9,10 +9,12 @@ import warnings
 
 import click
 
-from sklearn_asd._cli.conventions import CONTEXT, echo
+from sklearn_asd._cli.check import check
+from sklearn_asd._cli.conventions import CONTEXT, echo, in_terms_of_command
 from sklearn_asd._cli.demo import demo
 from sklearn_asd._cli.evaluate import evaluate
 from sklearn_asd._cli.fit import fit
+from sklearn_asd._cli.info import info
 from sklearn_asd._cli.score import score
 from sklearn_asd._version import __version__
 
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *rest, **more: echo(
-            f"Warning: {message}", err=True
+            f"Warning: {in_terms_of_command(str(message))}", err=True
         )
         if hasattr(sys.stdout, "reconfigure"):  # names that its encoding lacks
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -45,7 +47,7 @@ def _run(arguments: list[str] | None) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
-        echo(f"Error: {error}", err=True)
+        echo(f"Error: {in_terms_of_command(str(error))}", err=True)
     except Exception:  # Python would exit with 1, which means anomalies
         echo(traceback.format_exc(), err=True)
     return 2
@@ -63,13 +65,18 @@ def cli():
       sklearn-asd fit recordings/ -o machines.asd
       sklearn-asd score machines.asd new/
 
+    Without recordings of faults, check says which ones the model would hear:
+
+    \b
+      sklearn-asd check machines.asd
+
     \b
     Exit codes:
       0  success; for score: all recordings are normal
       1  score found anomalous recordings
-      2  an error, or recordings that score or evaluate could not judge or list
+      2  an error, or recordings that could not be judged or listed
     """
 
 
-for command in (fit, score, evaluate, demo):
+for command in (fit, score, evaluate, check, info, demo):
     cli.add_command(command)

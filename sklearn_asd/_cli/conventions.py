@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -18,11 +19,16 @@ __all__ = [
     "CONTEXT",
     "echo",
     "id_column_option",
-    "is_terminal",
+    "in_terms_of_command",
+    "note",
     "prepare_outputs",
+    "quiet_option",
     "sample_rate_option",
+    "shows_progress",
     "train",
 ]
+
+_QUIET = "sklearn_asd.quiet"
 
 CONTEXT = {
     "help_option_names": ["-h", "--help"],
@@ -47,12 +53,54 @@ sample_rate_option = click.option(
 )
 
 
+def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+    context.meta[_QUIET] = quiet
+
+
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,  # `note` and `shows_progress` know it
+    callback=_keep_quiet,
+    help="Print results, warnings and errors only: no progress and no counts.",
+)
+
+# What the library says of its parameter, and the command of its option.
+_TERMS = (
+    (
+        re.compile(r"below sample_rate=([\d.e+]+), so"),
+        r"below the sample rate of \1 Hz, so",
+    ),
+    (
+        re.compile(r"set sample_rate=([\d.e+]+) for all clips"),
+        r"fit the model with --sample-rate \1",
+    ),
+    (
+        re.compile(r"lower segment_duration, pad, or leave it out"),
+        "make it longer, or leave it out",
+    ),
+)
+
+
 def echo(text: str, err: bool = False) -> None:
     """Print lines, without what a terminal would obey.
 
     A name within a line should be printable before, as it may hold a line break.
     """
     click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
+
+def note(text: str) -> None:
+    """Print lines on standard error that ``--quiet`` leaves out."""
+    if not _is_quiet():
+        echo(text, err=True)
+
+
+def in_terms_of_command(text: str) -> str:
+    """Replace parameters of the library in a message by options of the command."""
+    for pattern, words in _TERMS:
+        text = pattern.sub(words, text)
+    return text
 
 
 def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> None:
@@ -65,9 +113,14 @@ def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> No
             echo(f"{printable(path)} will be a file, and no link to {target}", err=True)
 
 
-def is_terminal() -> bool:
-    """Tell whether standard error is a terminal, so that progress is seen."""
-    return sys.stderr.isatty()
+def shows_progress() -> bool:
+    """Tell whether progress is wanted, and seen: standard error is a terminal."""
+    return sys.stderr.isatty() and not _is_quiet()
+
+
+def _is_quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(_QUIET, False)
 
 
 def train(detector: Any, clips: Any) -> float:

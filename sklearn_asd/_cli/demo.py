@@ -16,7 +16,10 @@ from sklearn_asd.metrics import auc_table
 __all__ = ["demo"]
 
 
-@click.command(context_settings=conventions.CONTEXT)
+@click.command(
+    context_settings=conventions.CONTEXT,
+    short_help="Try a detector on built-in sounds.",
+)
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
 @conventions.id_column_option
 @conventions.sample_rate_option
@@ -51,8 +54,7 @@ def demo(data, id_column, sample_rate, epochs):
             batch_size=32,
             max_epochs=epochs,
             random_state=0,
-            # Real recordings may take hours, so a log shows progress too.
-            verbose=int(conventions.is_terminal() or data is not None),
+            verbose=int(conventions.shows_progress()),
         ),
     )
     seconds = conventions.train(pipe, normal)
@@ -77,7 +79,7 @@ def _read_or_make_clips(folder: str | None, id_column: str) -> pd.DataFrame:
             n_test_anomalous=9,
             duration=6.0,
             random_state=0,
-            verbose=int(conventions.is_terminal()),
+            verbose=int(conventions.shows_progress()),
         )
     clips = recordings.choose_machine_id(
         recordings.read_folder(folder), one_form(id_column)

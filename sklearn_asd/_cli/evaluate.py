@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import click
 import pandas as pd
+from scipy.stats import binomtest
 
 from sklearn_asd._cli.conventions import CONTEXT, echo
 from sklearn_asd._cli.models import read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
+from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.metrics import auc_table
 
 __all__ = ["evaluate"]
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(
+    context_settings=CONTEXT, short_help="Measure a model on labelled recordings."
+)
 @click.argument("model")
 @click.argument("folder")
 @trust_option
@@ -24,6 +28,8 @@ def evaluate(model, folder, trust):
 
     Prints the AUC and partial AUC of each machine, where 0.5 is chance and 1 is
     perfect. Then it counts false alarms and missed anomalies at the model's threshold.
+    The interval says which rates few recordings leave possible: 1 of 10 may be 0 to 45
+    %.
 
     Folders called normal, anomaly or abnormal are the labels, or file names of the
     DCASE challenge. Recordings in folders called train, and those without a label, are
@@ -55,8 +61,8 @@ def evaluate(model, folder, trust):
     echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
     alarm = judged["verdict"] == "anomalous"
-    echo(f"False alarms: {_share(alarm[normal])} normal recordings")
-    echo(f"Missed:       {_share(~alarm[~normal])} anomalous recordings")
+    echo(f"False alarms: {_share(alarm[normal], 'normal')}")
+    echo(f"Missed:       {_share(~alarm[~normal], 'anomalous')}")
     return 2 if problems else 0
 
 
@@ -73,6 +79,13 @@ def _load_labelled(folder: str) -> tuple[pd.DataFrame, dict[str, str]]:
     return clips, problems
 
 
-def _share(hits: pd.Series) -> str:
-    percent = f" ({100 * hits.mean():.0f} %)" if len(hits) else ""
-    return f"{hits.sum()} of {len(hits)}{percent}"
+def _share(hits: pd.Series, kind: str) -> str:
+    """Count hits, with the exact interval of their rate (Clopper and Pearson)."""
+    text = f"{hits.sum()} of {count(len(hits), f'{kind} recording')}"
+    if hits.empty:
+        return text
+    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+    return (
+        f"{text} ({100 * hits.mean():.0f} %, 95 % interval {100 * interval.low:.0f} to "
+        f"{100 * interval.high:.0f} %)"
+    )

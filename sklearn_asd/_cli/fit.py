@@ -22,7 +22,10 @@ from sklearn_asd.presets import (
 __all__ = ["fit"]
 
 
-@click.command(context_settings=conventions.CONTEXT)
+@click.command(
+    context_settings=conventions.CONTEXT,
+    short_help="Train a model on normal recordings.",
+)
 @click.argument("folder")
 @click.option(
     "-o",
@@ -91,6 +94,7 @@ __all__ = ["fit"]
     default=0,
     help="Seed of all random choices.",
 )
+@conventions.quiet_option
 def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **options):
     """Train a model on the normal recordings in FOLDER.
 
@@ -137,7 +141,7 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
     judged_type, types = systems.choose_types(system, clips, wanted)
     clips = recordings.select_training(clips, types, id_column)
     _check_enough(system, _count_by_machine(clips))
-    conventions.echo(_describe(_count_by_machine(clips)), err=True)
+    conventions.note(_describe(_count_by_machine(clips)))
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
     scored = clips
     if system in PAPER_SYSTEMS:

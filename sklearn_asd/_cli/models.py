@@ -11,10 +11,18 @@ import joblib
 import pandas as pd
 
 from sklearn_asd._utils.text import one_form
+from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.files import is_model_file
 from sklearn_asd.persistence.models import load_with_notes
 
-__all__ = ["Machine", "Model", "make_notes", "read_model", "trust_option"]
+__all__ = [
+    "Machine",
+    "Model",
+    "has_networks",
+    "make_notes",
+    "read_model",
+    "trust_option",
+]
 
 trust_option = click.option(
     "--trust",
@@ -42,13 +50,22 @@ class Model(NamedTuple):
 
     `id_column` is the column of `load_clips` that tells machines apart. `machines` are
     those that the detector knows, and `training` is a table of its training recordings,
-    for reports; both are None if the model was not made by this command.
+    for reports; both are None if the model was not made by this command. `versions` are
+    those of the packages that wrote the file, and `checksum` says whether it has a
+    checksum, which was right; both are None for a file of joblib.
     """
 
     detector: Any
     id_column: str = "machine_id"
     machines: list[Machine] | None = None
     training: pd.DataFrame | None = None
+    versions: dict[str, str] | None = None
+    checksum: bool | None = None
+
+
+def has_networks(detector: Any) -> bool:
+    """Tell whether a fitted detector holds networks, which take long to train."""
+    return any("history_" in vars(one) for one in walk(detector))
 
 
 def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
@@ -77,7 +94,9 @@ def read_model(path: str, trust: bool) -> Model:
     named_so = path.endswith(".asd")  # then it is never unpickled
     if is_model_file(path):
         loaded = load_with_notes(path)  # one reading, as the file may be replaced
-        model = _add_notes(loaded.estimator, loaded.notes)
+        model = _add_notes(loaded.estimator, loaded.notes)._replace(
+            versions=loaded.content["versions"], checksum="digest" in loaded.content
+        )
     elif trust and not named_so:
         model = Model(_unpickle(path))
     else:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import soundfile
 
-from sklearn_asd._cli.conventions import echo
+from sklearn_asd._cli.conventions import echo, note
 from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd._utils.text import one_form, printable
@@ -81,7 +81,7 @@ def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.Da
             "folder of normal recordings"
         )
     if left_out:
-        echo(f"Left out: {', '.join(left_out)}.", err=True)
+        note(f"Left out: {', '.join(left_out)}.")
     return clips[train].reset_index(drop=True)
 
 
@@ -99,7 +99,7 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
             break
     if not 0 < highest < _SAMPLE_RATE:
         return _SAMPLE_RATE
-    echo(f"Sample rate: {highest} Hz, that of the recordings.", err=True)
+    note(f"Sample rate: {highest} Hz, that of the recordings.")
     return highest
 
 
@@ -153,7 +153,7 @@ def _echo_others(listing: Listing) -> None:
     """Count the files that are passed over and hold no sound."""
     if listing.others:
         kinds = [f"{n} {printable(kind)}" for kind, n in listing.others.items()]
-        echo(f"Passed over: {abbreviate(kinds)}.", err=True)
+        note(f"Passed over: {abbreviate(kinds)}.")
 
 
 def assign_machines(
@@ -198,10 +198,9 @@ def _find_machines(
         reason = "" if machine else _explain_unknown(stated, known, column)
         found.append((*(machine or (None, None)), reason))
     if n_assumed:
-        echo(
+        note(
             f"{count(n_assumed, 'recording')} taken to be of "
-            f"{printable(str(known[0]))}, the only machine that the model knows",
-            err=True,
+            f"{printable(str(known[0]))}, the only machine that the model knows"
         )
     return found
 

@@ -14,7 +14,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sklearn_asd._cli.conventions import CONTEXT, echo, prepare_outputs
+from sklearn_asd._cli.conventions import (
+    CONTEXT,
+    echo,
+    note,
+    prepare_outputs,
+    quiet_option,
+)
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
@@ -48,7 +54,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _PLAIN = re.compile(r"[\w./: -]*")
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(context_settings=CONTEXT, short_help="Judge recordings.")
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
@@ -69,6 +75,7 @@ _PLAIN = re.compile(r"[\w./: -]*")
     is_flag=True,
     help="Print a JSON object on each line, for other programs.",
 )
+@quiet_option
 @trust_option
 def score(model, paths, machine_id, csv, report, as_json, trust):
     """Judge recordings. PATHS are files, or folders of them.
@@ -127,10 +134,9 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
         _write_report(template, verdicts, loaded.training, report)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
-    echo(
+    note(
         f"{count(len(judged), 'recording')}: "
-        + ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds),
-        err=True,
+        + ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds)
     )
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd._cli.conventions import is_terminal
+from sklearn_asd._cli.conventions import shows_progress
 from sklearn_asd._utils.messages import count, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.features import LogMelSegmenter, RecordingCheck
@@ -97,10 +98,10 @@ def make_system(
         Its threshold comes from recordings that it was not trained on. It makes remarks
         on recordings that are unlike those of training.
     """
-    seed = options["random_state"]
+    seed, verbose = options["random_state"], int(shows_progress())
     chosen = {k: v for k, v in options.items() if v is not None}
     if name in PAPER_SYSTEMS:
-        chosen |= {"on_bad_clip": "nan", "verbose": 1}
+        chosen |= {"on_bad_clip": "nan", "verbose": verbose}
         system = make_paper_system(judged_type, name, **chosen)
         _add_checks(system)
         return _tune(system, counts, rate, seed)
@@ -110,33 +111,34 @@ def make_system(
         segment_duration=SEGMENT_DURATION if learns else None,
         on_bad_clip="nan",
         n_jobs=options["n_jobs"],
-        verbose=int(is_terminal()),
+        verbose=verbose,
     )
     if not learns:
         detector = make_detector(name, contamination=rate)
         return make_pipeline(segmenter, RecordingCheck(), detector)
     chosen = {k: v for k, v in chosen.items() if k in _NETWORK_OPTIONS}
-    detector = make_detector(name, contamination=rate, verbose=1, **chosen)
+    detector = make_detector(name, contamination=rate, verbose=verbose, **chosen)
     tuned = _tune(detector, counts, rate, seed)
     return make_pipeline(segmenter, RecordingCheck(), tuned)
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
-    """Tell the share of false alarms to expect from a fitted detector."""
+    """Tell the share of false alarms to expect, and what this rests on."""
     last = final_step(detector)
     caution = (
         "\nThis holds for recordings like those of training. Recordings of other days, "
         "places or devices may raise more alarms: score normal ones to find out."
     )
+    of = f"of {count(len(counts), 'machine')}"
     if hasattr(last, "promise_"):
-        return f"Threshold: {last.promise_}.{caution}"
+        return _explain_held_out(last, of) + caution
+    n_known = _count_known(last, counts)
     text = (
-        f"Expected false alarms: about {100 * rate:g} % (each training recording was "
-        "compared with the others)."
+        f"Expected false alarms: about {100 * rate:g} % (leave-one-out on "
+        f"{count(n_known, 'training recording')} {of})."
     )
-    if counts.sum() < 1 / rate - 1:
-        recordings = count(int(counts.sum()), "training recording")
-        text += f" Expect more, as there are only {recordings}."
+    if n_known < 1 / rate - 1:
+        text += " Expect more, as there are so few."
     return text + caution
 
 
@@ -145,6 +147,25 @@ def _add_checks(system: Any) -> None:
     for one in list(walk(system)):
         if hasattr(one, "steps"):
             one.steps.insert(-1, ("check", RecordingCheck()))
+
+
+def _explain_held_out(tuner: Any, of: str) -> str:
+    """Tell what a threshold promises that held-out recordings set."""
+    rests_on = f"{count(tuner.n_validation_normal_, 'held-out recording')} {of}"
+    rate = f"{100 * tuner.false_alarm_rate:g} %"
+    if tuner.policy == "gamma":
+        return (
+            f"Expected false alarms: {rate}, extrapolated from {rests_on} (Gamma fit)."
+        )
+    if math.isinf(tuner.offset_):
+        return f"Threshold: {tuner.promise_}."
+    return f"Expected false alarms: at most {rate}, by {rests_on}."
+
+
+def _count_known(detector: Any, counts: pd.Series) -> int:
+    """Count the recordings that set the threshold: those that could be used."""
+    scores = getattr(detector, "training_score_samples_", None)
+    return int(counts.sum() if scores is None else (~np.isnan(scores)).sum())
 
 
 def _tune(detector: Any, counts: pd.Series, rate: float, seed: int) -> ThresholdTuner:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from sklearn_asd._cli.conventions import in_terms_of_command, shows_progress
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.verdicts import Verdicts
 
@@ -57,7 +58,8 @@ def judge(
     known = clips[clips["reason"] == ""]
     verdicts = Verdicts(detector, known, n_details)
     judged = []
-    with tqdm(total=len(clips), desc="score", unit="file", disable=None) as progress:
+    hidden = not shows_progress()
+    with tqdm(total=len(clips), desc="score", unit="file", disable=hidden) as progress:
         for start in range(0, len(clips), _BLOCK):
             block = clips.iloc[start : start + _BLOCK]
             rows = known.index.get_indexer(block.index[block["reason"] == ""])
@@ -77,6 +79,8 @@ def _judge(verdicts: Verdicts, rows: np.ndarray) -> None:
     """Judge a block, or each recording alone if one of them raises an error."""
     try:
         verdicts.judge(rows)
+        for row, reason in verdicts.problems.items():
+            verdicts.problems[row] = in_terms_of_command(reason)
     except Exception as error:  # of any detector, also of other libraries
         if len(rows) == 1:
             reason = str(error) if isinstance(error, ValueError) else repr(error)

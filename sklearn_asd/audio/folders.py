@@ -194,10 +194,11 @@ def list_recordings(folder: str | os.PathLike[str]) -> Listing:
     """
     root = Path(folder)
     if not os.path.exists(root):
-        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r}")
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
     if not os.path.isdir(root):
         raise NotADirectoryError(
-            f"{os.fspath(folder)!r} is a file; load_clips takes the folder it lies in"
+            f"{os.fspath(folder)!r:.200} is a file; load_clips takes the folder it "
+            "lies in"
         )
     search = _Search()
     search.run(root)

@@ -285,8 +285,8 @@ def _refuse_missing(published: pooch.Pooch, missing: list[Path]) -> None:
         raise OSError(
             f"{abbreviate(lacking)} missing from {str(published.abspath)!r:.200}, "
             f"where {abbreviate([path.name for path in missing])} are not complete, "
-            "and download_if_missing is False: set it to True, or copy the files into "
-            "the folder"
+            "and download_if_missing is False: set it to True, or copy the files "
+            "into the folder"
         )
 
 

@@ -343,7 +343,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
                 counts.append(len(rows))
         warn_of_copies(sum(counts), [name for name in found if name], level=5)
         # They share nothing with other machines, and cannot be told from them.
-        columns = zip(_COLUMNS, (counts, 0.0, 0.0, 1.0, np.nan, np.nan), strict=True)
+        numbers = np.array(counts, dtype=int)
+        columns = zip(_COLUMNS, (numbers, 0.0, 0.0, 1.0, np.nan, np.nan), strict=True)
         return copies, pd.DataFrame(dict(columns), index=found)
 
     def score_samples(self, X):

@@ -247,7 +247,7 @@ def _import_onnx() -> Any:
         import onnxscript  # noqa: F401  torch exports with it
     except ImportError as error:
         raise ImportError(
-            f"export_onnx needs {error.name}, which is not installed: pip install "
-            "sklearn_asd[onnx]"
+            f"export_onnx needs {error.name}, which is not installed: in a checkout "
+            'of sklearn_asd, run pip install -e ".[onnx]"'
         ) from error
     return onnx

@@ -10,6 +10,7 @@ from typing import Any, NotRequired
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.pipeline import FeatureUnion
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.parallel import Parallel, delayed
@@ -126,6 +127,10 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
             )
         folds = StratifiedKFold(cv, shuffle=True, random_state=0)
         return list(folds.split(rows, machine))
+
+    def _sk_visual_block_(self):
+        """Show the members beside each other in scikit-learn's HTML picture."""
+        return FeatureUnion(self.estimators)._sk_visual_block_()
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

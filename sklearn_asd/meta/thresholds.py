@@ -242,7 +242,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         train, validation = self._split(X, normal)
         # Checked before the detector is fitted, which may take hours, and again after
         # it, as clips that score NaN do not count.
-        self._check_classes(normal[validation])
+        self._check_classes(normal[validation], has_y=y is not None)
         # A FrozenEstimator is not fitted again.
         self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
@@ -314,7 +314,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             return POLICIES[self.policy]
         return self.policy, ("normal",)
 
-    def _check_classes(self, normal: np.ndarray, n_unusable: int = 0) -> None:
+    def _check_classes(
+        self, normal: np.ndarray, n_unusable: int = 0, has_y: bool = True
+    ) -> None:
         """Refuse validation clips that lack a class that the policy needs."""
         _, needed = self._look_up_policy()
         counts = {"normal": int(normal.sum()), "anomalous": int((~normal).sum())}
@@ -322,11 +324,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             return
         if n_unusable:
             remedy = "find out why clips could not be used, or add others"
-        elif "anomalous" in needed:
-            remedy = (
-                "pass them with y, +1 normal and -1 anomalous, or set "
-                'policy="false_alarm_rate"'
-            )
+        elif "anomalous" in needed and counts["anomalous"] == 0:
+            how = "add some, marked -1 in y" if has_y else "pass them, marked -1 in y"
+            remedy = f'{how}, or set policy="false_alarm_rate", which needs none'
         else:
             remedy = "add normal clips, marked +1 if you pass y"
         unusable = f", and {n_unusable} scored NaN" if n_unusable else ""

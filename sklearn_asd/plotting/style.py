@@ -65,7 +65,7 @@ def make_axes(ax: Any, caller: str, **figure_settings: Any) -> Any:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError(
-            f"{caller} draws with matplotlib, which is not installed: pip install "
-            '"sklearn_asd[plot]"'
+            f"{caller} draws with matplotlib, which is not installed: in a checkout "
+            'of sklearn_asd, run pip install -e ".[plot]"'
         ) from error
     return pyplot.subplots(layout="constrained", **figure_settings)[1]

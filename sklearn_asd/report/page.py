@@ -214,8 +214,8 @@ def load_template() -> Any:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise ImportError(
-            f"write_report needs {error.name}, which is not installed: pip install "
-            '"sklearn_asd[report]"'
+            f"write_report needs {error.name}, which is not installed: in a checkout "
+            'of sklearn_asd, run pip install -e ".[report]"'
         ) from error
     environment = Environment(
         loader=PackageLoader("sklearn_asd.report"),

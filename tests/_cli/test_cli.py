@@ -19,6 +19,7 @@ from sklearn_asd import (
     load_model,
     save_model,
 )
+from sklearn_asd._cli import evaluate as evaluate_module
 from sklearn_asd._cli import score as score_module
 from sklearn_asd._cli.systems import SYSTEMS, make_system
 from sklearn_asd.audio import reading
@@ -35,7 +36,10 @@ def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
     fit = in_a_process("fit", "recordings", "-o", tmp_path / "m.asd", cwd=folder)
     assert fit.returncode == 0, fit.stderr
     assert "40 normal recordings of 2 machines:\n  valve_00  20\n" in fit.stderr
-    assert "Expected false alarms: about 5 % (each training recording was" in fit.stdout
+    assert (
+        "about 5 % (leave-one-out on 40 training recordings of 2 machines)"
+        in fit.stdout
+    )
     assert "This holds for recordings like those of training. Recordings" in fit.stdout
     score = in_a_process("score", tmp_path / "m.asd", "broken", "new", cwd=folder)
     assert score.returncode == 1, score.stderr
@@ -369,7 +373,12 @@ def test_one_recording_of_a_low_sample_rate_is_named(run, folder, tmp_path):
     soundfile.write(target.with_name("a.wav"), np.zeros(16000), 8000)
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.asd")
     assert code == 0
-    assert "(a.wav) is sampled at 8000 Hz" in errors
+    assert "(a.wav) is sampled at 8000 Hz, below the sample rate of 16000 Hz" in errors
+    assert "fit the model with --sample-rate 8000, or leave it out" in errors
+    assert "sample_rate=" not in errors
+    code, output, _ = run("score", tmp_path / "m.asd", tmp_path / "r", "--quiet")
+    assert code == 2
+    assert "fit the model with --sample-rate 8000, or leave it out" in output
 
 
 def test_a_folder_without_recordings_is_named(run, model, tmp_path, new_folder):
@@ -495,7 +504,7 @@ def test_a_report_without_its_extra_is_refused_before_anything_is_scored(
     )
     assert (code, output) == (2, "")
     assert "needs jinja2" in errors
-    assert 'pip install "sklearn_asd[report]"' in errors
+    assert 'pip install -e ".[report]"' in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--report"])
@@ -517,6 +526,15 @@ def test_the_table_can_go_to_standard_output(model, folder):
     assert score.stdout.count(",anomalous,-") == 6
 
 
+def test_quiet_leaves_results_and_problems(run, model, new_folder):
+    (new_folder / "notes.txt").touch()
+    loud = run("score", model, new_folder)
+    code, output, errors = run("score", model, new_folder, "--quiet")
+    assert (code, output, errors) == (loud[0], loud[1], "")
+    assert "Passed over: 1 " in loud[2]
+    assert "2 recordings: " in loud[2]
+
+
 # -- evaluate --------------------------------------------------------------------------
 
 
@@ -526,8 +544,22 @@ def test_evaluate_tells_auc_false_alarms_and_misses(run, dcase, tmp_path):
     assert code == 0
     assert output.splitlines()[0].split() == ["n_normal", "n_anomalous", "auc", "pauc"]
     assert "average" in output
-    assert " of 6 (" in output.split("False alarms:")[1].splitlines()[0]
-    assert " of 6 (" in output.split("Missed:")[1]
+    assert " of 6 normal recordings (" in output.split("False alarms:")[1]
+    assert (
+        "Missed:       0 of 6 anomalous recordings (0 %, 95 % interval 0 to 46"
+        in output
+    )
+
+
+def test_an_interval_says_what_few_recordings_leave_possible():
+    def share(n_hits, n):
+        return evaluate_module._share(pd.Series([True] * n_hits + [False] * n)[:n], "x")
+
+    # 1 - 0.025^(1/n) if none is hit; 6 of 25 as in tables of Clopper and Pearson.
+    assert share(6, 25) == "6 of 25 x recordings (24 %, 95 % interval 9 to 45 %)"
+    assert share(0, 10) == "0 of 10 x recordings (0 %, 95 % interval 0 to 31 %)"
+    assert share(2, 2) == "2 of 2 x recordings (100 %, 95 % interval 16 to 100 %)"
+    assert share(0, 0) == "0 of 0 x recordings"
 
 
 def test_evaluate_names_what_it_cannot_judge(run, dcase, tmp_path):
@@ -570,9 +602,8 @@ def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
     options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
     code, output, errors = run("fit", dcase / "2020", "-o", model, *options)
     assert code == 0, errors
-    assert "Threshold: " in output
-    assert "train_loss" in errors  # progress is not part of the output
-    assert "train_loss" not in output
+    assert "Expected false alarms: " in output
+    assert "train_loss" not in errors  # as standard error is no terminal
     code, output, _ = run("score", model, dcase / "2020")
     assert code in (0, 1)
     assert "valve/00" in output
@@ -609,7 +640,8 @@ def test_few_recordings_are_said_to_raise_more_alarms(run, folder, tmp_path):
         code, output, _ = run("fit", path, "-o", tmp_path / "m.asd", *options)
         n_clips = 20 if machine else 40
         assert code == 0
-        assert f"Expect more, as there are only {n_clips} training" in output
+        assert f"leave-one-out on {n_clips} training recordings of " in output
+        assert "Expect more, as there are so few." in output
 
 
 def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
@@ -629,7 +661,12 @@ def test_the_ensemble_is_fitted_and_judges(run, tmp_path):
     options = ["--system", "ensemble", "--epochs", "1", "--batch-size", "16"]
     code, output, errors = run("fit", tmp_path / "train", "-o", model, *options)
     assert code == 0, errors
-    assert "Threshold: " in output
+    assert (
+        "Expected false alarms: 5 %, extrapolated from 4 held-out recordings of 2 "
+        "machines (Gamma fit)."
+    ) in output
+    assert "train_loss" not in errors
+    assert "\x1b" not in errors
     members = final_step(load_model(model)).detector_.named_estimators_
     assert set(members) == {"spectrum", "correlations", "spread", "networks"}
     inner = members["networks"].named_estimators_
@@ -653,7 +690,12 @@ def test_progress_is_for_whoever_looks_at_it(run, dcase, tmp_path, monkeypatch):
     model = tmp_path / "m.asd"
     options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
     for more in ([], options):
-        assert "log-mel: 100%" in run("fit", dcase / "2020", "-o", model, *more)[2]
+        errors = run("fit", dcase / "2020", "-o", model, *more)[2]
+        assert "log-mel: 100%" in errors
+        assert ("train_loss" in errors) == bool(more)
+        code, output, errors = run("fit", dcase / "2020", "-o", model, "--quiet", *more)
+        assert (code, errors) == (0, "")
+        assert "Trained in" in output
         _, output, errors = run("score", model, dcase / "2020")
         assert "%" not in output
         assert "log-mel" not in errors
@@ -663,7 +705,11 @@ def test_the_threshold_is_set_by_enough_recordings_or_else_by_a_distribution(
     run, dcase, tmp_path
 ):
     options = ["--system", "baseline", "--epochs", "1", "--batch-size", "64"]
-    for rate, promise in (("0.2", "at most 20 %"), ("0.05", "Gamma distribution")):
+    promises = {
+        "0.2": "at most 20 %, by 8 held-out recordings of 2 machines.",
+        "0.05": "5 %, extrapolated from 8 held-out recordings of 2 machines (Gamma",
+    }
+    for rate, promise in promises.items():
         _, output, _ = run(
             "fit",
             dcase / "2020",
@@ -673,7 +719,7 @@ def test_the_threshold_is_set_by_enough_recordings_or_else_by_a_distribution(
             "--false-alarm-rate",
             rate,
         )
-        assert promise in output
+        assert f"Expected false alarms: {promise}" in output
 
 
 def test_a_folder_of_test_recordings_alone_is_refused(run, dcase, tmp_path):
@@ -762,7 +808,9 @@ def test_a_mistyped_command_is_refused_with_the_nearest(run):
     assert "Did you mean 'score'" in errors
 
 
-@pytest.mark.parametrize("command", ["fit", "score", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "command", ["fit", "score", "evaluate", "check", "info", "demo"]
+)
 def test_help_gives_examples(run, command):
     code, output, _ = run(command, "--help")
     assert code == 0
@@ -771,10 +819,11 @@ def test_help_gives_examples(run, command):
     assert max(map(len, output.splitlines())) <= 88
 
 
-def test_help_lists_commands_in_whole_sentences(run):
+def test_help_lists_commands_in_whole_sentences(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
     _, output, _ = run("--help")
     assert "..." not in output.split("Commands:")[1]
-    assert "Measure MODEL on labelled recordings in FOLDER." in output
+    assert "  evaluate  Measure a model on labelled recordings.\n" in output
 
 
 def test_help_gives_commands_and_exit_codes(run):

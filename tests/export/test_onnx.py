@@ -569,7 +569,9 @@ def test_each_kind_becomes_a_graph_that_scores_alike(kind, clips, detector, tmp_
     assert_no_other_machine_is_heard(path, sound)
 
 
-@pytest.mark.parametrize("system", ["default", "ensemble"])
+@pytest.mark.parametrize(
+    "system", ["default", pytest.param("ensemble", marks=pytest.mark.slow)]
+)
 def test_what_the_command_fits_becomes_a_graph(system, tmp_path):
     clips = make_machine_sounds(
         ["fan", "valve"],
@@ -1015,5 +1017,5 @@ def test_a_network_that_torch_cannot_export_is_named(clips):
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"pip install sklearn_asd\[onnx\]"):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[onnx\]"'):
         export_onnx(None, NOWHERE)

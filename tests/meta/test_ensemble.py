@@ -13,7 +13,7 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
-from sklearn.utils import get_tags
+from sklearn.utils import estimator_html_repr, get_tags
 
 from sklearn_asd import (
     AugmentationExpander,
@@ -25,6 +25,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     MahalanobisDetector,
     SpectrumStatistics,
+    ZScoreEnsemble,
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 
@@ -641,3 +642,15 @@ def test_views_are_shared_by_the_papers_two_systems():
     np.testing.assert_allclose(np.exp(scores), rest.prod(axis=1), rtol=1e-9)
     pipe.set_params(detect__id__center_loss_weight=0.0).fit(clips)
     assert pipe["detect"].named_estimators_["id"].centers_ is None
+
+
+@pytest.mark.parametrize("kind", [GammaProbabilityEnsemble, ZScoreEnsemble])
+def test_the_html_picture_shows_the_members_beside_each_other(kind, rng):
+    X = rng.normal(size=(50, 2))
+    members = [("forest", IsolationForest()), ("near", MahalanobisDetector())]
+    for shown in (kind(members), kind(members).fit(X)):
+        picture = estimator_html_repr(shown)
+        assert "sk-parallel-item" in picture
+        for text in ("forest", "near", "IsolationForest", "MahalanobisDetector"):
+            assert f"<label>{text}</label>" in picture or f">{text}<" in picture
+    assert "GammaProb" in estimator_html_repr(GammaProbabilityEnsemble([]))

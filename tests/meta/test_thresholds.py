@@ -405,16 +405,19 @@ def test_policies_that_need_anomalies_say_so_before_anything_is_fitted(
     X, policy, needed
 ):
     tuner = ThresholdTuner(Column(), policy=policy, random_state=0)
-    for labels in (None, np.ones(330)):
+    for labels, remedy in ((None, "pass them, marked"), (np.ones(330), "add some, ")):
         with pytest.raises(
-            ValueError, match=f"66 are normal and 0 anomalous; .* needs {needed} ones: "
+            ValueError,
+            match=f"66 are normal and 0 anomalous; .* needs {needed} ones: {remedy}",
         ):
             tuner.fit(X, labels)
     assert not hasattr(tuner, "detector_")
 
 
 def test_f1_needs_normal_clips_too():
-    with pytest.raises(ValueError, match="0 are normal and 2 anomalous; .*f1.* needs"):
+    with pytest.raises(
+        ValueError, match="0 are normal and 2 anomalous; .*f1.*add normal"
+    ):
         tune([], [1, 2], policy="f1")
 
 

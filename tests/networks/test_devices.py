@@ -45,7 +45,8 @@ def test_a_forked_process_loads_models_onto_the_cpu_and_says_so(forked):
 
 @pytest.mark.parametrize("kind", [IDConfidenceDetector, AutoencoderDetector])
 def test_a_forked_process_refuses_to_score_on_the_gpu_of_its_parent(kind, request):
-    X = ClipSpectrograms.from_arrays(np.zeros((4, 32, 96)), machine_id=list("aabb"))
+    log_mels = np.random.default_rng(0).normal(size=(4, 32, 96))
+    X = ClipSpectrograms.from_arrays(log_mels, machine_id=list("aabb"))
     detector = kind(max_epochs=1, batch_size=4, device="cpu", random_state=0).fit(X)
     detector.net_.device = "cuda"  # where the parent had put it
     request.getfixturevalue("forked")
