@@ -24,6 +24,7 @@ from sklearn_asd.features import (
     ClipSpectrograms,
     LogMelSegmenter,
     PowerSpectrum,
+    RecordingCheck,
     SpectrumStatistics,
 )
 from sklearn_asd.meta import (
@@ -53,6 +54,7 @@ __all__ = [
     "OnlyMachineTypes",
     "PerMachine",
     "PowerSpectrum",
+    "RecordingCheck",
     "SpectrumStatistics",
     "ThresholdTuner",
     "WaveformView",

@@ -16,6 +16,7 @@ import pytest
 from rows_as_clips import (
     AugmentConfidenceOnRows,
     AutoencoderOnRows,
+    CheckOnRows,
     GaussianOnRows,
     IDConfidenceOnRows,
     NeighborsOnRows,
@@ -49,6 +50,7 @@ from sklearn_asd import (
     OnlyMachineTypes,
     PerMachine,
     PowerSpectrum,
+    RecordingCheck,
     SpectrumStatistics,
     ThresholdTuner,
     ZScoreEnsemble,
@@ -73,6 +75,7 @@ CHECKED = {
     # Whole clips, since the checks' waveforms have a handful of samples.
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
     PowerSpectrum: PowerSpectrum(),
+    RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),
     IDConfidenceDetector: IDConfidenceOnRows(**TINY),
     AugmentConfidenceDetector: AugmentConfidenceOnRows(**TINY),
@@ -205,6 +208,7 @@ def test_every_parameter_is_documented_and_has_its_constraint(kind):
         "IDConfidenceDetector",
         "OnlyMachineTypes",
         "PerMachine",
+        "RecordingCheck",
         "SpectrumStatistics",
     ],
 )

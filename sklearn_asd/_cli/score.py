@@ -44,6 +44,7 @@ _CSV_COLUMNS = [
     "verdict",
     "margin",
     "reason",
+    "remark",
 ]
 
 # What a spreadsheet would compute. Numbers are no formulas, and stay numbers.
@@ -92,11 +93,17 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     know. The others are judged as usual. So is what is passed over in a folder and may
     hold recordings: folders that cannot be listed, hidden recordings, other formats.
 
-    Columns of the table: path, machine_type, machine_id, verdict, margin, and reason
-    (why a recording is unusable). Lines and table show control characters as escapes,
-    and in the table what a spreadsheet would compute begins with an apostrophe. JSON
-    has the exact names, and also machine (type/id), score and threshold: the margin is
-    the score minus the threshold. What is unknown or infinite is null.
+    A remark at the end of a line says that a recording cannot be compared with those of
+    training: no sound, another level, length or format, clipping, dropouts, a missing
+    channel or upper frequencies. Its verdict then says little about the machine: look
+    at the microphone, the gain and the recorder first.
+
+    Columns of the table: path, machine_type, machine_id, verdict, margin, reason (why a
+    recording is unusable), and remark. Lines and table show control characters as
+    escapes, and in the table what a spreadsheet would compute begins with an
+    apostrophe. JSON has the exact names, and also machine (type/id), score and
+    threshold: the margin is the score minus the threshold. What is unknown or infinite
+    is null.
 
     \b
     Examples:
@@ -146,10 +153,13 @@ def _show(block: pd.DataFrame) -> None:
     for row in block.itertuples():
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
         reason = f": {row.reason}" if row.reason else ""
+        remark = f" ({row.remark})" if row.remark else ""
         machine = _name_machine(row) or "?"
         # Keeps the line apart from the progress bar if both go to one terminal.
         tqdm.write(
-            printable(f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{reason}")
+            printable(
+                f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{reason}{remark}"
+            )
         )
 
 
@@ -166,6 +176,7 @@ def _show_json(block: pd.DataFrame) -> None:
             "threshold": row.threshold,
             "margin": row.margin,
             "reason": row.reason or None,
+            "remark": row.remark or None,
         }
         known = {name: _as_json(value) for name, value in line.items()}
         tqdm.write(json.dumps(known, allow_nan=False))

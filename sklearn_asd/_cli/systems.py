@@ -12,10 +12,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn_asd._cli.conventions import shows_progress
 from sklearn_asd._utils.messages import count, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
-from sklearn_asd.features import LogMelSegmenter
+from sklearn_asd.features import LogMelSegmenter, RecordingCheck
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta import ThresholdTuner
 from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.meta.structure import walk
 from sklearn_asd.presets import (
     DETECTORS,
     NETWORK_DETECTORS,
@@ -94,13 +95,15 @@ def make_system(
     Returns
     -------
     detector : Pipeline or ThresholdTuner
-        Its threshold comes from recordings that it was not trained on.
+        Its threshold comes from recordings that it was not trained on. It makes remarks
+        on recordings that are unlike those of training.
     """
     seed, verbose = options["random_state"], int(shows_progress())
     chosen = {k: v for k, v in options.items() if v is not None}
     if name in PAPER_SYSTEMS:
         chosen |= {"on_bad_clip": "nan", "verbose": verbose}
         system = make_paper_system(judged_type, name, **chosen)
+        _add_checks(system)
         return _tune(system, counts, rate, seed)
     learns = name in NETWORK_DETECTORS
     segmenter = LogMelSegmenter(
@@ -111,10 +114,12 @@ def make_system(
         verbose=verbose,
     )
     if not learns:
-        return make_pipeline(segmenter, make_detector(name, contamination=rate))
+        detector = make_detector(name, contamination=rate)
+        return make_pipeline(segmenter, RecordingCheck(), detector)
     chosen = {k: v for k, v in chosen.items() if k in _NETWORK_OPTIONS}
     detector = make_detector(name, contamination=rate, verbose=verbose, **chosen)
-    return make_pipeline(segmenter, _tune(detector, counts, rate, seed))
+    tuned = _tune(detector, counts, rate, seed)
+    return make_pipeline(segmenter, RecordingCheck(), tuned)
 
 
 def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
@@ -135,6 +140,13 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
     if n_known < 1 / rate - 1:
         text += " Expect more, as there are so few."
     return text + caution
+
+
+def _add_checks(system: Any) -> None:
+    """Let each Pipeline of a system make remarks."""
+    for one in list(walk(system)):
+        if hasattr(one, "steps"):
+            one.steps.insert(-1, ("check", RecordingCheck()))
 
 
 def _explain_held_out(tuner: Any, of: str) -> str:

@@ -50,7 +50,7 @@ def judge(
     judged : DataFrame
         The recordings with `score` (`score_samples`: the higher, the more normal),
         `threshold` of it, `margin` (the detector's decision: negative is anomalous),
-        `verdict` and `reason`.
+        `verdict`, `reason` and `remark`.
 
     verdicts : Verdicts
         Verdicts on the recordings of known machines.
@@ -102,6 +102,7 @@ def _tabulate(
         threshold=thresholds,
         margin=scores - thresholds,
         verdict=UNUSABLE,
+        remark="",
     )
     block.loc[block["margin"] >= 0, "verdict"] = "normal"
     block.loc[block["margin"] < 0, "verdict"] = "anomalous"
@@ -112,4 +113,6 @@ def _tabulate(
     for place, row in zip(known, rows, strict=True):
         if np.isnan(block.loc[place, "margin"]):
             block.loc[place, "reason"] = verdicts.problems.get(int(row), no_score)
+        else:
+            block.loc[place, "remark"] = verdicts.remarks.get(int(row), "")
     return block

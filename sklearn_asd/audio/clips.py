@@ -18,10 +18,11 @@ from sklearn_asd._utils.validation import bounded_messages, fill_masked
 from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import (
     KeptRecording,
-    decode_file,
-    read_array,
+    Measured,
+    Recording,
+    open_array,
+    open_file,
     read_bytes,
-    read_file,
 )
 from sklearn_asd.audio.rows import ClipTable, count_clips
 from sklearn_asd.audio.views import ORIGINAL, View
@@ -239,15 +240,44 @@ class Clips(ClipTable):
         BadClipError
             If the clip cannot be used; see :func:`sklearn_asd.audio.read_file`.
         """
+        return self._open(row, sample_rate, channel).samples
+
+    def measure(
+        self, row: int, sample_rate: float, channel: Literal["mix"] | int = "mix"
+    ) -> Measured:
+        """Read one clip, and measure what remarks are made of.
+
+        Parameters
+        ----------
+        row, sample_rate, channel : any
+            See :meth:`read`.
+
+        Returns
+        -------
+        samples : ndarray of shape (n_samples,), float32
+            Samples in [-1, 1].
+
+        facts : ndarray of shape (n_facts,), float64
+            What was measured; ``sklearn_asd.audio.remarks.FACTS`` names it.
+
+        Raises
+        ------
+        BadClipError
+            See :meth:`read`.
+        """
+        opened = self._open(row, sample_rate, channel)
+        return opened if isinstance(opened, Measured) else opened.measure()
+
+    def _open(
+        self, row: int, sample_rate: float, channel: Literal["mix"] | int
+    ) -> Recording | Measured:
         source = self.sources[row]
         if isinstance(source, KeptRecording):
-            return source.read(sample_rate, channel)
-        if isinstance(source, bytes):
-            return decode_file(source, sample_rate, channel)
-        if isinstance(source, str | os.PathLike):
-            return read_file(source, sample_rate, channel)
+            return source.measure(sample_rate, channel)
+        if isinstance(source, str | os.PathLike | bytes):
+            return open_file(source, sample_rate, channel)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
-        return read_array(source, None if np.isnan(rate) else rate, sample_rate)
+        return open_array(source, None if np.isnan(rate) else rate, sample_rate)
 
 
 def keep_recordings(X: Any) -> Any:

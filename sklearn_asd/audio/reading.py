@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
 
 from sklearn_asd._utils.messages import shorten
 from sklearn_asd._utils.validation import fill_masked
+from sklearn_asd.audio.remarks import Channels, measure_recording
 from sklearn_asd.audio.resampling import resample
 from sklearn_asd.audio.unfinished import (
     UNKNOWN_LENGTH,
@@ -25,9 +27,12 @@ __all__ = [
     "MAX_AMPLITUDE",
     "BadClipError",
     "KeptRecording",
+    "Measured",
     "MissingClipError",
+    "Recording",
     "UnusableClipWarning",
-    "decode_file",
+    "open_array",
+    "open_file",
     "read_array",
     "read_bytes",
     "read_file",
@@ -70,6 +75,73 @@ class UnusableClipWarning(UserWarning):
     """Clips cannot be used and score NaN."""
 
 
+class Measured(NamedTuple):
+    """Samples of a recording, and the facts that were measured on it.
+
+    Attributes
+    ----------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1], at the wanted rate.
+
+    facts : ndarray of shape (n_facts,), float64
+        In the order of ``sklearn_asd.audio.remarks.FACTS``.
+    """
+
+    samples: np.ndarray
+    facts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording that was read.
+
+    Attributes
+    ----------
+    samples : ndarray of shape (n_samples,), float32
+        Samples in [-1, 1], at the wanted rate.
+
+    sample_rate : float
+        That rate in Hz.
+
+    signal : ndarray of shape (n_recorded,), float32
+        Samples at the rate of the recording.
+
+    file_rate : float
+        That rate in Hz.
+
+    channels : Channels or None, default=None
+        Of a mix of several channels.
+
+    compressed : bool, default=False
+        Whether the file's format is lossy.
+    """
+
+    samples: np.ndarray
+    sample_rate: float
+    signal: np.ndarray
+    file_rate: float
+    channels: Channels | None = None
+    compressed: bool = False
+
+    def measure(self) -> Measured:
+        """Measure the recording.
+
+        Returns
+        -------
+        measured : Measured
+            Its samples, with the facts.
+        """
+        facts = measure_recording(
+            self.signal,
+            self.file_rate,
+            self.samples,
+            self.sample_rate,
+            self.channels,
+            self.compressed,
+        )
+        return Measured(self.samples, facts)
+
+
 class KeptRecording(os.PathLike):
     """Path of a recording whose samples stay in memory once they are read.
 
@@ -81,12 +153,12 @@ class KeptRecording(os.PathLike):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._samples: dict[tuple[float, Literal["mix"] | int], np.ndarray] = {}
+        self._measured: dict[tuple[float, Literal["mix"] | int], Measured] = {}
 
     def __fspath__(self) -> str:
         return self.path
 
-    def read(self, sample_rate: float, channel: Literal["mix"] | int) -> np.ndarray:
+    def measure(self, sample_rate: float, channel: Literal["mix"] | int) -> Measured:
         """Read the file, unless that was done before.
 
         Parameters
@@ -96,8 +168,8 @@ class KeptRecording(os.PathLike):
 
         Returns
         -------
-        samples : ndarray of shape (n_samples,), float32
-            Samples in [-1, 1].
+        measured : Measured
+            Samples and facts.
 
         Raises
         ------
@@ -105,9 +177,9 @@ class KeptRecording(os.PathLike):
             See :func:`read_file`.
         """
         wanted = sample_rate, channel
-        if wanted not in self._samples:
-            self._samples[wanted] = read_file(self.path, sample_rate, channel)
-        return self._samples[wanted]
+        if wanted not in self._measured:
+            self._measured[wanted] = open_file(self.path, *wanted).measure()
+        return self._measured[wanted]
 
 
 # Full scale is 1. Samples beyond this are bytes misread as floats, and their power
@@ -121,6 +193,9 @@ _MAX_SAMPLE_RATE = 1e8
 # Samples decoded at once. A damaged header may promise any number of samples: memory is
 # not allocated for them.
 _SAMPLES_AT_ONCE = 2**20
+
+# Starts of the names of subtypes that lose some of the sound.
+_LOSSY = ("VORBIS", "OPUS", "MPEG", "GSM", "G72", "ULAW", "ALAW", "IMA", "MS_", "VOX")
 
 # Bytes of the longest header of an empty recording: recorders leave 4096 for it.
 _LARGE_HEADER = 2**13
@@ -171,14 +246,44 @@ def read_file(
     ...     read_file(file.name, sample_rate=16000).shape  # 1 s in stereo, as mono
     (16000,)
     """
-    _refuse_unless_a_file(path)
+    return open_file(path, sample_rate, channel).samples
+
+
+def open_file(
+    source: str | os.PathLike[str] | bytes,
+    sample_rate: float,
+    channel: Literal["mix"] | int = "mix",
+) -> Recording:
+    """Read a sound file, so that it can be measured too; see :func:`read_file`.
+
+    Parameters
+    ----------
+    source : str, path-like or bytes
+        The file, or what it holds.
+
+    sample_rate, channel : any
+        See :func:`read_file`.
+
+    Returns
+    -------
+    recording : Recording
+        Its samples, and what they came from.
+
+    Raises
+    ------
+    BadClipError
+        See :func:`read_file`.
+    """
+    if isinstance(source, bytes):
+        return _read(BytesIO(source), sample_rate, channel)
+    _refuse_unless_a_file(source)
     # Names of files are bytes, and need not be text, except on Windows.
-    name = os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    name = os.fspath(source) if os.name == "nt" else os.fsencode(source)
     return _read(name, sample_rate, channel)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a sound file as it is, for :func:`decode_file`.
+    """Read a sound file as it is, for :func:`open_file`.
 
     Parameters
     ----------
@@ -205,38 +310,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def decode_file(
-    content: bytes, sample_rate: float, channel: Literal["mix"] | int = "mix"
-) -> np.ndarray:
-    """Turn the bytes of a sound file into mono samples; see :func:`read_file`.
-
-    Parameters
-    ----------
-    content : bytes
-        What the file holds.
-
-    sample_rate, channel : any
-        See :func:`read_file`.
-
-    Returns
-    -------
-    samples : ndarray of shape (n_samples,), float32
-        Samples in [-1, 1].
-
-    Raises
-    ------
-    BadClipError
-        See :func:`read_file`.
-    """
-    return _read(BytesIO(content), sample_rate, channel)
-
-
 def _read(
     source: str | bytes | BytesIO, sample_rate: float, channel: Literal["mix"] | int
-) -> np.ndarray:
+) -> Recording:
     """Read what libsndfile opens: the name of a file, or its content."""
     try:
-        samples, file_rate = _decode(source, channel)
+        signal, file_rate, channels, compressed = _decode(source, channel)
     except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
         # soundfile has no text of its own for an error in mid-file.
         reason = str(getattr(error, "error_string", error) or "it cannot be read")
@@ -244,7 +323,8 @@ def _read(
             f"cannot be decoded ({reason.strip().rstrip('.')}): convert it to WAV or "
             "FLAC, or leave it out"
         ) from error
-    return _resample(_check_samples(samples), file_rate, sample_rate)
+    samples = _resample(_check_samples(signal), file_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, file_rate, channels, compressed)
 
 
 def read_array(
@@ -281,6 +361,29 @@ def read_array(
     >>> read_array(np.array([0, 16384, -32768], dtype=np.int16), None, 16000)
     array([ 0. ,  0.5, -1. ], dtype=float32)
     """
+    return open_array(samples, array_rate, sample_rate).samples
+
+
+def open_array(
+    samples: np.ndarray, array_rate: float | None, sample_rate: float
+) -> Recording:
+    """Read an array, so that it can be measured too; see :func:`read_array`.
+
+    Parameters
+    ----------
+    samples, array_rate, sample_rate : any
+        See :func:`read_array`.
+
+    Returns
+    -------
+    recording : Recording
+        Its samples, and what they came from.
+
+    Raises
+    ------
+    BadClipError
+        See :func:`read_array`.
+    """
     samples = np.asarray(fill_masked(samples))
     if samples.ndim != 1:
         raise BadClipError(
@@ -298,7 +401,9 @@ def read_array(
         samples = samples.astype(np.float32, copy=False)
     if array_rate is None:
         array_rate = sample_rate
-    return _resample(_check_samples(samples), array_rate, sample_rate)
+    signal = _check_samples(samples)
+    samples = _resample(signal, array_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, array_rate)
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
@@ -330,11 +435,11 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
 
 def _decode(
     source: str | bytes | BytesIO, channel: Literal["mix"] | int
-) -> tuple[np.ndarray, float]:
-    """Read the samples of one channel, or the channels' average, and their rate."""
+) -> tuple[np.ndarray, float, Channels | None, bool]:
+    """Read the samples of one channel, or the channels' average, and about them."""
     with soundfile.SoundFile(source) as file:
         if 0 < file.frames < UNKNOWN_LENGTH:
-            return _read_blocks(file, channel), file.samplerate
+            return _read_blocks(file, channel)
         is_unfinished = file.frames == 0
     content = _content(source)
     if is_unfinished:
@@ -343,13 +448,13 @@ def _decode(
             raise BadClipError(_describe_empty(len(content)))
         content = finished
     with SoundStream(BytesIO(content)) as file:
-        samples, rate = _read_blocks(file, channel), file.samplerate
+        decoded = _read_blocks(file, channel)
     if not is_whole_flac(content):
         raise BadClipError(
             "cannot be decoded (it was cut short or is damaged): copy it again, or "
             "leave it out"
         )
-    return samples, rate
+    return decoded
 
 
 def _content(source: str | bytes | BytesIO) -> bytes:
@@ -371,12 +476,16 @@ def _describe_empty(n_bytes: int) -> str:
 
 def _read_blocks(
     file: soundfile.SoundFile, channel: Literal["mix"] | int
-) -> np.ndarray:
+) -> tuple[np.ndarray, float, Channels | None, bool]:
     blocks = [np.empty(0, dtype=np.float32)]
+    channels = Channels() if channel == "mix" and file.channels > 1 else None
     size = max(1, _SAMPLES_AT_ONCE // file.channels)
     while len(block := file.read(size, dtype="float32", always_2d=True)):
+        if channels is not None:
+            channels.add(block)
         blocks.append(_choose_channel(block, channel))
-    return np.concatenate(blocks)
+    compressed = file.subtype.startswith(_LOSSY)
+    return np.concatenate(blocks), file.samplerate, channels, compressed
 
 
 def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.ndarray:

@@ -8,6 +8,8 @@ remark says what lies far outside.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +17,7 @@ import scipy.fft
 
 __all__ = [
     "FACTS",
+    "Channels",
     "find_copies",
     "is_cancelled",
     "is_silent",
@@ -24,6 +27,9 @@ __all__ = [
 
 _N_BANDS = 16  # of equal width, from 0 Hz to half of the sample rate
 _N_FFT = 2048
+_BLOCKS_AT_ONCE = 128  # so that memory is bounded, however long the recording
+_WINDOW = np.hanning(_N_FFT).astype(np.float32)
+_WINDOW_POWER = float(np.sum(_WINDOW**2))
 _BANDS = tuple(f"band_{number:02d}" for number in range(_N_BANDS))
 _RELATIVE_BANDS = tuple(f"relative_{band}" for band in _BANDS)
 
@@ -47,6 +53,7 @@ _LEVEL = FACTS.index("level")
 
 _SILENCE = -90.0  # dB; 16 bits resolve -96 dB
 _FLOOR = 1e-10  # amplitude of what is nothing, so that it has a level
+_CEILING = 1e15  # amplitude beyond which levels are not finite in float32
 _HELD = 0.005  # s; shorter runs of equal samples occur in quiet recordings
 
 # How far beyond the limits a recording must lie for a remark. Normal recordings of a
@@ -60,28 +67,79 @@ _HELD_MARGIN = 0.02  # s
 _CANCELLATION = -20.0  # dB; unrelated channels lose 3 dB, and one of two at most 6
 
 
+class Channels:
+    """What is measured on each channel, block by block, before channels are mixed."""
+
+    def __init__(self) -> None:
+        self._n_samples = 0
+        self._power = 0.0
+        self._first: list[float] = []
+        self._is_constant: list[bool] = []
+
+    def add(self, block: np.ndarray) -> None:
+        """Measure the next samples.
+
+        Parameters
+        ----------
+        block : ndarray of shape (n_samples, n_channels), float32
+            One sample at least.
+        """
+        if not self._first:
+            self._first = block[0].tolist()
+            self._is_constant = [True] * len(self._first)
+        self._n_samples += len(block)
+        for number, channel in enumerate(block.T):
+            self._power += _sum_of_squares(channel) / len(self._first)
+            if self._is_constant[number]:
+                self._is_constant[number] = bool((channel == self._first[number]).all())
+
+    def mean_power(self) -> float:
+        """Average the power of all channels so far.
+
+        Returns
+        -------
+        power : float
+            0 before the first samples.
+        """
+        return self._power / max(1, self._n_samples)
+
+    def count_silent(self) -> int:
+        """Count constant channels, if others are not.
+
+        Returns
+        -------
+        n_silent : int
+            0 if all are constant.
+        """
+        return 0 if all(self._is_constant) else sum(self._is_constant)
+
+
 def measure_recording(
-    channels: np.ndarray,
+    signal: np.ndarray,
     file_rate: float,
     samples: np.ndarray,
     sample_rate: float,
+    channels: Channels | None = None,
     compressed: bool = False,
 ) -> np.ndarray:
     """Measure the facts of a recording.
 
     Parameters
     ----------
-    channels : ndarray of shape (n_samples, n_channels), float32
-        The recording as it was made.
+    signal : ndarray of shape (n_samples,), float32
+        The recording as it was made: the mix of its channels, or the chosen one.
 
     file_rate : float
         Its sample rate in Hz.
 
     samples : ndarray of shape (n_analysed,), float32
-        What is analysed: mono, at `sample_rate`.
+        What is analysed, at `sample_rate`.
 
     sample_rate : float
         In Hz.
+
+    channels : Channels or None, default=None
+        What was measured on the channels of a mix; None if there was one.
 
     compressed : bool, default=False
         Whether the file's format is lossy.
@@ -92,23 +150,27 @@ def measure_recording(
         In the order of `FACTS`. Levels of bands are NaN where the recording is shorter
         than 2048 samples.
     """
-    mix = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    powers = [_mean_power(channel) for channel in channels.T]
-    offset = float(mix.mean(dtype=np.float64))
-    power = _mean_power(mix)
-    level = _as_decibels(power - offset**2)
+    power, offset = _sum_of_squares(signal) / len(signal), float(signal.mean())
+    rest = power - offset**2
+    if rest < 0.01 * power:  # little is left, and much of it is rounding
+        rest = _sum_of_squares(signal - np.float32(offset)) / len(signal)
+    level = _as_decibels(rest)
+    cancellation, n_silent = 0.0, 0
+    if channels is not None:
+        cancellation = _as_decibels(power) - _as_decibels(channels.mean_power())
+        n_silent = channels.count_silent()
     bands = _measure_bands(samples)
     return np.array(
         [
-            len(mix) / file_rate,
+            len(signal) / file_rate,
             file_rate,
             compressed,
             level,
             offset,
-            _as_decibels(power) - _as_decibels(sum(powers) / len(powers)),
-            _count_silent(channels),
-            _clipped_share(mix),
-            _count_held(mix, _HELD * file_rate) / file_rate,
+            cancellation,
+            n_silent,
+            _clipped_share(signal),
+            _count_held(signal, _HELD * file_rate) / file_rate,
             sample_rate,
             *bands,
             *(bands - level),
@@ -116,21 +178,14 @@ def measure_recording(
     )
 
 
-def _mean_power(samples: np.ndarray) -> float:
+def _sum_of_squares(samples: np.ndarray) -> float:
     # In float32, which is exact enough for decibels, and three times as fast.
-    return float(np.dot(samples, samples)) / len(samples)
+    with np.errstate(all="ignore"):  # who checks the samples reports what is no sound
+        return float(np.dot(samples, samples))
 
 
 def _as_decibels(power: float) -> float:
-    return float(10 * np.log10(max(power, _FLOOR**2)))
-
-
-def _count_silent(channels: np.ndarray) -> int:
-    """Count constant channels, if others are not."""
-    if channels.shape[1] == 1:
-        return 0
-    silent = (channels.min(axis=0) == channels.max(axis=0)).tolist()
-    return 0 if all(silent) else sum(silent)
+    return 10 * math.log10(min(max(power, _FLOOR**2), _CEILING**2))
 
 
 def _clipped_share(samples: np.ndarray) -> float:
@@ -138,17 +193,19 @@ def _clipped_share(samples: np.ndarray) -> float:
     low, high = samples.min(), samples.max()
     if low == high:
         return 0.0
-    extreme = [np.flatnonzero(samples == limit) for limit in (low, high)]
-    return sum(np.count_nonzero(np.diff(at) == 1) for at in extreme) / len(samples)
+    extreme = [samples == limit for limit in (low, high)]
+    return sum(np.count_nonzero(at[1:] & at[:-1]) for at in extreme) / len(samples)
 
 
 def _count_held(samples: np.ndarray, n_least: float) -> int:
     """Count samples in runs of equal ones that are so long."""
-    moves = samples[1:] != samples[:-1]
-    if len(samples) - np.count_nonzero(moves) < n_least:
+    moves = (samples[1:] != samples[:-1]).tobytes()
+    n_still = max(1, math.ceil(n_least) - 1)
+    first = moves.find(bytes(n_still))  # most recordings have none, and this is fast
+    if first < 0:
         return 0
-    runs = np.diff(np.flatnonzero(moves), prepend=-1, append=len(samples) - 1)
-    return int(runs[runs >= n_least].sum())
+    runs = re.compile(rb"\0{%d,}" % n_still).finditer(moves, first)
+    return sum(run.end() - run.start() + 1 for run in runs)
 
 
 def _measure_bands(samples: np.ndarray) -> np.ndarray:
@@ -156,12 +213,14 @@ def _measure_bands(samples: np.ndarray) -> np.ndarray:
     n_blocks = len(samples) // _N_FFT
     if n_blocks == 0:
         return np.full(_N_BANDS, np.nan)
-    window = np.hanning(_N_FFT).astype(np.float32)
-    blocks = samples[: n_blocks * _N_FFT].reshape(n_blocks, _N_FFT) * window
-    spectrum = scipy.fft.rfft(blocks, axis=1)[:, 1:]
-    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=0, dtype=np.float64)
-    of_bands = 2 * power.reshape(_N_BANDS, -1).sum(axis=1)
-    return 10 * np.log10(of_bands / (_N_FFT * np.sum(window**2)) + _FLOOR**2)
+    blocks = samples[: n_blocks * _N_FFT].reshape(n_blocks, _N_FFT)
+    power = np.zeros(_N_FFT + 2)
+    for start in range(0, n_blocks, _BLOCKS_AT_ONCE):
+        windowed = blocks[start : start + _BLOCKS_AT_ONCE] * _WINDOW
+        parts = scipy.fft.rfft(windowed, axis=1).view(np.float32)
+        power += np.einsum("ij,ij->j", parts, parts)  # of real and imaginary parts
+    of_bands = 2 * power[2:].reshape(_N_BANDS, -1).sum(axis=1) / n_blocks
+    return 10 * np.log10(of_bands / (_N_FFT * _WINDOW_POWER) + _FLOOR**2)
 
 
 def is_silent(facts: np.ndarray) -> np.ndarray:

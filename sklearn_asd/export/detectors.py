@@ -40,7 +40,12 @@ from sklearn_asd.export.features import (
 )
 from sklearn_asd.export.gamma import GammaProbabilities, log_complement
 from sklearn_asd.export.pooling import TensorPooling, make_pooling
-from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
+from sklearn_asd.features import (
+    LogMelSegmenter,
+    PowerSpectrum,
+    RecordingCheck,
+    SpectrumStatistics,
+)
 from sklearn_asd.meta import (
     GammaProbabilityEnsemble,
     OnlyMachineTypes,
@@ -264,6 +269,13 @@ class _Encode(nn.Module):
         return self.module(clip, machine)
 
 
+class _PassOn(nn.Module):
+    """What a :class:`RecordingCheck` does to clips; a graph makes no remarks."""
+
+    def forward(self, clip: Any, machine: torch.Tensor) -> Any:
+        return clip
+
+
 class _Steps(nn.Module):
     """What a :class:`Pipeline` does."""
 
@@ -367,6 +379,7 @@ class _ZScores(nn.Module):
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
     PowerSpectrum: lambda spectrum, _: Welch(spectrum),
+    RecordingCheck: lambda *_: _PassOn(),
     SpectrumStatistics: lambda statistics, _: Statistics(statistics),
     StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,

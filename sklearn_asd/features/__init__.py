@@ -1,5 +1,6 @@
 """From recordings to what is learnt from: log-mel segments, or power spectra."""
 
+from sklearn_asd.features.check import RecordingCheck
 from sklearn_asd.features.expander import AugmentationExpander
 from sklearn_asd.features.logmel import log_mel_spectrogram
 from sklearn_asd.features.pooling import (
@@ -23,6 +24,7 @@ __all__ = [
     "Percentile",
     "PowerSpectrum",
     "RankWeightedMean",
+    "RecordingCheck",
     "SpectrumStatistics",
     "Windows",
     "log_mel_spectrogram",

@@ -1,4 +1,4 @@
-"""What the two transformers of recordings have in common."""
+"""What the transformers whose result is clips have in common."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ __all__ = ["ClipTransformer"]
 
 
 class ClipTransformer(EstimatorMixin, TransformerMixin, BaseEstimator):
-    """Stateless transformer of recordings, which may be given as paths.
+    """Transformer whose result is clips: of recordings, which may be given as paths.
 
-    Its ``_check(X)`` refuses wrong parameters and X of another form.
+    Its ``_check(X)`` refuses wrong parameters and X of another form. One that learns
+    has its own `fit`.
     """
 
     def __init_subclass__(cls, **kwargs):

@@ -23,6 +23,7 @@ from joblib import Parallel, delayed
 
 from sklearn_asd._utils.messages import shorten
 from sklearn_asd.audio import ORIGINAL, BadClipError, Clips, View
+from sklearn_asd.audio.remarks import FACTS
 
 __all__ = ["FileCache", "MemoryCache", "open_clip", "view_keys"]
 
@@ -52,6 +53,9 @@ class MemoryCache:
     ----------
     places : dict of key to (start, stop)
         Rows of each known view in :meth:`frames`.
+
+    facts : dict of key to ndarray of shape (n_facts,)
+        What was measured on the recording of each known view.
     """
 
     by_content = False
@@ -59,6 +63,7 @@ class MemoryCache:
     def __init__(self, n_mels: int, dtype: str) -> None:
         self._frames = np.empty((0, n_mels), dtype=dtype)
         self.places: dict[Hashable, tuple[int, int]] = {}
+        self.facts: dict[Hashable, np.ndarray] = {}
 
     def keys(self, clips: list[Clips], parallel: Parallel) -> list[list[Hashable]]:
         """Name the views of the clips by row and view.
@@ -80,7 +85,7 @@ class MemoryCache:
         return [[(row, view) for view in views] for row in range(len(clips))]
 
     def find(self, keys: Iterable[Hashable]) -> None:
-        """Look up keys, and add those that are known to `places`.
+        """Look up keys, and add those that are known to `places` and `facts`.
 
         Parameters
         ----------
@@ -88,14 +93,20 @@ class MemoryCache:
             The keys; none that is not in `places` already is known here.
         """
 
-    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
+    def add(
+        self, frames: Mapping[Any, np.ndarray], facts: Mapping[Any, np.ndarray]
+    ) -> None:
         """Add the frames of some views.
 
         Parameters
         ----------
         frames : mapping of key to ndarray of shape (n_frames, n_mels)
             The frames of each view.
+
+        facts : mapping of key to ndarray of shape (n_facts,)
+            What was measured on the recording of each view.
         """
+        self.facts |= facts
         stop = len(self._frames)
         for key, of_view in frames.items():
             start, stop = stop, stop + len(of_view)
@@ -120,10 +131,11 @@ class FileCache:
     """Frames in a file that is only ever appended to; used as a :class:`MemoryCache`.
 
     Each set of settings has one file of frames, and beside it an SQLite index from the
-    content of a clip, and the view of it, to rows of frames and a checksum of them.
-    Frames are written before they are indexed, in one transaction that locks out other
-    processes: a process that is killed leaves at worst some bytes that nothing points
-    to. Frames that differ from their checksum count as unknown.
+    content of a clip, and the view of it, to rows of frames, the facts that were
+    measured on the recording, and a checksum of both. Frames are written before they
+    are indexed, in one transaction that locks out other processes: a process that is
+    killed leaves at worst some bytes that nothing points to. What differs from its
+    checksum counts as unknown.
 
     The index holds the name of its file of frames, which is never used again. If one
     of the two is deleted, both start afresh. A process that still has the old ones open
@@ -166,10 +178,11 @@ class FileCache:
     ) -> None:
         self._folder = Path(folder)
         # A hash of what they are: a text of them may leave digits out.
-        self._name = f"{kind}-{joblib.hash((settings, _LIBRARIES))[:16]}"
+        self._name = f"{kind}-{joblib.hash((settings, _LIBRARIES, FACTS))[:16]}"
         self._n_mels, self._dtype = n_mels, np.dtype(dtype)
         self._bytes_per_frame = n_mels * self._dtype.itemsize
         self.places: dict[Hashable, tuple[int, int]] = {}
+        self.facts: dict[Hashable, np.ndarray] = {}
         with self._explaining():
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._locked_index() as index:
@@ -195,9 +208,11 @@ class FileCache:
         new = set(keys) - self.places.keys()
         if new:
             with self._explaining(), self._same_index() as index:
-                self.places |= self._look_up(index, new)
+                self._look_up(index, new)
 
-    def add(self, frames: Mapping[Any, np.ndarray]) -> None:
+    def add(
+        self, frames: Mapping[Any, np.ndarray], facts: Mapping[Any, np.ndarray]
+    ) -> None:
         """Append the frames of some views, unless another process just has."""
         with self._explaining(), self._same_index() as index:
             stored = self._look_up(index, frames)
@@ -207,9 +222,13 @@ class FileCache:
                 if key not in stored
             }
             added = self._append(new, self._n_frames(rounded_up=True))
-            rows = [(k, *added[k], _checksum(k, new[k])) for k in new]
-            index.executemany("REPLACE INTO clips VALUES (?, ?, ?, ?)", rows)
-        self.places |= stored | added
+            known = {key: facts[key].astype("<f8").tobytes() for key in new}
+            rows = [
+                (k, *added[k], known[k], _checksum(k, known[k], new[k])) for k in new
+            ]
+            index.executemany("REPLACE INTO clips VALUES (?, ?, ?, ?, ?)", rows)
+        self.places |= added
+        self.facts |= {key: facts[key] for key in new}
 
     def frames(self) -> np.ndarray:
         """Map the file into memory, read-only; see :meth:`MemoryCache.frames`."""
@@ -225,21 +244,21 @@ class FileCache:
             return np.empty(shape, dtype=self._dtype)
         return np.memmap(self._data, dtype=self._dtype, mode="r", shape=shape)
 
-    def _look_up(
-        self, index: sqlite3.Connection, keys: Iterable[Any]
-    ) -> dict[Hashable, tuple[int, int]]:
+    def _look_up(self, index: sqlite3.Connection, keys: Iterable[Any]) -> set[Hashable]:
         """Find these keys only, as there may be millions, where frames are intact."""
-        query = "SELECT start, stop, checksum FROM clips WHERE key = ?"
+        query = "SELECT start, stop, facts, checksum FROM clips WHERE key = ?"
         rows = ((key, index.execute(query, (key,)).fetchone()) for key in keys)
-        frames, found = np.asarray(self._map()), {}  # a memmap is slow to index
+        frames, found = np.asarray(self._map()), set()  # a memmap is slow to index
         for key, row in rows:
-            # Of a damaged index any number may be anything.
-            if row is None or not all(isinstance(number, int) for number in row):
+            # Of a damaged index anything may be of any type.
+            if row is None or [type(value) for value in row] != [int, int, bytes, int]:
                 continue
-            start, stop, checksum = row
+            start, stop, facts, checksum = row
             intact = 0 <= start <= stop <= len(frames)
-            if intact and _checksum(key, frames[start:stop]) == checksum:
-                found[key] = start, stop
+            if intact and _checksum(key, facts, frames[start:stop]) == checksum:
+                self.places[key] = start, stop
+                self.facts[key] = np.frombuffer(facts, dtype="<f8")
+                found.add(key)
         return found
 
     def _find_data(self, index: sqlite3.Connection) -> Path:
@@ -280,7 +299,8 @@ class FileCache:
             index.execute("CREATE TABLE IF NOT EXISTS data (name TEXT)")
             index.execute(
                 "CREATE TABLE IF NOT EXISTS clips (key BLOB PRIMARY KEY,"
-                " start INTEGER, stop INTEGER, checksum INTEGER) WITHOUT ROWID"
+                " start INTEGER, stop INTEGER, facts BLOB, checksum INTEGER)"
+                " WITHOUT ROWID"
             )
             yield index
 
@@ -411,6 +431,6 @@ def _start_digest(kind: bytes) -> Any:
     return hashlib.sha256(kind.ljust(8))
 
 
-def _checksum(key: bytes, frames: np.ndarray) -> int:
-    """Tell these frames of this key from any that a damaged disk may give."""
-    return zlib.crc32(frames.data, zlib.crc32(key))
+def _checksum(key: bytes, facts: bytes, frames: np.ndarray) -> int:
+    """Tell what is stored of this key from anything that a damaged disk may give."""
+    return zlib.crc32(frames.data, zlib.crc32(facts, zlib.crc32(key)))

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import EstimatorMixin
-from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.audio.remarks import (
-    FACTS,
-    find_copies,
-    is_cancelled,
-    is_silent,
-    make_remark,
-)
+from sklearn_asd.audio.remarks import FACTS, is_silent, make_remark
+from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
 
-__all__ = ["RecordingCheck", "TrainingClipWarning"]
+__all__ = ["RecordingCheck"]
 
 
-class TrainingClipWarning(UserWarning):
-    """Training clips hold no sound, or are copies of each other."""
-
-
-class RecordingCheck(EstimatorMixin, TransformerMixin, BaseEstimator):
+class RecordingCheck(ClipTransformer):
     """Learn what recordings of each machine have in common, and remark on others.
 
     A step of a Pipeline between :class:`LogMelSegmenter` or :class:`PowerSpectrum` and
@@ -50,10 +37,6 @@ class RecordingCheck(EstimatorMixin, TransformerMixin, BaseEstimator):
         Lowest and highest value of each fact among the normal training clips of each
         machine, and in the last row of all; NaN where nothing was measured.
         ``sklearn_asd.audio.remarks.FACTS`` names the facts.
-
-    training_remarks_ : dict of str to ndarray of int
-        Remarks on training clips, with the rows of the clips: those without sound,
-        those whose channels cancel each other, and copies of each other.
 
     See Also
     --------
@@ -85,12 +68,9 @@ training recordings 4 s']
         "machines_": np.ndarray,
         "low_": np.ndarray,
         "high_": np.ndarray,
-        "training_remarks_": dict,
     }
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
-
+    @all_or_nothing
     def fit(self, X, y=None):
         """Learn the limits of each machine's clips.
 
@@ -114,11 +94,6 @@ training recordings 4 s']
 
         ValueError
             If y holds anything but +1 and -1.
-
-        Warns
-        -----
-        TrainingClipWarning
-            If training clips hold no sound, or are copies of each other.
         """
         X = check_spectrograms(X, type(self).__name__)
         rows = np.flatnonzero(normal_rows(y, len(X)))
@@ -128,16 +103,6 @@ training recordings 4 s']
         groups.append(np.ones(len(rows), dtype=bool))
         self.low_ = np.array([_reduce(np.fmin, facts[group]) for group in groups])
         self.high_ = np.array([_reduce(np.fmax, facts[group]) for group in groups])
-        self.training_remarks_ = {
-            remark: rows[some] for remark, some in _find_training_remarks(facts).items()
-        }
-        for remark, some in self.training_remarks_.items():
-            warnings.warn(
-                f"{count(len(some), 'training clip')} {remark}: "
-                f"{abbreviate(some.tolist())}. Leave them out, or record them again",
-                TrainingClipWarning,
-                stacklevel=2,
-            )
         return self
 
     def transform(self, X):
@@ -188,6 +153,13 @@ training recordings 4 s']
             for facts, place in zip(_facts(X), places, strict=True)
         ]
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = True
+        tags.input_tags.string = False
+        tags.input_tags.two_d_array = False  # ClipSpectrograms only
+        return tags
+
 
 def _facts(X: ClipSpectrograms) -> np.ndarray:
     """Facts of the clips, NaN where they were not measured."""
@@ -204,14 +176,3 @@ def _labels(X: ClipSpectrograms) -> np.ndarray:
 def _reduce(extreme: np.ufunc, facts: np.ndarray) -> np.ndarray:
     """Lowest or highest of each fact, apart from clips without sound."""
     return extreme.reduce(facts[~is_silent(facts)], axis=0, initial=np.nan)
-
-
-def _find_training_remarks(facts: np.ndarray) -> dict[str, np.ndarray]:
-    """Find training clips that teach nothing."""
-    copies = find_copies(facts)
-    found = {
-        "hold no sound": np.flatnonzero(is_silent(facts) & ~is_cancelled(facts)),
-        "have channels that cancel each other": np.flatnonzero(is_cancelled(facts)),
-        "are copies of each other": np.concatenate([*copies, np.zeros(0, dtype=int)]),
-    }
-    return {remark: rows for remark, rows in found.items() if len(rows)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Container, Hashable, Sequence
@@ -9,7 +10,7 @@ from concurrent.futures import BrokenExecutor
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -21,6 +22,7 @@ from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd.audio.remarks import FACTS, find_copies, is_cancelled, is_silent
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
@@ -39,6 +41,19 @@ _LISTED = 8
 # clip at a third of all costs, until it has seen a larger block freed. This one is not
 # touched and takes no memory.
 np.empty(2**24, dtype=np.uint8)
+
+
+# Facts of clips that cannot be used.
+_UNKNOWN = np.full(len(FACTS), np.nan)
+
+
+class _Made(NamedTuple):
+    """What a worker makes of a clip: frames of its views, or an error."""
+
+    content: bytes | None  # names what was read, where that is wanted
+    frames: list[np.ndarray]
+    facts: np.ndarray
+    error: BadClipError | None = None
 
 
 class FrontEnd(ClipTransformer, ABC):
@@ -77,7 +92,7 @@ class FrontEnd(ClipTransformer, ABC):
     _frame_settings: ClassVar[str]
 
     def fit_transform(self, X, y=None):
-        """Read the clips to learn from, and warn of files that hold no sound.
+        """Read the clips to learn from, and warn of files that teach nothing.
 
         Parameters
         ----------
@@ -95,11 +110,11 @@ class FrontEnd(ClipTransformer, ABC):
         Warns
         -----
         UserWarning
-            If files are silent, as of a muted microphone, or of channels that cancel
-            each other.
+            If files are silent, as of a muted microphone, or their channels cancel each
+            other, or some are copies of each other; one warning for each.
         """
         spectrograms = self.fit(X, y).transform(X)
-        _warn_of_silence(Clips.from_X(X), spectrograms)
+        _warn_of_what_teaches_nothing(Clips.from_X(X), spectrograms.facts)
         return spectrograms
 
     def transform(self, X):
@@ -137,6 +152,10 @@ class FrontEnd(ClipTransformer, ABC):
         keys, errors = self._fill_cache(cache, clips)
         bounds, bad = self._find_bounds(clips, keys, cache, errors)
         self._stop_if_bad(clips, bad)
+        facts = [
+            _UNKNOWN if row in bad else cache.facts[of_clip[0]]
+            for row, of_clip in enumerate(keys)
+        ]
         problems = {row: str(error) for row, error in bad.items()}
         if problems:
             listed = [f"\n  {clips.name(row)} {problems[row]}" for row in problems]
@@ -160,6 +179,7 @@ class FrontEnd(ClipTransformer, ABC):
             view_names=[view.name for view in clips.views],
             sample_rate=self.sample_rate,
             problems=problems,
+            facts=np.array(facts),
             **self._describe_result(),
         )
 
@@ -272,37 +292,37 @@ class FrontEnd(ClipTransformer, ABC):
             delayed(self._make_frames)(singles[row], views, cache.by_content)
             for row, views in tasks
         )
-        made: dict[Hashable, np.ndarray] = {}
+        frames: dict[Hashable, np.ndarray] = {}
+        facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
-        for (row, views), (content, frames, error) in zip(tasks, results, strict=True):
-            if content is not None:
-                keys[row] = view_keys(content, singles[row].views)
-            made |= zip([keys[row][view] for view in views], frames, strict=False)
-            if error is not None:
-                bad.setdefault(row, error)
-        cache.add(made)
+        for (row, views), made in zip(tasks, results, strict=True):
+            if made.content is not None:
+                keys[row] = view_keys(made.content, singles[row].views)
+            for view, of_view in zip(views, made.frames, strict=False):
+                frames[keys[row][view]] = of_view
+                facts[keys[row][view]] = made.facts
+            if made.error is not None:
+                bad.setdefault(row, made.error)
+        cache.add(frames, facts)
         return bad
 
-    def _make_frames(
-        self, clip: Clips, views: list[int], by_content: bool
-    ) -> tuple[bytes | None, list[np.ndarray], BadClipError | None]:
+    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
-        Before them comes what names the content that was read, where that is wanted.
         """
         content, wanted = None, [clip.views[view] for view in views]
         if by_content:
             clip, content = open_clip(clip)
         try:
-            samples = clip.read(0, self.sample_rate, self.channel)
+            samples, facts = clip.measure(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return content, [self._round(sound, view) for view in wanted], None
+            return _Made(content, [self._round(sound, view) for view in wanted], facts)
         except BadClipError as error:
-            return content, [], error
+            return _Made(content, [], _UNKNOWN, error)
         except MemoryError:
             reason = "needs more memory than there is: split it, or leave it out"
-            return content, [], BadClipError(reason)
+            return _Made(content, [], _UNKNOWN, BadClipError(reason))
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""
@@ -396,31 +416,35 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
     return fmax
 
 
-def _warn_of_silence(clips: Clips, spectrograms: ClipSpectrograms) -> None:
-    """Warn of files all of whose frames are the number that stands for silence."""
-    frames = spectrograms.frames
-    silent = [
-        row
-        for row, (start, stop) in enumerate(
-            zip(spectrograms.starts[:, 0], spectrograms.stops[:, 0], strict=True)
-        )
-        # A frame tells of most clips that they are not silent.
-        if start < stop
-        and clips.names_a_file(row)
-        and (frames[start] == frames[start, 0]).all()
-        and (frames[start:stop] == frames[start, 0]).all()
+def _warn_of_what_teaches_nothing(clips: Clips, facts: np.ndarray) -> None:
+    """Warn of files without sound, of channels that cancel, and of copies."""
+    rows = np.flatnonzero([clips.names_a_file(row) for row in range(len(clips))])
+    facts = facts[rows]
+    silent = is_silent(facts)
+    copies = [
+        group
+        for group in find_copies(facts)
+        if len({os.fspath(clips.sources[row]) for row in rows[group]}) > 1
     ]
-    if not silent:
-        return
+    found = {
+        "without any sound: {}. Leave out recordings of a muted microphone; where "
+        "channels cancel each other in their mean, take one of them (channel=0)": (
+            np.flatnonzero(silent)
+        ),
+        "whose channels cancel each other in their mean: {}. Take one of the channels "
+        "(channel=0)": np.flatnonzero(is_cancelled(facts) & ~silent),
+        "that are copies of each other: {}. They count as often as they are there: "
+        "leave out all but one of each": np.concatenate([[], *copies]).astype(int),
+    }
     labels = machine_labels(clips)
-    names = [clips.name(row) for row in silent]
-    if labels is not None:
+    for text, some in found.items():
         names = [
-            f"{name} of {labels[r]}" for name, r in zip(names, silent, strict=True)
+            clips.name(row) + ("" if labels is None else f" of {labels[row]}")
+            for row in rows[some]
         ]
-    warnings.warn(
-        f"{count(len(silent), 'recording')} to learn from without any sound: "
-        f"{abbreviate(names)}. Leave out recordings of a muted microphone; where "
-        "channels cancel each other in their mean, take one of them (channel=0)",
-        stacklevel=3,
-    )
+        if names:
+            warnings.warn(
+                f"{count(len(names), 'recording')} to learn from "
+                + text.format(abbreviate(names)),
+                stacklevel=3,
+            )

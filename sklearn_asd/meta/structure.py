@@ -257,6 +257,20 @@ class Opened:
             for row, reason in one.problems.items()
         }
 
+    @property
+    def remarks(self) -> dict[int, str]:
+        """What is unlike the training recordings, by row; see `RecordingCheck`."""
+        found = {
+            row if one.rows is None else int(one.rows[row]): remark
+            for one in reversed(self.inner)
+            for row, remark in one.remarks.items()
+        }
+        if isinstance(self.estimator, Pipeline):
+            first = self.estimator.steps[0][1]
+            made = first.remarks(self.X) if hasattr(first, "remarks") else []
+            found |= {row: remark for row, remark in enumerate(made) if remark}
+        return found
+
     def __iter__(self) -> Iterator[Opened]:
         """Go through the detector and its inner detectors, from the outside in."""
         yield self

@@ -66,6 +66,7 @@ _OURS: tuple[type, ...] = (
     features.AugmentationExpander,
     features.LogMelSegmenter,
     features.PowerSpectrum,
+    features.RecordingCheck,
     features.SpectrumStatistics,
     meta.GammaProbabilityEnsemble,
     meta.OnlyMachineTypes,

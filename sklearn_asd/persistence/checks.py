@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from sklearn_asd.audio.remarks import FACTS
 from sklearn_asd.features.front_end import find_fmax
 from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
@@ -39,7 +40,14 @@ _MOST_OVERLAP = 2**10  # n_fft over hop_length
 _MOST_VIEWS = 2**10
 
 # NaN stands in these for clips that were not used, or for what was not measured.
-_MAY_HOLD_NAN = {"training_score_samples_", "history_", "machines_", "sibling_aucs_"}
+_MAY_HOLD_NAN = {
+    "high_",
+    "history_",
+    "low_",
+    "machines_",
+    "sibling_aucs_",
+    "training_score_samples_",
+}
 
 # ThresholdTuner may set minus infinity; the others take over their detectors'.
 _MAY_BE_MINUS_INFINITE = {"ThresholdTuner", "OnlyMachineTypes", "PerMachine"}
@@ -78,6 +86,11 @@ _AXES = {
         "precision_": "columns columns",
     },
     "PerMachine": {"classes_": "machines"},
+    "RecordingCheck": {
+        "machines_": "machines",
+        "low_": "limits facts",
+        "high_": "limits facts",
+    },
     "StandardScaler": {
         "n_features_in_": "columns",
         "mean_": "columns",
@@ -272,6 +285,16 @@ def _check_scaler(kind: str, values: dict[str, Any]) -> None:
         _require(fine, f"{kind}.{name} is negative or 0")
 
 
+def _check_limits(kind: str, values: dict[str, Any]) -> None:
+    low, high = values["low_"], values["high_"]
+    shape = len(values["machines_"]) + 1, len(FACTS)
+    _require(low.shape == shape, f"{kind}.low_ has the shape {low.shape}, not {shape}")
+    infinite = np.isinf(low).any() or np.isinf(high).any()
+    fine = not infinite and (np.isnan(low) == np.isnan(high)).all()
+    _require(fine and not (low > high).any(), f"{kind}.low_ and high_ are no limits")
+    _check_order(kind, values, "machines_")
+
+
 def _check_mahalanobis(kind: str, values: dict[str, Any]) -> None:
     location = getattr(values["covariance_"], "location_", ())
     n_columns = values.get("n_features_in_", len(location))
@@ -439,6 +462,7 @@ _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {
     "MahalanobisDetector": (_check_mahalanobis,),
     "OnlyMachineTypes": (_check_inner,),
     "PerMachine": (_check_per_machine,),
+    "RecordingCheck": (_check_limits,),
     "SpectrumStatistics": (_check_inputs, _check_statistics),
     "StandardScaler": (_check_scaler,),
     "ThresholdTuner": (_check_threshold,),

@@ -42,6 +42,9 @@ class Verdicts:
     problems : dict of int to str
         Why clips could not be used, by row; see :class:`ClipSpectrograms`.
 
+    remarks : dict of int to str
+        What is unlike the training recordings, by row; see :class:`RecordingCheck`.
+
     opened : dict of int to Opened
         The detector with each of the clips to explain, by row.
 
@@ -56,6 +59,7 @@ class Verdicts:
         self.scores = np.full(_num_samples(X), np.nan)
         self.thresholds = self.scores.copy()
         self.problems: dict[int, str] = {}
+        self.remarks: dict[int, str] = {}
         self.opened: dict[int, Opened] = {}
         labels = machine_labels(X)
         self.machines = None if labels is None else [label or "" for label in labels]
@@ -78,6 +82,8 @@ class Verdicts:
         self.scores[rows] = opened.scores
         problems = opened.problems.items()
         self.problems |= {int(rows[row]): reason for row, reason in problems}
+        remarks = opened.remarks.items()
+        self.remarks |= {int(rows[row]): remark for row, remark in remarks}
         self._keep_most_anomalous(rows, opened)
 
     def rank(self, rows: np.ndarray) -> np.ndarray:

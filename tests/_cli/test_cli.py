@@ -403,6 +403,7 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
         "verdict",
         "margin",
         "reason",
+        "remark",
     ]
     assert table["machine_id"].tolist() == ["valve_00"] * 3
     assert table["verdict"].tolist()[-1] == "unusable"
@@ -470,13 +471,13 @@ def test_training_recordings_that_are_gone_are_no_part_of_the_report(
 def test_with_a_report_each_file_is_read_once(
     run, model, folder, tmp_path, monkeypatch
 ):
-    read, reads = reading.read_file, []
+    read, reads = reading.open_file, []
 
     def count(path, *arguments):
         reads.append(str(path))
         return read(path, *arguments)
 
-    monkeypatch.setattr(reading, "read_file", count)
+    monkeypatch.setattr(reading, "open_file", count)
     code, _, _ = run("score", model, folder / "broken", "--report", tmp_path / "r.html")
     assert code == 1
     assert "in detail" in (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -521,7 +522,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_done(
 def test_the_table_can_go_to_standard_output(model, folder):
     score = in_a_process("score", model, folder / "broken", "--csv", "/dev/stdout")
     assert score.returncode == 1, score.stderr
-    assert "path,machine_type,machine_id,verdict,margin,reason\n" in score.stdout
+    assert "path,machine_type,machine_id,verdict,margin,reason,remark\n" in score.stdout
     assert score.stdout.count(",anomalous,-") == 6
 
 

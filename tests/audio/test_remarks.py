@@ -3,6 +3,7 @@ import pytest
 
 from sklearn_asd.audio.remarks import (
     FACTS,
+    Channels,
     find_copies,
     is_cancelled,
     is_silent,
@@ -15,10 +16,12 @@ RATE = 16_000
 
 def measure(channels, file_rate=RATE, **options):
     """Facts of a recording by name; (n_samples,) or (n_samples, n_channels)."""
-    channels = np.asarray(channels, dtype=np.float32)
-    channels = channels[:, None] if channels.ndim == 1 else channels
-    mix = channels.mean(axis=1)
-    return measure_recording(channels, file_rate, mix, RATE, **options)
+    mix = channels = np.asarray(channels, dtype=np.float32)
+    if channels.ndim == 2:
+        mix, options["channels"] = channels.mean(axis=1), Channels()
+        for block in np.array_split(channels, 3):
+            options["channels"].add(block)
+    return measure_recording(mix, file_rate, mix, RATE, **options)
 
 
 def named(facts):

@@ -12,10 +12,14 @@ import soundfile
 
 from sklearn_asd import BadClipError
 from sklearn_asd.audio import read_file
-from sklearn_asd.audio.reading import decode_file
+from sklearn_asd.audio.reading import open_file
 
 RATE = 16000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 20_000)
+
+
+def decode_file(content, sample_rate, channel="mix"):
+    return open_file(content, sample_rate, channel).samples
 
 
 def encode(samples=NOISE, format_="FLAC", subtype="PCM_16", **more):

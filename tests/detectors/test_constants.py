@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.pipeline import make_pipeline
@@ -338,14 +339,40 @@ def test_recordings_from_the_field_without_sound_are_named_with_the_remedy(recor
     with pytest.warns(UserWarning, match=message):
         segment.fit_transform(paths)
     one = LogMelSegmenter(segment_duration=1.024, channel=0)
-    with pytest.warns(UserWarning, match=r"1 recording .* clip 1 \(zeros.wav\)\. "):
-        one.fit_transform(paths)
-    one.fit_transform(paths[2:])
+    with pytest.warns(UserWarning, match=r"1 recording .* clip 0 \(zeros.wav\)\. "):
+        one.fit_transform(paths[1:3])
+    one.fit_transform([paths[0]])
+    message = r"2 recordings .* copies of each other: clip 0 \(plain.wav\), clip 1 \(d"
+    with pytest.warns(UserWarning, match=message):  # in their first channel
+        one.fit_transform(paths[2:])
+    segment.fit_transform(paths[2:])
+
+
+def test_channels_that_cancel_but_for_noise_and_copies_are_named(tmp_path, rng):
+    sounds = rng.normal(scale=0.1, size=(3, RATE))
+    recordings = {
+        "a": sounds[0],
+        "b": sounds[1],
+        "copy": sounds[0],
+        "opposite": np.stack([sounds[2], 1e-3 * sounds[0] - sounds[2]], axis=1),
+    }
+    for name, samples in recordings.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE)
+    paths = [str(tmp_path / f"{name}.wav") for name in recordings]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SEGMENT.fit_transform([*paths, paths[1], sounds[0]])  # the same row twice
+    said = [str(one.message) for one in caught]
+    assert said == [
+        "1 recording to learn from whose channels cancel each other in their mean: "
+        "clip 3 (opposite.wav). Take one of the channels (channel=0)",
+        "2 recordings to learn from that are copies of each other: clip 0 (a.wav), "
+        "clip 2 (copy.wav). They count as often as they are there: leave out all but "
+        "one of each",
+    ]
 
 
 def test_machines_of_recordings_without_sound_are_named(tmp_path):
-    import soundfile
-
     (tmp_path / "pump 7").mkdir()
     for name in ("a", "b"):
         soundfile.write(tmp_path / "pump 7" / f"{name}.wav", np.zeros(RATE), RATE)

@@ -52,11 +52,17 @@ def cached(tmp_path):
     return Short(cache_dir=tmp_path / "cache" / "log-mels")
 
 
+def with_facts(frames):
+    """What caches are given: frames of each key, and facts, which are told apart."""
+    return frames, {key: np.array([len(key), key[0]], float) for key in frames}
+
+
 def assert_right(X, paths, **settings):
     """The frames are those that are computed without a cache."""
     expected = Short(**settings).transform(paths)
     assert len(X) == len(paths)
     assert X.frames.dtype == expected.frames.dtype
+    np.testing.assert_array_equal(X.facts, expected.facts)
     for clip in range(len(paths)):
         np.testing.assert_array_equal(X.log_mel(clip), expected.log_mel(clip))
 
@@ -247,7 +253,7 @@ def test_an_index_of_an_earlier_version_is_not_misread(tmp_path, text):
     """Its file was named by a digest of a text."""
     old = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     new = FileCache(tmp_path, text, 2, "float32")
-    new.add({b"a": np.zeros((1, 2))})
+    new.add(*with_facts({b"a": np.zeros((1, 2))}))
     assert not list(tmp_path.glob(f"*{old}*"))
 
 
@@ -320,7 +326,7 @@ def test_two_processes_may_write_at_once(cached, paths):
 
 def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
     frames = np.ones((5, 2), dtype=np.float32)
-    FileCache(tmp_path, "settings", 2, "float32").add({b"first": frames})
+    FileCache(tmp_path, "settings", 2, "float32").add(*with_facts({b"first": frames}))
     (index_file,) = tmp_path.glob("*.sqlite")
     (data_file,) = tmp_path.glob("*.float32")
     opened = []
@@ -339,7 +345,8 @@ def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
     with data_file.open("ab") as data:
         data.write(frames.tobytes())
     checksum = zlib.crc32(frames.tobytes(), zlib.crc32(b"second"))
-    index.execute("INSERT INTO clips VALUES (?, 5, 10, ?)", (b"second", checksum))
+    row = b"second", b"", checksum
+    index.execute("INSERT INTO clips VALUES (?, 5, 10, ?, ?)", row)
     index.commit()
     index.close()
     thread.join(timeout=600)
@@ -349,11 +356,25 @@ def test_a_cache_opened_while_another_grows_forgets_nothing(tmp_path):
 def test_caches_agree_on_where_a_clip_lies_whoever_added_it_first(tmp_path):
     first, second = (FileCache(tmp_path, "settings", 2, "float32") for _ in range(2))
     a, b = np.full((3, 2), 1.0), np.full((4, 2), 2.0)
-    first.add({b"a": a})
-    second.add({b"b": b, b"a": a})
+    first.add(*with_facts({b"a": a}))
+    second.add(*with_facts({b"b": b, b"a": a}))
     assert (second.places[b"a"], second.places[b"b"]) == ((0, 3), (3, 7))
     assert b"b" not in first.places  # it has not looked since
     np.testing.assert_array_equal(second.frames(), np.concatenate([a, b]))
+
+
+def test_facts_that_a_disk_has_changed_are_measured_again(cached, paths, computed):
+    cached.transform(paths)
+    (index_file,) = cached.cache_dir.glob("*.sqlite")
+    for damage in ("zeroblob(336)", "zeroblob(0)", "NULL", "'text'"):
+        with closing(sqlite3.connect(index_file)) as index, index:
+            index.execute(
+                f"UPDATE clips SET facts = {damage} WHERE start = "
+                "(SELECT min(start) FROM clips)"
+            )
+        computed.clear()
+        assert_right(cached.transform(paths), paths)
+        assert len(computed) == 1 + N_CLIPS  # one again, and those to compare with
 
 
 @pytest.mark.parametrize("kind", [MemoryCache, FileCache])
@@ -362,11 +383,15 @@ def test_both_caches_behave_alike(tmp_path, kind):
     kept = kind(*arguments, 2, "float32")
     assert kept.frames().shape == (0, 2)
     frames = np.arange(10, dtype=np.float32).reshape(5, 2)
-    kept.add({b"a": frames[:2]})
-    kept.add({})
+    kept.add(*with_facts({b"a": frames[:2]}))
+    kept.add(*with_facts({}))
     kept.find([b"a", b"c"])
-    kept.add({b"b": frames[2:]})
+    kept.add(*with_facts({b"b": frames[2:]}))
     assert kept.places == {b"a": (0, 2), b"b": (2, 5)}
+    assert {key: facts.tolist() for key, facts in kept.facts.items()} == {
+        b"a": [1, 97],
+        b"b": [1, 98],
+    }
     np.testing.assert_array_equal(kept.frames(), frames)
     assert kept.frames().dtype == np.float32
 
@@ -584,11 +609,11 @@ def test_files_replaced_all_the_time_poison_no_key(tmp_path, cached):
 def test_a_large_cache_is_not_read_to_look_up_a_few_clips(tmp_path):
     """A million take as long; filling them in takes the test longer."""
     kept = FileCache(tmp_path, "settings", 1, "float32")
-    kept.add({b"a": np.zeros((1, 1))})
+    kept.add(*with_facts({b"a": np.zeros((1, 1))}))
     (index_file,) = tmp_path.glob("*.sqlite")
     with closing(sqlite3.connect(index_file)) as index, index:
-        rows = ((n.to_bytes(64), 0, 1, n) for n in range(100_000))
-        index.executemany("INSERT INTO clips VALUES (?, ?, ?, ?)", rows)
+        rows = ((n.to_bytes(64), 0, 1, b"", n) for n in range(100_000))
+        index.executemany("INSERT INTO clips VALUES (?, ?, ?, ?, ?)", rows)
     seconds = []
     for _ in range(5):
         start = time.perf_counter()

@@ -27,6 +27,7 @@ from sklearn_asd import (
     OnlyMachineTypes,
     PerMachine,
     PowerSpectrum,
+    RecordingCheck,
     SpectrumStatistics,
     ThresholdTuner,
     ZScoreEnsemble,
@@ -103,6 +104,9 @@ def make_models():
             PerMachine(
                 make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
             ),
+        ),
+        "check": make_pipeline(
+            SEGMENTER, RecordingCheck(), GaussianDetector(SpectrumStatistics())
         ),
         "gaussian": make_pipeline(
             SEGMENTER, GaussianDetector(SpectrumStatistics(), standardization=0.5)

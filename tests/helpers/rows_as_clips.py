@@ -8,7 +8,7 @@ Nothing else of the estimators is changed.
 import zlib
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from sklearn_asd import (
@@ -20,6 +20,7 @@ from sklearn_asd import (
     IDConfidenceDetector,
     OnlyMachineTypes,
     PerMachine,
+    RecordingCheck,
     SpectrumStatistics,
 )
 
@@ -127,3 +128,9 @@ class OnlyMachineTypesOnRows(DetectorOnRows, OnlyMachineTypes):
 class StatisticsOnRows(OnRows, SpectrumStatistics):
     def transform(self, X):
         return super().transform(self._clips(X))
+
+
+class CheckOnRows(OnRows, RecordingCheck):
+    def transform(self, X):
+        check_is_fitted(self)
+        return super().transform(self._clips(X)).frames[::N_FRAMES]

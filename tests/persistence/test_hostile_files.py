@@ -25,7 +25,16 @@ from sklearn_asd._cli.models import read_model
 from sklearn_asd.persistence import checks, files, values
 
 MODELS = Path(__file__).parent / "models"
-KINDS = ["augment", "ensemble", "gaussian", "neighbors", "power", "threshold", "zscore"]
+KINDS = [
+    "augment",
+    "check",
+    "ensemble",
+    "gaussian",
+    "neighbors",
+    "power",
+    "threshold",
+    "zscore",
+]
 
 
 @pytest.fixture
@@ -108,7 +117,7 @@ def negative(values):
 
 ID, NEAR, NORMAL = "IDConfidenceDetector", "EmbeddingNeighborDetector", "StandardScaler"
 GAUSS, GAMMA, ZSCORE = "GaussianDetector", "GammaProbabilityEnsemble", "ZScoreEnsemble"
-MELS = "LogMelSegmenter"
+MELS, CHECK = "LogMelSegmenter", "RecordingCheck"
 EVIL = {
     # thresholds
     "NaN as a threshold": put("gaussian", GAUSS, "fitted", "offset_", NAN),
@@ -120,6 +129,11 @@ EVIL = {
     "a tuner's": put("threshold", "ThresholdTuner", "fitted", "offset_", INF),
     "a machine's": on("power", "PerMachine", "offsets_", "fan/01", NAN),
     "a text": on("power", "PerMachine", "offsets_", "fan/01", "0"),
+    # limits
+    "a limit that is infinite": array("check", CHECK, "low_", holding(-np.inf)),
+    "NaN in one of two limits": array("check", CHECK, "high_", holding(np.nan)),
+    "limits of more machines": array("check", CHECK, "low_", twice),
+    "limits the wrong way": array("check", CHECK, "low_", holding(1e9)),
     # variances and numbers
     "a variance below 0": array("zscore", NORMAL, "var_", negative),
     "a scale of 0": array("zscore", NORMAL, "scale_", holding(0)),

@@ -581,13 +581,13 @@ def test_each_file_is_read_once_whatever_is_explained(tmp_path, sounds, monkeypa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # there are fans only
         system.fit(train)
-    read, reads = reading.read_file, []
+    read, reads = reading.open_file, []
 
     def count(path, *arguments):
         reads.append(str(path))
         return read(path, *arguments)
 
-    monkeypatch.setattr(reading, "read_file", count)
+    monkeypatch.setattr(reading, "open_file", count)
     page = report(tmp_path, system, test, X_normal=train, max_details=3)
     assert len(page.find("article")) == 3
     assert len(page.find("audio")) == 6

@@ -1,0 +1,139 @@
+"""Remarks of the command on one clip, recorded or stored in many ways."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from command import RATE, exit_code
+from sklearn.pipeline import make_pipeline
+
+from sklearn_asd import LogMelSegmenter, load_clips, load_model, save_model
+from sklearn_asd.presets import make_detector
+
+# What was done to a normal recording, and the remark on it.
+CASES = {
+    "44k.flac": "recorded at 44100 Hz, the training recordings at 16000 Hz",
+    "vorbis.ogg": "a compressed format, unlike the training recordings",
+    "mp3.mp3": "a compressed format, unlike the training recordings",
+    "from_8k.flac": "nothing above 4.0 kHz, where the training recordings have sound",
+    "offset.flac": "offset of 0.05 of full scale",
+    "clipped.flac": "clipped: ",
+    "zeros.flac": "no sound: is the microphone off, muted or unplugged?",
+    "half.flac": "1 s long, the training recordings 2 s",
+    "plain.flac": "",
+}
+
+
+def resample(samples, rate):
+    return np.fft.irfft(np.fft.rfft(samples), len(samples) * rate // RATE) * rate / RATE
+
+
+def low_pass(samples):
+    spectrum = np.fft.rfft(samples)
+    spectrum[len(spectrum) // 2 :] = 0
+    return np.fft.irfft(spectrum, len(samples))
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory, sounds):
+    """One normal clip in many ways."""
+    folder = tmp_path_factory.mktemp("cases") / "valve_00"
+    folder.mkdir()
+    normal = (sounds["split"] == "test") & (sounds["label"] == 1)
+    clip = sounds[normal]["audio"].iloc[0]
+    limit = np.percentile(np.abs(clip), 99)
+    made = {
+        "44k.flac": resample(clip, 44_100),
+        "vorbis.ogg": clip,
+        "mp3.mp3": clip,
+        "from_8k.flac": low_pass(clip),
+        "offset.flac": clip + 0.05,
+        "clipped.flac": np.clip(clip, -limit, limit),
+        "zeros.flac": 0 * clip,
+        "half.flac": clip[:RATE],
+        "plain.flac": clip,
+    }
+    for name, samples in made.items():
+        rate = 44_100 if name == "44k.flac" else RATE
+        try:
+            soundfile.write(folder / name, samples, rate)
+        except soundfile.LibsndfileError:
+            continue  # an old libsndfile writes no MP3
+    return folder
+
+
+def test_each_case_has_its_remark_in_lines_table_json_and_report(
+    run, model, cases, tmp_path
+):
+    paths = sorted(cases.iterdir())
+    table, page = tmp_path / "v.csv", tmp_path / "v.html"
+    _, lines, _ = run("score", model, *paths, "--csv", table, "--report", page)
+    _, objects, _ = run("score", model, *paths, "--json")
+    rows = pd.read_csv(table, keep_default_na=False)
+    html, n_remarks = page.read_text(), 0
+    said = [json.loads(line)["remark"] for line in objects.splitlines()]
+    for path, line, cell, field in zip(
+        paths, lines.splitlines(), rows["remark"], said, strict=True
+    ):
+        expected = CASES[path.name]
+        assert cell == (field or "")
+        assert line.endswith(f"{path} ({cell})" if expected else str(path))
+        assert cell.startswith(expected) or f"; {expected}" in cell
+        assert bool(cell) == bool(expected)
+        n_remarks += bool(expected)
+    # Beside the clip in its table, and where it is explained.
+    assert html.count('class="remark"') == n_remarks
+    n_anomalous = (rows["verdict"] == "anomalous").sum()
+    assert html.count("cannot be compared with the training clips") == min(
+        10, (rows[rows["verdict"] == "anomalous"]["remark"] != "").sum()
+    )
+    assert n_anomalous >= 3
+    assert html.count("Remark under the name of a clip") == 1
+
+
+def test_channels_that_are_dead_or_cancel_are_remarked(run, model, cases, tmp_path):
+    clip, _ = soundfile.read(cases / "plain.flac")
+    folder = tmp_path / "valve_00"
+    folder.mkdir()
+    for name, second in (("alike", clip), ("dead", 0 * clip), ("opposite", -clip)):
+        soundfile.write(folder / f"{name}.flac", np.stack([clip, second], 1), RATE)
+    _, lines, _ = run("score", model, folder)
+    alike, dead, opposite = lines.splitlines()
+    assert alike.endswith("alike.flac")
+    assert dead.endswith("(no sound in 1 of the channels: take the other)")
+    assert "(the channels cancel each other" in opposite
+
+
+def test_new_normal_recordings_have_no_remark(run, model, folder):
+    _, lines, _ = run("score", model, folder / "new")
+    assert "(" not in lines.replace(str(folder), "")
+
+
+def test_models_without_the_step_make_no_remarks(run, cases, folder, model, tmp_path):
+    old = make_pipeline(LogMelSegmenter(segment_duration=None), make_detector())
+    save_model(old.fit(load_clips(folder / "recordings")), tmp_path / "old.asd")
+    code, lines, _ = run("score", tmp_path / "old.asd", cases / "zeros.flac", "--json")
+    line = json.loads(lines)
+    assert (code, line["verdict"], line["remark"]) == (1, "anomalous", None)
+    assert "recordingcheck" in load_model(model).named_steps
+
+
+def test_fit_names_copies_and_cancelling_channels(capsys, folder, tmp_path):
+    training = tmp_path / "recordings" / "valve_00"
+    training.mkdir(parents=True)
+    paths = sorted((folder / "recordings" / "valve_00").iterdir())[:6]
+    for path in paths:
+        (training / path.name).write_bytes(path.read_bytes())
+    (training / "copy.wav").write_bytes(paths[0].read_bytes())
+    noise = np.random.default_rng(0).normal(scale=1e-3, size=2 * RATE)
+    sound, _ = soundfile.read(paths[1])
+    opposite = np.stack([sound + noise, -sound], axis=1)
+    soundfile.write(training / "opposite.wav", opposite, RATE)
+    assert exit_code("fit", training.parent, "-o", tmp_path / "model.asd") == 0
+    errors = capsys.readouterr().err
+    assert errors.count("copies of each other") == 1
+    assert "copy.wav" in errors
+    assert errors.count("channels cancel each other") == 1
+    assert "opposite.wav" in errors
