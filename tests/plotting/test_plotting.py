@@ -403,7 +403,7 @@ def test_the_display_takes_the_place_of_given_axes(display):
 def test_without_matplotlib_the_error_names_the_extra(display, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     name = type(display).__name__
-    with pytest.raises(ImportError, match=rf'{name} draws with.*sklearn_asd\[plot\]"'):
+    with pytest.raises(ImportError, match=rf'{name} draws with.*\[plot\]"'):
         display.plot()
 
 
