@@ -16,9 +16,13 @@ from sklearn_asd._cli.evaluate import evaluate
 from sklearn_asd._cli.fit import fit
 from sklearn_asd._cli.info import info
 from sklearn_asd._cli.score import score
+from sklearn_asd._utils.messages import cut
 from sklearn_asd._version import __version__
 
 __all__ = ["main"]
+
+# Characters of an error: the longest name of a file has 4096.
+_LONGEST = 6000
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,7 +51,7 @@ def _run(arguments: list[str] | None) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
-        echo(f"Error: {in_terms_of_command(str(error))}", err=True)
+        echo(f"Error: {cut(in_terms_of_command(str(error)), _LONGEST)}", err=True)
     except Exception:  # Python would exit with 1, which means anomalies
         echo(traceback.format_exc(), err=True)
     return 2

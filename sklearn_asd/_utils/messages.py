@@ -31,7 +31,7 @@ def abbreviate(names: Sequence[Any] | np.ndarray, limit: int = 8) -> str:
         Such as "a, b and 5 more".
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(_cut(str(name), _NAME) for name in names[:limit]) + more
+    return ", ".join(cut(str(name), _NAME) for name in names[:limit]) + more
 
 
 def shorten(value: Any) -> str:
@@ -47,10 +47,10 @@ def shorten(value: Any) -> str:
     text : str
         Its ``repr``, of which at most 200 characters are kept.
     """
-    return _cut(repr(value), _VALUE)
+    return cut(repr(value), _VALUE)
 
 
-def cut(text: str) -> str:
+def cut(text: str, limit: int = _VALUE) -> str:
     """Keep the beginning of a text that others wrote, such as a name or an error's.
 
     Parameters
@@ -58,15 +58,14 @@ def cut(text: str) -> str:
     text : str
         The text.
 
+    limit : int, default=200
+        Number of characters to keep.
+
     Returns
     -------
     text : str
-        At most 200 characters of it.
+        At most that many of it, and how many there were.
     """
-    return _cut(text, _VALUE)
-
-
-def _cut(text: str, limit: int) -> str:
     n = len(text)
     return text if n <= limit else f"{text[:limit]}... ({n:,} characters)"
 

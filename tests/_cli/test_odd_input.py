@@ -483,3 +483,15 @@ def test_a_model_replaces_a_link_and_not_what_it_leads_to(run, valve, tmp_path, 
     assert store.read_bytes() == b"of yesterday"
     assert not (tmp_path / "m.asd").is_symlink()
     load_model(tmp_path / "m.asd")
+
+
+def test_errors_are_short_whatever_was_given(run, model, new_folder):
+    for arguments in (
+        ("score", model, new_folder, "--machine-id", "x" * 100_000),
+        ("fit", new_folder, "-o", "m.asd", "--id-column", "x" * 100_000),
+        ("fit", "x" * 100_000, "-o", "m.asd"),
+        ("info", "x" * 100_000),
+    ):
+        code, _, errors = run(*arguments)
+        assert code == 2
+        assert len(errors) < 7000
