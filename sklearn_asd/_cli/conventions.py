@@ -79,6 +79,7 @@ _TERMS = (
         re.compile(r"lower segment_duration, pad, or leave it out"),
         "make it longer, or leave it out",
     ),
+    (re.compile(r"\bchannel=(\d+)"), r"--channel \1"),
 )
 
 

@@ -59,6 +59,13 @@ __all__ = ["fit"]
 )
 @conventions.sample_rate_option
 @click.option(
+    "--channel",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Channel of the recordings to train on and judge by, counted from 0. Default: "
+    "the mean of all.",
+)
+@click.option(
     "--epochs",
     "max_epochs",
     metavar="N",

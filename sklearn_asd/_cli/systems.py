@@ -108,6 +108,7 @@ def make_system(
     learns = name in NETWORK_DETECTORS
     segmenter = LogMelSegmenter(
         sample_rate=options["sample_rate"],
+        channel=chosen.get("channel", "mix"),
         segment_duration=SEGMENT_DURATION if learns else None,
         on_bad_clip="nan",
         n_jobs=options["n_jobs"],

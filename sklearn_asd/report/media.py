@@ -25,6 +25,7 @@ _PNG = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+")
 
 # Rates of MP3 in Hz. Other recordings are compressed without loss, four times as large.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_MP3_IS_KNOWN = "MP3" in soundfile.available_formats()  # since libsndfile 1.1
 _MIME = {"MP3": "mpeg", "FLAC": "flac"}
 
 
@@ -143,7 +144,7 @@ def encode_sounds(
     sounds = []
     for samples in recordings:
         kept = samples[: round(max_duration * sample_rate)]
-        kind = "MP3" if sample_rate in _MP3_RATES else "FLAC"
+        kind = "MP3" if sample_rate in _MP3_RATES and _MP3_IS_KNOWN else "FLAC"
         file = io.BytesIO()
         soundfile.write(file, kept * gain, round(sample_rate), format=kind)
         remark = level

@@ -137,3 +137,21 @@ def test_fit_names_copies_and_cancelling_channels(capsys, folder, tmp_path):
     assert "copy.wav" in errors
     assert errors.count("channels cancel each other") == 1
     assert "opposite.wav" in errors
+
+
+def test_a_channel_is_chosen_where_the_mix_is_silent(run, tmp_path, rng):
+    folder = tmp_path / "stereo" / "pump_1"
+    folder.mkdir(parents=True)
+    for number, sound in enumerate(rng.normal(scale=0.05, size=(6, RATE))):
+        soundfile.write(folder / f"{number}.wav", np.stack([sound, -sound], 1), RATE)
+    model = tmp_path / "m.asd"
+    code, _, errors = run("fit", folder.parent, "-o", model)
+    assert code == 2  # there is nothing to learn from
+    assert "of pump_1" in errors
+    assert "take one of them (--channel 0)" in errors
+    _, _, errors = run("fit", folder.parent, "-o", model, "--channel", 1)
+    assert "Warning" not in errors
+    _, output, _ = run("score", model, folder)
+    assert "cancel" not in output
+    _, _, errors = run("fit", folder.parent, "-o", model, "--channel", 2)
+    assert "has 2 channel(s), and --channel 2 counts from 0" in errors
