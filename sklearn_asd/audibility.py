@@ -35,7 +35,7 @@ def audibility_table(
     detector: Any,
     X: Any,
     *,
-    faults: Mapping[str, Fault] = FAULTS,
+    faults: Mapping[str, Fault] | None = None,
     levels: Sequence[float] = LEVELS,
     cv: Any = 5,
     n_clips: int = 10,
@@ -50,13 +50,13 @@ def audibility_table(
     Parameters
     ----------
     detector : Pipeline or other detector of recordings
-        With a front end, such as :class:`LogMelSegmenter`, and a threshold.
+        With a front end, such as :class:`~sklearn_asd.LogMelSegmenter`, and a threshold.
 
     X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
         Normal clips.
 
-    faults : mapping of str to callable, default=FAULTS
-        Kinds of faults; see ``sklearn_asd.audio.faults``.
+    faults : mapping of str to callable or None, default=None
+        Kinds of faults; None takes all of ``sklearn_asd.audio.faults.FAULTS``.
 
     levels : sequence of float, default=(-30, -24, -18, -12, -6, 0, 6)
         Levels in dB relative to the clip, while the fault sounds.
@@ -116,6 +116,7 @@ def audibility_table(
             "planted into what it takes: give a Pipeline that begins with "
             "LogMelSegmenter or PowerSpectrum"
         )
+    faults = FAULTS if faults is None else faults
     seed = check_random_state(random_state).randint(2**31 - 1)
     rng = np.random.default_rng(seed)
     folds = list(_leave_out(detector, X, cv))
