@@ -50,7 +50,8 @@ def audibility_table(
     Parameters
     ----------
     detector : Pipeline or other detector of recordings
-        With a front end, such as :class:`~sklearn_asd.LogMelSegmenter`, and a threshold.
+        With a front end, such as :class:`~sklearn_asd.LogMelSegmenter`, and a
+        threshold.
 
     X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
         Normal clips.
