@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ctypes import CDLL
 
 from threadpoolctl import LibController, ThreadpoolController
 
@@ -33,7 +34,8 @@ def _end_threads() -> None:
 
 
 def _pause(runtime: LibController) -> bool:
-    pause = getattr(runtime.dynlib, "omp_pause_resource_all", None)  # since GCC 9
+    library = CDLL(runtime.filepath)  # which is loaded already
+    pause = getattr(library, "omp_pause_resource_all", None)  # since GCC 9
     return pause is not None and pause(_SOFT) == 0
 
 
