@@ -50,7 +50,8 @@ def test_noise_is_audible_from_the_level_that_makes_a_clip_louder(clips):
     # As loud as the clip is 3 dB louder in all; 2 dB above it is 4.1 dB louder.
     for machine in "ab":
         row = table.loc[(machine, "noise")]
-        assert row[[-6, -3, 2, 6]].tolist() == [0, 0, 1, 1]
+        heard = table.loc[(machine, "noise"), [-6, -3, 2, 6]]
+        assert heard.tolist() == [0, 0, 1, 1]
         assert row["audible_from"] == 2
         assert row["without"] == 0
         assert row["n_clips"] == 8

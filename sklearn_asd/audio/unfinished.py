@@ -17,9 +17,6 @@ UNKNOWN_LENGTH = 2**63 - 1
 _FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
 _SAMPLES_AT_ONCE = 2**16
 
-# Bytes of a FLAC frame's header that may be missing.
-_FRAME_HEADER = 8
-
 
 class SoundStream(soundfile.SoundFile):
     """A sound file that is read from its beginning to its end, and never seeks.
@@ -42,9 +39,9 @@ class SoundStream(soundfile.SoundFile):
 def is_whole_flac(content: bytes) -> bool:
     """Tell whether a FLAC that decodes without an error was cut short all the same.
 
-    The decoder notices a cut within a frame, but not one between two frames or in the
-    few bytes of a frame's header. The first shows only where the header has an MD5 of
-    the samples.
+    The decoder does not notice every cut: none between two frames or in a frame's
+    header, and up to libsndfile 1.2.0 none within a frame. One between two frames shows
+    only where the header has an MD5 of the samples.
 
     Parameters
     ----------
@@ -61,9 +58,7 @@ def is_whole_flac(content: bytes) -> bool:
         return True
     if any(md5):
         return _digest_samples(content) == md5
-    if 0xFF not in content[-_FRAME_HEADER:]:  # with which a frame begins
-        return True
-    # Followed by a frame, a part of a header is damage.
+    # Followed by a frame, a part of a frame is damage.
     frames = content[_find_frames(content) :]
     try:
         return _count_samples(content + frames) == 2 * _count_samples(content)

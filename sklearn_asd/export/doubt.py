@@ -56,7 +56,8 @@ def pool_doubt(
     largest = torch.where(largest == -torch.inf, 0, largest)
     signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
     pooled = pool(signs * (logs - largest).exp())
-    score = _extend_doubt(*(largest + pooled.abs().log()).unbind())
+    logs = largest + pooled.abs().log()
+    score = _extend_doubt(logs[0], logs[1])
     # The largest one of some runtimes passes over NaN.
     return torch.where(pooled[0].isnan(), pooled[0], score)
 

@@ -3,6 +3,7 @@
 import os
 import struct
 import tracemalloc
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 
@@ -53,8 +54,11 @@ FLACS = {
     "24 bits": encode(subtype="PCM_24"),
     "stereo": encode(STEREO),
     "24 bits in 5 channels": encode(np.outer(NOISE, np.eye(5)[0]), subtype="PCM_24"),
-    "no compression": encode(compression_level=0.0),
-    "most compression": encode(compression_level=1.0),
+    **{
+        f"compression {level}": encode(compression_level=level)
+        for level in (0.0, 1.0)
+        if "compression_level" in signature(soundfile.write).parameters  # since 0.13
+    },
     "silence": encode(0 * NOISE),
     "less than a block": encode(NOISE[:100]),
     "whole blocks": encode(NOISE[: 4 * 4096]),
