@@ -530,7 +530,8 @@ def test_whatever_is_killed_the_others_and_a_later_call_get_all(
 ):
     rng = random.Random(0)
     n_killed = 0
-    for _ in range(3):
+    # A fast computer may be done before any process is killed: then one more round.
+    for round_number in range(30):
         processes = [start() for _ in range(4)]
         for process in rng.sample(processes, 3):
             time.sleep(rng.uniform(0, 0.08))
@@ -541,7 +542,9 @@ def test_whatever_is_killed_the_others_and_a_later_call_get_all(
         n_killed += codes.count(-9)
         assert len(fetch(subsets="dev").data) == N_LARGE
         shutil.rmtree(root)
-    assert n_killed > 0
+        if round_number >= 2 and n_killed:
+            return
+    pytest.fail("30 rounds were over before a process was killed")
 
 
 def test_a_process_killed_while_it_completes_a_folder_leaves_that_to_a_later_call(
