@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -226,6 +227,26 @@ def test_systems_are_compared_and_an_interrupted_comparison_continues(
 
 
 # -- places of faults ------------------------------------------------------------
+
+
+def test_real_scores_are_combined_in_each_way(tmp_path, capsys, monkeypatch, rng):
+    submissions = load("accuracy_submissions")
+    anomaly = np.tile([0, 0, 0, 1], 20)
+    names = ("machine_type", "machine_id")
+    clips = pd.DataFrame({name: np.repeat(["a", "b"], 40) for name in names})
+    clips["anomaly"] = anomaly
+    for column in submissions.SYSTEMS:
+        clips[column] = 3 * anomaly + rng.gamma(2, size=80)
+    (tmp_path / "dcase2020_eval_scores").mkdir()
+    clips.to_csv(tmp_path / "dcase2020_eval_scores" / "scores.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--splits", "2"])
+    submissions.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    aucs = {(row[0].lstrip("| "), row[1]): float(row[2][:6]) for row in rows}
+    assert len(aucs) == 16
+    alone = [auc for way, auc in aucs.items() if "alone" in way[1]]
+    assert max(alone) < aucs["z-scores", "mean"] <= 1
+    assert max(alone) < aucs["Gamma, one for all clips (MI)", "probability"] <= 1
 
 
 def test_intervals_are_compared_with_those_named_by_chance():
