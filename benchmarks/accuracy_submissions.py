@@ -4,9 +4,10 @@
 
 FOLDER holds `dcase2020_eval_scores/scores.csv`: the anomaly scores that four real
 systems gave each clip of the evaluation set, with the truth. In each split, Gamma
-distributions are fitted to the scores of half of each machine's normal clips. The other half and all
-anomalous clips are judged. Prints mean and standard deviation over splits, also of the
-gain over the first system in hundredths, which the choice of clips blurs less.
+distributions are fitted to the scores of half of each machine's normal clips. The other
+half and all anomalous clips are judged. Prints mean and standard deviation over splits,
+also of the gain over the first system in hundredths, which the choice of clips blurs
+less.
 """
 
 import argparse
