@@ -8,6 +8,7 @@ from sklearn_asd.audio import (
     LogMelView,
     MissingClipError,
     WaveformView,
+    cut_into_pieces,
     load_clips,
 )
 from sklearn_asd.detectors import (
@@ -59,6 +60,7 @@ __all__ = [
     "ThresholdTuner",
     "WaveformView",
     "ZScoreEnsemble",
+    "cut_into_pieces",
     "describe_model",
     "export_onnx",
     "load_clips",

@@ -2,6 +2,7 @@
 
 from sklearn_asd.audio.clips import Clips
 from sklearn_asd.audio.folders import load_clips
+from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.audio.reading import (
     BadClipError,
     MissingClipError,
@@ -20,6 +21,7 @@ __all__ = [
     "PhaseVocoder",
     "View",
     "WaveformView",
+    "cut_into_pieces",
     "load_clips",
     "read_array",
     "read_file",
