@@ -151,7 +151,8 @@ def refuse_other_forms(X: Any) -> None:
         If X is the samples of one clip.
     """
     refuse_files(X, "X")
-    if not isinstance(X, Sequence) and not hasattr(X, "shape"):
+    has_rows = isinstance(X, Sequence) or hasattr(X, "shape")
+    if not has_rows and not hasattr(X, "__array__"):
         raise TypeError(
             f"X is of type {type(X).__name__}; pass a table, a list of paths, a list "
             "of 1-D arrays or a 2-D array, with a row for each clip"
@@ -166,6 +167,6 @@ def refuse_other_forms(X: Any) -> None:
     is_one = isinstance(first, numbers.Real) or len(getattr(X, "shape", ())) == 1
     if is_one:
         raise ValueError(
-            f"X is one array of {len(X):,} samples, and has one row per clip: pass "
-            "[samples], a list of arrays"
+            f"X is one array of {len(X):,} samples, and needs one row per clip. Reshape "
+            "your data: pass [samples], a list of arrays"
         )
