@@ -202,3 +202,18 @@ def test_a_channel_is_chosen_where_the_mix_is_silent(run, tmp_path, rng):
     assert "cancel" not in output
     _, _, errors = run("fit", folder.parent, "-o", model, "--channel", 2)
     assert "has 2 channel(s), and --channel 2 counts from 0" in errors
+
+
+def test_the_demo_takes_a_channel_too(run, tmp_path, rng):
+    for machine in ("pump_1", "pump_2"):
+        folder = tmp_path / "stereo" / machine
+        folder.mkdir(parents=True)
+        for number, sound in enumerate(rng.normal(scale=0.05, size=(6, 4 * RATE))):
+            path = folder / f"{number}.wav"
+            soundfile.write(path, np.stack([sound, -sound], 1), RATE)
+    demo = ("demo", "--data", tmp_path / "stereo", "--epochs", 1)
+    _, _, errors = run(*demo)
+    assert "take one of them (--channel 0)" in errors
+    code, output, errors = run(*demo, "--channel", 1)
+    assert (code, "Warning" in errors) == (0, False)
+    assert "The least normal clips are" in output
