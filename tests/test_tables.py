@@ -17,9 +17,9 @@ from sklearn_asd import (
     ThresholdTuner,
     load_clips,
 )
+from sklearn_asd.audio.clips import keep_recordings
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.reading import KeptRecording
-from sklearn_asd.audio.clips import keep_recordings
 
 RATE = 16_000
 SEGMENT = LogMelSegmenter(segment_duration=None, n_mels=16)
@@ -102,7 +102,9 @@ def test_scores_of_other_tables_are_those_of_pandas(convert, name, clips):
     np.testing.assert_array_equal(
         other.score_samples(convert(new)), same.score_samples(new)
     )
-    np.testing.assert_array_equal(other.predict(convert(new)), same.predict(clips)[::-1])
+    np.testing.assert_array_equal(
+        other.predict(convert(new)), same.predict(clips)[::-1]
+    )
 
 
 @LIBRARIES

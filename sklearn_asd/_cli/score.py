@@ -90,8 +90,9 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     with --machine-id. A model of a single machine assigns such recordings to it.
 
     A recording is "unusable" if it is damaged, holds no sound, or is of a machine that
-    the model does not know. The others are judged as usual. So is what is passed over in a folder and may
-    hold recordings: folders that cannot be listed, hidden recordings, other formats.
+    the model does not know. The others are judged as usual. So is what is passed over
+    in a folder and may hold recordings: folders that cannot be listed, hidden
+    recordings, other formats.
 
     A remark at the end of a line says that a recording cannot be compared with those of
     training: another level, length or format, clipping, dropouts, a missing

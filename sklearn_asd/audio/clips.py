@@ -102,10 +102,10 @@ class Clips(ClipTable):
         Parameters
         ----------
         X : DataFrame, Clips, or array-like
-            A table (of pandas, polars or pyarrow) with a column `path` or `audio` (where both are given, `audio`
-            wins unless it is missing in that row) and optionally `sample_rate` (Hz,
-            of `audio`), `machine_type`, `machine_id` and `domain`; other columns are
-            ignored.
+            A table of pandas, polars or pyarrow with a column `path` or `audio` (where
+            both are given, `audio` wins unless it is missing in that row) and
+            optionally `sample_rate` (Hz, of `audio`), `machine_type`, `machine_id` and
+            `domain`; other columns are ignored.
             Or, without machines, a list of paths, a list of 1-D arrays, or a 2-D
             array of shape (n_clips, n_samples).
 

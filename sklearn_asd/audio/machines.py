@@ -225,7 +225,8 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
             f"X holds machines that were not among those fitted: "
             f"{abbreviate(unseen)}; known are {abbreviate(known)}. Give "
             "machine_type and machine_id as in fit, or fit again with the new "
-            f"machines' normal recordings{hint}"
+            f"machines' normal recordings{hint}. In a search, "
+            "cv=MachineStratifiedKFold() puts each machine into each fold"
         )
 
 

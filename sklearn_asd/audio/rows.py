@@ -167,6 +167,6 @@ def refuse_other_forms(X: Any) -> None:
     is_one = isinstance(first, numbers.Real) or len(getattr(X, "shape", ())) == 1
     if is_one:
         raise ValueError(
-            f"X is one array of {len(X):,} samples, and needs one row per clip. Reshape "
-            "your data: pass [samples], a list of arrays"
+            f"X is one array of {len(X):,} samples, and needs one row per clip. "
+            "Reshape your data: pass [samples], a list of arrays"
         )

@@ -273,6 +273,7 @@ class SoundCheck(nn.Module):
     """A :class:`RecordingCheck`, without remarks: the graph refuses silent samples."""
 
     def forward(self, clip: Any, machine: torch.Tensor) -> Any:
+        """Pass the clip on."""
         return clip
 
 

@@ -130,7 +130,7 @@ def test_a_machine_that_was_never_heard_is_refused_by_name(run, tmp_path, rng):
     assert "recordings to learn from of pump_2 hold no sound" in errors
     assert not model.exists()
     soundfile.write(path.parents[1] / "pump_2" / "0.wav", sound, RATE)
-    code, output, errors = run("fit", tmp_path / "normal", "-o", model)
+    code, _, errors = run("fit", tmp_path / "normal", "-o", model)
     assert code == 2  # one recording is too few
     assert "5 recordings to learn from without any sound" in errors
     assert "pump_2" in errors.splitlines()[-1]

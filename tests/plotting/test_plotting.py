@@ -135,7 +135,9 @@ def test_the_gamma_curve_is_the_expected_share_of_a_bin(rng):
 def test_scores_over_many_decades_have_a_logarithmic_axis(rng):
     wide, narrow = -(10.0 ** rng.uniform(-6, 0, 50)), -rng.uniform(1, 2, 50)
     scales = [
-        ScoreDistributionDisplay.from_predictions(None, scores, **settings).ax_.get_xscale()
+        ScoreDistributionDisplay.from_predictions(
+            None, scores, **settings
+        ).ax_.get_xscale()
         for scores, settings in [
             (wide, {}),
             (narrow, {}),
