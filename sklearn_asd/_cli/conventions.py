@@ -99,6 +99,7 @@ _TERMS = (
     (re.compile(r" \(n_samples=\d+\)(?=; at least two)"), ""),
     (re.compile(r", or pass a fitted detector as FrozenEstimator"), ""),
     (re.compile(r", or LogMelSegmenter where .*, of 1 frame each"), ""),
+    (re.compile(r"\. In a search, cv=MachineStratifiedKFold\(\).*"), ""),
     (re.compile(r": lower lr\b.*"), ": choose another --seed or --batch-size"),
 )
 

@@ -272,8 +272,7 @@ class _Encode(nn.Module):
 class SoundCheck(nn.Module):
     """A :class:`RecordingCheck`, without remarks: the graph refuses silent samples."""
 
-    def forward(self, clip: Any, machine: torch.Tensor) -> Any:
-        """Pass the clip on."""
+    def forward(self, clip: Any, machine: torch.Tensor) -> Any:  # noqa: D102
         return clip
 
 

@@ -168,7 +168,9 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
         scores, training = opened.scores, _training_scores(detector, X_train)
         left_out = honest_training_scores(detector) is not None
         has_threshold = hasattr(detector, "decision_function")
-        thresholds = _keep_distinct(opened.thresholds) if has_threshold else []
+        thresholds: Any = []
+        if has_threshold:
+            thresholds = _keep_distinct(opened.thresholds)
         relative = len(thresholds) > 1
         if relative:
             scores, thresholds = scores - opened.thresholds, [0.0]
