@@ -272,7 +272,22 @@ class _Encode(nn.Module):
 class SoundCheck(nn.Module):
     """A :class:`RecordingCheck`, without remarks: the graph refuses silent samples."""
 
-    def forward(self, clip: Any, machine: torch.Tensor) -> Any:  # noqa: D102
+    def forward(self, clip: Any, machine: torch.Tensor) -> Any:
+        """Pass the clip on.
+
+        Parameters
+        ----------
+        clip : any
+            A clip, as the step before gives it.
+
+        machine : Tensor of shape ()
+            Place of its machine.
+
+        Returns
+        -------
+        clip : any
+            The same.
+        """
         return clip
 
 
