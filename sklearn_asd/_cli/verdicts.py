@@ -84,7 +84,7 @@ def _judge(verdicts: Verdicts, rows: np.ndarray) -> None:
     except Exception as error:  # of any detector, also of other libraries
         if len(rows) == 1:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
-            verdicts.problems[int(rows[0])] = reason
+            verdicts.problems[int(rows[0])] = in_terms_of_command(reason)
             return
         for row in rows:
             _judge(verdicts, np.array([row]))

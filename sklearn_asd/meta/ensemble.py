@@ -16,7 +16,11 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd._utils.validation import (
+    as_pandas,
+    is_table_of_numbers,
+    normal_rows,
+)
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
 from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
@@ -285,6 +289,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
+        X = as_pandas(X)
         if self.group_by == "machine_id":
             groups = machine_labels(X)
         elif isinstance(X, pd.DataFrame):

@@ -249,13 +249,13 @@ class Opened:
     @property
     def problems(self) -> dict[int, str]:
         """Why clips could not be used, by row; see `ClipSpectrograms`."""
-        if isinstance(self.X, ClipSpectrograms):
-            return dict(self.X.problems)
-        return {
+        found = {
             row if one.rows is None else int(one.rows[row]): reason
             for one in reversed(self.inner)
             for row, reason in one.problems.items()
         }
+        own = self.X.problems if isinstance(self.X, ClipSpectrograms) else {}
+        return found | own
 
     @property
     def remarks(self) -> dict[int, str]:
