@@ -109,6 +109,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         "offset_": Real,
     }
 
+    # `training_score_samples_` and the threshold are of clips left out of the fit.
+    leaves_clips_out = True
+
     def __init__(self, *, n_folds=5, contamination=0.1):
         self.n_folds = n_folds
         self.contamination = contamination
