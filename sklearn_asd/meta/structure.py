@@ -266,10 +266,18 @@ class Opened:
         if hasattr(self.estimator, "offset_"):
             return np.full(n_clips, -scoring.own_offset(self.estimator, self.X))
         if hasattr(self.estimator, "offsets_"):
-            return -find_offsets(self.estimator, self.X)
+            rows = self._scored_rows()
+            own = find_offsets(self.estimator, take_rows(self.X, rows))
+            return scatter([(rows, -own)], n_clips)
         if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
         return self.scores + scoring.decisions(self.estimator, self.X)
+
+    def _scored_rows(self) -> np.ndarray | None:
+        """Rows that inner detectors score; None for all."""
+        rows = [one.rows for one in self.inner]
+        known = [some for some in rows if some is not None]
+        return np.concatenate(known) if 0 < len(known) == len(rows) else None
 
     @property
     def problems(self) -> dict[int, str]:

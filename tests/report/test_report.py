@@ -482,7 +482,7 @@ def ensemble(sounds):
         ),
     ]
     tuner = ThresholdTuner(
-        GammaProbabilityEnsemble(members), false_alarm_rate=0.3, random_state=0
+        GammaProbabilityEnsemble(members), false_alarm_rate=0.4, random_state=0
     )
     return make_pipeline(LogMelSegmenter(on_bad_clip="nan"), tuner).fit(sounds[0])
 
