@@ -467,7 +467,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
                 for one in np.unique(machine[normal])
             ]
         )
-        share = _SHARE if self.validation_fraction == "auto" else self.validation_fraction
+        share = (
+            _SHARE if self.validation_fraction == "auto" else self.validation_fraction
+        )
         train = normal & ~hold_out(rows, machine, share)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
@@ -496,7 +498,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self,
         scores: np.ndarray,
         normal: np.ndarray,
-        parts: dict[str | None, np.ndarray],
+        parts: dict[Any, np.ndarray],
     ) -> None:
         """Apply the policy to the validation clips that have a score."""
         usable = ~np.isnan(scores)
@@ -512,7 +514,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             self.offset_, self._rank = float(threshold.offset), threshold.rank
             self.promise_ = threshold.promise
         else:
-            self.offsets_ = {name: float(one.offset) for name, (one, _) in found.items()}
+            self.offsets_ = {
+                name: float(one.offset) for name, (one, _) in found.items()
+            }
             self._ranks = {name: (one.rank, n) for name, (one, n) in found.items()}
             self.promise_ = join_promises(
                 {name: one.promise for name, (one, _) in found.items()}
@@ -525,7 +529,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     def _decide(
         self, scores: np.ndarray, normal: np.ndarray, machine: str | None
     ) -> tuple[Threshold, int]:
-        """Threshold of the clips of a machine or of all, and their number of normals."""
+        """Threshold of a machine's or all clips, and the number of normal ones."""
         usable = ~np.isnan(scores)
         n_unusable = int((~usable).sum())
         scores, normal = scores[usable], normal[usable]
@@ -533,7 +537,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         decide, _ = self._look_up_policy()
         return decide(scores[normal], scores[~normal], self), int(normal.sum())
 
-    def _warn_of_few(self, thresholds: dict[str | None, Threshold]) -> None:
+    def _warn_of_few(self, thresholds: dict[Any, Threshold]) -> None:
         """Warn of thresholds that no clip is below, for want of normal clips."""
         few = {name: one.promise for name, one in thresholds.items() if one.rank == 0}
         if not few:
@@ -560,7 +564,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
 def _split_by_machine(
     machine: np.ndarray | None, validation: np.ndarray
-) -> dict[str | None, np.ndarray]:
+) -> dict[Any, np.ndarray]:
     """Places of each machine's clips among those of validation, which may be none.
 
     All of None if machines are not told apart.

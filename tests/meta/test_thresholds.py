@@ -693,7 +693,7 @@ def test_promises_and_warnings_name_machines_that_differ():
 def test_machines_with_a_tuner_of_their_own_are_named_in_the_warning():
     X = table_of({"a": np.arange(30), "b": np.arange(100)})
     detector = PerMachine(ThresholdTuner(LeftOut(), random_state=0))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="no clip is called anomalous") as caught:
         detector.fit(X)
     inner, outer = [str(one.message) for one in caught]
     assert 'set validation_fraction="training_scores", or raise' in inner
