@@ -535,7 +535,13 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         scores, normal = scores[usable], normal[usable]
         self._check_classes(normal, machine, n_unusable)
         decide, _ = self._look_up_policy()
-        return decide(scores[normal], scores[~normal], self), int(normal.sum())
+        try:
+            threshold = decide(scores[normal], scores[~normal], self)
+        except ValueError as error:
+            if machine is None:
+                raise
+            raise ValueError(f"machine {machine!r:.200}: {error}") from error
+        return threshold, int(normal.sum())
 
     def _warn_of_few(self, thresholds: dict[Any, Threshold]) -> None:
         """Warn of thresholds that no clip is below, for want of normal clips."""

@@ -672,6 +672,8 @@ def test_machines_without_the_clips_that_a_policy_needs_are_named():
     tuner.set_params(policy="gamma", validation_fraction=0.5)
     with pytest.raises(ValueError, match="of machine 'c', 0 are normal and 0 anom"):
         tuner.fit(table_of({"a": [4, 6, 8], "c": [1]}))
+    with pytest.raises(ValueError, match="^machine 'c': the scores .* are of 1 clips"):
+        tuner.fit(table_of({"a": [4, 6, 8], "c": [1, 2]}))
 
 
 def test_promises_and_warnings_name_machines_that_differ():
@@ -798,6 +800,31 @@ def test_thresholds_of_machines_are_kept_in_files(tmp_path, rng):
     ) == tuner.false_alarm_interval(9, machine="a")
 
 
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"offsets_": {"a": np.nan, "b": 0.0}}, "offsets_ is nan"),
+        ({"offsets_": {"a": "0", "b": 0.0}}, "offsets_ holds '0', which is no number"),
+        ({"offsets_": {"a": 0.0}}, "_ranks is not of the machines of offsets_"),
+        ({"offsets_": {}, "_ranks": {}}, "_ranks is not of the machines of offsets_"),
+        ({"_ranks": {"a": (9, 8), "b": (1, 8)}}, "a threshold of rank 9 of 8 clips"),
+        ({"_ranks": {"a": (1.5, 8), "b": (1, 8)}}, "_ranks holds"),
+        ({"offset_": 0.0}, "has one threshold and several"),
+    ],
+)
+def test_files_hold_no_thresholds_that_no_fit_sets(tmp_path, rng, broken, message):
+    X = ClipSpectrograms.from_arrays(
+        rng.normal(size=(40, 4, 12)),
+        machine_id=np.repeat(["a", "b"], 20),
+        segment_frames=6,
+    )
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    tuner = ThresholdTuner(detector, false_alarm_rate=0.2).fit(X)
+    vars(tuner).update(broken)
+    with pytest.raises(ValueError, match=message):
+        save_model(tuner, tmp_path / "model.asd")
+
+
 # -- the case of a new user ------------------------------------------------------
 
 
@@ -834,7 +861,7 @@ def test_anomalies_of_the_cars_of_2023_are_found(recordings):
     clips["machine_id"] = clips["car"]
     train, test = (clips[clips["split"] == part] for part in ("train", "test"))
     y = test["label"].to_numpy()
-    segment = LogMelSegmenter(segment_duration=None).fit(train)
+    segment = LogMelSegmenter(segment_duration=None, n_jobs=2).fit(train)
     normal, new = segment.transform(train), segment.transform(test)
     alarm = detect_cars(normal, new)
     assert (alarm[y == -1].sum(), alarm[y == 1].sum()) == (3, 2)
