@@ -27,7 +27,12 @@ from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
 from sklearn_asd.meta.rounding import refuse_rounding
-from sklearn_asd.meta.structure import scatter, take_rows
+from sklearn_asd.meta.structure import (
+    compares_machines,
+    list_inside,
+    scatter,
+    take_rows,
+)
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -235,6 +240,20 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         if left_out:
             self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
+
+    @property
+    def compares_machines(self) -> bool:
+        """Whether its scores of different machines can be compared.
+
+        Returns
+        -------
+        compares : bool
+            True if a Gamma distribution of each machine scales the scores, or else
+            what the members say.
+        """
+        if self.scaling is not None and self.group_by == "machine_id":
+            return True
+        return all(map(compares_machines, list_inside(self)))
 
     def combine_scores(self, scores, rows, X):
         """Scale and aggregate the scores of the members."""

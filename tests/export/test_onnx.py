@@ -408,6 +408,9 @@ def make_z_scores(detector, **parameters):
 # What is exported: each is made of a fitted IDConfidenceDetector.
 KINDS = {
     "spectrum": lambda _: make_pipeline(WHOLE, PerMachine(make_spectrum())),
+    "thresholds of machines": lambda _: make_pipeline(
+        WHOLE, ThresholdTuner(PerMachine(make_spectrum()), "gamma")
+    ),
     "spectrum of all machines": lambda _: make_pipeline(SEGMENTER, make_spectrum()),
     "scaled": lambda _: make_pipeline(SEGMENTER, PerMachine(make_scaled())),
     "scaled by the mean": lambda _: make_pipeline(
