@@ -20,6 +20,7 @@ from sklearn_asd.audio.reading import UnusableClipWarning
 
 __all__ = [
     "CONTEXT",
+    "channel_option",
     "echo",
     "group_reasons",
     "id_column_option",
@@ -56,6 +57,14 @@ sample_rate_option = click.option(
     "16000, or the highest of the recordings if that is lower.",
 )
 
+channel_option = click.option(
+    "--channel",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Channel of the recordings to train on and judge by, counted from 0. Default: "
+    "the mean of all.",
+)
+
 
 def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
     context.meta[_QUIET] = quiet
@@ -84,6 +93,18 @@ _TERMS = (
         "make it longer, or leave it out",
     ),
     (re.compile(r"\bchannel=(\d+)"), r"--channel \1"),
+    (re.compile(r"choose at most (\d+), or \"mix\""), r"choose at most \1, or none"),
+    (re.compile(r", whose reasons `problems` of the result holds"), ""),
+    (re.compile(r", and with cache_dir=None are lost"), ""),
+    (re.compile(r"\blower n_jobs\b"), "lower --jobs"),
+    (re.compile(r"\bdevice=(['\"])([\w:.]*)\1"), r"--device \2"),
+    (re.compile(r"choose \"auto\" or \"cpu\""), "choose auto or cpu"),
+    (re.compile(r"policy='\w+' needs"), "the threshold needs"),
+    (re.compile(r" \(n_samples=\d+\)(?=; at least two)"), ""),
+    (re.compile(r", or pass a fitted detector as FrozenEstimator"), ""),
+    (re.compile(r", or LogMelSegmenter where .*, of 1 frame each"), ""),
+    (re.compile(r"\. In a search, cv=MachineStratifiedKFold\(\).*"), ""),
+    (re.compile(r": lower lr\b.*"), ": choose another --seed or --batch-size"),
 )
 
 

@@ -23,6 +23,7 @@ __all__ = ["demo"]
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
 @conventions.id_column_option
 @conventions.sample_rate_option
+@conventions.channel_option
 @click.option(
     "--epochs",
     metavar="N",
@@ -30,7 +31,7 @@ __all__ = ["demo"]
     default=60,
     help="Number of passes over the recordings.",
 )
-def demo(data, id_column, sample_rate, epochs):
+def demo(data, id_column, sample_rate, channel, epochs):
     """Try a detector on built-in sounds or your recordings.
 
     Trains on normal sounds of six kinds of machine, and tests on other sounds of the
@@ -48,7 +49,12 @@ def demo(data, id_column, sample_rate, epochs):
     conventions.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
     sample_rate = sample_rate or recordings.choose_sample_rate(normal)
     pipe = make_pipeline(
-        LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
+        LogMelSegmenter(
+            sample_rate=sample_rate,
+            channel="mix" if channel is None else channel,
+            on_bad_clip="nan",
+            n_jobs=-1,
+        ),
         IDConfidenceDetector(
             center_loss_weight=0.1,
             batch_size=32,

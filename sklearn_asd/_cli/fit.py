@@ -65,13 +65,7 @@ _DEFAULT_OUTPUT = "machines.asd"
     help="Share of normal recordings that may raise an alarm.",
 )
 @conventions.sample_rate_option
-@click.option(
-    "--channel",
-    metavar="N",
-    type=click.IntRange(0),
-    help="Channel of the recordings to train on and judge by, counted from 0. Default: "
-    "the mean of all.",
-)
+@conventions.channel_option
 @piece_option(
     "Cut longer training recordings into pieces of this length, and learn from each. "
     "Recordings to judge are cut likewise. Default: none is cut."
@@ -142,17 +136,20 @@ def fit(
 
     \b
     Systems:
-      default    How the spectrum of each machine varies: in its mean, its peaks or its
-                 shape, whichever tells the machines apart. Takes seconds, and works for
-                 one machine or many.
-      ensemble   The same, with three networks that learn to tell the machines apart.
-                 Often more accurate. Takes minutes, and needs two machines or more.
+      default    How the spectrum of each machine varies: in its mean, its peaks
+                 or its shape, whichever tells the machines apart. Takes seconds,
+                 and works for one machine or many.
+      ensemble   The same, with three networks that learn to tell the machines
+                 apart. Often more accurate. Takes minutes, and needs two
+                 machines or more.
       spectrum   Mean and peaks of the spectrum; nothing is chosen. Takes seconds.
-      neighbors  The most similar training recording, by mean and peaks. Takes seconds.
+      neighbors  The most similar training recording, by mean and peaks. Takes
+                 seconds.
       networks   The three networks alone.
       i, ii, iii, iv, baseline
-                 The systems of Inoue et al. (2020), for machines of the types ToyCar,
-                 ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
+                 The systems of Inoue et al. (2020), for machines of the types
+                 ToyCar, ToyConveyor, fan, pump, slider and valve. Take hours
+                 without a GPU.
 
     A recording that cannot be read, is hidden or of another format is named and left
     out. If a folder cannot be listed, nothing is trained.

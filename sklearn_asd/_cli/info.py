@@ -89,7 +89,9 @@ def _describe_rate(detector: Any) -> str:
     """Write the rate that the threshold was set for, and what it rests on."""
     if hasattr(detector, "promise_"):
         return detector.promise_
-    rate = getattr(detector, "contamination", None)
+    # Of PerMachine the detector of each machine has the rate.
+    own = final_step(getattr(detector, "estimator", detector))
+    rate = getattr(own, "contamination", None)
     if not isinstance(rate, Real):
         return "unknown"
     return f"{100 * rate:g} % of the training recordings lie below the threshold"

@@ -107,12 +107,13 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
     not tell the machine, name it with --machine-id, or say with --machine-from where it
     stands. A model of a single machine assigns such recordings to it.
 
-    A recording is "unusable" if it is damaged, or of a machine that the model does not
-    know. The others are judged as usual. So is what is passed over in a folder and may
-    hold recordings: folders that cannot be listed, hidden recordings, other formats.
+    A recording is "unusable" if it is damaged, holds no sound, or is of a machine that
+    the model does not know. The others are judged as usual. So is what is passed over
+    in a folder and may hold recordings: folders that cannot be listed, hidden
+    recordings, other formats.
 
     A remark at the end of a line says that a recording cannot be compared with those of
-    training: no sound, another level, length or format, clipping, dropouts, a missing
+    training: another level, length or format, clipping, dropouts, a missing
     channel or upper frequencies. Its verdict then says little about the machine: look
     at the microphone, the gain and the recorder first.
 

@@ -91,7 +91,7 @@ def _judge(verdicts: Verdicts, rows: np.ndarray, pieces: Pieces | None) -> None:
     except Exception as error:  # of any detector, also of other libraries
         if len(rows) == 1:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
-            verdicts.refuse(int(rows[0]), reason)
+            verdicts.refuse(int(rows[0]), in_terms_of_command(reason))
             return
         for row in rows:
             _judge(verdicts, np.array([row]), pieces)

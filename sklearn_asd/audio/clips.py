@@ -14,7 +14,12 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate, cut, shorten
 from sklearn_asd._utils.text import printable
-from sklearn_asd._utils.validation import bounded_messages, fill_masked
+from sklearn_asd._utils.validation import (
+    as_pandas,
+    bounded_messages,
+    fill_masked,
+    refuse_files,
+)
 from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import (
     KeptRecording,
@@ -25,7 +30,7 @@ from sklearn_asd.audio.reading import (
     open_file,
     read_bytes,
 )
-from sklearn_asd.audio.rows import ClipTable, count_clips
+from sklearn_asd.audio.rows import ClipTable, count_clips, refuse_other_forms
 from sklearn_asd.audio.views import ORIGINAL, View
 
 __all__ = ["Clips", "keep_recordings"]
@@ -118,11 +123,11 @@ class Clips(ClipTable):
         Parameters
         ----------
         X : DataFrame, Clips, or array-like
-            A table with a column `path` or `audio` (where both are given, `audio`
-            wins unless it is missing in that row) and optionally `sample_rate` (Hz,
-            of `audio`), `machine_type`, `machine_id`, `domain`, and `start` and `stop`
-            (s, missing for all of it) of the part of the recording that is the clip;
-            other columns are ignored.
+            A table of pandas, polars or pyarrow with a column `path` or `audio` (where
+            both are given, `audio` wins unless it is missing in that row) and
+            optionally `sample_rate` (Hz, of `audio`), `machine_type`, `machine_id`,
+            `domain`, and `start` and `stop` (s, missing for all of it) of the part of
+            the recording that is the clip; other columns are ignored.
             Or, without machines, a list of paths, a list of 1-D arrays, or a 2-D
             array of shape (n_clips, n_samples).
 
@@ -136,6 +141,7 @@ class Clips(ClipTable):
         ValueError, TypeError
             If X has another form.
         """
+        X = as_pandas(X)
         if getattr(X, "ndim", 1) and hasattr(X, "__len__") and len(X) == 0:
             raise ValueError("X holds 0 clips; at least 1 is needed")
         if isinstance(X, Clips):
@@ -151,6 +157,7 @@ class Clips(ClipTable):
             )
         if _holds_clips_one_by_one(X):
             return cls(list(X))
+        refuse_other_forms(X)
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
         filled = fill_masked(X)
@@ -354,6 +361,7 @@ def keep_recordings(X: Any) -> Any:
         The same clips; files stay in memory once they are read. Anything else is
         returned as it is.
     """
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame) and "path" in X:
         return X.assign(path=_keep(X["path"]))
     if isinstance(X, Clips):
@@ -394,6 +402,7 @@ def _holds_clips_one_by_one(X: Any) -> bool:
     ]
     if any(is_clip) and not all(is_clip):
         row = is_clip.index(False)
+        refuse_files(X[row], f"clip {row}")
         raise TypeError(
             f"clip {row} is {shorten(list(X)[row])}, neither a path nor an array of "
             "samples "
@@ -418,6 +427,8 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
         elif isinstance(path, str | os.PathLike):
             sources.append(path)
         else:
+            refuse_files(samples, f"'audio' of clip {row}")
+            refuse_files(path, f"'path' of clip {row}")
             raise ValueError(
                 f"clip {row} has neither samples in 'audio' nor a file name in "
                 f"'path': got audio={shorten(samples)} and path={shorten(path)}"

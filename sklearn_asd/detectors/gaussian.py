@@ -209,6 +209,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         "offset_": Real,
     }
 
+    # `training_score_samples_` and the threshold are of clips left out of the fit.
+    leaves_clips_out = True
+
     def __init__(
         self,
         encoder=None,

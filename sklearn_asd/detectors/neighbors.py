@@ -261,6 +261,18 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "_whitening": np.ndarray | None,
     }
 
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether training clips are scored as if the detector had not learnt them.
+
+        Returns
+        -------
+        leaves_out : bool
+            False if the encoder is a detector too, such as a network, which has learnt
+            the clips.
+        """
+        return not hasattr(self.encoder, "score_samples")
+
     def __init__(
         self,
         encoder,

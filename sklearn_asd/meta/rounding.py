@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._base import fit_clone, is_frozen
-from sklearn_asd._utils.validation import is_table_of_numbers
+from sklearn_asd._utils.validation import as_pandas, is_table_of_numbers
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.structure import take_rows, walk
@@ -97,6 +97,7 @@ def _find_largest(X: Any) -> float:
     """Largest number in a table of numbers; 0 of others."""
     if not is_table_of_numbers(X):
         return 0.0
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         X = X.select_dtypes("number")
     numbers = np.asarray(X.data if issparse(X) else X, dtype=float)

@@ -158,7 +158,8 @@ def _check_type(name: str, value: Any, expected: Any) -> None:
         (expected,) = get_args(expected)
     if expected is NeuralNet and isinstance(value, SavedNet):
         return
-    if not isinstance(value, expected) or isinstance(value, bool):
+    is_number = not isinstance(value, bool) or expected is bool
+    if not (isinstance(value, expected) and is_number):
         raise ValueError(
             f"{name} is {str(value)[:40]!r} of type {type(value).__name__}; it must be "
             f"of type {getattr(expected, '__name__', expected)}"

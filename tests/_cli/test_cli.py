@@ -826,6 +826,15 @@ def test_help_lists_commands_in_whole_sentences(run, monkeypatch):
     assert "  evaluate  Measure a model on labelled recordings.\n" in output
 
 
+@pytest.mark.parametrize(
+    "command", ["", "fit", "score", "evaluate", "check", "info", "demo"]
+)
+def test_no_line_of_help_is_longer_than_a_terminal(run, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, output, _ = run(*command.split(), "--help")
+    assert max(map(len, output.splitlines())) <= 80
+
+
 def test_help_gives_commands_and_exit_codes(run):
     code, output, _ = run("--help")
     assert code == 0
