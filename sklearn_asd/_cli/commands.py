@@ -6,16 +6,11 @@ import os
 import sys
 import traceback
 import warnings
+from importlib import import_module
 
 import click
 
-from sklearn_asd._cli.check import check
 from sklearn_asd._cli.conventions import CONTEXT, echo, in_terms_of_command
-from sklearn_asd._cli.demo import demo
-from sklearn_asd._cli.evaluate import evaluate
-from sklearn_asd._cli.fit import fit
-from sklearn_asd._cli.info import info
-from sklearn_asd._cli.score import score
 from sklearn_asd._utils.messages import cut
 from sklearn_asd._version import __version__
 
@@ -23,6 +18,16 @@ __all__ = ["main"]
 
 # Characters of an error: the longest name of a file has 4096.
 _LONGEST = 6000
+
+# Each is a function of its name, in the module of its name.
+_COMMANDS = {
+    "check": "Find out which faults a model hears.",
+    "demo": "Try a detector on built-in sounds.",
+    "evaluate": "Measure a model on labelled recordings.",
+    "fit": "Train a model on normal recordings.",
+    "info": "Describe a model file.",
+    "score": "Judge recordings.",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,7 +62,25 @@ def _run(arguments: list[str] | None) -> int | None:
     return 2
 
 
-@click.group(context_settings=CONTEXT)
+class _Commands(click.Group):
+    """Commands that are imported when they are called, so that help comes at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        return getattr(import_module(f"sklearn_asd._cli.{cmd_name}"), cmd_name)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="sklearn-asd")
 def cli():
     """Find anomalous machine sounds, with a model of normal recordings only.
@@ -80,7 +103,3 @@ def cli():
       1  score found anomalous recordings
       2  an error, or recordings that could not be judged or listed
     """
-
-
-for command in (fit, score, evaluate, check, info, demo):
-    cli.add_command(command)
