@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from sklearn_asd._cli.conventions import CONTEXT, echo, in_terms_of_command
+from sklearn_asd._cli.starting import starting_fast
 from sklearn_asd._utils.messages import cut
 from sklearn_asd._version import __version__
 
@@ -71,7 +72,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return getattr(import_module(f"sklearn_asd._cli.{cmd_name}"), cmd_name)
+        with starting_fast():
+            module = import_module(f"sklearn_asd._cli.{cmd_name}")
+        return getattr(module, cmd_name)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
