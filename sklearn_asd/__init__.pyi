@@ -15,7 +15,6 @@ from . import (
     presets,
     report,
 )
-from ._version import __version__ as __version__
 from .audio import (
     BadClipError,
     Clips,
@@ -49,6 +48,8 @@ from .meta import (
     ZScoreEnsemble,
 )
 from .persistence import describe_model, load_model, save_model
+
+__version__: str
 
 __all__ = [
     "AugmentConfidenceDetector",
