@@ -64,23 +64,20 @@ def _run(arguments: list[str] | None) -> int | None:
 
 
 class _Commands(click.Group):
-    """Commands that are imported when they are called, so that help comes at once."""
+    """Commands that are imported when they are called, so that help comes at once.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+    Until then, others of their names and short helps stand for them.
+    """
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, known, rest = super().resolve_command(ctx, args)
+        if name is None or known is None:  # while a shell completes a name
+            return name, known, rest
         with starting_fast():
-            module = import_module(f"sklearn_asd._cli.{cmd_name}")
-        return getattr(module, cmd_name)
-
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            module = import_module(f"sklearn_asd._cli.{name}")
+        return name, getattr(module, name), rest
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
@@ -106,3 +103,7 @@ def cli():
       1  score found anomalous recordings
       2  an error, or recordings that could not be judged or listed
     """
+
+
+for name, short_help in _COMMANDS.items():
+    cli.add_command(click.Command(name, short_help=short_help))
