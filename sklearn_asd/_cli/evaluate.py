@@ -17,9 +17,7 @@ from sklearn_asd.metrics import auc_table
 __all__ = ["evaluate"]
 
 
-@click.command(
-    context_settings=CONTEXT, short_help="Measure a model on labelled recordings."
-)
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder")
 @trust_option

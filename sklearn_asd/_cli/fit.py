@@ -24,7 +24,6 @@ __all__ = ["fit"]
 
 @click.command(
     context_settings=conventions.CONTEXT,
-    short_help="Train a model on normal recordings.",
 )
 @click.argument("folder")
 @click.option(

@@ -20,7 +20,6 @@ from sklearn_asd import (
     save_model,
 )
 from sklearn_asd._cli import evaluate as evaluate_module
-from sklearn_asd._cli import score as score_module
 from sklearn_asd._cli.systems import SYSTEMS, make_system
 from sklearn_asd.audio import reading
 from sklearn_asd.datasets import make_machine_sounds
@@ -434,8 +433,7 @@ def reports(monkeypatch):
     """What is passed to the report's writer."""
     seen = []
     monkeypatch.setattr(
-        score_module,
-        "write_page",
+        "sklearn_asd.report.page.write_page",
         lambda template, findings, path: seen.append((findings, path)),
     )
     return seen
