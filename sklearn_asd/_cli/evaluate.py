@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 import pandas as pd
-from scipy.stats import binomtest
+from scipy import stats
 
 from sklearn_asd._cli.conventions import CONTEXT, echo
 from sklearn_asd._cli.models import read_model, trust_option
@@ -82,7 +82,7 @@ def _share(hits: pd.Series, kind: str) -> str:
     text = f"{hits.sum()} of {count(len(hits), f'{kind} recording')}"
     if hits.empty:
         return text
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
     return (
         f"{text} ({100 * hits.mean():.0f} %, 95 % interval {100 * interval.low:.0f} to "
         f"{100 * interval.high:.0f} %)"
