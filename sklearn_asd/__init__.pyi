@@ -21,6 +21,7 @@ from .audio import (
     LogMelView,
     MissingClipError,
     WaveformView,
+    cut_into_pieces,
     load_clips,
 )
 from .detectors import (
@@ -76,6 +77,7 @@ __all__ = [
     "ZScoreEnsemble",
     "audibility",
     "audio",
+    "cut_into_pieces",
     "datasets",
     "describe_model",
     "detectors",

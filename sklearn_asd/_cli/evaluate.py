@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import click
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sklearn_asd._cli.conventions import CONTEXT, echo
-from sklearn_asd._cli.models import read_model, trust_option
+from sklearn_asd._cli.models import (
+    piece_option,
+    pieces_to_judge,
+    read_model,
+    trust_option,
+)
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.metrics import auc_table
+from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["evaluate"]
 
@@ -20,8 +27,12 @@ __all__ = ["evaluate"]
 @click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder")
+@piece_option(
+    "Cut longer recordings into pieces of this length. Default: the length of the "
+    "training recordings."
+)
 @trust_option
-def evaluate(model, folder, trust):
+def evaluate(model, folder, piece, trust):
     """Measure MODEL on labelled recordings in FOLDER.
 
     Prints the AUC and partial AUC of each machine, where 0.5 is chance and 1 is
@@ -31,7 +42,8 @@ def evaluate(model, folder, trust):
 
     Folders called normal, anomaly or abnormal are the labels, or file names of the
     DCASE challenge. Recordings in folders called train, and those without a label, are
-    left out.
+    left out. A recording longer than those of training is judged by its worst piece, as
+    by sklearn-asd score.
 
     \b
     Example:
@@ -45,7 +57,7 @@ def evaluate(model, folder, trust):
     loaded = read_model(model, trust)
     labelled, problems = _load_labelled(folder)
     clips = assign_machines(labelled, loaded, None)
-    judged, verdicts = judge(loaded.detector, clips)
+    judged, verdicts = judge(loaded.detector, clips, pieces_to_judge(loaded, piece))
     unusable = judged["verdict"] == UNUSABLE
     problems |= dict(judged.loc[unusable, ["path", "reason"]].to_numpy())
     for path, reason in problems.items():
@@ -53,8 +65,7 @@ def evaluate(model, folder, trust):
     judged = judged[~unusable]
     if judged.empty:
         raise ValueError("none of the recordings could be judged")
-    # Not of the margins, which a threshold of infinity would make infinite.
-    scores = pd.Series(verdicts.scores).dropna()
+    scores = _comparable_scores(verdicts).dropna()
     table = auc_table(judged, judged["label"], -scores)
     echo(table.to_string(float_format="{:.3f}".format))
     normal = judged["label"] == 1
@@ -75,6 +86,13 @@ def _load_labelled(folder: str) -> tuple[pd.DataFrame, dict[str, str]]:
             "put recordings into folders called normal and anomaly"
         )
     return clips, problems
+
+
+def _comparable_scores(verdicts: Verdicts) -> pd.Series:
+    """Anomaly scores, or margins if recordings of more pieces have other thresholds."""
+    if verdicts.spans and not np.isinf(verdicts.thresholds).any():
+        return pd.Series(verdicts.margins)
+    return pd.Series(verdicts.scores)
 
 
 def _share(hits: pd.Series, kind: str) -> str:

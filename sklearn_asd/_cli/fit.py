@@ -6,10 +6,11 @@ import click
 import pandas as pd
 
 from sklearn_asd._cli import conventions, recordings, systems
-from sklearn_asd._cli.models import make_notes
+from sklearn_asd._cli.models import Pieces, choose_pieces, make_notes, piece_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence import save_model
 from sklearn_asd.presets import (
@@ -58,6 +59,10 @@ __all__ = ["fit"]
 )
 @conventions.sample_rate_option
 @conventions.channel_option
+@piece_option(
+    "Cut longer training recordings into pieces of this length, and learn from each. "
+    "Recordings to judge are cut likewise. Default: none is cut."
+)
 @click.option(
     "--epochs",
     "max_epochs",
@@ -95,7 +100,17 @@ __all__ = ["fit"]
     help="Seed of all random choices.",
 )
 @conventions.quiet_option
-def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **options):
+def fit(
+    folder,
+    output,
+    system,
+    machine_types,
+    id_column,
+    rate,
+    sample_rate,
+    piece,
+    **options,
+):
     """Train a model on the normal recordings in FOLDER.
 
     FOLDER holds normal recordings (WAV or FLAC) in one folder for each machine, as in
@@ -143,6 +158,8 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
     wanted = tuple(map(one_form, machine_types))
     judged_type, types = systems.choose_types(system, clips, wanted)
     clips = recordings.select_training(clips, types, id_column)
+    if piece is not None:
+        clips = _cut(clips, piece)
     _check_enough(system, _count_by_machine(clips))
     conventions.note(_describe(_count_by_machine(clips)))
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
@@ -156,11 +173,25 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
     for one in walk(detector):  # progress is for whoever trains
         if hasattr(one, "verbose"):
             one.verbose = False
-    save_model(detector, output, make_notes(id_column, scored))
+    pieces = choose_pieces(scored) if piece is None else Pieces(piece)
+    save_model(detector, output, make_notes(id_column, scored, pieces))
     name = printable(output)
     conventions.echo(f"Trained in {seconds:.0f} s. The model is in {name}.")
     conventions.echo(systems.explain_threshold(detector, rate, counts))
     conventions.echo(f"Now try: sklearn-asd score {name} FILES_OR_FOLDERS")
+
+
+def _cut(clips: pd.DataFrame, piece: float) -> pd.DataFrame:
+    """Cut long training recordings into pieces."""
+    pieces = cut_into_pieces(clips, piece).reset_index(drop=True)
+    n_cut = pieces.loc[pieces["start"].notna(), "path"].nunique()
+    if n_cut == 0:
+        return clips
+    conventions.note(
+        f"{count(n_cut, 'recording')} cut into pieces of {piece:g} s. Pieces of one "
+        "recording are alike: with few recordings, expect more false alarms than below."
+    )
+    return pieces
 
 
 def _count_by_machine(clips: pd.DataFrame) -> pd.Series:

@@ -21,7 +21,13 @@ from sklearn_asd._cli.conventions import (
     prepare_outputs,
     quiet_option,
 )
-from sklearn_asd._cli.models import Model, read_model, trust_option
+from sklearn_asd._cli.models import (
+    Model,
+    piece_option,
+    pieces_to_judge,
+    read_model,
+    trust_option,
+)
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.files import replacing
@@ -43,6 +49,8 @@ _CSV_COLUMNS = [
     "margin",
     "reason",
     "remark",
+    "start",
+    "stop",
 ]
 
 # What a spreadsheet would compute. Numbers are no formulas, and stay numbers.
@@ -61,6 +69,10 @@ _PLAIN = re.compile(r"[\w./: -]*")
     help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
     "or folders.",
 )
+@piece_option(
+    "Cut longer recordings into pieces of this length. Default: the length of the "
+    "training recordings."
+)
 @click.option("--csv", metavar="FILE", help="Write a table of all verdicts.")
 @click.option(
     "--report",
@@ -75,7 +87,7 @@ _PLAIN = re.compile(r"[\w./: -]*")
 )
 @quiet_option
 @trust_option
-def score(model, paths, machine_id, csv, report, as_json, trust):
+def score(model, paths, machine_id, piece, csv, report, as_json, trust):
     """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, margin, machine and path. The margin
@@ -97,8 +109,14 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     channel or upper frequencies. Its verdict then says little about the machine: look
     at the microphone, the gain and the recorder first.
 
+    A recording that is longer than those of training is cut into pieces of their
+    length, and the worst piece decides. The line of an anomalous one says when that is.
+    The more pieces, the lower a piece must score, so that as few normal recordings
+    raise an alarm as among short ones.
+
     Columns of the table: path, machine_type, machine_id, verdict, margin, reason (why a
-    recording is unusable), and remark. Lines and table show control characters as
+    recording is unusable), remark, and start and stop of the worst piece in seconds
+    (empty for a recording judged whole). Lines and table show control characters as
     escapes, and in the table what a spreadsheet would compute begins with an
     apostrophe. JSON has the exact names, and also machine (type/id), score and
     threshold: the margin is the score minus the threshold. What is unknown or infinite
@@ -119,6 +137,7 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     """
     template = _load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)
+    pieces = pieces_to_judge(loaded, piece)
     clips = _list(paths, loaded, machine_id)
     trained_on = () if loaded.training is None else loaded.training["path"]
     prepare_outputs(
@@ -126,7 +145,7 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     )
     n_details = _MAX_DETAILS if report else 0
     show = _show_json if as_json else _show
-    judged, verdicts = judge(loaded.detector, clips, n_details, show)
+    judged, verdicts = judge(loaded.detector, clips, pieces, n_details, show)
     if csv:
         _write_table(judged, csv)
     if report:
@@ -152,12 +171,15 @@ def _show(block: pd.DataFrame) -> None:
     for row in block.itertuples():
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
         reason = f": {row.reason}" if row.reason else ""
+        is_cut = row.verdict == "anomalous" and pd.notna(row.start)
+        time = f" from {row.start:g} to {row.stop:g} s" if is_cut else ""
         remark = f" ({row.remark})" if row.remark else ""
         machine = _name_machine(row) or "?"
         # Keeps the line apart from the progress bar if both go to one terminal.
         tqdm.write(
             printable(
-                f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{reason}{remark}"
+                f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{time}{reason}"
+                f"{remark}"
             )
         )
 
@@ -176,6 +198,8 @@ def _show_json(block: pd.DataFrame) -> None:
             "margin": row.margin,
             "reason": row.reason or None,
             "remark": row.remark or None,
+            "start": row.start,
+            "stop": row.stop,
         }
         known = {name: _as_json(value) for name, value in line.items()}
         tqdm.write(json.dumps(known, allow_nan=False))

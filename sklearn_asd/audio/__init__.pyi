@@ -1,5 +1,6 @@
 from .clips import Clips
 from .folders import load_clips
+from .pieces import cut_into_pieces
 from .reading import BadClipError, MissingClipError, read_array, read_file
 from .views import ORIGINAL, LogMelView, View, WaveformView
 from .vocoder import PhaseVocoder
@@ -13,6 +14,7 @@ __all__ = [
     "PhaseVocoder",
     "View",
     "WaveformView",
+    "cut_into_pieces",
     "load_clips",
     "read_array",
     "read_file",

@@ -403,6 +403,8 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
         "margin",
         "reason",
         "remark",
+        "start",
+        "stop",
     ]
     assert table["machine_id"].tolist() == ["valve_00"] * 3
     assert table["verdict"].tolist()[-1] == "unusable"
@@ -520,7 +522,10 @@ def test_what_cannot_be_written_is_refused_before_anything_is_done(
 def test_the_table_can_go_to_standard_output(model, folder):
     score = in_a_process("score", model, folder / "broken", "--csv", "/dev/stdout")
     assert score.returncode == 1, score.stderr
-    assert "path,machine_type,machine_id,verdict,margin,reason,remark\n" in score.stdout
+    assert (
+        "path,machine_type,machine_id,verdict,margin,reason,remark,start,"
+        in score.stdout
+    )
     assert score.stdout.count(",anomalous,-") == 6
 
 
