@@ -17,6 +17,7 @@ PARTS = {
     "scoring": "Scoring",
     "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
+    "startup": "Start of a process",
 }
 
 INTRODUCTION = """# Speed and memory

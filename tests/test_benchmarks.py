@@ -392,3 +392,10 @@ def test_growth_is_measured_with_the_cache_not_counted(tmp_path):
     frames = 6 * 313 * 128 * np.dtype("float16").itemsize / 1e6
     assert result["cache_MB"] == pytest.approx(frames, abs=0.1)
     assert result["peak_MB"] > 50
+
+
+def test_starts_are_compared_with_numpy_and_pandas():
+    bench = importlib.import_module("bench_startup")
+    figures = bench.compare(repeats=1)
+    assert [figure.what for figure in figures] == list(bench.BOUNDS)
+    assert all(figure.ours > 0 and figure.verdict for figure in figures)

@@ -47,9 +47,7 @@ _LEFT_OUT = (
 )
 
 
-@click.command(
-    context_settings=CONTEXT, short_help="Find out which faults a model hears."
-)
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder", required=False)
 @click.option(

@@ -18,7 +18,6 @@ __all__ = ["demo"]
 
 @click.command(
     context_settings=conventions.CONTEXT,
-    short_help="Try a detector on built-in sounds.",
 )
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
 @conventions.id_column_option

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy import stats
 
 from sklearn_asd._cli.conventions import CONTEXT, echo, group_reasons
 from sklearn_asd._cli.layouts import machine_from_option
@@ -24,9 +24,7 @@ from sklearn_asd.report.verdicts import Verdicts
 __all__ = ["evaluate"]
 
 
-@click.command(
-    context_settings=CONTEXT, short_help="Measure a model on labelled recordings."
-)
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder")
 @machine_from_option
@@ -105,7 +103,7 @@ def _share(hits: pd.Series, kind: str) -> str:
     text = f"{hits.sum()} of {count(len(hits), f'{kind} recording')}"
     if hits.empty:
         return text
-    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
+    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, "exact")
     return (
         f"{text} ({100 * hits.mean():.0f} %, 95 % interval {100 * interval.low:.0f} to "
         f"{100 * interval.high:.0f} %)"

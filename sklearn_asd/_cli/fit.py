@@ -30,7 +30,6 @@ _DEFAULT_OUTPUT = "machines.asd"
 
 @click.command(
     context_settings=conventions.CONTEXT,
-    short_help="Train a model on normal recordings.",
 )
 @click.argument("folder")
 @click.option(

@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 
-@click.command(context_settings=CONTEXT, short_help="Describe a model file.")
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @trust_option
 def info(model, trust):

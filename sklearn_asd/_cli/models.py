@@ -223,13 +223,16 @@ def _is_table(training: Any) -> bool:
     times = training.keys() & _PIECE_COLUMNS
     if training.keys() - times != _COLUMNS or len(times) == 1:
         return False
-    if not all(isinstance(column, list) for column in training.values()):
+    fine = all(_is_column(training[name], str) for name in _COLUMNS)
+    fine = fine and all(_is_column(training[name], float) for name in times)
+    one_length = fine and len(set(map(len, training.values()))) == 1
+    return one_length and None not in training["path"]
+
+
+def _is_column(column: Any, kind: type) -> bool:
+    if not isinstance(column, list):
         return False
-    values = [one for name in _COLUMNS for one in training[name]]
-    texts = all(isinstance(one, str | None) for one in values)
-    numbers = all(isinstance(one, float | None) for k in times for one in training[k])
-    lengths = set(map(len, training.values()))
-    return texts and numbers and len(lengths) == 1 and None not in training["path"]
+    return all(one is None or isinstance(one, kind) for one in column)
 
 
 def _is_pieces(values: Any) -> bool:

@@ -36,8 +36,6 @@ from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.reading import UnusableClipWarning
-from sklearn_asd.report.findings import Findings
-from sklearn_asd.report.page import load_template, write_page
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["score"]
@@ -66,7 +64,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _PLAIN = re.compile(r"[\w./: -]*")
 
 
-@click.command(context_settings=CONTEXT, short_help="Judge recordings.")
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
@@ -143,7 +141,7 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
       1  some are anomalous
       2  some are unusable (and others may be anomalous), or an error
     """
-    template = load_template() if report else None  # fails now if a package is missing
+    template = _load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)
     pieces = pieces_to_judge(loaded, piece)
     clips = _list(paths, loaded, machine_id, machine_from)
@@ -251,9 +249,18 @@ def _as_cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+def _load_template() -> Any:
+    from sklearn_asd.report.page import load_template
+
+    return load_template()
+
+
 def _write_report(
     template: Any, verdicts: Verdicts, training: pd.DataFrame | None, path: str
 ) -> None:
+    from sklearn_asd.report.findings import Findings
+    from sklearn_asd.report.page import write_page
+
     if np.isnan(verdicts.margins).all():
         echo("No report, because no recording could be judged.", err=True)
         return

@@ -62,7 +62,7 @@ def cut_into_pieces(X, duration, *, longest=None, sample_rate=None):
     reads it next names it and the reason.
 
     The worst of many pieces lies below the threshold of one clip more often than one
-    clip does. ``sklearn-asd score`` takes this into account; ``predict`` does not.
+    clip does. ``sklearn-asd score`` takes this into account; `predict` does not.
 
     Examples
     --------
@@ -92,9 +92,9 @@ def cut_into_pieces(X, duration, *, longest=None, sample_rate=None):
         rows += [row] * len(begins)
         starts += begins
         stops += [min(begin + duration, length) for begin in begins]
-    pieces = X.iloc[rows]
-    stops = np.where(np.isnan(starts), np.nan, stops)
-    return pieces.assign(start=np.array(starts, float), stop=stops)
+    start = np.array(starts, dtype=float)
+    stop = np.where(np.isnan(start), np.nan, stops)
+    return X.iloc[rows].assign(start=start, stop=stop)
 
 
 def _spread(length: float, duration: float) -> list[float]:

@@ -110,7 +110,7 @@ class Span(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all of the recording."""
+        """True for all of the recording."""
         return self == WHOLE
 
     def to_samples(self, n_samples: int, rate: float) -> tuple[int, int]:

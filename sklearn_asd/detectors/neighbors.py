@@ -23,7 +23,6 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
-from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.constants import (
     are_copies,
     measure_from_copies,
@@ -43,6 +42,7 @@ from sklearn_asd.detectors.distances import (
     without_own_share,
 )
 from sklearn_asd.detectors.encoders import ENCODER, check_pooling, embed_clips
+from sklearn_asd.detectors.labels import label_clips, label_training_clips
 from sklearn_asd.features.pooling import POOLINGS
 
 __all__ = ["EmbeddingNeighborDetector"]

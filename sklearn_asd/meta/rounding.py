@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._base import fit_clone, is_frozen
@@ -118,6 +117,9 @@ def _score_clips_left_out(estimator: Any, fitted: Any, X: Any) -> np.ndarray:
     # A network may take hours, and its scores are no rounding.
     if n_folds < 2 or any(hasattr(one, "net_") for one in walk(fitted)):
         return unknown
+    # Slow to import, and not needed to score.
+    from sklearn.model_selection import StratifiedKFold
+
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     train, test = next(folds.split(machine, machine))
     try:

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, NotRequired
 
 import numpy as np
-from scipy.stats import betabinom
+from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
@@ -373,7 +373,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         if rank == 0:
             return 0.0, 0.0
         counts = np.arange(n_clips + 1)
-        at_most = betabinom.pmf(counts, n_clips, rank, n_normal + 1 - rank).cumsum()
+        ranks_above = n_normal + 1 - rank
+        at_most = stats.betabinom.pmf(counts, n_clips, rank, ranks_above).cumsum()
         tail = (1 - level) / 2
         low, high = np.searchsorted(at_most, [tail, 1 - tail])
         # The sum of all may round to less than 1 - tail.

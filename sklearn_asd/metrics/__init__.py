@@ -1,25 +1,5 @@
 """AUC, partial AUC, the official scores of the DCASE challenge, and scorers."""
 
-from sklearn_asd.metrics.areas import auc_table, pauc_score
-from sklearn_asd.metrics.challenge import dcase_score, dcase_table
-from sklearn_asd.metrics.intervals import score_interval
-from sklearn_asd.metrics.scorers import (
-    make_dcase_scorer,
-    mean_auc_scorer,
-    mean_pauc_scorer,
-    pauc_scorer,
-    sibling_auc,
-)
+import lazy_loader
 
-__all__ = [
-    "auc_table",
-    "dcase_score",
-    "dcase_table",
-    "make_dcase_scorer",
-    "mean_auc_scorer",
-    "mean_pauc_scorer",
-    "pauc_score",
-    "pauc_scorer",
-    "score_interval",
-    "sibling_auc",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

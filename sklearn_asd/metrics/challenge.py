@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import hmean
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sklearn_asd._utils.messages import abbreviate
@@ -304,4 +304,4 @@ def _mean(areas: pd.Series) -> float:
 def _harmonic(areas: ArrayLike) -> float:
     """Harmonic mean, in which 0 is machine epsilon, as for the evaluators."""
     areas = np.asarray(areas, dtype=float)
-    return float(hmean(np.maximum(areas, np.finfo(float).eps)))
+    return float(stats.hmean(np.maximum(areas, np.finfo(float).eps)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy import stats
 from sklearn.utils import check_random_state, check_scalar
 
 from sklearn_asd.audio.machines import domain_labels, machine_index
@@ -141,7 +141,7 @@ def _jackknife(
     everyone = np.arange(n_clips)
     left_out = [measure_rows(np.delete(everyone, one)) for one in everyone]
     error = np.sqrt((n_clips - 1) * np.var(left_out))
-    half = norm.ppf((1 + level) / 2) * error
+    half = stats.norm.ppf((1 + level) / 2) * error
     return score - half, score + half
 
 

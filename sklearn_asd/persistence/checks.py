@@ -21,7 +21,7 @@ from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.zscale import ZScale
-from sklearn_asd.networks.devices import check_device_name
+from sklearn_asd.networks.device_names import check_device_name
 
 __all__ = ["check_values"]
 

@@ -20,7 +20,6 @@ from sklearn_asd import (
     save_model,
 )
 from sklearn_asd._cli import evaluate as evaluate_module
-from sklearn_asd._cli import score as score_module
 from sklearn_asd._cli.systems import SYSTEMS, make_system
 from sklearn_asd.audio import reading
 from sklearn_asd.datasets import make_machine_sounds
@@ -404,6 +403,8 @@ def test_the_table_holds_a_row_for_each_recording(run, model, new_folder, tmp_pa
         "margin",
         "reason",
         "remark",
+        "start",
+        "stop",
     ]
     assert table["machine_id"].tolist() == ["valve_00"] * 3
     assert table["verdict"].tolist()[-1] == "unusable"
@@ -434,8 +435,7 @@ def reports(monkeypatch):
     """What is passed to the report's writer."""
     seen = []
     monkeypatch.setattr(
-        score_module,
-        "write_page",
+        "sklearn_asd.report.page.write_page",
         lambda template, findings, path: seen.append((findings, path)),
     )
     return seen
@@ -522,7 +522,10 @@ def test_what_cannot_be_written_is_refused_before_anything_is_done(
 def test_the_table_can_go_to_standard_output(model, folder):
     score = in_a_process("score", model, folder / "broken", "--csv", "/dev/stdout")
     assert score.returncode == 1, score.stderr
-    assert "path,machine_type,machine_id,verdict,margin,reason,remark\n" in score.stdout
+    assert (
+        "path,machine_type,machine_id,verdict,margin,reason,remark,start,"
+        in score.stdout
+    )
     assert score.stdout.count(",anomalous,-") == 6
 
 
