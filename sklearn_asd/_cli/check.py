@@ -14,8 +14,8 @@ from sklearn_asd._cli.conventions import CONTEXT, echo, group_reasons
 from sklearn_asd._cli.models import Model, has_networks, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._utils.messages import abbreviate, count
-from sklearn_asd.audibility import LEVELS, audibility_table
 from sklearn_asd._utils.text import printable
+from sklearn_asd.audibility import LEVELS, audibility_table
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.reading import UnusableClipWarning
 

@@ -194,15 +194,16 @@ def train(detector: Any, clips: Any) -> tuple[float, dict[int, str]]:
         else:
             show(message, *rest, **more)
 
-    # Progress is not output.
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.showwarning = keep
-        detector.fit(clips)
-    seconds = time.perf_counter() - started
-    problems = {
-        clips["path"].iloc[row]: in_terms_of_command(reason)
-        for row, reason in unusable.items()
-    }
-    for line in group_reasons(problems):
-        echo(f"Left out: {line}", err=True)
-    return seconds, unusable
+    try:
+        # Progress is not output.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.showwarning = keep
+            detector.fit(clips)
+    finally:  # an error may follow from them
+        problems = {
+            clips["path"].iloc[row]: in_terms_of_command(reason)
+            for row, reason in unusable.items()
+        }
+        for line in group_reasons(problems):
+            echo(f"Left out: {line}", err=True)
+    return time.perf_counter() - started, unusable
