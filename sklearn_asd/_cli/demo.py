@@ -62,7 +62,7 @@ def demo(data, id_column, sample_rate, channel, epochs):
             verbose=int(conventions.shows_progress()),
         ),
     )
-    seconds = conventions.train(pipe, normal)
+    seconds, _ = conventions.train(pipe, normal)
     history = pipe[-1].history_
     conventions.echo(
         f"Trained in {seconds:.0f} s: loss "

@@ -59,6 +59,7 @@ def info(model, trust):
         "False alarms": _describe_rate(final_step(loaded.detector)),
         "Written by": _describe_versions(loaded.versions),
         "Checksum": _describe_checksum(loaded.checksum),
+        "Paths": loaded.machine_from or "machines are told by folders and names",
         "Machines": _describe_machines(loaded, summary["classes"]),
     }
     for name, text in lines.items():

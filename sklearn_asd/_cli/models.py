@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_asd._utils.text import one_form
+from sklearn_asd.audio.naming import NamePattern
 from sklearn_asd.audio.pieces import TOLERANCE, measure_durations
 from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import walk
@@ -47,7 +49,7 @@ def piece_option(text: str) -> Callable[..., Any]:
 
 
 _NOTES = {"id_column", "machines", "training"}
-_MORE_NOTES = {"pieces"}
+_MORE_NOTES = {"pieces", "machine_from"}
 _COLUMNS = {"path", "machine_type", "machine_id"}
 _PIECE_COLUMNS = {"start", "stop"}
 
@@ -76,7 +78,8 @@ class Pieces(NamedTuple):
 class Model(NamedTuple):
     """A detector and the recordings that it is for.
 
-    `id_column` is the column of `load_clips` that tells machines apart. `machines` are
+    `id_column` is the column of `load_clips` that tells machines apart, and
+    `machine_from` its pattern of paths, if there is one. `machines` are
     those that the detector knows, and `training` is a table of its training recordings,
     for reports; both are None if the model was not made by this command. `pieces` says
     how to cut recordings that are longer; None if this is not known. `versions` are
@@ -89,6 +92,7 @@ class Model(NamedTuple):
     machines: list[Machine] | None = None
     training: pd.DataFrame | None = None
     pieces: Pieces | None = None
+    machine_from: str | None = None
     versions: dict[str, str] | None = None
     checksum: bool | None = None
 
@@ -128,7 +132,10 @@ def pieces_to_judge(model: Model, piece: float | None) -> Pieces | None:
 
 
 def make_notes(
-    id_column: str, clips: pd.DataFrame, pieces: Pieces | None = None
+    id_column: str,
+    clips: pd.DataFrame,
+    pieces: Pieces | None = None,
+    machine_from: str | None = None,
 ) -> dict[str, Any]:
     """Collect what `read_model` needs to know about training recordings.
 
@@ -147,6 +154,7 @@ def make_notes(
         "machines": [list(machine) for machine in sorted(machines, key=str)],
         "training": training.to_dict("list"),
         "pieces": None if pieces is None else list(pieces),
+        "machine_from": machine_from,
     }
 
 
@@ -191,6 +199,7 @@ def _add_notes(detector: Any, notes: Any) -> Model:
         machines,
         pd.DataFrame(notes["training"], dtype=object),
         Pieces(*notes["pieces"]) if notes.get("pieces") else None,
+        notes.get("machine_from"),
     )
 
 
@@ -200,6 +209,7 @@ def _check_notes(notes: dict[str, Any]) -> None:
     fine = isinstance(notes["id_column"], str) and _is_table(notes["training"])
     fine = fine and isinstance(machines, list) and len(machines) > 0
     fine = fine and _is_pieces(notes.get("pieces"))
+    fine = fine and _is_pattern(notes.get("machine_from"))
     if not fine or not all(map(_is_machine, machines)):
         raise ValueError(
             "the notes of the model about its recordings are not those of sklearn-asd "
@@ -235,6 +245,16 @@ def _is_pieces(values: Any) -> bool:
         return False
     duration, longest = values
     return 0 < duration <= (duration if longest is None else longest) < np.inf
+
+
+def _is_pattern(pattern: Any) -> bool:
+    """Whether this is a pattern of `--machine-from`, or None."""
+    if not isinstance(pattern, str):
+        return pattern is None
+    with contextlib.suppress(ValueError):
+        NamePattern(pattern)
+        return True
+    return False
 
 
 def _is_machine(names: Any) -> bool:

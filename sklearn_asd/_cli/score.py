@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from sklearn_asd._cli.conventions import (
     prepare_outputs,
     quiet_option,
 )
+from sklearn_asd._cli.layouts import machine_from_option
 from sklearn_asd._cli.models import (
     Model,
     piece_option,
@@ -53,6 +55,8 @@ _CSV_COLUMNS = [
     "stop",
 ]
 
+_SHORT = 40  # characters of a reason that is repeated
+
 # What a spreadsheet would compute. Numbers are no formulas, and stay numbers.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -69,6 +73,7 @@ _PLAIN = re.compile(r"[\w./: -]*")
     help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
     "or folders.",
 )
+@machine_from_option
 @piece_option(
     "Cut longer recordings into pieces of this length. Default: the length of the "
     "training recordings."
@@ -87,7 +92,7 @@ _PLAIN = re.compile(r"[\w./: -]*")
 )
 @quiet_option
 @trust_option
-def score(model, paths, machine_id, piece, csv, report, as_json, trust):
+def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, trust):
     """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, margin, machine and path. The margin
@@ -96,8 +101,9 @@ def score(model, paths, machine_id, piece, csv, report, as_json, trust):
 
     The machine of a recording is taken from its name or folders, as in training: a
     recording in pump_3, or in a folder below it, belongs to the machine whose training
-    recordings were in pump_3. If names and folders do not tell the machine, name it
-    with --machine-id. A model of a single machine assigns such recordings to it.
+    recordings were in pump_3, and so does pump_3_monday.wav. If names and folders do
+    not tell the machine, name it with --machine-id, or say with --machine-from where it
+    stands. A model of a single machine assigns such recordings to it.
 
     A recording is "unusable" if it is damaged, holds no sound, or is of a machine that
     the model does not know. The others are judged as usual. So is what is passed over
@@ -138,13 +144,14 @@ def score(model, paths, machine_id, piece, csv, report, as_json, trust):
     template = _load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)
     pieces = pieces_to_judge(loaded, piece)
-    clips = _list(paths, loaded, machine_id)
+    clips = _list(paths, loaded, machine_id, machine_from)
     trained_on = () if loaded.training is None else loaded.training["path"]
     prepare_outputs(
         {"--csv": csv, "--report": report}, [model, *clips["path"], *trained_on]
     )
     n_details = _MAX_DETAILS if report else 0
-    show = _show_json if as_json else _show
+    told: set[str] = set()
+    show = _show_json if as_json else functools.partial(_show, told=told)
     judged, verdicts = judge(loaded.detector, clips, pieces, n_details, show)
     if csv:
         _write_table(judged, csv)
@@ -159,18 +166,23 @@ def score(model, paths, machine_id, piece, csv, report, as_json, trust):
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
 
 
-def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFrame:
+def _list(
+    paths: list[str], model: Model, machine_id: str | None, machine_from: str | None
+) -> pd.DataFrame:
     """List recordings with their machines, and paths without recordings."""
-    clips, problems = read_paths(paths)
-    clips = assign_machines(clips, model, machine_id)
+    clips, problems = read_paths(paths, machine_from or model.machine_from)
+    clips = assign_machines(clips, model, machine_id, machine_from)
     wrong = pd.DataFrame(problems.items(), columns=["path", "reason"])
     return pd.concat([clips, wrong], ignore_index=True) if problems else clips
 
 
-def _show(block: pd.DataFrame) -> None:
+def _show(block: pd.DataFrame, told: set[str]) -> None:
+    """Print a line for each recording; a long reason that was told is told once."""
     for row in block.itertuples():
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
-        reason = f": {row.reason}" if row.reason else ""
+        known = row.reason in told and len(row.reason) > _SHORT
+        told.add(row.reason)
+        reason = f": {'as above' if known else row.reason}" if row.reason else ""
         is_cut = row.verdict == "anomalous" and pd.notna(row.start)
         time = f" from {row.start:g} to {row.stop:g} s" if is_cut else ""
         remark = f" ({row.remark})" if row.remark else ""

@@ -77,7 +77,20 @@ class MissingClipError(BadClipError, FileNotFoundError):
 
 
 class UnusableClipWarning(UserWarning):
-    """Clips cannot be used and score NaN."""
+    """Clips cannot be used and score NaN.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, with each clip.
+
+    problems : dict of int to str, default=None
+        The reason of each row that cannot be used.
+    """
+
+    def __init__(self, message: str, problems: dict[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = problems or {}
 
 
 class Span(NamedTuple):
