@@ -94,8 +94,8 @@ class LogEntry:
     @property
     def machine(self) -> str | None:
         """Type and ID, joined by "/"; None if neither is known."""
-        names = [one for one in (self.machine_type, self.machine_id) if pd.notna(one)]
-        return "/".join(names) or None
+        given = (self.machine_type, self.machine_id)
+        return "/".join(str(one) for one in given if pd.notna(one)) or None
 
     def as_dict(self) -> dict[str, str | float | None]:
         """Give the fields in the form of JSON.

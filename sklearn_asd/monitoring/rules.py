@@ -15,6 +15,7 @@ from sklearn_asd._utils.messages import check_choice, count, shorten
 
 __all__ = [
     "CONDITIONS",
+    "NO_DATA",
     "STATES",
     "AlarmRule",
     "AlarmState",
@@ -397,7 +398,8 @@ class RulePromise(NamedTuple):
         The rule.
 
     false_alarms_per_hour : float
-        Alarms in an hour of normal sound, at most.
+        Alarms in an hour of normal sound: at most so many on average over machines and
+        recordings learnt from, and more on some.
 
     delay : float
         Time in s from the start of a fault to its alarm, at most, if each window that
@@ -418,9 +420,9 @@ class RulePromise(NamedTuple):
     >>> margins = [-0.1] + 98 * [1.0]
     >>> promise = AlarmRule().promise(margins, window=10.0)
     >>> print(promise)  # doctest: +NORMALIZE_WHITESPACE
-    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour, by 99
-    normal windows taken as independent. A fault that each window hears is an alarm
-    after 40 s at most.
+    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour on average,
+    by 99 normal windows taken as independent. A fault that each window hears is an
+    alarm after 40 s at most.
     """
 
     rule: AlarmRule
@@ -435,7 +437,7 @@ class RulePromise(NamedTuple):
         how = "in their order" if self.ordered else "taken as independent"
         return (
             f"{self.rule} windows of {self.window:g} s, every {self.hop:g} s: at most "
-            f"{self.false_alarms_per_hour:.2g} false alarms an hour, by "
+            f"{self.false_alarms_per_hour:.2g} false alarms an hour on average, by "
             f"{count(self.n_windows, 'normal window')} {how}. A fault that each window "
             f"hears is an alarm after {self.delay:g} s at most."
         )
