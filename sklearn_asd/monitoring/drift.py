@@ -147,8 +147,8 @@ class DriftTest:
     Notes
     -----
     The bets are on low and on high scores, with five powers of the p-value, and start
-    at each window `k` with a share of about ``1 / (k log(k)^2)`` of the first capital, so
-    that a change after a long time is found nearly as soon as an early one.
+    at each window `k` with a share of about ``1 / (k log(k)^2)`` of the first capital,
+    so that a change after a long time is found nearly as soon as an early one.
 
     The promise holds if windows are exchangeable with the reference and each other
     unless something changes. Windows that overlap, a machine with shifts or programs,
@@ -172,7 +172,7 @@ class DriftTest:
     ...     if drift.update(rng.normal() - 3 * (time >= 200), time):
     ...         print(f"at {time}: changed since {drift.since}")
     ...         break
-    at 207: changed since 200
+    at 207: changed since 199
     """
 
     def __init__(

@@ -26,6 +26,8 @@ __all__ = ["Monitor"]
 # the remarks.
 _LENGTH_MARGIN = 0.1
 
+_NUMBERS = ("time", "start", "stop", "score", "threshold", "margin")  # of the log
+
 
 class Monitor:
     """Listen to one machine: cut a stream into windows, judge them and tell changes.
@@ -72,7 +74,7 @@ class Monitor:
 
     log : DataFrame
         The last `keep_windows` windows, and changes of state between windows. Its
-        columns are the fields of :class:`LogEntry`.
+        columns are the fields of :class:`LogEntry`; what is not known is NaN or None.
 
     See Also
     --------
@@ -156,7 +158,9 @@ class Monitor:
         """Table of the last windows and changes of state."""
         names = [field.name for field in fields(LogEntry)]
         rows = [[getattr(one, name) for name in names] for one in self._entries]
-        return pd.DataFrame(rows, columns=names)
+        # Object: what is missing of texts is None in every version of pandas.
+        table = pd.DataFrame(rows, columns=names, dtype=object)
+        return table.astype(dict.fromkeys(_NUMBERS, float))
 
     def push(self, samples: Any, time: float | datetime | None = None) -> list:
         """Take the next samples, and judge the windows that they complete.
@@ -239,9 +243,10 @@ class Monitor:
         """
         moment = as_time(time)
         moment = clock.time() if moment is None else moment
-        entry = self._enter(
-            LogEntry(time=moment), self.rule.acknowledge(self.state, moment)
-        )
+        state = self.rule.acknowledge(self.state, moment)
+        if state == self.state:
+            return []
+        entry = self._enter(LogEntry(time=moment), state)
         return [entry] if entry.event else []
 
     def _follow_clock(self, moment: float | None) -> list[LogEntry]:
