@@ -21,7 +21,7 @@ class LogEntry:
     The lines of ``sklearn-asd score --json`` and the rows of :attr:`Monitor.log` have
     these fields, in this order. What is not known is None, in JSON null.
 
-    Parameters
+    Attributes
     ----------
     time : float or None, default=None
         When the window ended, or the state changed: seconds since 1970-01-01 UTC. In

@@ -135,7 +135,7 @@ class AlarmRule:
     alarm nor the count: `n` windows are the last `n` that were judged. A machine that
     was in alarm is so again when it is heard again.
 
-    Parameters
+    Attributes
     ----------
     k : int > 0, default=3
         Number of anomalous windows.

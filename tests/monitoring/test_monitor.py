@@ -258,7 +258,8 @@ def test_detectors_that_cannot_listen_are_refused(pipe):
 
 @pytest.mark.slow
 def test_a_day_needs_no_more_memory_than_an_hour(pipe):
-    monitor = Monitor(pipe, machine="fan/0", keep_windows=100)
+    # One window of 2 s in 30 s is judged, so that the day takes a minute.
+    monitor = Monitor(pipe, hop=30.0, machine="fan/0", keep_windows=100)
     block = make_windows(30, seed=8).ravel()
     n_threads, peaks = threading.active_count(), []
     tracemalloc.start()
