@@ -18,6 +18,7 @@ PARTS = {
     "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
     "startup": "Start of a process",
+    "monitor": "Always listening",
 }
 
 INTRODUCTION = """# Speed and memory

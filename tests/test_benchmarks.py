@@ -399,3 +399,12 @@ def test_starts_are_compared_with_numpy_and_pandas():
     figures = bench.compare(repeats=1)
     assert [figure.what for figure in figures] == list(bench.BOUNDS)
     assert all(figure.ours > 0 and figure.verdict for figure in figures)
+
+
+def test_a_monitor_is_timed_window_by_window():
+    monitor = load("bench_monitor")
+    seconds = monitor.time_windows(monitor.make_monitor(1), 3)
+    assert len(seconds) == 3
+    text = monitor.describe(1, [(0.04, 0.02)] * 100)
+    assert "watches 500 machines: held" in text
+    assert "at most 40 ms: held" in text

@@ -30,6 +30,7 @@ LAYERS = [
     {"audibility", "metrics", "model_selection", "presets"},
     {"datasets"},
     {"explanation"},
+    {"monitoring"},
     {"plotting"},
     {"report"},
     {"persistence"},

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -35,6 +35,7 @@ __all__ = [
     "Recording",
     "Span",
     "UnusableClipWarning",
+    "as_floats",
     "measure_duration",
     "open_array",
     "open_file",
@@ -516,17 +517,36 @@ def open_array(
     BadClipError
         See :func:`read_array`.
     """
-    samples = np.asarray(fill_masked(samples))
-    if samples.ndim != 1:
-        raise BadClipError(
-            f"has an array of shape {samples.shape}; one clip is a 1-D array: "
-            "average the channels or take one"
-        )
+    samples = _as_vector(samples)
     if array_rate is None:
         array_rate = sample_rate
     if not span.is_whole:
         _check_rate(array_rate)
         samples = samples[slice(*span.to_samples(len(samples), array_rate))]
+    signal = _check_samples(as_floats(samples))
+    samples = _resample(signal, array_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, array_rate)
+
+
+def as_floats(samples: Any) -> np.ndarray:
+    """Give samples their usual form, and leave open whether they are sound.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_samples,)
+        See :func:`read_array`.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        In [-1, 1] where they are sound.
+
+    Raises
+    ------
+    BadClipError
+        If they are of another shape or type.
+    """
+    samples = _as_vector(samples)
     if samples.dtype.kind == "i" and samples.itemsize in (2, 4):
         samples = samples / np.float32(-np.iinfo(samples.dtype).min)
     elif samples.dtype.kind != "f":
@@ -534,11 +554,18 @@ def open_array(
             f"has samples of type {samples.dtype}; pass floats in [-1, 1], int16 or "
             "int32"
         )
-    with np.errstate(over="ignore"):  # overflow is reported as infinity below
-        samples = samples.astype(np.float32, copy=False)
-    signal = _check_samples(samples)
-    samples = _resample(signal, array_rate, sample_rate)
-    return Recording(samples, sample_rate, signal, array_rate)
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is no sound
+        return samples.astype(np.float32, copy=False)
+
+
+def _as_vector(samples: Any) -> np.ndarray:
+    samples = np.asarray(fill_masked(samples))
+    if samples.ndim != 1:
+        raise BadClipError(
+            f"has an array of shape {samples.shape}; one clip is a 1-D array: "
+            "average the channels or take one"
+        )
+    return samples
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
