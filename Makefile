@@ -10,6 +10,7 @@ RUN_TESTS := -m pytest -n 2 -m "not slow"
 
 .PHONY: demo test test-min test-slow coverage docs lint clean
 .PHONY: bench bench-accuracy bench-dcase2020 bench-localization bench-precision
+.PHONY: bench-submissions
 
 ## Train on built-in sounds and print a table of results. DATA=<folder> takes real
 ## recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
@@ -51,6 +52,10 @@ bench-dcase2020: .venv/.demo
 ## Measure whether explanations name the right place: DATA=<folder>, see CONTRIBUTING.md.
 bench-localization: .venv/.demo
 	$(BIN)/python benchmarks/accuracy_localization.py "$(DATA)"
+
+## Combine the scores of four systems submitted to DCASE 2020: DATA=<folder>.
+bench-submissions: .venv/.demo
+	$(BIN)/python benchmarks/accuracy_submissions.py "$(DATA)"
 
 ## Compare the accuracy of bfloat16 and float32: DATA=<folder>, see CONTRIBUTING.md.
 bench-precision: .venv/.demo

@@ -17,6 +17,8 @@ PARTS = {
     "scoring": "Scoring",
     "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
+    "startup": "Start of a process",
+    "monitor": "Always listening",
 }
 
 INTRODUCTION = """# Speed and memory

@@ -1,69 +1,11 @@
 """Anomalous sounds of machines, found with normal recordings alone."""
 
+import lazy_loader
+
 from sklearn_asd._utils.forking import make_children_compute
 from sklearn_asd._version import __version__ as __version__
-from sklearn_asd.audio import (
-    BadClipError,
-    Clips,
-    LogMelView,
-    MissingClipError,
-    WaveformView,
-    load_clips,
-)
-from sklearn_asd.detectors import (
-    AugmentConfidenceDetector,
-    AutoencoderDetector,
-    EmbeddingNeighborDetector,
-    GaussianDetector,
-    IDConfidenceDetector,
-    MahalanobisDetector,
-)
-from sklearn_asd.export import export_onnx
-from sklearn_asd.features import (
-    AugmentationExpander,
-    ClipSpectrograms,
-    LogMelSegmenter,
-    PowerSpectrum,
-    RecordingCheck,
-    SpectrumStatistics,
-)
-from sklearn_asd.meta import (
-    GammaProbabilityEnsemble,
-    OnlyMachineTypes,
-    PerMachine,
-    ThresholdTuner,
-    ZScoreEnsemble,
-)
-from sklearn_asd.persistence import describe_model, load_model, save_model
 
-__all__ = [
-    "AugmentConfidenceDetector",
-    "AugmentationExpander",
-    "AutoencoderDetector",
-    "BadClipError",
-    "ClipSpectrograms",
-    "Clips",
-    "EmbeddingNeighborDetector",
-    "GammaProbabilityEnsemble",
-    "GaussianDetector",
-    "IDConfidenceDetector",
-    "LogMelSegmenter",
-    "LogMelView",
-    "MahalanobisDetector",
-    "MissingClipError",
-    "OnlyMachineTypes",
-    "PerMachine",
-    "PowerSpectrum",
-    "RecordingCheck",
-    "SpectrumStatistics",
-    "ThresholdTuner",
-    "WaveformView",
-    "ZScoreEnsemble",
-    "describe_model",
-    "export_onnx",
-    "load_clips",
-    "load_model",
-    "save_model",
-]
+# Names are imported when they are used; __init__.pyi says from where.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 make_children_compute()

@@ -265,7 +265,7 @@ def test_files_and_folders_that_may_not_be_read_are_named(tmp_path, request, loc
 
 
 def test_a_folder_without_recordings_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no recordings: .* in .wav or .flac"):
+    with pytest.raises(ValueError, match=r"holds no recordings: .* in .wav, .flac"):
         load_clips(tmp_path)
     with pytest.raises(ValueError, match="X holds 0 clips; at least 1 is needed"):
         Short().fit_transform([])

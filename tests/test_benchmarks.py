@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -228,6 +229,26 @@ def test_systems_are_compared_and_an_interrupted_comparison_continues(
 # -- places of faults ------------------------------------------------------------
 
 
+def test_real_scores_are_combined_in_each_way(tmp_path, capsys, monkeypatch, rng):
+    submissions = load("accuracy_submissions")
+    anomaly = np.tile([0, 0, 0, 1], 20)
+    names = ("machine_type", "machine_id")
+    clips = pd.DataFrame({name: np.repeat(["a", "b"], 40) for name in names})
+    clips["anomaly"] = anomaly
+    for column in submissions.SYSTEMS:
+        clips[column] = 3 * anomaly + rng.gamma(2, size=80)
+    (tmp_path / "dcase2020_eval_scores").mkdir()
+    clips.to_csv(tmp_path / "dcase2020_eval_scores" / "scores.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--splits", "2"])
+    submissions.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    aucs = {(row[0].lstrip("| "), row[1]): float(row[2][:6]) for row in rows}
+    assert len(aucs) == 16
+    alone = [auc for way, auc in aucs.items() if "alone" in way[1]]
+    assert max(alone) < aucs["z-scores", "mean"] <= 1
+    assert max(alone) < aucs["Gamma, one for all clips (MI)", "probability"] <= 1
+
+
 def test_intervals_are_compared_with_those_named_by_chance():
     places = load("accuracy_localization")
     assert places.compare((1.0, 2.0), (1.5, 3.0), 10.0) == (
@@ -371,3 +392,19 @@ def test_growth_is_measured_with_the_cache_not_counted(tmp_path):
     frames = 6 * 313 * 128 * np.dtype("float16").itemsize / 1e6
     assert result["cache_MB"] == pytest.approx(frames, abs=0.1)
     assert result["peak_MB"] > 50
+
+
+def test_starts_are_compared_with_numpy_and_pandas():
+    bench = importlib.import_module("bench_startup")
+    figures = bench.compare(repeats=1)
+    assert [figure.what for figure in figures] == list(bench.BOUNDS)
+    assert all(figure.ours > 0 and figure.verdict for figure in figures)
+
+
+def test_a_monitor_is_timed_window_by_window():
+    monitor = load("bench_monitor")
+    seconds = monitor.time_windows(monitor.make_monitor(1), 3)
+    assert len(seconds) == 3
+    text = monitor.describe(1, [(0.04, 0.02)] * 100)
+    assert "watches 500 machines: held" in text
+    assert "at most 40 ms: held" in text

@@ -1,11 +1,20 @@
-"""Imports run down the layers, in no circle, and take public names only."""
+"""Imports run down the layers, in no circle, and only when they are needed."""
 
 import ast
+import importlib
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+import soundfile
+from sklearn.pipeline import make_pipeline
+
+from sklearn_asd import LogMelSegmenter, load_clips, save_model
+from sklearn_asd.presets import make_detector
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "sklearn_asd"
@@ -21,6 +30,7 @@ LAYERS = [
     {"audibility", "metrics", "model_selection", "presets"},
     {"datasets"},
     {"explanation"},
+    {"monitoring"},
     {"plotting"},
     {"report"},
     {"persistence"},
@@ -30,7 +40,10 @@ LAYERS = [
 ]
 
 # Imports within functions, each with its reason: an optional extra, a slow start.
-LAZY: dict[str, str] = {}
+LAZY: dict[str, str] = {
+    "sklearn_asd._cli.score: sklearn_asd.report.findings": "only --report draws",
+    "sklearn_asd._cli.score: sklearn_asd.report.page": "only --report needs jinja2",
+}
 
 
 class Import(NamedTuple):
@@ -47,13 +60,31 @@ class Import(NamedTuple):
 
 
 def read_modules():
-    """Give the syntax tree of each module by its name, and its file."""
+    """Give the syntax tree of each module by its name, and its file.
+
+    What a package imports when it is used stands in its __init__.pyi.
+    """
     modules = {}
     for path in sorted((REPOSITORY / PACKAGE).rglob("*.py")):
         name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
         tree = ast.parse(path.read_text())
+        stub = path.with_suffix(".pyi")
+        if stub.exists():
+            path = stub
+            tree.body += make_absolute(ast.parse(stub.read_text()), name).body
         modules[name.removesuffix(".__init__")] = path, tree
     return modules
+
+
+def make_absolute(tree, name):
+    """Name the modules that the stub of a package imports from in full."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 1, "lazy_loader reads imports from the same package"
+            package = name.removesuffix(".__init__")
+            node.module = ".".join(filter(None, [package, node.module]))
+            node.level = 0
+    return tree
 
 
 MODULES = read_modules()
@@ -165,3 +196,85 @@ def test_only_public_names_are_imported():
         o for o in IMPORTS if o.name and o.name not in list_public_names(o.module)
     ]
     assert report(private) == []
+
+
+# -- when things are imported ----------------------------------------------------------
+
+# Each takes longer to import than NumPy, or is an extra.
+SLOW = {
+    "IPython",
+    "jinja2",
+    "librosa",
+    "matplotlib",
+    "numba",
+    "onnx",
+    "skorch",
+    "torch",
+}
+SLOW |= {"scipy.signal", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model"}
+SLOWEST = {"numpy", "pandas", "scipy", "sklearn", "soundfile"}
+
+# A module that only stands for another one is not loaded.
+LIST_LOADED = """
+import sys
+kinds = {name: type(module).__module__ for name, module in sys.modules.items()}
+print(*(name for name in kinds if kinds[name] != "sklearn_asd._cli.starting"))
+"""
+
+RUN_COMMAND = """
+import sys
+from sklearn_asd._cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
+
+
+def list_loaded(code, *arguments):
+    """List the modules that a new process has imported once it has run some code."""
+    run = [sys.executable, "-c", code + LIST_LOADED, *map(str, arguments)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_package_is_imported_without_what_it_uses():
+    loaded = list_loaded("import sklearn_asd; dir(sklearn_asd)")
+    assert loaded & (SLOW | SLOWEST) == set()
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_no_command(option):
+    loaded = list_loaded(RUN_COMMAND, option)
+    assert loaded & (SLOW | SLOWEST) == set()
+
+
+def test_a_model_without_networks_scores_without_torch(tmp_path):
+    tone = np.sin(np.arange(32000) / 5)
+    for number in range(4):
+        noise = np.random.default_rng(number).normal(size=32000) / 5
+        path = tmp_path / "new" / "pump" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, (tone + noise) / 4, 16000)
+    clips = load_clips(tmp_path / "new")
+    detector = make_detector("default", contamination=0.05)
+    pipe = make_pipeline(LogMelSegmenter(segment_duration=None), detector).fit(clips)
+    save_model(pipe, tmp_path / "pump.asd")
+    command = ["score", tmp_path / "pump.asd", tmp_path / "new" / "pump" / "3.wav"]
+    loaded = list_loaded(RUN_COMMAND, *command)
+    assert "sklearn_asd.detectors.gaussian" in loaded  # the command has scored
+    assert loaded & SLOW == set()
+
+
+PACKAGES = sorted(name for name in MODULES if MODULES[name][0].suffix == ".pyi")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_public_name_is_found_and_listed(name):
+    package = importlib.import_module(name)
+    stated = list_public_names(name)
+    assert set(stated) == set(package.__all__)
+    assert set(stated) <= set(dir(package))
+    for one in stated:
+        assert getattr(package, one) is not None
+    assert not hasattr(package, "no_such_name")

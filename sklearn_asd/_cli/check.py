@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, echo
+from sklearn_asd._cli.conventions import CONTEXT, echo, group_reasons
 from sklearn_asd._cli.models import Model, has_networks, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._utils.messages import abbreviate, count
@@ -47,9 +47,7 @@ _LEFT_OUT = (
 )
 
 
-@click.command(
-    context_settings=CONTEXT, short_help="Find out which faults a model hears."
-)
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("folder", required=False)
 @click.option(
@@ -103,8 +101,8 @@ def check(model, folder, as_json, trust):
         table = audibility_table(loaded.detector, clips, cv=cv, random_state=0)
     show = _show_json if as_json else _show
     show(table, _name_missing(loaded, table), cv is not None)
-    for path, reason in problems.items():
-        echo(printable(f"left out: {path}: {reason}"), err=True)
+    for line in group_reasons(problems):
+        echo(f"left out: {line}", err=True)
     return 2 if problems else 0
 
 
@@ -147,7 +145,7 @@ def _count_folds(clips: pd.DataFrame) -> int:
 
 def _find_others(model: Model, folder: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """List normal recordings that were not trained on, and paths left out."""
-    clips, problems = read_paths([folder])
+    clips, problems = read_paths([folder], model.machine_from)
     normal = clips["label"].fillna(1) == 1
     other = clips["split"].fillna("") != "train"
     clips = clips[normal & other] if (normal & other).any() else clips[normal]

@@ -6,16 +6,12 @@ import os
 import sys
 import traceback
 import warnings
+from importlib import import_module
 
 import click
 
-from sklearn_asd._cli.check import check
 from sklearn_asd._cli.conventions import CONTEXT, echo, in_terms_of_command
-from sklearn_asd._cli.demo import demo
-from sklearn_asd._cli.evaluate import evaluate
-from sklearn_asd._cli.fit import fit
-from sklearn_asd._cli.info import info
-from sklearn_asd._cli.score import score
+from sklearn_asd._cli.starting import starting_fast
 from sklearn_asd._utils.messages import cut
 from sklearn_asd._version import __version__
 
@@ -23,6 +19,16 @@ __all__ = ["main"]
 
 # Characters of an error: the longest name of a file has 4096.
 _LONGEST = 6000
+
+# Each is a function of its name, in the module of its name.
+_COMMANDS = {
+    "check": "Find out which faults a model hears.",
+    "demo": "Try a detector on built-in sounds.",
+    "evaluate": "Measure a model on labelled recordings.",
+    "fit": "Train a model on normal recordings.",
+    "info": "Describe a model file.",
+    "score": "Judge recordings.",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,7 +63,24 @@ def _run(arguments: list[str] | None) -> int | None:
     return 2
 
 
-@click.group(context_settings=CONTEXT)
+class _Commands(click.Group):
+    """Commands that are imported when they are called, so that help comes at once.
+
+    Until then, others of their names and short helps stand for them.
+    """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, known, rest = super().resolve_command(ctx, args)
+        if name is None or known is None:  # while a shell completes a name
+            return name, known, rest
+        with starting_fast():
+            module = import_module(f"sklearn_asd._cli.{name}")
+        return name, getattr(module, name), rest
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="sklearn-asd")
 def cli():
     """Find anomalous machine sounds, with a model of normal recordings only.
@@ -82,5 +105,5 @@ def cli():
     """
 
 
-for command in (fit, score, evaluate, check, info, demo):
-    cli.add_command(command)
+for name, short_help in _COMMANDS.items():
+    cli.add_command(click.Command(name, short_help=short_help))

@@ -7,17 +7,22 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from sklearn_asd._utils.files import check_outputs
+from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import printable
+from sklearn_asd.audio.reading import UnusableClipWarning
 
 __all__ = [
     "CONTEXT",
+    "channel_option",
     "echo",
+    "group_reasons",
     "id_column_option",
     "in_terms_of_command",
     "note",
@@ -52,6 +57,14 @@ sample_rate_option = click.option(
     "16000, or the highest of the recordings if that is lower.",
 )
 
+channel_option = click.option(
+    "--channel",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Channel of the recordings to train on and judge by, counted from 0. Default: "
+    "the mean of all.",
+)
+
 
 def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
     context.meta[_QUIET] = quiet
@@ -80,6 +93,18 @@ _TERMS = (
         "make it longer, or leave it out",
     ),
     (re.compile(r"\bchannel=(\d+)"), r"--channel \1"),
+    (re.compile(r"choose at most (\d+), or \"mix\""), r"choose at most \1, or none"),
+    (re.compile(r", whose reasons `problems` of the result holds"), ""),
+    (re.compile(r", and with cache_dir=None are lost"), ""),
+    (re.compile(r"\blower n_jobs\b"), "lower --jobs"),
+    (re.compile(r"\bdevice=(['\"])([\w:.]*)\1"), r"--device \2"),
+    (re.compile(r"choose \"auto\" or \"cpu\""), "choose auto or cpu"),
+    (re.compile(r"policy='\w+' needs"), "the threshold needs"),
+    (re.compile(r" \(n_samples=\d+\)(?=; at least two)"), ""),
+    (re.compile(r", or pass a fitted detector as FrozenEstimator"), ""),
+    (re.compile(r", or LogMelSegmenter where .*, of 1 frame each"), ""),
+    (re.compile(r"\. In a search, cv=MachineStratifiedKFold\(\).*"), ""),
+    (re.compile(r": lower lr\b.*"), ": choose another --seed or --batch-size"),
 )
 
 
@@ -104,6 +129,31 @@ def in_terms_of_command(text: str) -> str:
     return text
 
 
+def group_reasons(problems: Mapping[str, str]) -> list[str]:
+    """Write what is wrong with paths, each reason once.
+
+    Parameters
+    ----------
+    problems : mapping of str to str
+        A reason for each path, to complete a sentence.
+
+    Returns
+    -------
+    lines : list of str
+        "path reason" for a reason of one path, "n files reason: path, path and n more"
+        for others.
+    """
+    paths: dict[str, list[str]] = {}
+    for path, reason in problems.items():
+        paths.setdefault(reason, []).append(printable(path))
+    return [
+        f"{some[0]} {printable(reason)}"
+        if len(some) == 1
+        else f"{len(some)} files, each {printable(reason)}: {abbreviate(some)}"
+        for reason, some in paths.items()
+    ]
+
+
 def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> None:
     """Refuse what cannot be written or is read, before hours of work."""
     named = {option: path for option, path in outputs.items() if path is not None}
@@ -124,9 +174,36 @@ def _is_quiet() -> bool:
     return context is not None and context.meta.get(_QUIET, False)
 
 
-def train(detector: Any, clips: Any) -> float:
-    """Fit a detector, and return the seconds that it took."""
+def train(detector: Any, clips: Any) -> tuple[float, dict[int, str]]:
+    """Fit a detector, and name the recordings that it could not use.
+
+    Returns
+    -------
+    seconds : float
+        How long it took.
+
+    unusable : dict of int to str
+        Rows of `clips` that could not be used, with the reason.
+    """
     started = time.perf_counter()
-    with contextlib.redirect_stdout(sys.stderr):  # progress is not output
-        detector.fit(clips)
-    return time.perf_counter() - started
+    show, unusable = warnings.showwarning, {}
+
+    def keep(message: Any, *rest: Any, **more: Any) -> None:
+        if isinstance(message, UnusableClipWarning) and message.problems:
+            unusable.update(message.problems)
+        else:
+            show(message, *rest, **more)
+
+    try:
+        # Progress is not output.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.showwarning = keep
+            detector.fit(clips)
+    finally:  # an error may follow from them
+        problems = {
+            clips["path"].iloc[row]: in_terms_of_command(reason)
+            for row, reason in unusable.items()
+        }
+        for line in group_reasons(problems):
+            echo(f"Left out: {line}", err=True)
+    return time.perf_counter() - started, unusable

@@ -18,11 +18,11 @@ __all__ = ["demo"]
 
 @click.command(
     context_settings=conventions.CONTEXT,
-    short_help="Try a detector on built-in sounds.",
 )
 @click.option("--data", metavar="FOLDER", help="Use the recordings in FOLDER.")
 @conventions.id_column_option
 @conventions.sample_rate_option
+@conventions.channel_option
 @click.option(
     "--epochs",
     metavar="N",
@@ -30,7 +30,7 @@ __all__ = ["demo"]
     default=60,
     help="Number of passes over the recordings.",
 )
-def demo(data, id_column, sample_rate, epochs):
+def demo(data, id_column, sample_rate, channel, epochs):
     """Try a detector on built-in sounds or your recordings.
 
     Trains on normal sounds of six kinds of machine, and tests on other sounds of the
@@ -48,7 +48,12 @@ def demo(data, id_column, sample_rate, epochs):
     conventions.echo(f"{len(normal)} normal clips to train on, {len(test)} to test.")
     sample_rate = sample_rate or recordings.choose_sample_rate(normal)
     pipe = make_pipeline(
-        LogMelSegmenter(sample_rate=sample_rate, on_bad_clip="nan", n_jobs=-1),
+        LogMelSegmenter(
+            sample_rate=sample_rate,
+            channel="mix" if channel is None else channel,
+            on_bad_clip="nan",
+            n_jobs=-1,
+        ),
         IDConfidenceDetector(
             center_loss_weight=0.1,
             batch_size=32,
@@ -57,7 +62,7 @@ def demo(data, id_column, sample_rate, epochs):
             verbose=int(conventions.shows_progress()),
         ),
     )
-    seconds = conventions.train(pipe, normal)
+    seconds, _ = conventions.train(pipe, normal)
     history = pipe[-1].history_
     conventions.echo(
         f"Trained in {seconds:.0f} s: loss "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 import pandas as pd
 
 from sklearn_asd._cli import conventions, recordings, systems
-from sklearn_asd._cli.models import make_notes
+from sklearn_asd._cli.layouts import check_layout, machine_from_option
+from sklearn_asd._cli.models import Pieces, choose_pieces, make_notes, piece_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence import save_model
 from sklearn_asd.presets import (
@@ -21,18 +25,19 @@ from sklearn_asd.presets import (
 
 __all__ = ["fit"]
 
+_DEFAULT_OUTPUT = "machines.asd"
+
 
 @click.command(
     context_settings=conventions.CONTEXT,
-    short_help="Train a model on normal recordings.",
 )
 @click.argument("folder")
 @click.option(
     "-o",
     "--output",
-    required=True,
     metavar="MODEL",
-    help="File to write the model to, such as machines.asd.",
+    show_default=_DEFAULT_OUTPUT,
+    help="File to write the model to.",
 )
 @click.option(
     "--system",
@@ -49,6 +54,7 @@ __all__ = ["fit"]
     "paper's systems: the type to judge. Default: all types.",
 )
 @conventions.id_column_option
+@machine_from_option
 @click.option(
     "--false-alarm-rate",
     "rate",
@@ -58,12 +64,10 @@ __all__ = ["fit"]
     help="Share of normal recordings that may raise an alarm.",
 )
 @conventions.sample_rate_option
-@click.option(
-    "--channel",
-    metavar="N",
-    type=click.IntRange(0),
-    help="Channel of the recordings to train on and judge by, counted from 0. Default: "
-    "the mean of all.",
+@conventions.channel_option
+@piece_option(
+    "Cut longer training recordings into pieces of this length, and learn from each. "
+    "Recordings to judge are cut likewise. Default: none is cut."
 )
 @click.option(
     "--epochs",
@@ -102,35 +106,57 @@ __all__ = ["fit"]
     help="Seed of all random choices.",
 )
 @conventions.quiet_option
-def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **options):
+def fit(
+    folder,
+    output,
+    system,
+    machine_types,
+    id_column,
+    machine_from,
+    rate,
+    sample_rate,
+    piece,
+    **options,
+):
     """Train a model on the normal recordings in FOLDER.
 
-    FOLDER holds normal recordings (WAV or FLAC) in one folder for each machine, as in
-    pump_3/monday.wav, or for each type and machine, as in pump/3/monday.wav, or under
-    the names of the DCASE challenge. If there are folders called train, only those are
-    used. Recordings in folders called test, anomaly or abnormal are never used. Thirty
-    recordings of each machine, of ten seconds each, are a good start.
+    FOLDER holds normal recordings (WAV, FLAC, OGG, MP3, AIFF and others) in one folder
+    for each machine, as in pump_3/monday.wav, or for each type and machine, as in
+    pump/3/monday.wav, or under the names of the DCASE challenge. If there are folders
+    called train, only those are used. Recordings in folders called test, validation,
+    anomaly, bad, ng and the like are never used. Thirty recordings of each machine, of
+    ten seconds each, are a good start.
+
+    Where folders are dates, or one folder holds all machines, --machine-from says where
+    the machine stands in the paths: "{date}/{machine}_{time}" reads car_3 from
+    2024-05-01/car_3_0800.flac. The pattern is the end of the paths without .flac. Its
+    fields are machine, type (of the machine), date, time, number and names of yours; *
+    stands for the rest of a name. The model keeps it for score and evaluate.
 
     \b
     Systems:
-      default    How the spectrum of each machine varies: in its mean, its peaks or its
-                 shape, whichever tells the machines apart. Takes seconds, and works for
-                 one machine or many.
-      ensemble   The same, with three networks that learn to tell the machines apart.
-                 Often more accurate. Takes minutes, and needs two machines or more.
+      default    How the spectrum of each machine varies: in its mean, its peaks
+                 or its shape, whichever tells the machines apart. Takes seconds,
+                 and works for one machine or many.
+      ensemble   The same, with three networks that learn to tell the machines
+                 apart. Often more accurate. Takes minutes, and needs two
+                 machines or more.
       spectrum   Mean and peaks of the spectrum; nothing is chosen. Takes seconds.
-      neighbors  The most similar training recording, by mean and peaks. Takes seconds.
+      neighbors  The most similar training recording, by mean and peaks. Takes
+                 seconds.
       networks   The three networks alone.
       i, ii, iii, iv, baseline
-                 The systems of Inoue et al. (2020), for machines of the types ToyCar,
-                 ToyConveyor, fan, pump, slider and valve. Take hours without a GPU.
+                 The systems of Inoue et al. (2020), for machines of the types
+                 ToyCar, ToyConveyor, fan, pump, slider and valve. Take hours
+                 without a GPU.
 
-    A recording that cannot be read, is hidden or is no WAV or FLAC file is named and
-    left out. If a folder cannot be listed, nothing is trained.
+    A recording that cannot be read, is hidden or of another format is named and left
+    out. If a folder cannot be listed, nothing is trained.
 
     \b
     Examples:
-      sklearn-asd fit recordings/ -o machines.asd
+      sklearn-asd fit recordings/
+      sklearn-asd fit recordings/ -o cars.asd --machine-from "{machine}_{date}"
       sklearn-asd fit recordings/ -o machines.asd --system ensemble
       sklearn-asd fit dcase2020/ -o fan.asd --system ii --machine-type fan
       sklearn-asd fit toycar2023/ -o cars.asd --id-column car
@@ -141,12 +167,18 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
       2  an error, and no model
     """
     id_column = one_form(id_column)
-    clips = recordings.read_folder(folder)
+    _check_options(id_column, machine_from)
+    clips = recordings.read_folder(folder, machine_from)
+    output = output or _choose_output()
     conventions.prepare_outputs({"--output": output}, clips["path"])
     clips = recordings.choose_machine_id(clips, id_column)
     wanted = tuple(map(one_form, machine_types))
     judged_type, types = systems.choose_types(system, clips, wanted)
     clips = recordings.select_training(clips, types, id_column)
+    if machine_from is None:
+        check_layout(clips)
+    if piece is not None:
+        clips = _cut(clips, piece)
     _check_enough(system, _count_by_machine(clips))
     conventions.note(_describe(_count_by_machine(clips)))
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
@@ -156,15 +188,63 @@ def fit(folder, output, system, machine_types, id_column, rate, sample_rate, **o
         scored = clips[clips["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
     detector = systems.make_system(system, judged_type, counts, rate, options)
-    seconds = conventions.train(detector, clips)
+    seconds, unusable = conventions.train(detector, clips)
+    _count_used(clips, unusable)
     for one in walk(detector):  # progress is for whoever trains
         if hasattr(one, "verbose"):
             one.verbose = False
-    save_model(detector, output, make_notes(id_column, scored))
+    pieces = choose_pieces(scored) if piece is None else Pieces(piece)
+    save_model(detector, output, make_notes(id_column, scored, pieces, machine_from))
     name = printable(output)
     conventions.echo(f"Trained in {seconds:.0f} s. The model is in {name}.")
     conventions.echo(systems.explain_threshold(detector, rate, counts))
     conventions.echo(f"Now try: sklearn-asd score {name} FILES_OR_FOLDERS")
+
+
+def _check_options(id_column: str, machine_from: str | None) -> None:
+    if machine_from is not None and id_column != "machine_id":
+        raise ValueError(
+            f"--id-column {id_column} and --machine-from both say what tells machines "
+            "apart: leave out one"
+        )
+
+
+def _choose_output() -> str:
+    """Name the model if the user did not, unless that would replace another."""
+    if os.path.lexists(_DEFAULT_OUTPUT):
+        raise ValueError(
+            f"there is a file {_DEFAULT_OUTPUT!r} in this folder: name the model with "
+            f"-o, as in -o {_DEFAULT_OUTPUT} to replace it"
+        )
+    return _DEFAULT_OUTPUT
+
+
+def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> None:
+    """Say how many recordings are left where some could not be used."""
+    if not unusable:
+        return
+    used = _count_by_machine(clips.drop(clips.index[list(unusable)]))
+    found = _count_by_machine(clips)
+    lines = [
+        f"  {printable(label)}  {used.get(label, 0)} of {n}"
+        for label, n in found.items()
+        if used.get(label, 0) < n
+    ]
+    text = f"Used: {used.sum()} of {count(len(clips), 'normal recording')}."
+    conventions.note("\n".join([text, *lines]))
+
+
+def _cut(clips: pd.DataFrame, piece: float) -> pd.DataFrame:
+    """Cut long training recordings into pieces."""
+    pieces = cut_into_pieces(clips, piece).reset_index(drop=True)
+    n_cut = pieces.loc[pieces["start"].notna(), "path"].nunique()
+    if n_cut == 0:
+        return clips
+    conventions.note(
+        f"{count(n_cut, 'recording')} cut into pieces of {piece:g} s. Pieces of one "
+        "recording are alike: with few recordings, expect more false alarms than below."
+    )
+    return pieces
 
 
 def _count_by_machine(clips: pd.DataFrame) -> pd.Series:

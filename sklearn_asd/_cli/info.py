@@ -29,7 +29,7 @@ _KINDS = {
 }
 
 
-@click.command(context_settings=CONTEXT, short_help="Describe a model file.")
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @trust_option
 def info(model, trust):
@@ -59,6 +59,7 @@ def info(model, trust):
         "False alarms": _describe_rate(final_step(loaded.detector)),
         "Written by": _describe_versions(loaded.versions),
         "Checksum": _describe_checksum(loaded.checksum),
+        "Paths": loaded.machine_from or "machines are told by folders and names",
         "Machines": _describe_machines(loaded, summary["classes"]),
     }
     for name, text in lines.items():
@@ -88,7 +89,9 @@ def _describe_rate(detector: Any) -> str:
     """Write the rate that the threshold was set for, and what it rests on."""
     if hasattr(detector, "promise_"):
         return detector.promise_
-    rate = getattr(detector, "contamination", None)
+    # Of PerMachine the detector of each machine has the rate.
+    own = final_step(getattr(detector, "estimator", detector))
+    rate = getattr(own, "contamination", None)
     if not isinstance(rate, Real):
         return "unknown"
     return f"{100 * rate:g} % of the training recordings lie below the threshold"

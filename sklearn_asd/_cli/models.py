@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import joblib
+import numpy as np
 import pandas as pd
 
 from sklearn_asd._utils.text import one_form
+from sklearn_asd.audio.naming import NamePattern
+from sklearn_asd.audio.pieces import TOLERANCE, measure_durations
+from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.files import is_model_file
 from sklearn_asd.persistence.models import load_with_notes
@@ -18,8 +24,12 @@ from sklearn_asd.persistence.models import load_with_notes
 __all__ = [
     "Machine",
     "Model",
+    "Pieces",
+    "choose_pieces",
     "has_networks",
     "make_notes",
+    "piece_option",
+    "pieces_to_judge",
     "read_model",
     "trust_option",
 ]
@@ -31,8 +41,17 @@ trust_option = click.option(
     "that ends in .asd is kept for model files, which cannot.",
 )
 
+
+def piece_option(text: str) -> Callable[..., Any]:
+    """Make the option ``--piece``, with its help."""
+    seconds = click.FloatRange(0, min_open=True)
+    return click.option("--piece", metavar="SECONDS", type=seconds, help=text)
+
+
 _NOTES = {"id_column", "machines", "training"}
+_MORE_NOTES = {"pieces", "machine_from"}
 _COLUMNS = {"path", "machine_type", "machine_id"}
+_PIECE_COLUMNS = {"start", "stop"}
 
 
 class Machine(NamedTuple):
@@ -45,12 +64,25 @@ class Machine(NamedTuple):
         return "/".join(name for name in self if name is not None)
 
 
+class Pieces(NamedTuple):
+    """How long recordings are cut.
+
+    `duration` is the length of a piece in s. Recordings up to `longest` s stay whole;
+    None is a tenth more than `duration`.
+    """
+
+    duration: float
+    longest: float | None = None
+
+
 class Model(NamedTuple):
     """A detector and the recordings that it is for.
 
-    `id_column` is the column of `load_clips` that tells machines apart. `machines` are
+    `id_column` is the column of `load_clips` that tells machines apart, and
+    `machine_from` its pattern of paths, if there is one. `machines` are
     those that the detector knows, and `training` is a table of its training recordings,
-    for reports; both are None if the model was not made by this command. `versions` are
+    for reports; both are None if the model was not made by this command. `pieces` says
+    how to cut recordings that are longer; None if this is not known. `versions` are
     those of the packages that wrote the file, and `checksum` says whether it has a
     checksum, which was right; both are None for a file of joblib.
     """
@@ -59,6 +91,8 @@ class Model(NamedTuple):
     id_column: str = "machine_id"
     machines: list[Machine] | None = None
     training: pd.DataFrame | None = None
+    pieces: Pieces | None = None
+    machine_from: str | None = None
     versions: dict[str, str] | None = None
     checksum: bool | None = None
 
@@ -68,7 +102,41 @@ def has_networks(detector: Any) -> bool:
     return any("history_" in vars(one) for one in walk(detector))
 
 
-def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
+def choose_pieces(clips: pd.DataFrame) -> Pieces | None:
+    """Choose how to cut recordings that are longer than those of training.
+
+    Returns
+    -------
+    pieces : Pieces or None
+        As long as most training recordings. Whatever is as long as the longest of them
+        stays whole. None if their length is not known.
+    """
+    known = [length for length in measure_durations(clips) if length > 0]
+    if not known:
+        return None
+    usual = float(np.median(known))
+    return Pieces(usual, max(usual * (1 + TOLERANCE), *known))
+
+
+def pieces_to_judge(model: Model, piece: float | None) -> Pieces | None:
+    """Choose how recordings to judge are cut: as asked for, or as the model says."""
+    if piece is None:
+        return model.pieces
+    if honest_training_scores(model.detector) is None:
+        raise ValueError(
+            "the model kept no scores of training recordings that were left out, so "
+            "the false alarms of many pieces cannot be bounded: leave out --piece, or "
+            "give a model of sklearn-asd fit"
+        )
+    return Pieces(piece)
+
+
+def make_notes(
+    id_column: str,
+    clips: pd.DataFrame,
+    pieces: Pieces | None = None,
+    machine_from: str | None = None,
+) -> dict[str, Any]:
     """Collect what `read_model` needs to know about training recordings.
 
     Returns
@@ -76,7 +144,8 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
     notes : dict
         For `save_model`.
     """
-    training = clips[["path", "machine_type", "machine_id"]].astype(object)
+    names = [name for name in _COLUMNS | _PIECE_COLUMNS if name in clips]
+    training = clips[sorted(names)].astype(object)
     training["path"] = [os.path.abspath(path) for path in training["path"]]
     training = training.where(training.notna(), None)
     machines = set(map(Machine, training["machine_type"], training["machine_id"]))
@@ -84,6 +153,8 @@ def make_notes(id_column: str, clips: pd.DataFrame) -> dict[str, Any]:
         "id_column": id_column,
         "machines": [list(machine) for machine in sorted(machines, key=str)],
         "training": training.to_dict("list"),
+        "pieces": None if pieces is None else list(pieces),
+        "machine_from": machine_from,
     }
 
 
@@ -115,7 +186,7 @@ def read_model(path: str, trust: bool) -> Model:
 
 
 def _add_notes(detector: Any, notes: Any) -> Model:
-    if not isinstance(notes, dict) or set(notes) != _NOTES:
+    if not isinstance(notes, dict) or set(notes) - _MORE_NOTES != _NOTES:
         return Model(detector)  # saved in Python
     _check_notes(notes)
     machines = [
@@ -127,6 +198,8 @@ def _add_notes(detector: Any, notes: Any) -> Model:
         one_form(notes["id_column"]),
         machines,
         pd.DataFrame(notes["training"], dtype=object),
+        Pieces(*notes["pieces"]) if notes.get("pieces") else None,
+        notes.get("machine_from"),
     )
 
 
@@ -135,6 +208,8 @@ def _check_notes(notes: dict[str, Any]) -> None:
     machines = notes["machines"]
     fine = isinstance(notes["id_column"], str) and _is_table(notes["training"])
     fine = fine and isinstance(machines, list) and len(machines) > 0
+    fine = fine and _is_pieces(notes.get("pieces"))
+    fine = fine and _is_pattern(notes.get("machine_from"))
     if not fine or not all(map(_is_machine, machines)):
         raise ValueError(
             "the notes of the model about its recordings are not those of sklearn-asd "
@@ -143,14 +218,43 @@ def _check_notes(notes: dict[str, Any]) -> None:
 
 
 def _is_table(training: Any) -> bool:
-    if not isinstance(training, dict) or set(training) != _COLUMNS:
+    if not isinstance(training, dict):
         return False
-    columns = list(training.values())
-    if not all(isinstance(column, list) for column in columns):
+    times = training.keys() & _PIECE_COLUMNS
+    if training.keys() - times != _COLUMNS or len(times) == 1:
         return False
-    values = [one for column in columns for one in column]
-    texts = all(isinstance(one, str | None) for one in values)
-    return texts and len(set(map(len, columns))) == 1 and None not in training["path"]
+    fine = all(_is_column(training[name], str) for name in _COLUMNS)
+    fine = fine and all(_is_column(training[name], float) for name in times)
+    one_length = fine and len(set(map(len, training.values()))) == 1
+    return one_length and None not in training["path"]
+
+
+def _is_column(column: Any, kind: type) -> bool:
+    if not isinstance(column, list):
+        return False
+    return all(one is None or isinstance(one, kind) for one in column)
+
+
+def _is_pieces(values: Any) -> bool:
+    """Whether these are the values of `Pieces`, which make sense, or None."""
+    if values is None:
+        return True
+    if not isinstance(values, list) or len(values) != 2:
+        return False
+    if not all(isinstance(one, float | None) for one in values) or not values[0]:
+        return False
+    duration, longest = values
+    return 0 < duration <= (duration if longest is None else longest) < np.inf
+
+
+def _is_pattern(pattern: Any) -> bool:
+    """Whether this is a pattern of `--machine-from`, or None."""
+    if not isinstance(pattern, str):
+        return pattern is None
+    with contextlib.suppress(ValueError):
+        NamePattern(pattern)
+        return True
+    return False
 
 
 def _is_machine(names: Any) -> bool:

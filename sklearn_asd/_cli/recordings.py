@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import soundfile
 
-from sklearn_asd._cli.conventions import echo, note
+from sklearn_asd._cli.conventions import echo, group_reasons, note
 from sklearn_asd._cli.models import Machine, Model
 from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.audio.folders import (
-    AUDIO_SUFFIXES,
+    NO_RECORDINGS,
     Listing,
     describe_recordings,
     list_recordings,
@@ -35,9 +35,7 @@ __all__ = [
 
 _SAMPLE_RATE = 16000
 
-_NO_RECORDINGS = (
-    f"holds no recordings: no file below it ends in {' or '.join(AUDIO_SUFFIXES)}"
-)
+_NO_RECORDINGS = f"holds no recordings: {NO_RECORDINGS}"
 
 
 def choose_machine_id(clips: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -59,6 +57,11 @@ def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.Da
 
     Prints how many others there are, and why they are left out.
     """
+    without = (
+        f"without {column} in their names"
+        if column != "machine_id"
+        else "without a machine in their paths"
+    )
     if (clips["split"] == "train").any():
         outside, why = clips["split"] != "train", "outside of folders called train"
     else:
@@ -68,7 +71,7 @@ def select_training(clips: pd.DataFrame, types: list[str], column: str) -> pd.Da
         "of other machine types": other,
         why: outside,
         "labelled anomalous": clips["label"] == -1,
-        f"without {column} in their names": clips["machine_id"].isna(),
+        without: clips["machine_id"].isna(),
     }
     left_out, train = [], pd.Series(True, clips.index)
     for reason, where in reasons.items():
@@ -103,25 +106,56 @@ def choose_sample_rate(clips: pd.DataFrame) -> float:
     return highest
 
 
-def read_folder(folder: str) -> pd.DataFrame:
+def read_folder(folder: str, machine_from: str | None = None) -> pd.DataFrame:
     """List the recordings below a folder to learn from.
 
-    What may hold recordings is named. A folder that cannot be listed is refused.
+    What may hold recordings is named. A folder that cannot be listed is refused, and a
+    pattern that fits no recording.
     """
-    listing = list_recordings(folder)
+    listing = list_recordings(folder, machine_from)
     _echo_others(listing)
     unlisted = [f"{printable(path)} {why}" for path, why in listing.unlisted.items()]
     if unlisted:
         raise ValueError(f"not all recordings can be found: {abbreviate(unlisted)}")
-    for path, why in listing.skipped.items():
-        echo(f"Left out: {printable(path)} {why}", err=True)
+    for line in group_reasons(listing.skipped):
+        echo(f"Left out: {line}", err=True)
     if listing.clips.empty:
         raise ValueError(f"{folder!r} {_NO_RECORDINGS}")
+    if machine_from is not None:
+        _check_pattern(listing.clips, machine_from)
     return listing.clips
 
 
-def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+def _check_pattern(clips: pd.DataFrame, machine_from: str) -> None:
+    """Name the recordings that the pattern does not fit; refuse it if it fits none."""
+    unfit = list(clips.loc[clips["machine_id"].isna(), "path"])
+    if len(unfit) == len(clips):
+        raise ValueError(
+            f"--machine-from {machine_from!r} fits none of "
+            f"{count(len(unfit), 'recording')}, such as {printable(unfit[0])}: it is "
+            'the end of a path, with * for the rest of a name, as in "{machine}/*"'
+        )
+    if unfit:
+        names = abbreviate(list(map(printable, unfit)))
+        echo(
+            f"Left out: {count(len(unfit), 'recording')} that --machine-from does not "
+            f"fit: {names}",
+            err=True,
+        )
+
+
+def read_paths(
+    paths: Iterable[str], machine_from: str | None = None
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """List files, and all recordings below folders.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Files and folders.
+
+    machine_from : str or None, default=None
+        Where the machine stands in their paths, as for `load_clips`.
 
     Returns
     -------
@@ -136,9 +170,9 @@ def read_paths(paths: Iterable[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     problems: dict[str, str] = {}
     for path in paths:
         if not os.path.isdir(path):
-            tables.append(describe_recordings([path]))
+            tables.append(describe_recordings([path], machine_from))
             continue
-        listing = list_recordings(path)
+        listing = list_recordings(path, machine_from)
         _echo_others(listing)
         tables.append(listing.clips)
         problems |= listing.unlisted | listing.skipped
@@ -157,7 +191,10 @@ def _echo_others(listing: Listing) -> None:
 
 
 def assign_machines(
-    clips: pd.DataFrame, model: Model, machine_id: str | None
+    clips: pd.DataFrame,
+    model: Model,
+    machine_id: str | None,
+    machine_from: str | None = None,
 ) -> pd.DataFrame:
     """Give each recording the machine that the model knows it as.
 
@@ -170,7 +207,8 @@ def assign_machines(
         named = {} if machine_id is None else {"machine_id": machine_id}
         return clips.assign(reason="", **named)
     if machine_id is None:
-        found = _find_machines(clips, model.machines, model.id_column)
+        pattern = machine_from or model.machine_from
+        found = _find_machines(clips, model.machines, model.id_column, pattern)
     else:
         found = [(*_pick_machine(machine_id, model.machines), "")] * len(clips)
     columns = ["machine_type", "machine_id", "reason"]
@@ -178,25 +216,31 @@ def assign_machines(
 
 
 def _find_machines(
-    clips: pd.DataFrame, known: list[Machine], column: str
+    clips: pd.DataFrame, known: list[Machine], column: str, pattern: str | None
 ) -> list[tuple[str | None, str | None, str]]:
     """Find the machine of each recording among the known ones, or a reason.
 
-    The name or the folders of a recording state its machine, as in training. Folders
-    between the machine's folder and the recording do not matter. If they state none,
-    the recording is assigned to the only known machine.
+    The pattern, or the name or the folders of a recording, state its machine, as in
+    training. Folders between the machine's folder and the recording do not matter. If
+    they state none, the name may begin with that of a machine. Otherwise the recording
+    is assigned to the only known machine.
     """
-    found, n_assumed = [], 0
+    found, n_assumed, n_by_name = [], 0, 0
     for row in clips.to_dict("records"):
-        stated = _state_machine(row, column)
+        stated, path = _state_machine(row, column), Path(row["path"])
         machine = stated if stated in known else None
-        if machine is None and not read_name(Path(row["path"]).stem):
-            machine = _find_in_folders(Path(row["path"]), known)
-            if machine is None and len(known) == 1:
+        if machine is None and not read_name(path.stem):
+            machine = _find_in_folders(path, known)
+            if machine is None:
+                machine = _find_at_beginning(path.stem, known)
+                n_by_name += machine is not None
+            if machine is None and pattern is None and len(known) == 1:
                 machine = known[0]
                 n_assumed += 1
-        reason = "" if machine else _explain_unknown(stated, known, column)
+        reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
+    if n_by_name:
+        note(f"{count(n_by_name, 'recording')} assigned by the beginning of the name")
     if n_assumed:
         note(
             f"{count(n_assumed, 'recording')} taken to be of "
@@ -213,8 +257,16 @@ def _state_machine(row: dict[Any, Any], column: str) -> Machine:
     )
 
 
-def _explain_unknown(stated: Machine, known: list[Machine], column: str) -> str:
+def _explain_unknown(
+    stated: Machine, known: list[Machine], column: str, pattern: str | None
+) -> str:
     """Explain why a recording has no known machine, with the remedy."""
+    if not stated.machine_id and pattern is not None:
+        return (
+            f"has a path that the pattern {pattern!r} does not fit: rename it, name "
+            f"its machine with --machine-id, one of {abbreviate(known)}, or give "
+            "another pattern with --machine-from"
+        )
     if not stated.machine_id:
         return (
             f"has no {column!r} in its name, which tells the model's machines apart: "
@@ -238,6 +290,20 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
             f"{did_you_mean(name, names)} name one of {abbreviate(names)}"
         )
     return found[0]
+
+
+def _find_at_beginning(stem: str, known: list[Machine]) -> Machine | None:
+    """Find the one machine with whose ID a file's name begins."""
+    stem = one_form(stem)
+    begun = [
+        machine
+        for machine in known
+        if stem.startswith(machine.machine_id)
+        and not stem[len(machine.machine_id) :][:1].isalnum()
+    ]
+    longest = max((len(one.machine_id) for one in begun), default=0)
+    found = [one for one in begun if len(one.machine_id) == longest]
+    return found[0] if len(found) == 1 else None
 
 
 def _find_in_folders(path: Path, known: list[Machine]) -> Machine | None:

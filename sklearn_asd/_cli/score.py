@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import functools
 import os
 import re
 import warnings
@@ -21,15 +20,21 @@ from sklearn_asd._cli.conventions import (
     prepare_outputs,
     quiet_option,
 )
-from sklearn_asd._cli.models import Model, read_model, trust_option
+from sklearn_asd._cli.layouts import machine_from_option
+from sklearn_asd._cli.models import (
+    Model,
+    piece_option,
+    pieces_to_judge,
+    read_model,
+    trust_option,
+)
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.reading import UnusableClipWarning
-from sklearn_asd.report.findings import Findings
-from sklearn_asd.report.page import load_template, write_page
+from sklearn_asd.monitoring.events import LogEntry
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["score"]
@@ -45,7 +50,11 @@ _CSV_COLUMNS = [
     "margin",
     "reason",
     "remark",
+    "start",
+    "stop",
 ]
+
+_SHORT = 40  # characters of a reason that is repeated
 
 # What a spreadsheet would compute. Numbers are no formulas, and stay numbers.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -54,7 +63,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _PLAIN = re.compile(r"[\w./: -]*")
 
 
-@click.command(context_settings=CONTEXT, short_help="Judge recordings.")
+@click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
@@ -62,6 +71,11 @@ _PLAIN = re.compile(r"[\w./: -]*")
     metavar="ID",
     help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
     "or folders.",
+)
+@machine_from_option
+@piece_option(
+    "Cut longer recordings into pieces of this length. Default: the length of the "
+    "training recordings."
 )
 @click.option("--csv", metavar="FILE", help="Write a table of all verdicts.")
 @click.option(
@@ -77,7 +91,7 @@ _PLAIN = re.compile(r"[\w./: -]*")
 )
 @quiet_option
 @trust_option
-def score(model, paths, machine_id, csv, report, as_json, trust):
+def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, trust):
     """Judge recordings. PATHS are files, or folders of them.
 
     Prints a line for each recording: its verdict, margin, machine and path. The margin
@@ -86,24 +100,32 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
 
     The machine of a recording is taken from its name or folders, as in training: a
     recording in pump_3, or in a folder below it, belongs to the machine whose training
-    recordings were in pump_3. If names and folders do not tell the machine, name it
-    with --machine-id. A model of a single machine assigns such recordings to it.
+    recordings were in pump_3, and so does pump_3_monday.wav. If names and folders do
+    not tell the machine, name it with --machine-id, or say with --machine-from where it
+    stands. A model of a single machine assigns such recordings to it.
 
-    A recording is "unusable" if it is damaged, or of a machine that the model does not
-    know. The others are judged as usual. So is what is passed over in a folder and may
-    hold recordings: folders that cannot be listed, hidden recordings, other formats.
+    A recording is "unusable" if it is damaged, holds no sound, or is of a machine that
+    the model does not know. The others are judged as usual. So is what is passed over
+    in a folder and may hold recordings: folders that cannot be listed, hidden
+    recordings, other formats.
 
     A remark at the end of a line says that a recording cannot be compared with those of
-    training: no sound, another level, length or format, clipping, dropouts, a missing
+    training: another level, length or format, clipping, dropouts, a missing
     channel or upper frequencies. Its verdict then says little about the machine: look
     at the microphone, the gain and the recorder first.
 
+    A recording that is longer than those of training is cut into pieces of their
+    length, and the worst piece decides. The line of an anomalous one says when that is.
+    The more pieces, the lower a piece must score, so that as few normal recordings
+    raise an alarm as among short ones.
+
     Columns of the table: path, machine_type, machine_id, verdict, margin, reason (why a
-    recording is unusable), and remark. Lines and table show control characters as
+    recording is unusable), remark, and start and stop of the worst piece in seconds
+    (empty for a recording judged whole). Lines and table show control characters as
     escapes, and in the table what a spreadsheet would compute begins with an
     apostrophe. JSON has the exact names, and also machine (type/id), score and
-    threshold: the margin is the score minus the threshold. What is unknown or infinite
-    is null.
+    threshold: the margin is the score minus the threshold. Its other fields are of
+    recordings that are watched. What is unknown or infinite is null.
 
     \b
     Examples:
@@ -118,16 +140,18 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
       1  some are anomalous
       2  some are unusable (and others may be anomalous), or an error
     """
-    template = load_template() if report else None  # fails now if a package is missing
+    template = _load_template() if report else None  # fails now if a package is missing
     loaded = read_model(model, trust)
-    clips = _list(paths, loaded, machine_id)
+    pieces = pieces_to_judge(loaded, piece)
+    clips = _list(paths, loaded, machine_id, machine_from)
     trained_on = () if loaded.training is None else loaded.training["path"]
     prepare_outputs(
         {"--csv": csv, "--report": report}, [model, *clips["path"], *trained_on]
     )
     n_details = _MAX_DETAILS if report else 0
-    show = _show_json if as_json else _show
-    judged, verdicts = judge(loaded.detector, clips, n_details, show)
+    told: set[str] = set()
+    show = _show_json if as_json else functools.partial(_show, told=told)
+    judged, verdicts = judge(loaded.detector, clips, pieces, n_details, show)
     if csv:
         _write_table(judged, csv)
     if report:
@@ -141,52 +165,52 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
 
 
-def _list(paths: list[str], model: Model, machine_id: str | None) -> pd.DataFrame:
+def _list(
+    paths: list[str], model: Model, machine_id: str | None, machine_from: str | None
+) -> pd.DataFrame:
     """List recordings with their machines, and paths without recordings."""
-    clips, problems = read_paths(paths)
-    clips = assign_machines(clips, model, machine_id)
+    clips, problems = read_paths(paths, machine_from or model.machine_from)
+    clips = assign_machines(clips, model, machine_id, machine_from)
     wrong = pd.DataFrame(problems.items(), columns=["path", "reason"])
     return pd.concat([clips, wrong], ignore_index=True) if problems else clips
 
 
-def _show(block: pd.DataFrame) -> None:
+def _show(block: pd.DataFrame, told: set[str]) -> None:
+    """Print a line for each recording; a long reason that was told is told once."""
     for row in block.itertuples():
         margin = "" if pd.isna(row.margin) else f"{row.margin:.3f}"
-        reason = f": {row.reason}" if row.reason else ""
+        known = row.reason in told and len(row.reason) > _SHORT
+        told.add(row.reason)
+        reason = f": {'as above' if known else row.reason}" if row.reason else ""
+        is_cut = row.verdict == "anomalous" and pd.notna(row.start)
+        time = f" from {row.start:g} to {row.stop:g} s" if is_cut else ""
         remark = f" ({row.remark})" if row.remark else ""
         machine = _name_machine(row) or "?"
         # Keeps the line apart from the progress bar if both go to one terminal.
         tqdm.write(
             printable(
-                f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{reason}{remark}"
+                f"{row.verdict:<9} {margin:>9}  {machine}  {row.path}{time}{reason}"
+                f"{remark}"
             )
         )
 
 
 def _show_json(block: pd.DataFrame) -> None:
     for row in block.itertuples():
-        # Python writes bytes that are not UTF-8 as surrogates, JSON as "\udcff".
-        line = {
-            "path": row.path,
-            "machine": _name_machine(row) or None,
-            "machine_type": row.machine_type,
-            "machine_id": row.machine_id,
-            "verdict": row.verdict,
-            "score": row.score,
-            "threshold": row.threshold,
-            "margin": row.margin,
-            "reason": row.reason or None,
-            "remark": row.remark or None,
-        }
-        known = {name: _as_json(value) for name, value in line.items()}
-        tqdm.write(json.dumps(known, allow_nan=False))
-
-
-def _as_json(value: Any) -> Any:
-    """Give None for what JSON lacks."""
-    if isinstance(value, str):
-        return value
-    return None if pd.isna(value) or math.isinf(value) else float(value)
+        entry = LogEntry(
+            path=row.path,
+            machine_type=row.machine_type,
+            machine_id=row.machine_id,
+            start=row.start,
+            stop=row.stop,
+            verdict=row.verdict,
+            score=row.score,
+            threshold=row.threshold,
+            margin=row.margin,
+            reason=row.reason or None,
+            remark=row.remark or None,
+        )
+        tqdm.write(entry.as_json())
 
 
 def _name_machine(row: Any) -> str:
@@ -214,9 +238,18 @@ def _as_cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
+def _load_template() -> Any:
+    from sklearn_asd.report.page import load_template
+
+    return load_template()
+
+
 def _write_report(
     template: Any, verdicts: Verdicts, training: pd.DataFrame | None, path: str
 ) -> None:
+    from sklearn_asd.report.findings import Findings
+    from sklearn_asd.report.page import write_page
+
     if np.isnan(verdicts.margins).all():
         echo("No report, because no recording could be judged.", err=True)
         return

@@ -11,6 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from sklearn_asd._cli.conventions import in_terms_of_command, shows_progress
+from sklearn_asd._cli.models import Pieces
+from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.verdicts import Verdicts
 
@@ -18,14 +20,15 @@ __all__ = ["UNUSABLE", "judge"]
 
 UNUSABLE = "unusable"
 
-# Files in memory at a time. A score depends on its recording alone, so this changes
-# only how often verdicts appear.
+# Files, or pieces of files, in memory at a time. A score depends on its recording
+# alone, so this changes only how often verdicts appear.
 _BLOCK = 32
 
 
 def judge(
     detector: Any,
     clips: pd.DataFrame,
+    pieces: Pieces | None = None,
     n_details: int = 0,
     show: Callable[[pd.DataFrame], None] | None = None,
 ) -> tuple[pd.DataFrame, Verdicts]:
@@ -39,6 +42,9 @@ def judge(
     clips : DataFrame
         All recordings, from `assign_machines`.
 
+    pieces : Pieces or None, default=None
+        How long recordings are cut; None judges all of them whole.
+
     n_details : int, default=0
         Number of anomalous recordings to keep for explanations.
 
@@ -50,7 +56,8 @@ def judge(
     judged : DataFrame
         The recordings with `score` (`score_samples`: the higher, the more normal),
         `threshold` of it, `margin` (the detector's decision: negative is anomalous),
-        `verdict`, `reason` and `remark`.
+        `verdict`, `reason` and `remark`. `start` and `stop` are those of the worst
+        piece in s, NaN for recordings judged whole.
 
     verdicts : Verdicts
         Verdicts on the recordings of known machines.
@@ -67,7 +74,7 @@ def judge(
                 with warnings.catch_warnings():
                     # The table names each unusable recording with its reason.
                     warnings.simplefilter("ignore", UnusableClipWarning)
-                    _judge(verdicts, rows)
+                    _judge(verdicts, rows, pieces)
             judged.append(_tabulate(block, rows, verdicts))
             if show:
                 show(judged[-1])
@@ -75,19 +82,33 @@ def judge(
     return pd.concat(judged), verdicts
 
 
-def _judge(verdicts: Verdicts, rows: np.ndarray) -> None:
+def _judge(verdicts: Verdicts, rows: np.ndarray, pieces: Pieces | None) -> None:
     """Judge a block, or each recording alone if one of them raises an error."""
     try:
-        verdicts.judge(rows)
+        _judge_pieces(verdicts, rows, pieces)
         for row, reason in verdicts.problems.items():
             verdicts.problems[row] = in_terms_of_command(reason)
     except Exception as error:  # of any detector, also of other libraries
         if len(rows) == 1:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
-            verdicts.problems[int(rows[0])] = reason
+            verdicts.refuse(int(rows[0]), in_terms_of_command(reason))
             return
         for row in rows:
-            _judge(verdicts, np.array([row]))
+            _judge(verdicts, np.array([row]), pieces)
+
+
+def _judge_pieces(verdicts: Verdicts, rows: np.ndarray, pieces: Pieces | None) -> None:
+    """Judge recordings, long ones some pieces at a time."""
+    if pieces is None:
+        verdicts.judge(rows)
+        return
+    clips = verdicts.X.iloc[rows].set_axis(rows)
+    table = cut_into_pieces(clips, pieces.duration, longest=pieces.longest)
+    owners = table.index.to_numpy()
+    n_pieces = table.groupby(level=0).size()[owners].to_numpy()
+    for start in range(0, len(table), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        verdicts.judge_pieces(table.iloc[block], owners[block], n_pieces[block])
 
 
 def _tabulate(
@@ -103,6 +124,8 @@ def _tabulate(
         margin=scores - thresholds,
         verdict=UNUSABLE,
         remark="",
+        start=np.nan,
+        stop=np.nan,
     )
     block.loc[block["margin"] >= 0, "verdict"] = "normal"
     block.loc[block["margin"] < 0, "verdict"] = "anomalous"
@@ -115,4 +138,6 @@ def _tabulate(
             block.loc[place, "reason"] = verdicts.problems.get(int(row), no_score)
         else:
             block.loc[place, "remark"] = verdicts.remarks.get(int(row), "")
+            if int(row) in verdicts.spans:
+                block.loc[place, ["start", "stop"]] = verdicts.spans[int(row)]
     return block

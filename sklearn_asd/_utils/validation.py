@@ -16,10 +16,12 @@ from sklearn.utils import validation
 from sklearn_asd._utils.messages import abbreviate
 
 __all__ = [
+    "as_pandas",
     "bounded_messages",
     "fill_masked",
     "is_table_of_numbers",
     "normal_rows",
+    "refuse_files",
     "refuse_masked",
     "validate_data",
 ]
@@ -27,6 +29,56 @@ __all__ = [
 
 # Characters of a message that others wrote; 1000 hold their longest sentences.
 _LONGEST = 1000
+
+
+def as_pandas(X: Any) -> Any:
+    """Convert a table of polars or pyarrow.
+
+    Parameters
+    ----------
+    X : any
+        What a user passes.
+
+    Returns
+    -------
+    X : any
+        A DataFrame of pandas with the same rows and columns for a DataFrame of polars,
+        and for a Table or RecordBatch of pyarrow; anything else as it is.
+    """
+    library = type(X).__module__.partition(".")[0]
+    if library == "pyarrow" and hasattr(X, "to_pandas") and hasattr(X, "num_columns"):
+        return X.to_pandas()
+    if library == "polars" and hasattr(X, "get_columns"):
+        # Its own conversion needs pyarrow. Clips of one length may be a 2-D array.
+        columns = {one.name: one.to_numpy() for one in X.get_columns()}
+        return pd.DataFrame(
+            {name: one if one.ndim == 1 else list(one) for name, one in columns.items()}
+        )
+    return X
+
+
+def refuse_files(value: Any, what: str) -> None:
+    """Refuse an open file, and the content of one.
+
+    Parameters
+    ----------
+    value : any
+        X, or what stands for a clip in it.
+
+    what : str
+        What it is called, for the message.
+
+    Raises
+    ------
+    TypeError
+        If it is one.
+    """
+    if isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read"):
+        raise TypeError(
+            f"{what} is {type(value).__name__}, an open file or the content of one: "
+            "pass the names of files, or their samples, as soundfile.read(file)[0] "
+            "gives them, in a list of clips"
+        )
 
 
 @contextmanager
@@ -68,6 +120,11 @@ def validate_data(estimator: Any, X: Any, **checks: Any) -> np.ndarray:
     X : ndarray of shape (n_rows, n_columns)
         The rows as an array.
     """
+    if _holds_recordings(X):
+        raise TypeError(
+            f"{type(estimator).__name__} takes rows of numbers, and X holds clips: put "
+            "LogMelSegmenter() and SpectrumStatistics() before it in a Pipeline"
+        )
     with bounded_messages():
         return validation.validate_data(estimator, X, **checks)
 
@@ -192,11 +249,22 @@ def is_table_of_numbers(X: Any) -> bool:
         If numbers are masked.
     """
     refuse_masked(X, "X")
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         return not {"path", "audio"} & set(X.columns)
     if isinstance(X, list) or (isinstance(X, np.ndarray) and X.ndim == 1):
         return not any(isinstance(x, str | PathLike | np.ndarray) for x in X)
     return not hasattr(X, "machine_id")
+
+
+def _holds_recordings(X: Any) -> bool:
+    """Tell clips and names of files from rows of numbers, which may be in a list."""
+    X = as_pandas(X)
+    if isinstance(X, pd.DataFrame):
+        return bool({"path", "audio"} & set(X.columns))
+    if isinstance(X, list):
+        return any(isinstance(one, str | PathLike) for one in X)
+    return hasattr(X, "machine_id")
 
 
 def _is_sign(label: Any) -> bool:

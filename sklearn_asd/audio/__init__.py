@@ -1,26 +1,5 @@
 """Recordings: where they are, which machine made them, and how they are read."""
 
-from sklearn_asd.audio.clips import Clips
-from sklearn_asd.audio.folders import load_clips
-from sklearn_asd.audio.reading import (
-    BadClipError,
-    MissingClipError,
-    read_array,
-    read_file,
-)
-from sklearn_asd.audio.views import ORIGINAL, LogMelView, View, WaveformView
-from sklearn_asd.audio.vocoder import PhaseVocoder
+import lazy_loader
 
-__all__ = [
-    "ORIGINAL",
-    "BadClipError",
-    "Clips",
-    "LogMelView",
-    "MissingClipError",
-    "PhaseVocoder",
-    "View",
-    "WaveformView",
-    "load_clips",
-    "read_array",
-    "read_file",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,17 +14,23 @@ from sklearn.utils import check_array
 
 from sklearn_asd._utils.messages import abbreviate, cut, shorten
 from sklearn_asd._utils.text import printable
-from sklearn_asd._utils.validation import bounded_messages, fill_masked
+from sklearn_asd._utils.validation import (
+    as_pandas,
+    bounded_messages,
+    fill_masked,
+    refuse_files,
+)
 from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import (
     KeptRecording,
     Measured,
     Recording,
+    Span,
     open_array,
     open_file,
     read_bytes,
 )
-from sklearn_asd.audio.rows import ClipTable, count_clips
+from sklearn_asd.audio.rows import ClipTable, count_clips, refuse_other_forms
 from sklearn_asd.audio.views import ORIGINAL, View
 
 __all__ = ["Clips", "keep_recordings"]
@@ -52,6 +58,10 @@ class Clips(ClipTable):
     domain : sequence of str or None, default=None
         Conditions that each clip was recorded in, such as "source" or "target".
 
+    start, stop : sequence of float or None, default=None
+        Part of the recording that is the clip, in s; NaN or None is the beginning or
+        the end of the recording.
+
     views : sequence of View, default=(ORIGINAL,)
         The views wanted of every clip; see :class:`~sklearn_asd.AugmentationExpander`.
 
@@ -65,7 +75,18 @@ class Clips(ClipTable):
     'clip 0 (b.wav)'
     """
 
-    _columns = ("sources", "sample_rate", "machine_type", "machine_id", "domain")
+    _columns = (
+        "sources",
+        "sample_rate",
+        "machine_type",
+        "machine_id",
+        "domain",
+        "start",
+        "stop",
+    )
+
+    start: np.ndarray | None = None  # missing from older pickles
+    stop: np.ndarray | None = None
 
     def __init__(
         self,
@@ -75,15 +96,20 @@ class Clips(ClipTable):
         machine_type: Iterable[Any] | None = None,
         machine_id: Iterable[Any] | None = None,
         domain: Iterable[Any] | None = None,
+        start: Iterable[float | None] | None = None,
+        stop: Iterable[float | None] | None = None,
         views: Sequence[View] = (ORIGINAL,),
     ) -> None:
         self.sources = np.fromiter(map(fill_masked, sources), dtype=object)
-        self.sample_rate = _as_rates(sample_rate)
+        self.sample_rate = _as_numbers(sample_rate, "sample_rate", "Hz")
         self.machine_type = as_labels(machine_type)
         self.machine_id = as_labels(machine_id)
         self.domain = as_labels(domain)
+        self.start = _as_numbers(start, "start", "s")
+        self.stop = _as_numbers(stop, "stop", "s")
         self.views = tuple(views)
         self._check_lengths()
+        self._check_pieces()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
             raise ValueError(
                 f"views is {shorten(self.views)}; it must hold at least one View, as "
@@ -97,10 +123,11 @@ class Clips(ClipTable):
         Parameters
         ----------
         X : DataFrame, Clips, or array-like
-            A table with a column `path` or `audio` (where both are given, `audio`
-            wins unless it is missing in that row) and optionally `sample_rate` (Hz,
-            of `audio`), `machine_type`, `machine_id` and `domain`; other columns are
-            ignored.
+            A table of pandas, polars or pyarrow with a column `path` or `audio` (where
+            both are given, `audio` wins unless it is missing in that row) and
+            optionally `sample_rate` (Hz, of `audio`), `machine_type`, `machine_id`,
+            `domain`, and `start` and `stop` (s, missing for all of it) of the part of
+            the recording that is the clip; other columns are ignored.
             Or, without machines, a list of paths, a list of 1-D arrays, or a 2-D
             array of shape (n_clips, n_samples).
 
@@ -114,6 +141,7 @@ class Clips(ClipTable):
         ValueError, TypeError
             If X has another form.
         """
+        X = as_pandas(X)
         if getattr(X, "ndim", 1) and hasattr(X, "__len__") and len(X) == 0:
             raise ValueError("X holds 0 clips; at least 1 is needed")
         if isinstance(X, Clips):
@@ -129,6 +157,7 @@ class Clips(ClipTable):
             )
         if _holds_clips_one_by_one(X):
             return cls(list(X))
+        refuse_other_forms(X)
         # Anything else is a 2-D array of waveforms, checked as scikit-learn does.
         # NaN is left to the reader, which knows the policy for bad clips.
         filled = fill_masked(X)
@@ -193,11 +222,36 @@ class Clips(ClipTable):
         Returns
         -------
         name : str
-            Such as "clip 17 (pump_03.wav)".
+            Such as "clip 17 (pump_03.wav)", or "clip 17 (pump_03.wav from 12 s)" for
+            a piece of it.
         """
+        named = []
         if self.names_a_file(row):
-            return f"clip {row} ({printable(cut(Path(self.sources[row]).name))})"
-        return f"clip {row}"
+            named.append(printable(cut(Path(self.sources[row]).name)))
+        span = self.span(row)
+        if not span.is_whole:
+            named.append(f"from {span.start:.6g} s")
+        return f"clip {row} ({' '.join(named)})" if named else f"clip {row}"
+
+    def span(self, row: int) -> Span:
+        """Tell which part of its recording a clip is.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        span : Span
+            From 0 to infinity for all of it.
+        """
+        given = {
+            name: float(column[row])
+            for name in ("start", "stop")
+            if (column := getattr(self, name)) is not None and not np.isnan(column[row])
+        }
+        return Span(**given)
 
     def names_a_file(self, row: int) -> bool:
         """Tell a clip of a file from one of samples.
@@ -271,13 +325,26 @@ class Clips(ClipTable):
     def _open(
         self, row: int, sample_rate: float, channel: Literal["mix"] | int
     ) -> Recording | Measured:
-        source = self.sources[row]
+        source, span = self.sources[row], self.span(row)
         if isinstance(source, KeptRecording):
-            return source.measure(sample_rate, channel)
+            return source.measure(sample_rate, channel, span)
         if isinstance(source, str | os.PathLike | bytes):
-            return open_file(source, sample_rate, channel)
+            return open_file(source, sample_rate, channel, span)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
-        return open_array(source, None if np.isnan(rate) else rate, sample_rate)
+        array_rate = None if np.isnan(rate) else rate
+        return open_array(source, array_rate, sample_rate, span)
+
+    def _check_pieces(self) -> None:
+        """Refuse pieces that begin before their recording, or end before they begin."""
+        if self.start is None and self.stop is None:
+            return
+        for row in range(len(self)):
+            start, stop = self.span(row)
+            if not 0 <= start < stop:
+                raise ValueError(
+                    f"clip {row} is to be the piece of its recording from {start:g} to "
+                    f"{stop:g} s: 'start' must be 0 or more, and below 'stop'"
+                )
 
 
 def keep_recordings(X: Any) -> Any:
@@ -294,6 +361,7 @@ def keep_recordings(X: Any) -> Any:
         The same clips; files stay in memory once they are read. Anything else is
         returned as it is.
     """
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame) and "path" in X:
         return X.assign(path=_keep(X["path"]))
     if isinstance(X, Clips):
@@ -308,18 +376,19 @@ def _keep(sources: Iterable[Any]) -> list[Any]:
     ]
 
 
-def _as_rates(values: Iterable[Any] | None) -> np.ndarray | None:
+def _as_numbers(
+    values: Iterable[Any] | None, column: str, unit: str
+) -> np.ndarray | None:
     if values is None:
         return None
-    rates = [np.nan if is_missing(rate) else rate for rate in values]
-    for row, rate in enumerate(rates):
-        if not isinstance(rate, numbers.Real):
+    known = [np.nan if is_missing(value) else value for value in values]
+    for row, value in enumerate(known):
+        if not isinstance(value, numbers.Real):
             raise ValueError(
-                f"the sample_rate of clip {row} is {shorten(rate)}; it must be a "
-                "number in "
-                "Hz, or missing"
+                f"the {column} of clip {row} is {shorten(value)}; it must be a "
+                f"number in {unit}, or missing"
             )
-    return np.array(rates, float)
+    return np.array(known, float)
 
 
 def _holds_clips_one_by_one(X: Any) -> bool:
@@ -333,6 +402,7 @@ def _holds_clips_one_by_one(X: Any) -> bool:
     ]
     if any(is_clip) and not all(is_clip):
         row = is_clip.index(False)
+        refuse_files(X[row], f"clip {row}")
         raise TypeError(
             f"clip {row} is {shorten(list(X)[row])}, neither a path nor an array of "
             "samples "
@@ -357,6 +427,8 @@ def _table_sources(table: pd.DataFrame) -> list[Any]:
         elif isinstance(path, str | os.PathLike):
             sources.append(path)
         else:
+            refuse_files(samples, f"'audio' of clip {row}")
+            refuse_files(path, f"'path' of clip {row}")
             raise ValueError(
                 f"clip {row} has neither samples in 'audio' nor a file name in "
                 f"'path': got audio={shorten(samples)} and path={shorten(path)}"

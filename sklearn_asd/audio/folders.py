@@ -14,9 +14,11 @@ import pandas as pd
 
 from sklearn_asd._utils.messages import count, cut
 from sklearn_asd._utils.text import one_form, printable
+from sklearn_asd.audio.naming import NamePattern, read_folder_name
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "NO_RECORDINGS",
     "Listing",
     "describe_recordings",
     "list_recordings",
@@ -24,18 +26,19 @@ __all__ = [
     "read_name",
 ]
 
-AUDIO_SUFFIXES = (".wav", ".flac")
-
-# Files of these names hold sound too. They are not listed, as many are compressed with
-# loss, which changes what is normal.
-_OTHER_SUFFIX = re.compile(
-    r"\.(3gp|aac|ac3|aifc?|aiff|alac|amr|ape|au|bwf|caf|dsf|m4[ab]|mka|mp[23]|mpga"
-    r"|og[ag]|opus|pcm|ra|raw|rf64|snd|sph|tta|voc|w64|wave|weba|wma|wv)"
+# What libsndfile reads, by the endings in use; ".raw" says nothing of its contents.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".wave", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
+    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".voc"),
 )
 
-_LABELS = {"normal": 1, "anomaly": -1, "anomalous": -1, "abnormal": -1}
-# Folders of 2021 are called "source_test"; "crash_test" may be a machine.
-_SPLIT_FOLDER = re.compile(r"(?:source_|target_)?(train|test|supplemental)")
+# Files of these names hold sound too, which is passed over.
+_OTHER_SUFFIX = re.compile(
+    r"\.(3gp|aac|ac3|alac|amr|ape|dsf|m4[ab]|mka|mp2|mpga|pcm|ra|raw|sph|tta|weba|wma"
+    r"|wv)"
+)
+
+NO_RECORDINGS = "no file below it ends in .wav, .flac, .ogg, .mp3 or the like"
 
 # DCASE 2020: normal_id_00_00000012.wav; evaluation clips lack the label.
 _NAME_2020 = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<machine_id>\d+)_\d+")
@@ -58,23 +61,33 @@ _GLUED = re.compile(r"(?P<car>[A-Z]\d+)Spd(?P<spd>\w+)Mic(?P<mic>\d+)")
 _COLUMNS = ["path", "machine_type", "machine_id", "split", "label"]
 
 
-def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
+def load_clips(
+    folder: str | os.PathLike[str], machine_from: str | None = None
+) -> pd.DataFrame:
     """List the recordings below a folder, with the facts in their names.
 
     No audio is read. The names may be those of DCASE Task 2 of 2020
     (``fan/train/normal_id_00_00000012.wav``) and of later years
     (``ToyCar/test/section_00_source_test_anomaly_0001_car_B1_spd_31V.wav``), or those
     of plain folders, one for each machine (``pump_3/monday.flac``) or type and machine
-    (``pump/3/monday.flac``), with or without folders called ``train``, ``test``,
-    ``supplemental`` (also after ``source_`` or ``target_``), ``normal``, ``anomaly``,
-    ``anomalous`` or ``abnormal`` among them, in upper or lower case.
+    (``pump/3/monday.flac``). Folders among them, in upper or lower case, may be splits
+    (``train``, ``validation``, ``test``, ``eval`` and the like, also after ``source_``
+    or ``target_``, and ``supplemental``), or labels (``normal``, ``ok``, ``good``;
+    ``anomaly``, ``abnormal``, ``ng``, ``bad``, ``broken``, ``faulty`` and the like,
+    also in German, French and Japanese).
 
     Parameters
     ----------
     folder : str or path-like
-        Where to look, at any depth, for ``.wav`` and ``.flac`` files. Links are
+        Where to look, at any depth, for files of the formats that libsndfile reads:
+        ``.wav``, ``.flac``, ``.ogg``, ``.mp3``, ``.aiff`` and others. Links are
         followed, and name what they lead to; each folder is read once. Hidden files
         and folders are passed over, and so are files of other formats.
+
+    machine_from : str, default=None
+        Where the machine stands in the paths, if not in the folders' names: a pattern
+        such as "{date}/{machine}_{time}", see
+        :class:`~sklearn_asd.audio.naming.NamePattern`. Its other fields become columns.
 
     Returns
     -------
@@ -84,9 +97,9 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
         - `path`: str, below `folder` as it was given;
         - `machine_type`: str, missing where folders name only machines;
         - `machine_id`: str, the digits of DCASE names ("00"), or the folder's name;
-        - `split`: "train", "test", "supplemental" (since 2025: machines without
-          noise, and noise without machines) or missing. A folder of that name decides,
-          otherwise the file's name does;
+        - `split`: "train", "validation", "test", "supplemental" (since 2025: machines
+          without noise, and noise without machines) or missing. A folder of that name
+          decides, otherwise the file's name does;
         - `label`: +1 normal, -1 anomalous, or missing (pandas' Int64);
         - `domain` and one column for each attribute found in the names, such as
           `car` ("B1") and `spd` ("31V"); missing where a name lacks it. To tell
@@ -101,7 +114,8 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
         If it is a file.
 
     ValueError
-        If it holds no recordings.
+        If it holds no recordings, or `machine_from` is no pattern or does not fit one
+        of them.
 
     Warns
     -----
@@ -130,16 +144,22 @@ def load_clips(folder: str | os.PathLike[str]) -> pd.DataFrame:
     0          fan         00   test     -1
     1          fan         00  train      1
     """
-    listing = list_recordings(folder)
+    listing = list_recordings(folder, machine_from)
     missed = {**listing.unlisted, **listing.skipped}
     named = [f"{cut(printable(path))} {missed[path]}" for path in list(missed)[:8]]
     named += [f"{len(missed) - 8} more"] * (len(missed) > 8)
     text = ", ".join(named)
     if listing.clips.empty:
         raise ValueError(
-            f"{os.fspath(folder)!r:.200} holds no recordings: no file below it ends in "
-            + " or ".join(AUDIO_SUFFIXES)
+            f"{os.fspath(folder)!r:.200} holds no recordings: {NO_RECORDINGS}"
             + (f", and {text}" if missed else "")
+        )
+    unfit = list(listing.clips.loc[listing.clips["machine_id"].isna(), "path"])
+    if machine_from is not None and unfit:
+        raise ValueError(
+            f"machine_from={machine_from!r:.200} does not fit the paths of "
+            f"{count(len(unfit), 'recording')}, such as {cut(printable(unfit[0]))}: "
+            "write it for the end of all paths, or move these elsewhere"
         )
     if missed:
         warnings.warn(
@@ -174,13 +194,18 @@ class Listing(NamedTuple):
     others: dict[str, int]
 
 
-def list_recordings(folder: str | os.PathLike[str]) -> Listing:
+def list_recordings(
+    folder: str | os.PathLike[str], machine_from: str | None = None
+) -> Listing:
     """List the recordings below a folder, and what is passed over.
 
     Parameters
     ----------
     folder : str or path-like
         See :func:`load_clips`.
+
+    machine_from : str, default=None
+        See :func:`load_clips`; the ID of recordings that it does not fit is missing.
 
     Returns
     -------
@@ -191,7 +216,11 @@ def list_recordings(folder: str | os.PathLike[str]) -> Listing:
     ------
     FileNotFoundError, NotADirectoryError
         If there is no such folder.
+
+    ValueError
+        If `machine_from` is no pattern.
     """
+    pattern = None if machine_from is None else NamePattern(machine_from)
     root = Path(folder)
     if not os.path.exists(root):
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
@@ -202,7 +231,9 @@ def list_recordings(folder: str | os.PathLike[str]) -> Listing:
         )
     search = _Search()
     search.run(root)
-    clips = _tabulate([_describe(path, root) for path in sorted(search.recordings)])
+    clips = _tabulate(
+        [_describe(path, root, pattern) for path in sorted(search.recordings)]
+    )
     others = dict(search.others.most_common())
     return Listing(clips, search.unlisted, search.skipped, others)
 
@@ -287,7 +318,7 @@ class _Search:
             self.recordings.append(path)
         elif _OTHER_SUFFIX.fullmatch(suffix):
             self.skipped[os.fspath(path)] = (
-                f"does not end in {' or '.join(AUDIO_SUFFIXES)}: convert it"
+                "is of a format that cannot be read: convert it to WAV or FLAC"
             )
         else:
             self.others[f"ending in {suffix}" if suffix else "without an ending"] += 1
@@ -321,7 +352,9 @@ def _may_be_sound(name: str) -> bool:
     return suffix in AUDIO_SUFFIXES or bool(_OTHER_SUFFIX.fullmatch(suffix))
 
 
-def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+def describe_recordings(
+    paths: Iterable[str | os.PathLike[str]], machine_from: str | None = None
+) -> pd.DataFrame:
     """List recordings, with the facts in their paths.
 
     Parameters
@@ -329,13 +362,17 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
     paths : iterable of str or path-like
         Files, which need not exist.
 
+    machine_from : str, default=None
+        As for :func:`list_recordings`.
+
     Returns
     -------
     clips : DataFrame of shape (n_clips, 5 or more)
         As :func:`load_clips` describes them in their own folders, in the order given.
     """
+    pattern = None if machine_from is None else NamePattern(machine_from)
     files = [Path(path) for path in paths]
-    return _tabulate([_describe(path, path.parent) for path in files])
+    return _tabulate([_describe(path, path.parent, pattern) for path in files])
 
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -345,22 +382,26 @@ def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return clips.reindex(columns=[*_COLUMNS, *others]).astype({"label": "Int64"})
 
 
-def _describe(path: Path, root: Path) -> dict[str, Any]:
-    """Make one row of the table; folders win over the file's name."""
+def _describe(path: Path, root: Path, pattern: NamePattern | None) -> dict[str, Any]:
+    """Make one row; folders win over the file's name, and a pattern over folders."""
     folders = [*_own_folders(root), *path.parent.relative_to(root).parts]
     folders = [one_form(name) for name in folders]
-    machines = [folder for folder in folders if not _read_folder(folder)]
+    machines = [folder for folder in folders if not read_folder_name(folder)]
     facts: dict[str, Any] = read_name(one_form(path.stem))
     if facts:
         facts["machine_type"] = machines[-1]
+        label = facts.pop("label", None)
+        facts |= {} if label is None else read_folder_name(label)
     else:
         facts["machine_id"] = machines[-1]
         if len(machines) > 2:  # the first is the root
             facts["machine_type"] = machines[-2]
+    if pattern is not None:
+        facts |= {"machine_type": None, "machine_id": None}
+        facts |= pattern.read(os.path.abspath(path)) or {}
     for folder in folders:
-        facts |= _read_folder(folder)
-    label = _LABELS.get(facts.get("label", ""))
-    return facts | {"path": os.fspath(path), "label": label}
+        facts |= read_folder_name(folder)
+    return facts | {"path": os.fspath(path)}
 
 
 def read_name(stem: str) -> dict[str, str]:
@@ -398,18 +439,9 @@ def _own_folders(root: Path) -> list[str]:
     folders: list[str] = []
     for folder in reversed(Path(os.path.abspath(root)).parts):
         folders.insert(0, folder)
-        if not _read_folder(folder):
+        if not read_folder_name(folder):
             break
     return folders
-
-
-def _read_folder(name: str) -> dict[str, str]:
-    """Read the split or label in a folder's name, if there is one."""
-    name = name.lower()
-    if name in _LABELS:
-        return {"label": name}
-    match = _SPLIT_FOLDER.fullmatch(name)
-    return {"split": match[1]} if match else {}
 
 
 def _split_attributes(text: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import one_form
+from sklearn_asd._utils.validation import as_pandas
 
 __all__ = [
     "DCASE2020_TYPES",
@@ -50,6 +51,7 @@ def machine_columns(X: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     machine_type, machine_id : ndarray of shape (n_clips,) of str or None
         None for an array that X lacks, and for missing values.
     """
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("machine_type")), as_labels(X.get("machine_id"))
     return getattr(X, "machine_type", None), getattr(X, "machine_id", None)
@@ -148,6 +150,7 @@ def domain_labels(X: Any) -> np.ndarray | None:
     labels : ndarray of shape (n_clips,) of str or None
         None for the array if X lacks them, and for missing values.
     """
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("domain"))
     return getattr(X, "domain", None)
@@ -222,7 +225,8 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
             f"X holds machines that were not among those fitted: "
             f"{abbreviate(unseen)}; known are {abbreviate(known)}. Give "
             "machine_type and machine_id as in fit, or fit again with the new "
-            f"machines' normal recordings{hint}"
+            f"machines' normal recordings{hint}. In a search, "
+            "cv=MachineStratifiedKFold() puts each machine into each fold"
         )
 
 
@@ -243,6 +247,7 @@ def relabel(X: Any, machine_type: str | None, machine_id: str | None) -> Any:
         A copy that shares everything but the machines. A table without a column
         `machine_type` gets none.
     """
+    X = as_pandas(X)
     if not isinstance(X, pd.DataFrame):
         return X.as_machine(machine_type, machine_id)
     names = {"machine_type": machine_type, "machine_id": machine_id}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -30,7 +33,10 @@ __all__ = [
     "Measured",
     "MissingClipError",
     "Recording",
+    "Span",
     "UnusableClipWarning",
+    "as_floats",
+    "measure_duration",
     "open_array",
     "open_file",
     "read_array",
@@ -72,7 +78,82 @@ class MissingClipError(BadClipError, FileNotFoundError):
 
 
 class UnusableClipWarning(UserWarning):
-    """Clips cannot be used and score NaN."""
+    """Clips cannot be used and score NaN.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, with each clip.
+
+    problems : dict of int to str, default=None
+        The reason of each row that cannot be used.
+    """
+
+    def __init__(self, message: str, problems: dict[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = problems or {}
+
+
+class Span(NamedTuple):
+    """Part of a recording.
+
+    Attributes
+    ----------
+    start : float, default=0.0
+        Its beginning in s.
+
+    stop : float, default=inf
+        Its end in s; infinity is that of the recording.
+    """
+
+    start: float = 0.0
+    stop: float = math.inf
+
+    @property
+    def is_whole(self) -> bool:
+        """True for all of the recording."""
+        return self == WHOLE
+
+    def to_samples(self, n_samples: int, rate: float) -> tuple[int, int]:
+        """Find the samples of the part.
+
+        Parameters
+        ----------
+        n_samples : int
+            Those of the recording.
+
+        rate : float > 0
+            Its sample rate in Hz.
+
+        Returns
+        -------
+        first, last : int
+            The first sample, and the one after the last.
+
+        Raises
+        ------
+        BadClipError
+            If the recording ends before the part does.
+        """
+        if self.is_whole:
+            return 0, n_samples
+        first = round(self.start * rate)
+        last = n_samples if math.isinf(self.stop) else round(self.stop * rate)
+        if last > n_samples or first >= n_samples:
+            needed = max(self.start, 0 if math.isinf(self.stop) else self.stop)
+            raise BadClipError(
+                f"is {n_samples / rate:.6g} s long, and its piece reaches to "
+                f"{needed:.6g} s: choose one within the recording"
+            )
+        if first >= last:
+            raise BadClipError(
+                f"has a piece from {self.start:.6g} to {self.stop:.6g} s, which holds "
+                "no samples: choose a longer one"
+            )
+        return first, last
+
+
+WHOLE = Span()
 
 
 class Measured(NamedTuple):
@@ -153,18 +234,20 @@ class KeptRecording(os.PathLike):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._measured: dict[tuple[float, Literal["mix"] | int], Measured] = {}
+        self._measured: dict[tuple[float, Literal["mix"] | int, Span], Measured] = {}
 
     def __fspath__(self) -> str:
         return self.path
 
-    def measure(self, sample_rate: float, channel: Literal["mix"] | int) -> Measured:
+    def measure(
+        self, sample_rate: float, channel: Literal["mix"] | int, span: Span = WHOLE
+    ) -> Measured:
         """Read the file, unless that was done before.
 
         Parameters
         ----------
-        sample_rate, channel : any
-            See :func:`read_file`.
+        sample_rate, channel, span : any
+            See :func:`open_file`.
 
         Returns
         -------
@@ -176,7 +259,7 @@ class KeptRecording(os.PathLike):
         BadClipError
             See :func:`read_file`.
         """
-        wanted = sample_rate, channel
+        wanted = sample_rate, channel, span
         if wanted not in self._measured:
             self._measured[wanted] = open_file(self.path, *wanted).measure()
         return self._measured[wanted]
@@ -253,6 +336,7 @@ def open_file(
     source: str | os.PathLike[str] | bytes,
     sample_rate: float,
     channel: Literal["mix"] | int = "mix",
+    span: Span = WHOLE,
 ) -> Recording:
     """Read a sound file, so that it can be measured too; see :func:`read_file`.
 
@@ -263,6 +347,9 @@ def open_file(
 
     sample_rate, channel : any
         See :func:`read_file`.
+
+    span : Span, default=Span(0.0, inf)
+        Part to read, without decoding what precedes it where the format allows that.
 
     Returns
     -------
@@ -275,11 +362,41 @@ def open_file(
         See :func:`read_file`.
     """
     if isinstance(source, bytes):
-        return _read(BytesIO(source), sample_rate, channel)
+        return _read(BytesIO(source), sample_rate, channel, span)
     _refuse_unless_a_file(source)
+    return _read(_name_file(source), sample_rate, channel, span)
+
+
+def measure_duration(path: str | os.PathLike[str]) -> float:
+    """Find how long a sound file is, by its header where that tells.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    duration : float
+        In s.
+
+    Raises
+    ------
+    BadClipError
+        If the file cannot be opened; see :func:`read_file`.
+    """
+    _refuse_unless_a_file(path)
+    with _explaining(), _open(_name_file(path)) as (file, _):
+        if isinstance(file, SoundStream):
+            n_samples = sum(map(len, _blocks(file)))
+        else:
+            n_samples = file.frames
+        return n_samples / file.samplerate
+
+
+def _name_file(path: str | os.PathLike[str]) -> str | bytes:
     # Names of files are bytes, and need not be text, except on Windows.
-    name = os.fspath(source) if os.name == "nt" else os.fsencode(source)
-    return _read(name, sample_rate, channel)
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -310,12 +427,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def _read(
-    source: str | bytes | BytesIO, sample_rate: float, channel: Literal["mix"] | int
-) -> Recording:
-    """Read what libsndfile opens: the name of a file, or its content."""
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Add the remedy to errors of libsndfile."""
     try:
-        signal, file_rate, channels, compressed = _decode(source, channel)
+        yield
     except (soundfile.SoundFileError, OverflowError, MemoryError) as error:
         # soundfile has no text of its own for an error in mid-file.
         reason = str(getattr(error, "error_string", error) or "it cannot be read")
@@ -323,6 +439,17 @@ def _read(
             f"cannot be decoded ({reason.strip().rstrip('.')}): convert it to WAV or "
             "FLAC, or leave it out"
         ) from error
+
+
+def _read(
+    source: str | bytes | BytesIO,
+    sample_rate: float,
+    channel: Literal["mix"] | int,
+    span: Span,
+) -> Recording:
+    """Read what libsndfile opens: the name of a file, or its content."""
+    with _explaining():
+        signal, file_rate, channels, compressed = _decode(source, channel, span)
     samples = _resample(_check_samples(signal), file_rate, sample_rate)
     return Recording(samples, sample_rate, signal, file_rate, channels, compressed)
 
@@ -365,7 +492,10 @@ def read_array(
 
 
 def open_array(
-    samples: np.ndarray, array_rate: float | None, sample_rate: float
+    samples: np.ndarray,
+    array_rate: float | None,
+    sample_rate: float,
+    span: Span = WHOLE,
 ) -> Recording:
     """Read an array, so that it can be measured too; see :func:`read_array`.
 
@@ -373,6 +503,9 @@ def open_array(
     ----------
     samples, array_rate, sample_rate : any
         See :func:`read_array`.
+
+    span : Span, default=Span(0.0, inf)
+        Part to read.
 
     Returns
     -------
@@ -384,12 +517,36 @@ def open_array(
     BadClipError
         See :func:`read_array`.
     """
-    samples = np.asarray(fill_masked(samples))
-    if samples.ndim != 1:
-        raise BadClipError(
-            f"has an array of shape {samples.shape}; one clip is a 1-D array: "
-            "average the channels or take one"
-        )
+    samples = _as_vector(samples)
+    if array_rate is None:
+        array_rate = sample_rate
+    if not span.is_whole:
+        _check_rate(array_rate)
+        samples = samples[slice(*span.to_samples(len(samples), array_rate))]
+    signal = _check_samples(as_floats(samples))
+    samples = _resample(signal, array_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, array_rate)
+
+
+def as_floats(samples: Any) -> np.ndarray:
+    """Give samples their usual form, and leave open whether they are sound.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_samples,)
+        See :func:`read_array`.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        In [-1, 1] where they are sound.
+
+    Raises
+    ------
+    BadClipError
+        If they are of another shape or type.
+    """
+    samples = _as_vector(samples)
     if samples.dtype.kind == "i" and samples.itemsize in (2, 4):
         samples = samples / np.float32(-np.iinfo(samples.dtype).min)
     elif samples.dtype.kind != "f":
@@ -397,13 +554,18 @@ def open_array(
             f"has samples of type {samples.dtype}; pass floats in [-1, 1], int16 or "
             "int32"
         )
-    with np.errstate(over="ignore"):  # overflow is reported as infinity below
-        samples = samples.astype(np.float32, copy=False)
-    if array_rate is None:
-        array_rate = sample_rate
-    signal = _check_samples(samples)
-    samples = _resample(signal, array_rate, sample_rate)
-    return Recording(samples, sample_rate, signal, array_rate)
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is no sound
+        return samples.astype(np.float32, copy=False)
+
+
+def _as_vector(samples: Any) -> np.ndarray:
+    samples = np.asarray(fill_masked(samples))
+    if samples.ndim != 1:
+        raise BadClipError(
+            f"has an array of shape {samples.shape}; one clip is a 1-D array: "
+            "average the channels or take one"
+        )
+    return samples
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
@@ -434,12 +596,28 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
 
 
 def _decode(
-    source: str | bytes | BytesIO, channel: Literal["mix"] | int
+    source: str | bytes | BytesIO, channel: Literal["mix"] | int, span: Span
 ) -> tuple[np.ndarray, float, Channels | None, bool]:
     """Read the samples of one channel, or the channels' average, and about them."""
+    with _open(source) as (file, content):
+        decoded = _read_blocks(file, channel, span)
+    if content is not None and not is_whole_flac(content):
+        raise BadClipError(
+            "cannot be decoded (it was cut short or is damaged): copy it again, or "
+            "leave it out"
+        )
+    return decoded
+
+
+@contextmanager
+def _open(
+    source: str | bytes | BytesIO,
+) -> Iterator[tuple[soundfile.SoundFile, bytes | None]]:
+    """Open a file; one without a length in its header is a stream, with its content."""
     with soundfile.SoundFile(source) as file:
         if 0 < file.frames < UNKNOWN_LENGTH:
-            return _read_blocks(file, channel)
+            yield file, None
+            return
         is_unfinished = file.frames == 0
     content = _content(source)
     if is_unfinished:
@@ -448,13 +626,7 @@ def _decode(
             raise BadClipError(_describe_empty(len(content)))
         content = finished
     with SoundStream(BytesIO(content)) as file:
-        decoded = _read_blocks(file, channel)
-    if not is_whole_flac(content):
-        raise BadClipError(
-            "cannot be decoded (it was cut short or is damaged): copy it again, or "
-            "leave it out"
-        )
-    return decoded
+        yield file, content
 
 
 def _content(source: str | bytes | BytesIO) -> bytes:
@@ -475,17 +647,61 @@ def _describe_empty(n_bytes: int) -> str:
 
 
 def _read_blocks(
-    file: soundfile.SoundFile, channel: Literal["mix"] | int
+    file: soundfile.SoundFile, channel: Literal["mix"] | int, span: Span
 ) -> tuple[np.ndarray, float, Channels | None, bool]:
-    blocks = [np.empty(0, dtype=np.float32)]
+    kept = [np.empty(0, dtype=np.float32)]
     channels = Channels() if channel == "mix" and file.channels > 1 else None
-    size = max(1, _SAMPLES_AT_ONCE // file.channels)
-    while len(block := file.read(size, dtype="float32", always_2d=True)):
+    for block in _read_span(file, span):
         if channels is not None:
             channels.add(block)
-        blocks.append(_choose_channel(block, channel))
+        kept.append(_choose_channel(block, channel))
     compressed = file.subtype.startswith(_LOSSY)
-    return np.concatenate(blocks), file.samplerate, channels, compressed
+    return np.concatenate(kept), file.samplerate, channels, compressed
+
+
+def _read_span(file: soundfile.SoundFile, span: Span) -> Iterator[np.ndarray]:
+    """Read a part of a file, block by block."""
+    if span.is_whole:
+        yield from _blocks(file)
+        return
+    if isinstance(file, SoundStream):  # its length is known at its end
+        yield from _cut_stream(file, span)
+        return
+    first, last = span.to_samples(file.frames, file.samplerate)
+    file.seek(first)
+    n_read = 0
+    for block in _blocks(file, last - first):
+        n_read += len(block)
+        yield block
+    if n_read < last - first:
+        raise BadClipError(
+            "cannot be decoded (it was cut short or is damaged): copy it again, or "
+            "leave it out"
+        )
+
+
+def _cut_stream(stream: SoundStream, span: Span) -> Iterator[np.ndarray]:
+    """Read all of a stream, and give a part of it."""
+    blocks = list(_blocks(stream))
+    n_samples = sum(map(len, blocks))
+    first, last = span.to_samples(n_samples, stream.samplerate)
+    at = 0
+    for block in blocks:
+        part = block[max(0, first - at) : max(0, last - at)]
+        at += len(block)
+        if len(part):
+            yield part
+
+
+def _blocks(
+    file: soundfile.SoundFile, n_samples: int | None = None
+) -> Iterator[np.ndarray]:
+    """Read the next samples, or all that follow."""
+    size = max(1, _SAMPLES_AT_ONCE // file.channels)
+    n_left = UNKNOWN_LENGTH if n_samples is None else n_samples
+    while len(block := file.read(min(size, n_left), dtype="float32", always_2d=True)):
+        yield block
+        n_left -= len(block)
 
 
 def _choose_channel(samples: np.ndarray, channel: Literal["mix"] | int) -> np.ndarray:
@@ -514,15 +730,19 @@ def _check_samples(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
+def _check_rate(rate: float) -> None:
+    if not 0 < rate <= _MAX_SAMPLE_RATE:
+        raise BadClipError(
+            f"has the impossible sample rate {rate:g} Hz: correct it, or leave "
+            "the clip out"
+        )
+
+
 def _resample(samples: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """Resample downwards; upwards would leave the upper bands silent."""
     if from_rate == to_rate:
         return samples
-    if not 0 < from_rate <= _MAX_SAMPLE_RATE:
-        raise BadClipError(
-            f"has the impossible sample rate {from_rate:g} Hz: correct it, or leave "
-            "the clip out"
-        )
+    _check_rate(from_rate)
     if from_rate < to_rate:
         raise BadClipError(
             f"is sampled at {from_rate:g} Hz, below sample_rate={to_rate:g}, so its "

@@ -17,7 +17,9 @@ import scipy.fft
 
 __all__ = [
     "FACTS",
+    "SILENCE",
     "Channels",
+    "condition_of",
     "find_copies",
     "is_cancelled",
     "is_silent",
@@ -51,7 +53,8 @@ FACTS = (
 
 _LEVEL = FACTS.index("level")
 
-_SILENCE = -90.0  # dB; 16 bits resolve -96 dB
+SILENCE = -90.0
+"""Level below which a recording holds no sound, in dB; 16 bits resolve -96 dB."""
 _FLOOR = 1e-10  # amplitude of what is nothing, so that it has a level
 _CEILING = 1e15  # amplitude beyond which levels are not finite in float32
 _HELD = 0.005  # s; shorter runs of equal samples occur in quiet recordings
@@ -236,7 +239,7 @@ def is_silent(facts: np.ndarray) -> np.ndarray:
     silent : ndarray of shape (...), bool
         Whether the level is below -90 dB.
     """
-    return facts[..., _LEVEL] < _SILENCE
+    return facts[..., _LEVEL] < SILENCE
 
 
 def is_cancelled(facts: np.ndarray) -> np.ndarray:
@@ -269,10 +272,44 @@ def find_copies(facts: np.ndarray) -> list[np.ndarray]:
         Rows of each group of two or more recordings with sound that have all facts in
         common.
     """
-    sound = np.flatnonzero(facts[:, _LEVEL] >= _SILENCE)  # not NaN
+    sound = np.flatnonzero(facts[:, _LEVEL] >= SILENCE)  # not NaN
     _, group = np.unique(facts[sound], axis=0, return_inverse=True, equal_nan=True)
     groups = [sound[group == one] for one in range(group.max(initial=-1) + 1)]
     return [rows for rows in groups if len(rows) > 1]
+
+
+def condition_of(remark: str) -> str:
+    """Tell from a remark whether the machine can be judged by the recording.
+
+    Parameters
+    ----------
+    remark : str
+        As :func:`make_remark` writes it.
+
+    Returns
+    -------
+    condition : {"", "stopped", "bad audio"}
+        "stopped" if the recording is far quieter than those of training. "bad audio" if
+        it has no sound, is clipped, or has an offset, dropouts, no sound in a channel
+        or in upper bands. "" if the machine can be judged: what is louder, longer or
+        shorter, or of another format may be a fault, or sounds much the same.
+    """
+    # A quiet recording has dropouts and offsets too, relative to its level.
+    for condition, pattern in _CONDITIONS:
+        if pattern.search(remark):
+            return condition
+    return ""
+
+
+_CONDITIONS = (
+    ("stopped", re.compile(r"dB quieter than all training recordings")),
+    (
+        "bad audio",
+        re.compile(
+            r"no sound|the channels cancel|clipped:|offset of|dropouts:|nothing above"
+        ),
+    ),
+)
 
 
 def make_remark(facts: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from sklearn_asd._utils.messages import count, shorten
-from sklearn_asd._utils.validation import refuse_masked
+from sklearn_asd._utils.validation import refuse_files, refuse_masked
 
-__all__ = ["ClipTable", "as_row_index", "count_clips"]
+__all__ = ["ClipTable", "as_row_index", "count_clips", "refuse_other_forms"]
 
 
 class ClipTable:
@@ -131,3 +132,41 @@ def count_clips(n_clips: int, labels: np.ndarray | None) -> str:
         return text
     n_machines = len({label for label in labels if label is not None})
     return f"{text}, {count(n_machines, 'machine')}"
+
+
+def refuse_other_forms(X: Any) -> None:
+    """Refuse what is neither a table nor a list of clips, and no 2-D array either.
+
+    Parameters
+    ----------
+    X : any
+        What a user passes as clips.
+
+    Raises
+    ------
+    TypeError
+        If X is a file, or nothing that has rows.
+
+    ValueError
+        If X is the samples of one clip.
+    """
+    refuse_files(X, "X")
+    has_rows = isinstance(X, Sequence) or hasattr(X, "shape")
+    if not has_rows and not hasattr(X, "__array__"):
+        raise TypeError(
+            f"X is of type {type(X).__name__}; pass a table, a list of paths, a list "
+            "of 1-D arrays or a 2-D array, with a row for each clip"
+        )
+    first = X[0] if isinstance(X, Sequence) else None
+    refuse_files(first, "clip 0")
+    if isinstance(first, tuple):
+        raise TypeError(
+            "clip 0 is a tuple: pass its samples alone, and their rate in a table with "
+            "the columns audio and sample_rate"
+        )
+    is_one = isinstance(first, numbers.Real) or len(getattr(X, "shape", ())) == 1
+    if is_one:
+        raise ValueError(
+            f"X is one array of {len(X):,} samples, and needs one row per clip. "
+            "Reshape your data: pass [samples], a list of arrays"
+        )

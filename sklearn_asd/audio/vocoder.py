@@ -6,19 +6,20 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 from sklearn_asd.audio.resampling import fix_length, resample
+from sklearn_asd.audio.windows import hann_window
 
 __all__ = ["PhaseVocoder", "vocoder_rate"]
 
 # Window and hop of librosa.effects, whose transforms these are.
 _N_FFT = 2048
 _HOP_LENGTH = _N_FFT // 4
-_HANN = scipy.signal.get_window("hann", _N_FFT).astype(np.float32)
 
 # Frames at once: few enough to stay in the processor's cache.
 _FRAMES_AT_ONCE = 32
+
+_HANN = hann_window(_N_FFT).astype(np.float32)
 
 
 class PhaseVocoder:

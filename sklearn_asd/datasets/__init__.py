@@ -1,6 +1,5 @@
 """Clips to try things on: built-in sounds, and recordings to fetch."""
 
-from sklearn_asd.datasets.dcase2020 import fetch_dcase2020_task2, load_dcase2020_task2
-from sklearn_asd.datasets.machine_sounds import make_machine_sounds
+import lazy_loader
 
-__all__ = ["fetch_dcase2020_task2", "load_dcase2020_task2", "make_machine_sounds"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.confidence import ConfidenceDetector
+from sklearn_asd.detectors.labels import label_clips, label_training_clips
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.networks.architectures import Network
 

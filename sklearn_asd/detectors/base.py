@@ -19,14 +19,13 @@ from sklearn_asd._base import JudgingMixin, all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.spectrograms import check_spectrograms
 from sklearn_asd.networks.devices import choose_device_or_cpu
 from sklearn_asd.networks.training import restore_net
 
-__all__ = ["BaseDetector", "label_clips", "label_training_clips", "usable_normal_rows"]
+__all__ = ["BaseDetector", "usable_normal_rows"]
 
 
 class BaseDetector(JudgingMixin, BaseEstimator, ABC):
@@ -220,57 +219,6 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
             "and is long enough"
         )
     return usable
-
-
-def label_training_clips(X: Any) -> np.ndarray | None:
-    """Name the machines of clips to learn from.
-
-    Parameters
-    ----------
-    X : DataFrame, Clips or ClipSpectrograms of n_clips
-        Clips.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_clips,), str, or None
-        None if X has no machine IDs.
-
-    Raises
-    ------
-    ValueError
-        If some clips have an ID and others have none.
-    """
-    if machine_labels(X) is None:
-        return None
-    return known_labels(X, "for all training clips or none").astype(str)
-
-
-def label_clips(X: Any, machines: np.ndarray | None) -> np.ndarray | None:
-    """Name the machines of clips to score.
-
-    Parameters
-    ----------
-    X : DataFrame, Clips or ClipSpectrograms of n_clips
-        Clips.
-
-    machines : ndarray of str, or None
-        The machines of the training clips; None if these had no IDs.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_clips,), str, or None
-        None if `machines` is None.
-
-    Raises
-    ------
-    ValueError
-        If a clip has no ID, or a machine was not among those fitted.
-    """
-    if machines is None:
-        return None
-    labels = known_labels(X, "to score clips, as the training clips had IDs")
-    refuse_unseen(labels, set(machines))
-    return labels
 
 
 def _count_frames(X: ClipSpectrograms) -> np.ndarray:

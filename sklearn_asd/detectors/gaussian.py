@@ -27,7 +27,6 @@ from sklearn_asd._utils.validation import (
     validate_data,
 )
 from sklearn_asd.audio.machines import machine_columns
-from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.constants import (
     are_copies,
     find_units,
@@ -35,6 +34,7 @@ from sklearn_asd.detectors.constants import (
     warn_of_copies,
 )
 from sklearn_asd.detectors.encoders import ENCODER, embed_clips
+from sklearn_asd.detectors.labels import label_clips, label_training_clips
 from sklearn_asd.detectors.shared_covariance import (
     SHARINGS,
     SHRINKAGES,
@@ -208,6 +208,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         "training_score_samples_": np.ndarray,
         "offset_": Real,
     }
+
+    # `training_score_samples_` and the threshold are of clips left out of the fit.
+    leaves_clips_out = True
 
     def __init__(
         self,

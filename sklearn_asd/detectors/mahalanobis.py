@@ -11,7 +11,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing
+from sklearn_asd._base import JudgingMixin, all_or_nothing, left_out_threshold
 from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows, refuse_masked, validate_data
 from sklearn_asd.detectors.constants import (
@@ -38,8 +38,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         `training_score_samples_`; at most as many as there are rows.
 
     contamination : float in (0, 0.5], default=0.1
-        Share of the training rows that the threshold calls anomalous, each scored by
-        a covariance of other folds.
+        Share of normal clips that the threshold calls anomalous, judged by training
+        rows that are scored by a covariance of other folds. At least the lowest of
+        these is normal: fewer than ``1 / contamination - 1`` rows promise nothing.
 
     Attributes
     ----------
@@ -109,6 +110,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         "offset_": Real,
     }
 
+    # `training_score_samples_` and the threshold are of clips left out of the fit.
+    leaves_clips_out = True
+
     def __init__(self, *, n_folds=5, contamination=0.1):
         self.n_folds = n_folds
         self.contamination = contamination
@@ -163,8 +167,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         for others, fold in folds.split(rows):
             fitted = _fit_covariance(rows[others], constant, units, least)
             self.training_score_samples_[normal[fold]] = -_distance(fitted, rows[fold])
-        self.offset_ = float(
-            np.nanpercentile(self.training_score_samples_, 100 * self.contamination)
+        self.offset_ = left_out_threshold(
+            self.training_score_samples_, self.contamination
         )
         return self
 

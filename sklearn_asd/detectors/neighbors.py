@@ -23,7 +23,6 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
-from sklearn_asd.detectors.base import label_clips, label_training_clips
 from sklearn_asd.detectors.constants import (
     are_copies,
     measure_from_copies,
@@ -43,6 +42,7 @@ from sklearn_asd.detectors.distances import (
     without_own_share,
 )
 from sklearn_asd.detectors.encoders import ENCODER, check_pooling, embed_clips
+from sklearn_asd.detectors.labels import label_clips, label_training_clips
 from sklearn_asd.features.pooling import POOLINGS
 
 __all__ = ["EmbeddingNeighborDetector"]
@@ -260,6 +260,18 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "_training_rows": np.ndarray,
         "_whitening": np.ndarray | None,
     }
+
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether training clips are scored as if the detector had not learnt them.
+
+        Returns
+        -------
+        leaves_out : bool
+            False if the encoder is a detector too, such as a network, which has learnt
+            the clips.
+        """
+        return not hasattr(self.encoder, "score_samples")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy import stats
 
 __all__ = ["sibling_separation"]
 
@@ -43,7 +43,7 @@ def sibling_separation(own: ArrayLike, siblings: ArrayLike) -> tuple[float, floa
     own, siblings = (_keep_known(scores) for scores in (own, siblings))
     if not len(own) or not len(siblings):
         return np.nan, np.nan
-    ranks = rankdata(np.concatenate([own, siblings]))[len(own) :]
+    ranks = stats.rankdata(np.concatenate([own, siblings]))[len(own) :]
     n_lower = ranks.sum() - len(siblings) * (len(siblings) + 1) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt((own.var() + siblings.var()) / 2)

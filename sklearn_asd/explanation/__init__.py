@@ -1,29 +1,5 @@
 """Why a clip has its score: when, in which bands, and by which detector inside."""
 
-from sklearn_asd.explanation.localization import (
-    Location,
-    band_scores,
-    locate_anomaly,
-    occlusion_map,
-    time_scores,
-)
-from sklearn_asd.explanation.parts import (
-    Part,
-    clip_embeddings,
-    clip_spectrograms,
-    detector_parts,
-)
-from sklearn_asd.explanation.segments import segment_scores
+import lazy_loader
 
-__all__ = [
-    "Location",
-    "Part",
-    "band_scores",
-    "clip_embeddings",
-    "clip_spectrograms",
-    "detector_parts",
-    "locate_anomaly",
-    "occlusion_map",
-    "segment_scores",
-    "time_scores",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """Fitted models as graphs that run without Python."""
 
-from sklearn_asd.export.onnx import export_onnx
+import lazy_loader
 
-__all__ = ["export_onnx"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -55,7 +55,7 @@ from sklearn_asd.meta import (
 )
 from sklearn_asd.meta.structure import list_inside
 
-__all__ = ["ByMachine", "find_machines", "make_module", "walk_used"]
+__all__ = ["ByMachine", "SoundCheck", "find_machines", "make_module", "walk_used"]
 
 _GROUPINGS = ("machine_id", "machine_type")
 _BELOW_1 = 1 - torch.finfo(torch.float64).eps / 2
@@ -269,10 +269,25 @@ class _Encode(nn.Module):
         return self.module(clip, machine)
 
 
-class _PassOn(nn.Module):
-    """What a :class:`RecordingCheck` does to clips; a graph makes no remarks."""
+class SoundCheck(nn.Module):
+    """A :class:`RecordingCheck`, without remarks: the graph refuses silent samples."""
 
     def forward(self, clip: Any, machine: torch.Tensor) -> Any:
+        """Pass the clip on.
+
+        Parameters
+        ----------
+        clip : any
+            A clip, as the step before gives it.
+
+        machine : Tensor of shape ()
+            Place of its machine.
+
+        Returns
+        -------
+        clip : any
+            The same.
+        """
         return clip
 
 
@@ -379,7 +394,7 @@ class _ZScores(nn.Module):
 _MODULES: dict[type, Callable[[Any, list[str]], nn.Module]] = {
     LogMelSegmenter: lambda segmenter, _: LogMel(segmenter),
     PowerSpectrum: lambda spectrum, _: Welch(spectrum),
-    RecordingCheck: lambda *_: _PassOn(),
+    RecordingCheck: lambda *_: SoundCheck(),
     SpectrumStatistics: lambda statistics, _: Statistics(statistics),
     StandardScaler: lambda scaler, _: Scale(scaler),
     MahalanobisDetector: _Mahalanobis,

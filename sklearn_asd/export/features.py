@@ -10,9 +10,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn import functional
 
+from sklearn_asd.audio.windows import hann_window
 from sklearn_asd.export.pooling import make_pooling
 from sklearn_asd.features import LogMelSegmenter, PowerSpectrum, SpectrumStatistics
-from sklearn_asd.features.logmel import MIN_POWER, hann_window, mel_filters
+from sklearn_asd.features.logmel import MIN_POWER, mel_filters
 from sklearn_asd.features.power_spectrum import MIN_DENSITY, band_filters
 
 __all__ = [

@@ -17,8 +17,10 @@ from torch import nn
 from sklearn_asd._utils.files import replacing
 from sklearn_asd._version import __version__
 from sklearn_asd.audio.reading import MAX_AMPLITUDE
+from sklearn_asd.audio.remarks import SILENCE
 from sklearn_asd.export.detectors import (
     ByMachine,
+    SoundCheck,
     find_machines,
     make_module,
     walk_used,
@@ -149,6 +151,7 @@ class _Graph(nn.Module):
         self.threshold = threshold
         self.n_machines = n_machines
         of_machines = [part for part in self.modules() if isinstance(part, ByMachine)]
+        self.asks_sound = any(isinstance(p, SoundCheck) for p in self.modules())
         self.asks_machine = not all(part.are_equal for part in of_machines)
 
     def forward(
@@ -156,6 +159,9 @@ class _Graph(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         is_sound = waveform.abs() <= MAX_AMPLITUDE  # False for NaN
         is_heard = ((~is_sound).sum() == 0) & (is_sound.sum() > 0)
+        if self.asks_sound:
+            level = (waveform - waveform.mean()).square().mean()
+            is_heard = is_heard & (level >= 10 ** (SILENCE / 10))
         if self.asks_machine:
             # Runtimes pass on several machines, which stop here, and take negative
             # places from the end.

@@ -1,32 +1,5 @@
 """From recordings to what is learnt from: log-mel segments, or power spectra."""
 
-from sklearn_asd.features.check import RecordingCheck
-from sklearn_asd.features.expander import AugmentationExpander
-from sklearn_asd.features.logmel import log_mel_spectrogram
-from sklearn_asd.features.pooling import (
-    POOLINGS,
-    BandCorrelations,
-    Percentile,
-    RankWeightedMean,
-    pool,
-)
-from sklearn_asd.features.power_spectrum import PowerSpectrum
-from sklearn_asd.features.segmenter import LogMelSegmenter
-from sklearn_asd.features.spectrograms import ClipSpectrograms, Windows
-from sklearn_asd.features.statistics import SpectrumStatistics
+import lazy_loader
 
-__all__ = [
-    "POOLINGS",
-    "AugmentationExpander",
-    "BandCorrelations",
-    "ClipSpectrograms",
-    "LogMelSegmenter",
-    "Percentile",
-    "PowerSpectrum",
-    "RankWeightedMean",
-    "RecordingCheck",
-    "SpectrumStatistics",
-    "Windows",
-    "log_mel_spectrogram",
-    "pool",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -394,7 +394,15 @@ def view_keys(content: bytes, views: Sequence[View]) -> list[Hashable]:
 
 
 def _digest(clip: Clips) -> bytes:
-    """Digest one clip's content: the file's bytes, or the samples and their rate."""
+    """Digest one clip's content: that of its recording, and which part of it."""
+    recording, span = _digest_recording(clip), clip.span(0)
+    if span.is_whole:
+        return recording
+    return _digest_parts(b"piece", recording, repr(tuple(span)).encode())
+
+
+def _digest_recording(clip: Clips) -> bytes:
+    """Digest the file's bytes, or the samples and their rate."""
     (source,) = clip.sources
     if isinstance(source, bytes):
         return _digest_parts(b"file", source)

@@ -1,4 +1,4 @@
-"""RecordingCheck: remarks on recordings that are unlike those of training."""
+"""RecordingCheck: recordings without sound, and remarks on those unlike training's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import all_or_nothing
+from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.remarks import FACTS, is_silent, make_remark
@@ -19,10 +20,12 @@ class RecordingCheck(ClipTransformer):
     """Learn what recordings of each machine have in common, and remark on others.
 
     A step of a Pipeline between :class:`LogMelSegmenter` or :class:`PowerSpectrum` and
-    the detector, which gets all clips unchanged. A remark says that a clip cannot be
-    compared with the training clips, so that its score says little about the machine:
+    the detector. A clip without sound, below -90 dB of full scale, cannot be judged: it
+    scores NaN, counts as anomalous, and is never trained on. The detector gets all
+    other clips unchanged. A remark says that a clip cannot be compared with the
+    training clips, so that its score says little about the machine:
 
-    - no sound; channels that cancel each other, or without sound;
+    - channels that cancel each other, or without sound;
     - a level more than 6 dB outside of that of training; clipping; an offset;
     - dropouts, where samples do not change for 5 ms or longer;
     - another sample rate, a lossy format, or nothing in the upper bands;
@@ -48,7 +51,8 @@ class RecordingCheck(ClipTransformer):
     clips of all machines. Nothing is known of clips from precomputed log-mels
     (:meth:`ClipSpectrograms.from_arrays`): they have no remarks.
 
-    A remark changes no score. A loud fault may cause one too.
+    A remark changes no score. A loud fault may cause one too. Clips without sound have
+    the reason in `problems` of the result.
 
     Examples
     --------
@@ -93,11 +97,13 @@ training recordings 4 s']
             If X is not ClipSpectrograms.
 
         ValueError
-            If y holds anything but +1 and -1.
+            If y holds anything but +1 and -1, or no normal clip of a machine holds
+            sound.
         """
         X = check_spectrograms(X, type(self).__name__)
         rows = np.flatnonzero(normal_rows(y, len(X)))
         facts, labels = _facts(X)[rows], _labels(X)[rows]
+        _refuse_silent_machines(facts, labels)
         self.machines_ = np.unique(labels[labels != ""])
         groups = [labels == one for one in self.machines_]
         groups.append(np.ones(len(rows), dtype=bool))
@@ -106,7 +112,7 @@ training recordings 4 s']
         return self
 
     def transform(self, X):
-        """Pass the clips on.
+        """Pass the clips on, and leave out those without sound.
 
         Parameters
         ----------
@@ -116,7 +122,7 @@ training recordings 4 s']
         Returns
         -------
         X : ClipSpectrograms of n_clips
-            The same.
+            The same clips. Those without sound cannot be used, and `problems` says so.
 
         Raises
         ------
@@ -124,7 +130,13 @@ training recordings 4 s']
             If X is not ClipSpectrograms.
         """
         check_is_fitted(self)
-        return check_spectrograms(X, type(self).__name__)
+        X = check_spectrograms(X, type(self).__name__)
+        silent = np.flatnonzero(is_silent(_facts(X)) & X.usable)
+        for row, remark in zip(silent, self.remarks(X[silent]), strict=True):
+            says_so = remark.startswith("no sound")  # or channels cancel each other
+            reason = f"holds {remark}" if says_so else f"holds no sound, as {remark}"
+            X = X.leave_out(np.array([row]), reason)
+        return X
 
     def remarks(self, X):
         """Say which clips cannot be compared with those of training, and why.
@@ -153,6 +165,34 @@ training recordings 4 s']
             for facts, place in zip(_facts(X), places, strict=True)
         ]
 
+    def usual_range(self, fact, machine=None):
+        """Say between which values a fact lay among the training clips.
+
+        Parameters
+        ----------
+        fact : str
+            Its name, one of ``sklearn_asd.audio.remarks.FACTS``, such as "duration".
+
+        machine : str or None, default=None
+            Label of a machine, such as "fan/00". For None, and for machines that were
+            not among those fitted, all training clips count.
+
+        Returns
+        -------
+        low, high : float
+            Lowest and highest value; NaN where it was not measured.
+
+        Raises
+        ------
+        ValueError
+            If there is no such fact.
+        """
+        check_is_fitted(self)
+        check_choice("fact", fact, FACTS)
+        place = list(self.machines_).index(machine) if machine in self.machines_ else -1
+        column = FACTS.index(fact)
+        return float(self.low_[place, column]), float(self.high_[place, column])
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.requires_fit = True
@@ -171,6 +211,22 @@ def _labels(X: ClipSpectrograms) -> np.ndarray:
     labels = machine_labels(X)
     known = [""] * len(X) if labels is None else [label or "" for label in labels]
     return np.array(known, dtype=str)
+
+
+def _refuse_silent_machines(facts: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse to learn a machine of which nothing was heard."""
+    is_mute = {
+        label: bool(is_silent(facts[labels == label]).all())
+        for label in np.unique(labels)
+    }
+    mute = [label for label, is_one in is_mute.items() if is_one]
+    if mute:
+        of = f" of {abbreviate(mute)}" if any(mute) else ""
+        raise ValueError(
+            f"the recordings to learn from{of} hold no sound, all are below -90 dB of "
+            "full scale: check the microphone and its gain, or leave them out; where "
+            "channels cancel each other in their mean, take one of them (channel=0)"
+        )
 
 
 def _reduce(extreme: np.ufunc, facts: np.ndarray) -> np.ndarray:

@@ -158,17 +158,10 @@ class FrontEnd(ClipTransformer, ABC):
         ]
         problems = {row: str(error) for row, error in bad.items()}
         if problems:
-            listed = [f"\n  {clips.name(row)} {problems[row]}" for row in problems]
-            n_more = len(listed) - _LISTED
-            if n_more > 0:
-                more = f"{n_more} more, whose reasons `problems` of the result holds"
-                listed[_LISTED:] = [f"\n  and {more}"]
-            warnings.warn(
-                f"{len(problems)} of {len(clips)} clips cannot be used and score NaN:"
-                + "".join(listed),
-                UnusableClipWarning,
-                stacklevel=2,
-            )
+            listed = "".join(f"\n  {line}" for line in _group(clips, problems))
+            n_bad = f"{len(problems)} of {len(clips)} clips"
+            text = f"{n_bad} cannot be used and score NaN:{listed}"
+            warnings.warn(UnusableClipWarning(text, problems), stacklevel=2)
         return ClipSpectrograms(
             cache.frames(),
             bounds[..., 0],
@@ -448,3 +441,23 @@ def _warn_of_what_teaches_nothing(clips: Clips, facts: np.ndarray) -> None:
                 + text.format(abbreviate(names)),
                 stacklevel=3,
             )
+
+
+def _group(clips: Clips, problems: dict[int, str]) -> list[str]:
+    """Write what is wrong with clips, each reason once."""
+    rows_of: dict[str, list[int]] = {}
+    for row, reason in problems.items():
+        rows_of.setdefault(reason, []).append(row)
+    lines = []
+    for reason, rows in rows_of.items():
+        names = abbreviate([clips.name(row) for row in rows], _LISTED)
+        lines.append(
+            f"{names} {reason}"
+            if len(rows) == 1
+            else f"{len(rows)} clips, each {reason}: {names}"
+        )
+    n_more = len(lines) - _LISTED
+    if n_more > 0:
+        more = f"{n_more} more reasons, which `problems` of the result holds"
+        lines[_LISTED:] = [f"and {more}"]
+    return lines

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 import scipy.sparse
+
+from sklearn_asd.audio.windows import hann_window
 
 __all__ = [
     "MIN_POWER",
-    "hann_window",
     "log_mel_spectrogram",
     "mel_filters",
     "mel_frequencies",
@@ -99,23 +99,6 @@ def _power(windows: np.ndarray) -> np.ndarray:
     power = np.square(spectrum.real, dtype=np.float32)
     power += np.square(spectrum.imag, dtype=np.float32)
     return power
-
-
-@lru_cache(maxsize=8)
-def hann_window(n_fft: int) -> np.ndarray:
-    """Weigh the samples of a frame.
-
-    Parameters
-    ----------
-    n_fft : int
-        Window length in samples.
-
-    Returns
-    -------
-    weights : ndarray of shape (n_fft,), float64
-        Not to be written to, as it is kept for the next call.
-    """
-    return scipy.signal.get_window("hann", n_fft)
 
 
 @lru_cache(maxsize=8)

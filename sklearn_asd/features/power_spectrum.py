@@ -16,8 +16,8 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.audio import Clips, View
 from sklearn_asd.audio.views import Sound
+from sklearn_asd.audio.windows import hann_window
 from sklearn_asd.features.front_end import FrontEnd, find_fmax
-from sklearn_asd.features.logmel import hann_window
 
 __all__ = ["MIN_DENSITY", "PowerSpectrum", "band_filters", "mean_power_density"]
 

@@ -16,14 +16,23 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd._utils.validation import (
+    as_pandas,
+    is_table_of_numbers,
+    normal_rows,
+)
 from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
 from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
 from sklearn_asd.meta.rounding import refuse_rounding
-from sklearn_asd.meta.structure import scatter, take_rows
+from sklearn_asd.meta.structure import (
+    compares_machines,
+    list_inside,
+    scatter,
+    take_rows,
+)
 
 __all__ = ["GammaProbabilityEnsemble"]
 
@@ -232,6 +241,20 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
 
+    @property
+    def compares_machines(self) -> bool:
+        """Whether its scores of different machines can be compared.
+
+        Returns
+        -------
+        compares : bool
+            True if a Gamma distribution of each machine scales the scores, or else
+            what the members say.
+        """
+        if self.scaling is not None and self.group_by == "machine_id":
+            return True
+        return all(map(compares_machines, list_inside(self)))
+
     def combine_scores(self, scores, rows, X):
         """Scale and aggregate the scores of the members."""
         return self._aggregate(np.column_stack(scores), self._find_groups(X))
@@ -285,6 +308,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
+        X = as_pandas(X)
         if self.group_by == "machine_id":
             groups = machine_labels(X)
         elif isinstance(X, pd.DataFrame):

@@ -9,7 +9,6 @@ from numbers import Integral
 from typing import Any, NotRequired
 
 import numpy as np
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.pipeline import FeatureUnion
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metaestimators import _BaseComposition
@@ -105,6 +104,9 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
         cv: Any = self.calibration_cv
         if cv is None:
             return None
+        # Slow to import, and not needed to score.
+        from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+
         labels = machine_labels(X)
         rows = np.zeros(_num_samples(X))
         machine = rows if labels is None else labels.astype(str)

@@ -17,7 +17,12 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import as_labels, known_labels
-from sklearn_asd.meta.scoring import check_scores_clips, decisions, final_step
+from sklearn_asd.meta.scoring import (
+    check_scores_clips,
+    decisions,
+    final_step,
+    leaves_clips_out,
+)
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["OnlyMachineTypes"]
@@ -47,6 +52,12 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
 
     offset_ : float
         Its threshold, if it has one for all clips.
+
+    offsets_ : dict of str to float
+        Its threshold of each machine, if machines have their own.
+
+    promise_ : str
+        What the thresholds promise, if it is a :class:`~sklearn_asd.ThresholdTuner`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
@@ -90,6 +101,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
     _fitted_attributes: dict = {
         "estimator_": BaseEstimator,
         "offset_": NotRequired[Real],
+        "offsets_": NotRequired[dict],
     }
 
     def __init__(self, estimator, machine_types):
@@ -139,6 +151,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         detector = final_step(self.estimator_)
         if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
             self.offset_ = float(np.squeeze(detector.offset_))
+        if hasattr(detector, "offsets_"):
+            self.offsets_ = dict(detector.offsets_)
         self._keep_training_scores([Inner(self.estimator_, rows)], X)
         return self
 
@@ -168,6 +182,28 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             for one in self.inner_detectors(X)
         ]
         return scatter(values, len(X))
+
+    @property
+    def promise_(self) -> str:
+        """What the thresholds promise, if the estimator says so.
+
+        Returns
+        -------
+        promise : str
+            The estimator's own.
+        """
+        return final_step(self.estimator_).promise_
+
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether the estimator scores its training clips as if left out.
+
+        Returns
+        -------
+        leaves_out : bool
+            What the estimator says.
+        """
+        return leaves_clips_out(self.estimator)
 
     def _list_types(self) -> list[str]:
         labels: Any = as_labels(np.atleast_1d(self.machine_types))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from operator import attrgetter
@@ -16,9 +17,16 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_asd._base import all_or_nothing, fit_clone
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
-from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unseen
+from sklearn_asd.audio.machines import known_labels, refuse_unseen
 from sklearn_asd.features import ClipSpectrograms
-from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, own_offset
+from sklearn_asd.meta.policies import describe_silence, join_promises
+from sklearn_asd.meta.scoring import (
+    anomaly_scores,
+    check_scores_clips,
+    final_step,
+    leaves_clips_out,
+    own_offset,
+)
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
 
 __all__ = ["PerMachine"]
@@ -54,6 +62,10 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         offsets_[machine]``. There is no common `offset_`. Absent if the estimator has
         no `decision_function`.
 
+    promise_ : str
+        What the thresholds promise, if the estimator is a
+        :class:`~sklearn_asd.ThresholdTuner`.
+
     training_score_samples_ : ndarray of shape (n_clips,), float64
         Score of each clip passed to `fit` as if it had been left out of it; NaN for
         clips not trained on. Present if the estimator has such scores, as
@@ -62,6 +74,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
     See Also
     --------
     sklearn_asd.SpectrumStatistics : Turns clips into rows of numbers.
+    sklearn_asd.ThresholdTuner : Around this, it sets a threshold for each machine.
     sklearn_asd.metrics.auc_table : Compares scores within each machine.
 
     Notes
@@ -103,6 +116,9 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit"])],
         "n_jobs": [Integral, None],
     }
+    # Each machine's clips are scored by its own detector.
+    compares_machines = False
+
     _fitted_attributes: dict = {
         "classes_": np.ndarray,
         "estimators_": dict,
@@ -141,6 +157,12 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         ValueError
             If X lacks machine IDs or has no usable normal clip, or y holds anything
             but +1 and -1.
+
+        Warns
+        -----
+        UserWarning
+            If machines have a threshold that no clip is below, as ThresholdTuner sets
+            if clips are too few.
         """
         check_scores_clips(self.estimator)
         labels = known_labels(X, "to fit a detector for each machine")
@@ -160,6 +182,7 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         offsets = [offset for _, offset in fitted]
         if None not in offsets:
             self.offsets_ = dict(zip(rows, offsets, strict=True))
+            self._warn_of_silence()
         inner = [Inner(self.estimators_[label], rows[label]) for label in rows]
         self._keep_training_scores(inner, X)
         return self
@@ -189,9 +212,44 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             ``score_samples(X)`` minus the machine's value in `offsets_`: negative for
             anomalous clips.
         """
-        scores = self.score_samples(X)
-        labels: Any = machine_labels(X)
-        return scores - np.array([self.offsets_[label] for label in labels])
+        return super().decision_function(X)
+
+    @property
+    def promise_(self) -> str:
+        """What the thresholds promise, if each detector says so.
+
+        Returns
+        -------
+        promise : str
+            The promises of the machines' detectors.
+        """
+        return join_promises(
+            {name: final_step(one).promise_ for name, one in self.estimators_.items()}
+        )
+
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether the estimator scores its training clips as if left out.
+
+        Returns
+        -------
+        leaves_out : bool
+            What the estimator says.
+        """
+        return leaves_clips_out(self.estimator)
+
+    def _warn_of_silence(self) -> None:
+        """Name the machines that no alarm is raised for, whatever their clips score."""
+        promises = {
+            name: getattr(final_step(one), "promise_", "no clip is called anomalous")
+            for name, one in self.estimators_.items()
+            if self.offsets_[name] == -np.inf
+        }
+        if promises:
+            warnings.warn(
+                f"{describe_silence(promises)}; add normal clips of these machines",
+                stacklevel=5,  # above fit and its two decorators
+            )
 
     def _score_inner(self, inner, X):
         return Parallel(n_jobs=self.n_jobs, prefer="threads")(

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gammainccinv
 
-from sklearn_asd._utils.messages import count
+from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd.meta.gamma import GammaScale
 
-__all__ = ["POLICIES", "Policy", "Threshold"]
+__all__ = ["POLICIES", "Policy", "Threshold", "describe_silence", "join_promises"]
 
 # 0.29 * 100 is 28.999999999999996, but 29 is meant.
 _ROUNDING = 1e-9
@@ -65,7 +65,7 @@ def _keep_false_alarm_rate(
     """Bound the false alarm rate by split conformal prediction."""
     rate = tuner.false_alarm_rate
     rank = math.floor(rate * (len(normal) + 1) + _ROUNDING)
-    clips = count(len(normal), "normal clip")
+    clips = _count_normal(normal, tuner)
     if rank == 0:
         n_needed = math.ceil(1 / rate - _ROUNDING) - 1
         promise = (
@@ -73,8 +73,9 @@ def _keep_false_alarm_rate(
             f"{_format_percent(rate)} of false alarms; it takes {n_needed}"
         )
         return Threshold(-np.inf, promise, rank)
+    how = "about" if tuner.uses_training_scores_ else "at most"
     promise = (
-        f"at most {_format_percent(rate)} of unseen normal clips are called anomalous, "
+        f"{how} {_format_percent(rate)} of unseen normal clips are called anomalous, "
         f"based on {clips}"
     )
     return Threshold(np.sort(normal)[rank - 1], promise, rank)
@@ -88,7 +89,7 @@ def _cut_gamma_tail(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Th
     promise = (
         f"{_format_percent(tuner.false_alarm_rate)} of unseen normal clips are called "
         "anomalous if their scores follow the Gamma distribution of "
-        f"{count(len(normal), 'normal clip')}"
+        f"{_count_normal(normal, tuner)}"
     )
     return Threshold(gamma.shift - quantile, promise)
 
@@ -102,7 +103,7 @@ def _maximize_f1(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Thres
     f1 = 2 * n_found / (n_found + n_alarms + len(anomalous))
     best = int(f1.argmax())
     promise = (
-        f"F1 is {f1[best]:.3g} on {count(len(normal), 'normal clip')} and "
+        f"F1 is {f1[best]:.3g} on {_count_normal(normal, tuner)} and "
         f"{len(anomalous)} anomalous; nothing is promised about unseen clips"
     )
     return Threshold(_next_gap(levels, best), promise)
@@ -117,7 +118,7 @@ def _limit_escapes(normal: np.ndarray, anomalous: np.ndarray, tuner: Any) -> Thr
     promise = (
         f"{(anomalous >= offset).sum()} of {count(len(anomalous), 'anomalous clip')} "
         f"are missed, with {(normal < offset).sum()} of "
-        f"{count(len(normal), 'normal clip')} called anomalous; nothing is promised "
+        f"{_count_normal(normal, tuner)} called anomalous; nothing is promised "
         "about unseen clips"
     )
     return Threshold(offset, promise)
@@ -130,6 +131,51 @@ POLICIES: dict[str, tuple[Policy, tuple[str, ...]]] = {
     "f1": (_maximize_f1, ("normal", "anomalous")),
     "escapes": (_limit_escapes, ("anomalous",)),
 }
+
+
+def join_promises(promises: dict[str, str]) -> str:
+    """Write the promises of machines' own thresholds, equal ones once.
+
+    Parameters
+    ----------
+    promises : dict of str to str
+        By the name of the machine.
+
+    Returns
+    -------
+    text : str
+        Which promise is of which machines, if they differ.
+    """
+    machines: dict[str, list[str]] = {}
+    for name, promise in promises.items():
+        machines.setdefault(promise, []).append(name)
+    if len(machines) == 1 < len(promises):
+        return f"of each of {len(promises)} machines, {next(iter(machines))}"
+    return "; ".join(f"of {', '.join(of)}, {one}" for one, of in machines.items())
+
+
+def describe_silence(promises: dict[str, str]) -> str:
+    """Name the machines that no alarm is raised for, and say why.
+
+    Parameters
+    ----------
+    promises : dict of str to str
+        What their thresholds promise, by the name of the machine.
+
+    Returns
+    -------
+    text : str
+        For a warning.
+    """
+    names = abbreviate(list(promises))
+    return f"no alarm is raised for {names}: {join_promises(promises)}"
+
+
+def _count_normal(normal: np.ndarray, tuner: Any) -> str:
+    """Write how many normal clips a threshold rests on, and of which kind."""
+    if tuner.uses_training_scores_:
+        return f"{count(len(normal), 'training clip')} (each left out of the fit)"
+    return count(len(normal), "normal clip")
 
 
 def _format_percent(rate: float) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import _num_samples
 
 from sklearn_asd._base import fit_clone, is_frozen
-from sklearn_asd._utils.validation import is_table_of_numbers
+from sklearn_asd._utils.validation import as_pandas, is_table_of_numbers
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.structure import take_rows, walk
@@ -97,6 +96,7 @@ def _find_largest(X: Any) -> float:
     """Largest number in a table of numbers; 0 of others."""
     if not is_table_of_numbers(X):
         return 0.0
+    X = as_pandas(X)
     if isinstance(X, pd.DataFrame):
         X = X.select_dtypes("number")
     numbers = np.asarray(X.data if issparse(X) else X, dtype=float)
@@ -117,6 +117,9 @@ def _score_clips_left_out(estimator: Any, fitted: Any, X: Any) -> np.ndarray:
     # A network may take hours, and its scores are no rounding.
     if n_folds < 2 or any(hasattr(one, "net_") for one in walk(fitted)):
         return unknown
+    # Slow to import, and not needed to score.
+    from sklearn.model_selection import StratifiedKFold
+
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     train, test = next(folds.split(machine, machine))
     try:

@@ -17,6 +17,7 @@ __all__ = [
     "final_step",
     "honest_training_scores",
     "known_scores",
+    "leaves_clips_out",
     "own_offset",
 ]
 
@@ -189,6 +190,26 @@ def honest_training_scores(estimator: Any, X: Any = None) -> np.ndarray | None:
         if kept.shape == scores.shape and _differ(kept, scores, least):
             return kept
     return None
+
+
+def leaves_clips_out(estimator: Any) -> bool:
+    """Whether a detector scores each training clip as if it had not learnt from it.
+
+    Parameters
+    ----------
+    estimator : object
+        An outlier detector, or a Pipeline that ends in one, fitted or not.
+
+    Returns
+    -------
+    leaves_out : bool
+        True if its class says so by the attribute `leaves_clips_out`: what it has as
+        `training_score_samples_` is then not better than scores of new clips. False
+        for detectors that were fitted earlier (FrozenEstimator).
+    """
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return not is_frozen(estimator) and getattr(estimator, "leaves_clips_out", False)
 
 
 def _differ(kept: np.ndarray, scores: np.ndarray, least: float) -> bool:

@@ -21,6 +21,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
 from sklearn_asd._utils.validation import refuse_masked
+from sklearn_asd.audio.machines import known_labels, refuse_unseen
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
@@ -29,7 +30,9 @@ __all__ = [
     "Inner",
     "MetaDetectorMixin",
     "Opened",
+    "compares_machines",
     "find_front_end",
+    "find_offsets",
     "list_inside",
     "scatter",
     "take_rows",
@@ -62,9 +65,13 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
 
     A subclass, which lists this class before BaseEstimator, defines `fit` and
     `inner_detectors`, and `combine_scores` where several detectors score the same clip.
-    `fit` sets `offset_`: a clip of a lower score is anomalous. A subclass without
-    `offset_` defines `decision_function`, and does not combine scores: each clip is
-    then judged by the threshold of the detector that scores it.
+    `fit` sets `offset_`: a clip of a lower score is anomalous. Where machines have
+    thresholds of their own it sets `offsets_` instead, by the names of the machines. A
+    subclass without either defines `decision_function`, and does not combine scores:
+    each clip is then judged by the threshold of the detector that scores it.
+
+    The attribute `compares_machines` of a subclass says whether its scores of different
+    machines can be compared; by default they can if those of all inner detectors can.
 
     Examples
     --------
@@ -150,6 +157,22 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         inner = self.inner_detectors(X)
         scores = self._score_inner(inner, X)
         return self.combine_scores(scores, [one.rows for one in inner], X)
+
+    def decision_function(self, X):
+        """Score clips relative to the threshold.
+
+        Parameters
+        ----------
+        X : any
+            Clips, of the kind that was passed to `fit`.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            ``score_samples(X)`` minus `offset_`, or minus the value of the clip's
+            machine in `offsets_`: negative for anomalous clips.
+        """
+        return self.score_samples(X) - find_offsets(self, X)
 
     def _score_inner(self, inner, X):
         return [
@@ -242,20 +265,30 @@ class Opened:
         n_clips = _num_samples(self.X)
         if hasattr(self.estimator, "offset_"):
             return np.full(n_clips, -scoring.own_offset(self.estimator, self.X))
+        if hasattr(self.estimator, "offsets_"):
+            rows = self._scored_rows()
+            own = find_offsets(self.estimator, take_rows(self.X, rows))
+            return scatter([(rows, -own)], n_clips)
         if self.inner:
             return scatter([(one.rows, one.thresholds) for one in self.inner], n_clips)
         return self.scores + scoring.decisions(self.estimator, self.X)
 
+    def _scored_rows(self) -> np.ndarray | None:
+        """Rows that inner detectors score; None for all."""
+        rows = [one.rows for one in self.inner]
+        known = [some for some in rows if some is not None]
+        return np.concatenate(known) if 0 < len(known) == len(rows) else None
+
     @property
     def problems(self) -> dict[int, str]:
         """Why clips could not be used, by row; see `ClipSpectrograms`."""
-        if isinstance(self.X, ClipSpectrograms):
-            return dict(self.X.problems)
-        return {
+        found = {
             row if one.rows is None else int(one.rows[row]): reason
             for one in reversed(self.inner)
             for row, reason in one.problems.items()
         }
+        own = self.X.problems if isinstance(self.X, ClipSpectrograms) else {}
+        return found | own
 
     @property
     def remarks(self) -> dict[int, str]:
@@ -408,6 +441,52 @@ def list_inside(estimator: Any) -> list[Any]:
     held = vars(estimator)
     fitted = {name: value for name, value in held.items() if name.endswith("_")}
     return list(_find_estimators(fitted)) or list(_find_estimators(held))
+
+
+def compares_machines(estimator: Any) -> bool:
+    """Whether scores of different machines can be compared.
+
+    Parameters
+    ----------
+    estimator : outlier detector or Pipeline
+        Fitted or not.
+
+    Returns
+    -------
+    compares : bool
+        False if a detector inside, such as :class:`~sklearn_asd.PerMachine`, scores
+        each machine by a detector of its own, and nothing makes the scores comparable.
+    """
+    own = getattr(estimator, "compares_machines", None)
+    return all(map(compares_machines, list_inside(estimator))) if own is None else own
+
+
+def find_offsets(detector: Any, X: Any) -> float | np.ndarray:
+    """Find what the score of each clip is compared with.
+
+    Parameters
+    ----------
+    detector : outlier detector
+        Fitted, with `offset_`, or with `offsets_` by the names of machines.
+
+    X : any
+        Clips; their machines are read where there are `offsets_`.
+
+    Returns
+    -------
+    offsets : float, or ndarray of shape (n_clips,)
+        Lower scores are anomalous.
+
+    Raises
+    ------
+    ValueError
+        If a clip is of a machine without a threshold.
+    """
+    if not hasattr(detector, "offsets_"):
+        return detector.offset_
+    labels = known_labels(X, "as each machine has its own threshold")
+    refuse_unseen(labels, detector.offsets_)
+    return np.array([detector.offsets_[label] for label in labels], dtype=np.float64)
 
 
 def take_rows(X: Any, rows: np.ndarray | None) -> Any:

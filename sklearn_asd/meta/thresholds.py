@@ -8,13 +8,13 @@ from numbers import Integral, Real
 from typing import Any, NotRequired
 
 import numpy as np
-from scipy.stats import betabinom
+from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
-from sklearn_asd._utils.messages import count
+from sklearn_asd._utils.messages import abbreviate, check_choice, count
 from sklearn_asd._utils.parameters import (
     HasMethods,
     Interval,
@@ -22,13 +22,35 @@ from sklearn_asd._utils.parameters import (
     validates_parameters,
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
-from sklearn_asd.audio.machines import hold_out, machine_labels
-from sklearn_asd.meta.policies import POLICIES, Policy
+from sklearn_asd.audio.machines import hold_out, known_labels, machine_labels
+from sklearn_asd.meta.policies import (
+    POLICIES,
+    Policy,
+    Threshold,
+    describe_silence,
+    join_promises,
+)
 from sklearn_asd.meta.rounding import refuse_rounding
-from sklearn_asd.meta.scoring import anomaly_scores, check_scores_clips, copy_features
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
+from sklearn_asd.meta.scoring import (
+    anomaly_scores,
+    check_scores_clips,
+    copy_features,
+    final_step,
+    honest_training_scores,
+    leaves_clips_out,
+)
+from sklearn_asd.meta.structure import (
+    Inner,
+    MetaDetectorMixin,
+    compares_machines,
+    scatter,
+    take_rows,
+)
 
 __all__ = ["ThresholdTuner"]
+
+# Held out by default.
+_SHARE = 0.2
 
 
 class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
@@ -38,6 +60,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     than scores of new clips, so expect more false alarms. Here some normal clips are
     held out, together with all clips known to be anomalous, and a policy sets `offset_`
     from their scores.
+
+    If scores of different machines cannot be compared, as those of
+    :class:`~sklearn_asd.PerMachine`, each machine gets a threshold of its own.
 
     Parameters
     ----------
@@ -68,10 +93,20 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     max_escape_rate : float in [0, 1), default=0.05
         Largest share of the anomalous validation clips that may be missed.
 
-    validation_fraction : float in (0, 1), default=0.2
-        Share of the normal clips that set the threshold instead of being trained on,
-        drawn at random from each machine if X has machines. The only clip of a machine
-        is trained on.
+    validation_fraction : float in (0, 1), "training_scores" or "auto", default="auto"
+        Which normal clips set the threshold.
+
+        - A share: these clips are not trained on. They are drawn at random from each
+          machine if X has machines. The only clip of a machine is trained on.
+        - "training_scores": all are trained on, and the detector's
+          `training_score_samples_`, where each clip was left out, set the threshold, or
+          what detectors of PyOD keep like that. 19 clips of a machine serve for 5 %. Do
+          not use it with distances in a network's embedding: the network has learnt
+          from the clips, and its false alarms will be more.
+        - "auto": "training_scores" if each machine gets its own threshold and the
+          detector leaves clips out of all that it learns, as
+          :class:`~sklearn_asd.GaussianDetector` and
+          :class:`~sklearn_asd.MahalanobisDetector` do; or else 0.2.
 
     random_state : int, RandomState or None, default=None
         Draws these clips. The detector has its own random state.
@@ -83,10 +118,19 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``. Minus infinity if
-        there are too few normal clips for `false_alarm_rate`.
+        there are too few normal clips for `false_alarm_rate`. Absent if each machine
+        has its own threshold.
+
+    offsets_ : dict of str to float
+        Threshold of each machine, if scores of different machines cannot be compared:
+        ``decision_function = score_samples - offsets_[machine]``.
 
     promise_ : str
-        What the threshold promises, and how many clips this is based on.
+        What the threshold promises, and how many clips this is based on; of each
+        machine if machines have their own.
+
+    uses_training_scores_ : bool
+        Whether training clips set the threshold, each left out of the fit.
 
     n_validation_normal_ : int
         Number of normal clips that set the threshold.
@@ -126,7 +170,11 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     validation: the same machines, in the same proportions, taken together. A single
     machine may raise more false alarms. Clips are drawn from each machine separately,
     which may exceed the rate by a share of about 1 / n of it if the scores of machines
-    are far apart.
+    are far apart. A machine with a threshold of its own is promised the rate by itself.
+
+    Training scores keep the rate nearly: a clip was left out of a fit to the others,
+    and a new clip is scored by a fit to all. So "about" takes the place of "at most",
+    and the interval is as near.
 
     "f1" and "escapes" put the threshold half way between the last validation clip that
     is called anomalous and the first that is not, and promise nothing about unseen
@@ -172,19 +220,25 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         "policy": [StrOptions(set(POLICIES)), callable],
         "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
         "max_escape_rate": [Interval(Real, 0, 1, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"training_scores", "auto"}),
+        ],
         "random_state": ["random_state"],
     }
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
         "detector_": BaseEstimator,
-        "offset_": Real,
+        "offset_": NotRequired[Real],
+        "offsets_": NotRequired[dict],
         "promise_": str,
+        "uses_training_scores_": NotRequired[bool],  # earlier files have none
         "n_validation_normal_": Integral,
         "n_validation_anomalous_": Integral,
         "n_validation_unusable_": Integral,
-        "_rank": Integral | None,
+        "_rank": NotRequired[Integral | None],
+        "_ranks": NotRequired[dict],
     }
 
     def __init__(
@@ -194,7 +248,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         *,
         false_alarm_rate=0.05,
         max_escape_rate=0.05,
-        validation_fraction=0.2,
+        validation_fraction="auto",
         random_state=None,
     ):
         self.detector = detector
@@ -230,8 +284,14 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             If the detector cannot score clips.
 
         ValueError
-            If y holds anything but +1 and -1, or the policy needs clips that are
-            missing.
+            If y holds anything but +1 and -1, the policy needs clips that are missing,
+            of each machine if it gets its own threshold, or the detector has no
+            training scores and these are asked for.
+
+        Warns
+        -----
+        UserWarning
+            If too few normal clips, of a machine or of all, can promise the rate.
         """
         check_scores_clips(self.detector)
         (X,) = indexable(X)
@@ -239,20 +299,26 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # A policy that needs anomalies cannot do without y, so y is not ignored there.
         lenient = is_table_of_numbers(X) and "anomalous" not in needed
         normal = normal_rows(y, _num_samples(X), lenient=lenient)
+        machine = None
+        if not compares_machines(self.detector):
+            machine = known_labels(X, "to set a threshold for each machine")
+        self.uses_training_scores_ = self._choose_training_scores(machine is not None)
         train, validation = self._split(X, normal)
+        parts = _split_by_machine(machine, validation)
         # Checked before the detector is fitted, which may take hours, and again after
         # it, as clips that score NaN do not count.
-        self._check_classes(normal[validation], has_y=y is not None)
+        for name, rows in parts.items():
+            self._check_classes(normal[validation[rows]], name, has_y=y is not None)
         # A FrozenEstimator is not fitted again.
         self.detector_ = fit_clone(self.detector, take_rows(X, train))
         copy_features(self, [self.detector_])
-        scores = -anomaly_scores(self.detector_, take_rows(X, validation))
+        scores = self._score(X, normal, train, validation)
         if is_frozen(self.detector):
             clips = take_rows(X, np.flatnonzero(normal))
             refuse_rounding(
                 self.detector, self.detector_, clips, -scores[normal], "the detector"
             )
-        self._set_threshold(scores, normal[validation])
+        self._set_thresholds(scores, normal[validation], parts)
         honest = np.where(normal[validation], scores, np.nan)
         self.training_score_samples_ = scatter([(validation, honest)], len(normal))
         return self
@@ -261,7 +327,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         """List the fitted detector."""
         return [Inner(self.detector_)]
 
-    def false_alarm_interval(self, n_clips, level=0.95):
+    def false_alarm_interval(self, n_clips, level=0.95, machine=None):
         """Compute which false alarm rates to expect among unseen normal clips.
 
         Of m unseen clips, the number below the k-th smallest of n validation scores is
@@ -276,6 +342,10 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         level : float in (0, 1), default=0.95
             Probability that the rate lies in the interval, at least.
 
+        machine : str or None, default=None
+            Whose clips they are, a key of `offsets_`, if each machine has its own
+            threshold.
+
         Returns
         -------
         low, high : float in [0, 1]
@@ -285,24 +355,26 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If it was fitted with another policy than "false_alarm_rate".
+            If it was fitted with another policy than "false_alarm_rate", or machines
+            have their own thresholds and `machine` is none of them.
         """
         check_is_fitted(self)
         check_scalar(n_clips, "n_clips", Integral, min_val=1)
         check_scalar(
             level, "level", Real, min_val=0, max_val=1, include_boundaries="neither"
         )
-        if self._rank is None:
+        rank, n_normal = self._find_rank(machine)
+        if rank is None:
             raise ValueError(
                 f"policy={self.policy!r:.200} does not bound the number of false "
                 "alarms: "
                 'fit with policy="false_alarm_rate"'
             )
-        if self._rank == 0:
+        if rank == 0:
             return 0.0, 0.0
         counts = np.arange(n_clips + 1)
-        ranks_above = self.n_validation_normal_ + 1 - self._rank
-        at_most = betabinom.pmf(counts, n_clips, self._rank, ranks_above).cumsum()
+        ranks_above = n_normal + 1 - rank
+        at_most = stats.betabinom.pmf(counts, n_clips, rank, ranks_above).cumsum()
         tail = (1 - level) / 2
         low, high = np.searchsorted(at_most, [tail, 1 - tail])
         # The sum of all may round to less than 1 - tail.
@@ -314,8 +386,44 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             return POLICIES[self.policy]
         return self.policy, ("normal",)
 
+    def _find_rank(self, machine: str | None) -> tuple[int | None, int]:
+        """Rank of a threshold, and the number of normal scores that it is among."""
+        if not hasattr(self, "offsets_"):
+            if machine is not None:
+                raise ValueError(
+                    f"machine={machine!r:.200}, and all machines have the same "
+                    "threshold: leave machine at None"
+                )
+            return self._rank, self.n_validation_normal_
+        if machine is None:
+            raise ValueError(
+                "each machine has its own threshold: set machine to one of "
+                f"{abbreviate(list(self.offsets_))}"
+            )
+        check_choice("machine", machine, self.offsets_)
+        return self._ranks[machine]
+
+    def _choose_training_scores(self, is_by_machine: bool) -> bool:
+        """Whether left-out training scores set the threshold."""
+        if self.validation_fraction == "auto":
+            return is_by_machine and leaves_clips_out(self.detector)
+        if self.validation_fraction != "training_scores":
+            return False
+        if is_frozen(self.detector):
+            raise ValueError(
+                'validation_fraction="training_scores" needs a detector that is fitted '
+                "here, and FrozenEstimator was fitted earlier: pass the detector "
+                'itself, or set validation_fraction="auto" and pass clips that it was '
+                "not trained on"
+            )
+        return True
+
     def _check_classes(
-        self, normal: np.ndarray, n_unusable: int = 0, has_y: bool = True
+        self,
+        normal: np.ndarray,
+        machine: str | None,
+        n_unusable: int = 0,
+        has_y: bool = True,
     ) -> None:
         """Refuse validation clips that lack a class that the policy needs."""
         _, needed = self._look_up_policy()
@@ -330,8 +438,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         else:
             remedy = "add normal clips, marked +1 if you pass y"
         unusable = f", and {n_unusable} scored NaN" if n_unusable else ""
+        whose = "" if machine is None else f" of machine {machine!r:.200}"
         raise ValueError(
-            f"of the validation clips, {counts['normal']} are normal and "
+            f"of the validation clips{whose}, {counts['normal']} are normal and "
             f"{counts['anomalous']} anomalous{unusable}; policy={self.policy!r:.200} "
             "needs "
             f"{' and '.join(needed)} ones: {remedy}"
@@ -341,6 +450,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         """Rows to train on, and rows to set the threshold by."""
         if is_frozen(self.detector):
             return np.arange(0), np.arange(len(normal))
+        if self.uses_training_scores_:
+            return np.flatnonzero(normal), np.arange(len(normal))
         if normal.sum() < 2:
             raise ValueError(
                 f"X holds {count(normal.sum(), 'normal clip')} "
@@ -357,31 +468,98 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
                 for one in np.unique(machine[normal])
             ]
         )
-        train = normal & ~hold_out(rows, machine, self.validation_fraction)
+        share = (
+            _SHARE if self.validation_fraction == "auto" else self.validation_fraction
+        )
+        train = normal & ~hold_out(rows, machine, share)
         return np.flatnonzero(train), np.flatnonzero(~train)
 
-    def _set_threshold(self, scores: np.ndarray, normal: np.ndarray) -> None:
+    def _score(
+        self, X: Any, normal: np.ndarray, train: np.ndarray, validation: np.ndarray
+    ) -> np.ndarray:
+        """Scores of the validation clips, none of which the detector has learnt."""
+        if not self.uses_training_scores_:
+            return -anomaly_scores(self.detector_, take_rows(X, validation))
+        left_out = honest_training_scores(self.detector_, take_rows(X, train))
+        if left_out is None:
+            name = type(final_step(self.detector_)).__name__
+            raise ValueError(
+                f"{name} has no scores of training clips that were left out "
+                "(training_score_samples_): set validation_fraction to a share of the "
+                "clips, such as 0.2"
+            )
+        parts = [(train, -left_out)]
+        anomalous = np.flatnonzero(~normal)
+        if len(anomalous):
+            found = anomaly_scores(self.detector_, take_rows(X, anomalous))
+            parts.append((anomalous, -found))
+        return scatter(parts, len(normal))
+
+    def _set_thresholds(
+        self,
+        scores: np.ndarray,
+        normal: np.ndarray,
+        parts: dict[Any, np.ndarray],
+    ) -> None:
         """Apply the policy to the validation clips that have a score."""
+        usable = ~np.isnan(scores)
+        self.n_validation_normal_ = int((usable & normal).sum())
+        self.n_validation_anomalous_ = int((usable & ~normal).sum())
+        self.n_validation_unusable_ = int((~usable).sum())
+        found = {
+            name: self._decide(scores[rows], normal[rows], name)
+            for name, rows in parts.items()
+        }
+        if None in found:
+            threshold, _ = found[None]
+            self.offset_, self._rank = float(threshold.offset), threshold.rank
+            self.promise_ = threshold.promise
+        else:
+            self.offsets_ = {
+                name: float(one.offset) for name, (one, _) in found.items()
+            }
+            self._ranks = {name: (one.rank, n) for name, (one, n) in found.items()}
+            self.promise_ = join_promises(
+                {name: one.promise for name, (one, _) in found.items()}
+            )
+        self._warn_of_few({name: one for name, (one, _) in found.items()})
+        if self.n_validation_unusable_:
+            unusable = count(self.n_validation_unusable_, "clip")
+            self.promise_ += f"; without {unusable} that scored NaN"
+
+    def _decide(
+        self, scores: np.ndarray, normal: np.ndarray, machine: str | None
+    ) -> tuple[Threshold, int]:
+        """Threshold of a machine's or all clips, and the number of normal ones."""
         usable = ~np.isnan(scores)
         n_unusable = int((~usable).sum())
         scores, normal = scores[usable], normal[usable]
-        self._check_classes(normal, n_unusable)
+        self._check_classes(normal, machine, n_unusable)
         decide, _ = self._look_up_policy()
-        threshold = decide(scores[normal], scores[~normal], self)
-        self.offset_ = float(threshold.offset)
-        self._rank = threshold.rank
-        self.n_validation_normal_ = int(normal.sum())
-        self.n_validation_anomalous_ = int((~normal).sum())
-        self.n_validation_unusable_ = n_unusable
-        self.promise_ = threshold.promise
-        if self._rank == 0:
-            warnings.warn(
-                f"{self.promise_}; add normal clips, or raise validation_fraction or "
-                "false_alarm_rate",
-                stacklevel=5,  # above fit and its two decorators
-            )
-        if n_unusable:
-            self.promise_ += f"; without {count(n_unusable, 'clip')} that scored NaN"
+        try:
+            threshold = decide(scores[normal], scores[~normal], self)
+        except ValueError as error:
+            if machine is None:
+                raise
+            raise ValueError(f"machine {machine!r:.200}: {error}") from error
+        return threshold, int(normal.sum())
+
+    def _warn_of_few(self, thresholds: dict[Any, Threshold]) -> None:
+        """Warn of thresholds that no clip is below, for want of normal clips."""
+        few = {name: one.promise for name, one in thresholds.items() if one.rank == 0}
+        if not few:
+            return
+        remedies = ["add normal clips"]
+        if not self.uses_training_scores_:
+            remedies.append("raise validation_fraction")
+            if leaves_clips_out(self.detector):
+                remedies.append('set validation_fraction="training_scores"')
+        remedies.append("raise false_alarm_rate")
+        promise = few[None] if None in few else describe_silence(few)
+        warnings.warn(
+            f"{promise}; {', '.join(remedies[:-1])}, or {remedies[-1]}",
+            stacklevel=6,  # above fit and its two decorators
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -389,3 +567,16 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         with suppress(TypeError, ValueError, AttributeError):
             tags.input_tags = get_tags(self.detector).input_tags
         return tags
+
+
+def _split_by_machine(
+    machine: np.ndarray | None, validation: np.ndarray
+) -> dict[Any, np.ndarray]:
+    """Places of each machine's clips among those of validation, which may be none.
+
+    All of None if machines are not told apart.
+    """
+    if machine is None:
+        return {None: np.arange(len(validation))}
+    names = np.unique(machine.astype(str)).tolist()
+    return {name: np.flatnonzero(machine[validation] == name) for name in names}

@@ -11,6 +11,10 @@ from sklearn_asd.meta import scoring
 __all__ = ["ZScale"]
 
 
+# Smaller shares of a variance are rounding.
+_ROUNDING = 1e-9
+
+
 class ZScale(NamedTuple):
     """Mean and standard deviation that turn anomaly scores into z-scores.
 
@@ -75,3 +79,29 @@ class ZScale(NamedTuple):
             Standard deviations above the mean.
         """
         return (scores - self.center) / self.scale
+
+    def standardize_left_out(self, scores: np.ndarray) -> np.ndarray:
+        """Turn the scores it was fitted to into z-scores, each by the others' scale.
+
+        By their own scale, which a large score widens, no z-score of n is above
+        ``sqrt(n - 1)``, and z-scores of new clips have no bound.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_clips,)
+            What was passed to `fit`; NaN is left out.
+
+        Returns
+        -------
+        z : ndarray of shape (n_clips,)
+            Standard deviations of the others above their mean; by all scores where the
+            others are equal.
+        """
+        z = self.standardize(scores)
+        n_others = (~np.isnan(scores)).sum() - 1
+        # Variance of the others, in variances of all.
+        left = (1 - z**2 / n_others) * (n_others + 1) / n_others
+        differ = left > _ROUNDING
+        return np.where(
+            differ, z * (1 + 1 / n_others) / np.sqrt(np.where(differ, left, 1)), z
+        )

@@ -135,6 +135,11 @@ class ZScoreEnsemble(EnsembleOfMembers):
     scores -3 is three standard deviations more anomalous than their mean, whatever the
     type.
 
+    For `training_score_samples_` and the threshold, the z-scores of a clip are those by
+    the means and deviations of the other clips, if several members are combined. By
+    those of all, which include its own score, the threshold would raise more alarms
+    than `contamination` says.
+
     A member that scores no clip of a machine type, such as
     :class:`OnlyMachineTypes`, is no member for that type.
 
@@ -260,10 +265,21 @@ class ZScoreEnsemble(EnsembleOfMembers):
         scoring.copy_features(self, self.estimators_)
         self._select(raw, groups, compared, tables)
         self._fit_scales(raw, groups)
-        scores = self._score(raw, groups)
+        scores = self._score(raw, groups, left_out=True)
         self.offset_ = left_out_threshold(scores, self.contamination)
         self.training_score_samples_ = scatter([(normal, scores)], n_clips)
         return self
+
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether all members score their training clips as if left out.
+
+        Returns
+        -------
+        leaves_out : bool
+            What the members say.
+        """
+        return all(map(scoring.leaves_clips_out, self._list_members()[1]))
 
     def inner_detectors(self, X):
         """List the members that were selected for some of the clips."""
@@ -438,21 +454,34 @@ class ZScoreEnsemble(EnsembleOfMembers):
             return scores
         return np.log(np.maximum(scores, np.finfo(np.float64).tiny))
 
-    def _standardize(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """z-scores of the members, (n_clips, n_members); NaN if not selected."""
+    def _standardize(
+        self, raw: np.ndarray, groups: np.ndarray, left_out: bool = False
+    ) -> np.ndarray:
+        """z-scores of the members, (n_clips, n_members); NaN if not selected.
+
+        With `left_out` those of the training clips, each by the others' scales where
+        several members are combined: a single scale keeps the order of the clips.
+        """
         names = list(self.named_estimators_)
         z = np.full_like(raw, np.nan)
         for group, rows in _split(groups):
             pairs = zip(self.selected_[group], self.scales_[group], strict=True)
+            several = len(self.selected_[group]) > 1
             for name, scale in pairs:
                 column = names.index(name)
-                z[rows, column] = scale.standardize(self._spread(raw[rows, column]))
+                spread = self._spread(raw[rows, column])
+                standardize = scale.standardize
+                if left_out and several:
+                    standardize = scale.standardize_left_out
+                z[rows, column] = standardize(spread)
         return z
 
-    def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def _aggregate(
+        self, raw: np.ndarray, groups: np.ndarray, left_out: bool = False
+    ) -> np.ndarray:
         """Largest or mean z-score of each clip, (n_clips,)."""
         names = list(self.named_estimators_)
-        z = self._standardize(raw, groups)
+        z = self._standardize(raw, groups, left_out)
         combined = np.full(len(raw), np.nan)
         for group, rows in _split(groups):
             columns = [names.index(name) for name in self.selected_[group]]
@@ -460,9 +489,11 @@ class ZScoreEnsemble(EnsembleOfMembers):
             combined[rows] = aggregate(z[rows][:, columns])
         return combined
 
-    def _score(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    def _score(
+        self, raw: np.ndarray, groups: np.ndarray, left_out: bool = False
+    ) -> np.ndarray:
         """Scores of the ensemble, (n_clips,): the higher, the more normal."""
-        combined = self._aggregate(raw, groups)
+        combined = self._aggregate(raw, groups, left_out)
         scores = np.full(len(raw), np.nan)
         for group, rows in _split(groups):
             scores[rows] = -self.total_scales_[group].standardize(combined[rows])

@@ -1,16 +1,5 @@
 """The paper's networks, their losses, and their training."""
 
-from sklearn_asd.networks.architectures import InoueT18, PVMilk20
-from sklearn_asd.networks.losses import AdaCos, ArcFace, CenterLoss, Softmax
-from sklearn_asd.networks.reconstruction import DenseAutoencoder, DenseInterpolator
+import lazy_loader
 
-__all__ = [
-    "AdaCos",
-    "ArcFace",
-    "CenterLoss",
-    "DenseAutoencoder",
-    "DenseInterpolator",
-    "InoueT18",
-    "PVMilk20",
-    "Softmax",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,6 @@ import torch
 from sklearn_asd._utils.messages import shorten
 
 __all__ = [
-    "check_device_name",
     "choose_device",
     "choose_device_or_cpu",
     "has_bfloat16",
@@ -21,30 +20,6 @@ __all__ = [
 # reads beyond its input, and gives wrong numbers or NaN. That happens in the last layer
 # of pvmilk20 below 18 frames.
 _MIN_FRAMES_BFLOAT16 = 32
-
-# Others, such as torch's "meta", hold no numbers or run none of our layers.
-_KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
-
-
-def check_device_name(device: str) -> None:
-    """Refuse a device of an unknown kind, whether this computer has it or not.
-
-    Parameters
-    ----------
-    device : str
-        As for :func:`choose_device`.
-
-    Raises
-    ------
-    ValueError
-        If it is unknown.
-    """
-    kind, _, number = device.partition(":")
-    if kind not in _KINDS or (number and not number.isdecimal()):
-        raise ValueError(
-            f"device={device!r:.60} is unknown: choose one of {', '.join(_KINDS)}, or "
-            'such as "cuda:1"'
-        )
 
 
 def choose_device(device: str) -> str:

@@ -1,5 +1,5 @@
 """Fitted models in one file that holds no code: safetensors and JSON."""
 
-from sklearn_asd.persistence.models import describe_model, load_model, save_model
+import lazy_loader
 
-__all__ = ["describe_model", "load_model", "save_model"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

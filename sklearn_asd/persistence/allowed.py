@@ -6,22 +6,17 @@ class, as `_fitted_attributes`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from numbers import Real
 from typing import Any, NotRequired, get_args, get_origin
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.covariance import LedoitWolf
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNet
 
-from sklearn_asd import detectors, features, meta
 from sklearn_asd._base import fitted_attributes
 from sklearn_asd.features import pooling
-from sklearn_asd.networks import architectures, losses
 
 __all__ = [
     "ESTIMATORS",
@@ -38,17 +33,17 @@ _COLUMNS: dict[str, Any] = {
     "n_features_in_": NotRequired[int],
     "feature_names_in_": NotRequired[np.ndarray],
 }
-_SCIKIT_LEARN: dict[type, dict[str, Any]] = {
-    FrozenEstimator: {},
-    LedoitWolf: {
+_SCIKIT_LEARN: dict[str, dict[str, Any]] = {
+    "FrozenEstimator": {},
+    "LedoitWolf": {
         **_COLUMNS,
         "location_": np.ndarray,
         "covariance_": np.ndarray,
         "precision_": np.ndarray,
         "shrinkage_": Real,
     },
-    Pipeline: {},
-    StandardScaler: {
+    "Pipeline": {},
+    "StandardScaler": {
         **_COLUMNS,
         "mean_": np.ndarray | None,
         "var_": np.ndarray | None,
@@ -56,29 +51,87 @@ _SCIKIT_LEARN: dict[type, dict[str, Any]] = {
         "n_samples_seen_": Real,
     },
 }
-_OURS: tuple[type, ...] = (
-    detectors.AugmentConfidenceDetector,
-    detectors.AutoencoderDetector,
-    detectors.EmbeddingNeighborDetector,
-    detectors.GaussianDetector,
-    detectors.IDConfidenceDetector,
-    detectors.MahalanobisDetector,
-    features.AugmentationExpander,
-    features.LogMelSegmenter,
-    features.PowerSpectrum,
-    features.RecordingCheck,
-    features.SpectrumStatistics,
-    meta.GammaProbabilityEnsemble,
-    meta.OnlyMachineTypes,
-    meta.PerMachine,
-    meta.ThresholdTuner,
-    meta.ZScoreEnsemble,
+
+
+class Kinds(Mapping[str, Any]):
+    """Classes by their names, each imported when it is looked up.
+
+    So a file without networks is read without torch.
+
+    Parameters
+    ----------
+    modules : dict of str to sequence of str
+        Names of modules, and of the classes in them.
+    """
+
+    def __init__(self, modules: dict[str, tuple[str, ...]]) -> None:
+        self._modules = {name: m for m, names in modules.items() for name in names}
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(import_module(self._modules[name]), name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def has(self, kind: Any) -> bool:
+        """Tell whether a class is one of them, and not another of the same name.
+
+        Parameters
+        ----------
+        kind : any
+            The class.
+
+        Returns
+        -------
+        has : bool
+            Whether it is.
+        """
+        name = getattr(kind, "__name__", None)
+        return isinstance(name, str) and name in self and self[name] is kind
+
+
+ESTIMATORS = Kinds(
+    {
+        "sklearn.covariance": ("LedoitWolf",),
+        "sklearn.frozen": ("FrozenEstimator",),
+        "sklearn.pipeline": ("Pipeline",),
+        "sklearn.preprocessing": ("StandardScaler",),
+        "sklearn_asd.detectors": (
+            "AugmentConfidenceDetector",
+            "AutoencoderDetector",
+            "EmbeddingNeighborDetector",
+            "GaussianDetector",
+            "IDConfidenceDetector",
+            "MahalanobisDetector",
+        ),
+        "sklearn_asd.features": (
+            "AugmentationExpander",
+            "LogMelSegmenter",
+            "PowerSpectrum",
+            "RecordingCheck",
+            "SpectrumStatistics",
+        ),
+        "sklearn_asd.meta": (
+            "GammaProbabilityEnsemble",
+            "OnlyMachineTypes",
+            "PerMachine",
+            "ThresholdTuner",
+            "ZScoreEnsemble",
+        ),
+    }
 )
-ESTIMATORS: dict[str, type] = {one.__name__: one for one in (*_SCIKIT_LEARN, *_OURS)}
 
-NETWORKS = {one.__name__: one for one in architectures.NETWORKS.values()}
+NETWORKS = Kinds({"sklearn_asd.networks": ("PVMilk20", "InoueT18")})
 
-LOSSES = {one.__name__: one for one in losses.LOSSES.values()}
+LOSSES = Kinds({"sklearn_asd.networks": ("Softmax", "ArcFace", "AdaCos")})
+
+_NETS = Kinds({"skorch": ("NeuralNet",)})
 
 # Poolings with settings, and those without.
 POOLINGS = {
@@ -141,7 +194,7 @@ def check_fitted(estimator: BaseEstimator, fitted: dict[str, Any]) -> dict[str, 
         If they do not fit the table.
     """
     kind = type(estimator)
-    types = _SCIKIT_LEARN.get(kind, fitted_attributes(kind))
+    types = _SCIKIT_LEARN.get(kind.__name__, fitted_attributes(kind))
     unknown = set(fitted) - set(types)
     if unknown:
         raise ValueError(f"{kind.__name__} has unknown attributes {sorted(unknown)}")
@@ -156,9 +209,10 @@ def check_fitted(estimator: BaseEstimator, fitted: dict[str, Any]) -> dict[str, 
 def _check_type(name: str, value: Any, expected: Any) -> None:
     if get_origin(expected) is NotRequired:
         (expected,) = get_args(expected)
-    if expected is NeuralNet and isinstance(value, SavedNet):
+    if isinstance(value, SavedNet) and _NETS.has(expected):
         return
-    if not isinstance(value, expected) or isinstance(value, bool):
+    is_number = not isinstance(value, bool) or expected is bool
+    if not (isinstance(value, expected) and is_number):
         raise ValueError(
             f"{name} is {str(value)[:40]!r} of type {type(value).__name__}; it must be "
             f"of type {getattr(expected, '__name__', expected)}"

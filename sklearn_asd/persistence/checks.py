@@ -21,7 +21,7 @@ from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.zscale import ZScale
-from sklearn_asd.networks.devices import check_device_name
+from sklearn_asd.networks.device_names import check_device_name
 
 __all__ = ["check_values"]
 
@@ -385,8 +385,7 @@ def _check_per_machine(kind: str, values: dict[str, Any]) -> None:
         _require(fine, f"{kind}.{name} is not of the machines of classes_")
     for detector in values["estimators_"].values():
         _check_detector(kind, "estimators_", detector)
-    for offset in values.get("offsets_", {}).values():
-        _check_number(kind, "offsets_", offset)
+    _check_offsets(kind, values)
 
 
 def _check_number(kind: str, name: str, value: Any) -> None:
@@ -442,13 +441,41 @@ def _check_threshold(kind: str, values: dict[str, Any]) -> None:
     _check_detector(kind, "detector_", values["detector_"])
     counts = [v for name, v in values.items() if name.startswith("n_validation_")]
     _require(min(counts) >= 0, f"{kind} counts {min(counts)} validation clips")
-    rank, n_normal = values["_rank"], values["n_validation_normal_"]
+    if "offsets_" in values:
+        _check_machine_thresholds(kind, values)
+    else:
+        fine = {"offset_", "_rank"} <= set(values)
+        _require(fine, f"{kind} has no threshold")
+        _check_rank(kind, values["_rank"], values["n_validation_normal_"])
+
+
+def _check_machine_thresholds(kind: str, values: dict[str, Any]) -> None:
+    _require("offset_" not in values, f"{kind} has one threshold and several")
+    _check_offsets(kind, values)
+    ranks = values.get("_ranks", {})
+    fine = len(values["offsets_"]) > 0 and list(ranks) == list(values["offsets_"])
+    _require(fine, f"{kind}._ranks is not of the machines of offsets_")
+    for pair in ranks.values():
+        fine = type(pair) in (list, tuple) and len(pair) == 2
+        fine = fine and all(type(n) is int or n is None for n in pair)
+        _require(fine and pair[1] is not None, f"{kind}._ranks holds {pair!r:.40}")
+        _check_rank(kind, *pair)
+
+
+def _check_rank(kind: str, rank: int | None, n_normal: int) -> None:
     fine = rank is None or 0 <= rank <= n_normal
-    _require(fine, f"{kind}._rank is {rank} of {n_normal} clips")
+    _require(fine, f"{kind} has a threshold of rank {rank} of {n_normal} clips")
+
+
+def _check_offsets(kind: str, values: dict[str, Any]) -> None:
+    for name, offset in values.get("offsets_", {}).items():
+        _require(type(name) is str, f"{kind}.offsets_ is of {name!r:.40}")
+        _check_number(kind, "offsets_", offset)
 
 
 def _check_inner(kind: str, values: dict[str, Any]) -> None:
     _check_detector(kind, "estimator_", values["estimator_"])
+    _check_offsets(kind, values)
 
 
 _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {

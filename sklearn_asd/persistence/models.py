@@ -7,12 +7,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
-import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._utils.files import replacing
@@ -122,7 +122,7 @@ def save_model(estimator, path, notes=None):
         "versions": {
             "sklearn_asd": __version__,
             "scikit-learn": sklearn.__version__,
-            "torch": torch.__version__,
+            "torch": metadata.version("torch"),
             "numpy": np.__version__,
         },
         "summary": summarize(estimator),

@@ -8,21 +8,24 @@ model" lists the tags. Estimators are in a list, each after those inside it.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
-from skorch import NeuralNet
 
 from sklearn_asd.meta.gamma import GammaScale
 from sklearn_asd.meta.zscale import ZScale
 from sklearn_asd.persistence import allowed
 from sklearn_asd.persistence.checks import check_values
+
+if TYPE_CHECKING:
+    from skorch import NeuralNet
 
 __all__ = ["Decoder", "Encoder"]
 
@@ -415,7 +418,7 @@ def _encode_network(encoder: Encoder, value: Any, where: str) -> list[Any]:
     network, settings = value, None
     if type(value) is partial and not value.args:
         network, settings = value.func, encoder.encode(value.keywords, where)
-    if network not in allowed.NETWORKS.values():
+    if not allowed.NETWORKS.has(network):
         raise _unsavable(
             where,
             f"is {value!r:.80}, code that a file must not hold (a network may be "
@@ -432,8 +435,6 @@ def _decode_network(decoder: Decoder, content: list[Any]) -> Any:
 
 
 def _encode_loss(encoder: Encoder, value: Any, where: str) -> list[Any]:
-    if type(value) not in allowed.LOSSES.values():
-        raise _unsavable(where, f"is {value!r:.80}")
     return [type(value).__name__, encoder.encode_named(vars(value), where)]
 
 
@@ -491,7 +492,7 @@ def _encode_estimator(encoder: Encoder, value: Any, where: str) -> int:
     if id(value) in encoder.seen:
         return encoder.seen[id(value)][0]
     kind = type(value).__name__
-    if type(value) not in allowed.ESTIMATORS.values():
+    if not allowed.ESTIMATORS.has(type(value)):
         names = ", ".join(sorted(allowed.ESTIMATORS))
         raise _unsavable(where, f"is {kind}, which is not one of {names}")
     params = value.get_params(deep=False)
@@ -554,28 +555,42 @@ def _unsavable(where: str, what: str) -> ValueError:
 class _Codec(NamedTuple):
     """How values of some types are written under a tag, and read."""
 
-    types: Any
+    matches: Callable[[Any], bool]
     encode: Callable[[Encoder, Any, str], Any]
     decode: Callable[[Decoder, Any], Any]
 
 
+def _is_a(*types: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+def _is_net(value: Any) -> bool:
+    """Whether a value is a net of skorch, which only holds once skorch is imported."""
+    skorch = sys.modules.get("skorch")
+    return skorch is not None and isinstance(value, skorch.NeuralNet)
+
+
+def _is_loss(value: Any) -> bool:
+    return allowed.LOSSES.has(type(value))
+
+
 # The first match counts: scales are tuples, and poolings and networks are callable.
 _CODECS = {
-    "strings": _Codec((), _encode_strings, _decode_strings),  # arrays of text
-    "array": _Codec(np.ndarray, _encode_array, _decode_array),
-    "gamma": _Codec(GammaScale, _encode_tuple, _decode_gamma),
-    "zscale": _Codec(ZScale, _encode_tuple, _decode_zscale),
-    "tuple": _Codec(tuple, _encode_tuple, _decode_tuple),
-    "dict": _Codec(dict, _encode_dict, _decode_dict),
-    "table": _Codec(pd.DataFrame, _encode_table, _decode_table),
-    "named_rows": _Codec((), _encode_named_rows, _decode_named_rows),  # tables too
-    "net": _Codec(NeuralNet, _encode_net, _decode_net),
-    "loss": _Codec(tuple(allowed.LOSSES.values()), _encode_loss, _decode_loss),
+    "strings": _Codec(_is_a(), _encode_strings, _decode_strings),  # arrays of text
+    "array": _Codec(_is_a(np.ndarray), _encode_array, _decode_array),
+    "gamma": _Codec(_is_a(GammaScale), _encode_tuple, _decode_gamma),
+    "zscale": _Codec(_is_a(ZScale), _encode_tuple, _decode_zscale),
+    "tuple": _Codec(_is_a(tuple), _encode_tuple, _decode_tuple),
+    "dict": _Codec(_is_a(dict), _encode_dict, _decode_dict),
+    "table": _Codec(_is_a(pd.DataFrame), _encode_table, _decode_table),
+    "named_rows": _Codec(_is_a(), _encode_named_rows, _decode_named_rows),  # tables too
+    "net": _Codec(_is_net, _encode_net, _decode_net),
+    "loss": _Codec(_is_loss, _encode_loss, _decode_loss),
     "pooling": _Codec(
-        tuple(allowed.POOLINGS.values()), _encode_pooling, _decode_pooling
+        _is_a(*allowed.POOLINGS.values()), _encode_pooling, _decode_pooling
     ),
-    "object": _Codec(BaseEstimator, _encode_estimator, Decoder.visit),
-    "network": _Codec(Callable, _encode_network, _decode_network),
+    "object": _Codec(_is_a(BaseEstimator), _encode_estimator, Decoder.visit),
+    "network": _Codec(callable, _encode_network, _decode_network),
 }
 
 
@@ -586,5 +601,5 @@ def _find_tag(value: Any) -> str | None:
         return "pooling"
     if isinstance(value, pd.DataFrame) and not is_numeric_dtype(value.index.dtype):
         return "named_rows"
-    matches = (tag for tag, codec in _CODECS.items() if isinstance(value, codec.types))
+    matches = (tag for tag, codec in _CODECS.items() if codec.matches(value))
     return next(matches, None)

@@ -1,7 +1,5 @@
 """Displays of scores, clips and embeddings, in scikit-learn's Display style."""
 
-from sklearn_asd.plotting.clip import ClipScoreDisplay
-from sklearn_asd.plotting.embedding import EmbeddingDisplay
-from sklearn_asd.plotting.scores import ScoreDistributionDisplay
+import lazy_loader
 
-__all__ = ["ClipScoreDisplay", "EmbeddingDisplay", "ScoreDistributionDisplay"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -45,7 +45,9 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
     """Histograms of anomaly scores, with Gamma distributions and the threshold.
 
     Made by :meth:`from_estimator` or :meth:`from_predictions`. The axis shows anomaly
-    scores (minus `score_samples`): higher is more anomalous.
+    scores (minus `score_samples`): higher is more anomalous. Where machines have
+    thresholds of their own, their scores need not be comparable: the axis then shows
+    how far each clip's score is above its machine's threshold.
 
     Parameters
     ----------
@@ -67,6 +69,13 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
 
     name : str or None, default=None
         Name of the detector, for the label of the axis.
+
+    left_out : bool, default=False
+        Whether each training clip was left out of the fit that scored it. Scores of
+        clips that were learnt from are better than those of new normal clips.
+
+    relative : bool, default=False
+        Whether each score is relative to the threshold of the clip's machine.
 
     Attributes
     ----------
@@ -101,6 +110,8 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
     thresholds: Any = ()
     gammas: dict[str, GammaScale] | None = None
     name: str | None = None
+    left_out: bool = False
+    relative: bool = False
 
     @classmethod
     def from_estimator(
@@ -120,9 +131,11 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
             +1 for normal clips, -1 for anomalous ones.
 
         X_train : any, default=None
-            The normal training clips, which are scored too. If None, detectors with
-            `training_score_samples_` show these: scores of the training clips, each as
-            if left out of the fit.
+            The clips that were passed to `fit`. Of detectors with
+            `training_score_samples_` these are drawn, the scores of training clips,
+            each as if left out of the fit, with X_train or without. Others score
+            X_train. If machines have thresholds of their own, X_train tells whose clips
+            these are; without it none are drawn.
 
         member : str or None, default=None
             Name of a member of an ensemble. The display shows the raw scores of the
@@ -153,21 +166,31 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
             return display.plot(ax, **plot_settings)
         opened = Opened(detector, X)
         scores, training = opened.scores, _training_scores(detector, X_train)
+        left_out = honest_training_scores(detector) is not None
         has_threshold = hasattr(detector, "decision_function")
+        thresholds: Any = []
+        if has_threshold:
+            thresholds = _keep_distinct(opened.thresholds)
+        relative = len(thresholds) > 1
+        if relative:
+            scores, thresholds = scores - opened.thresholds, [0.0]
+            training = _subtract_thresholds(training, detector, X_train)
         display = cls(
             scores,
             y=y,
             training_scores=training,
-            thresholds=_keep_distinct(opened.thresholds) if has_threshold else [],
-            gammas=_fit_gamma(scores, y, training),
+            thresholds=thresholds,
+            gammas={} if relative else _fit_gamma(scores, y, training),
+            left_out=left_out,
+            relative=relative,
         )
         return display.plot(ax, **plot_settings)
 
     @classmethod
     def from_predictions(
         cls,
-        scores,
         y=None,
+        scores=None,
         *,
         training_scores=None,
         offset=None,
@@ -178,11 +201,11 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
 
         Parameters
         ----------
+        y : array-like of shape (n_clips,) or None
+            +1 for normal clips, -1 for anomalous ones; None if they are not known.
+
         scores : array-like of shape (n_clips,)
             `score_samples` of new clips: higher is more normal.
-
-        y : array-like of shape (n_clips,) or None, default=None
-            +1 for normal clips, -1 for anomalous ones.
 
         training_scores : array-like of shape (n_training,) or None, default=None
             `score_samples` of normal training clips.
@@ -203,9 +226,13 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
 
         Raises
         ------
+        ValueError
+            If there are no scores, or `y` and `scores` changed places.
+
         ImportError
             If matplotlib is not installed.
         """
+        _check_order(y, scores)
         scores = -np.asarray(scores, dtype=np.float64)
         if training_scores is not None:
             training_scores = -np.asarray(training_scores, dtype=np.float64)
@@ -232,11 +259,20 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
         }
         if X_train is not None:
             X_train = _open_ensemble(detector, X_train).X
-        training = _training_scores(members[member].estimator, X_train)
+        inside = members[member].estimator
+        training = _training_scores(inside, X_train)
+        left_out = honest_training_scores(inside) is not None
         scores, rows = members[member].scores, members[member].rows
         if y is not None and rows is not None:  # it was selected for these
             y = np.asarray(y)[rows]
-        return cls(scores, y=y, training_scores=training, gammas=gammas, name=member)
+        return cls(
+            scores,
+            y=y,
+            training_scores=training,
+            gammas=gammas,
+            name=member,
+            left_out=left_out,
+        )
 
     def plot(self, ax=None, *, bins=30, log_scale="auto"):
         """Draw the display.
@@ -276,7 +312,7 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
             ax.hist(finite, edges, weights=share, label=label, **style)
         self._draw_gammas(ax, edges, is_log)
         entry: str | None = "threshold"
-        if len(self.thresholds) > 1:
+        if self.relative or len(self.thresholds) > 1:
             entry = "machines' thresholds"
         for threshold in self.thresholds:
             ax.axvline(threshold, color=ink(), linestyle="--", label=entry)
@@ -284,7 +320,8 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
         if is_log:
             ax.set_xscale("log")
         whose = "" if self.name is None else f" of {self.name}"
-        ax.set_xlabel(f"anomaly score{whose} (higher: more anomalous)")
+        above = " above the machine's threshold" if self.relative else ""
+        ax.set_xlabel(f"anomaly score{whose}{above} (higher: more anomalous)")
         ax.set_ylabel("share of the clips in a bin")
         # Above the axes, where it hides no bar.
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
@@ -295,7 +332,8 @@ class ScoreDistributionDisplay:  # numpydoc ignore=PR02
         """List the label, style and finite scores of each histogram."""
         groups = []
         if self.training_scores is not None:
-            groups.append(("normal, training", _TRAINING, self.training_scores))
+            kind = "normal, training" + (", each left out" if self.left_out else "")
+            groups.append((kind, _TRAINING, self.training_scores))
         scores = np.asarray(self.scores)
         if self.y is None:
             groups.append(("new", _NEW, scores))
@@ -347,10 +385,39 @@ def _choose_edges(
     return spread(low, high, bins + 1), bool(log_scale)
 
 
+def _check_order(y: Any, scores: Any) -> None:
+    """Refuse a call without scores, and one with scores in the place of labels."""
+    are_labels = [
+        values is not None and bool(np.isin(values, (1, -1)).all())
+        for values in (y, scores)
+    ]
+    if scores is None or (y is not None and are_labels == [False, True]):
+        raise ValueError(
+            "from_predictions takes labels first, as in scikit-learn: pass "
+            "(y, scores), or scores=scores if there are no labels"
+        )
+
+
 def _training_scores(detector: Any, X_train: Any) -> np.ndarray | None:
-    if X_train is not None:
+    honest = honest_training_scores(detector)
+    if honest is None and X_train is not None:
         return anomaly_scores(detector, X_train)
-    return honest_training_scores(detector)
+    return honest
+
+
+def _subtract_thresholds(
+    training: np.ndarray | None, detector: Any, X_train: Any
+) -> np.ndarray | None:
+    """Relate training scores to the thresholds of their machines, if X_train tells."""
+    if training is None or X_train is None:
+        return None
+    thresholds = Opened(detector, X_train).thresholds
+    if thresholds.shape != training.shape:
+        raise ValueError(
+            f"X_train has {len(thresholds)} clips, and the detector was fitted to "
+            f"{len(training)}: pass the clips that were passed to fit"
+        )
+    return training - thresholds
 
 
 def _fit_gamma(

@@ -5,6 +5,6 @@ the page shows, in `sentences` and with `media`. Its sections are in
 templates/report.html, which `page` renders.
 """
 
-from sklearn_asd.report.page import write_report
+import lazy_loader
 
-__all__ = ["write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

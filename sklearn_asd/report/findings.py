@@ -114,6 +114,22 @@ class Findings:
             )
         return "has no segments, or the detector gives it no score"
 
+    def name_worst(self, row: int) -> str:
+        """Name the worst piece of a clip that was judged in pieces.
+
+        Parameters
+        ----------
+        row : int
+            Row of the clip.
+
+        Returns
+        -------
+        name : str
+            Such as "worst piece from 12 to 24 s".
+        """
+        start, stop = self.verdicts.spans[row]
+        return f"worst piece from {start:.6g} to {stop:.6g} s"
+
     def draw_scores(self) -> Image | None:
         """Draw a histogram of the scores, if they are comparable.
 

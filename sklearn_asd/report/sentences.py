@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_asd.detectors import GaussianDetector, MahalanobisDetector
-from sklearn_asd.meta import PerMachine, ZScoreEnsemble
-from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.meta import PerMachine
+from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.plotting import ClipScoreDisplay
 
 __all__ = ["describe_place", "describe_threshold", "format_share"]
@@ -39,7 +38,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
     share: Any = getattr(last, "contamination", None)
-    if _compares_left_out(last):
+    if leaves_clips_out(last):
         return [
             f"Expected false alarms: about {100 * share:.3g} % of normal clips{each}, "
             "estimated from training clips that were left out of the fit "
@@ -56,15 +55,6 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
             "anomalous (contamination).",
         )
     return said
-
-
-def _compares_left_out(detector: Any) -> bool:
-    """Whether the threshold is set by training clips that the fit left out."""
-    honest = MahalanobisDetector | GaussianDetector | ZScoreEnsemble
-    if not isinstance(detector, honest):
-        return False
-    members = getattr(detector, "estimators_", [])  # of an ensemble
-    return all(map(_compares_left_out, map(final_step, members)))
 
 
 def describe_place(display: ClipScoreDisplay) -> str:
@@ -138,7 +128,10 @@ def format_share(share: float) -> str:
 
 def _bound(tuner: Any, n_clips: int) -> list[str]:
     """Number of false alarms to expect, if the policy bounds it."""
-    if n_clips == 0 or tuner.policy != "false_alarm_rate" or np.isinf(tuner.offset_):
+    has_one = hasattr(tuner, "false_alarm_interval") and hasattr(tuner, "offset_")
+    if n_clips == 0 or not has_one or tuner.policy != "false_alarm_rate":
+        return []
+    if np.isinf(tuner.offset_):
         return []
     low, high = tuner.false_alarm_interval(n_clips)
     return [

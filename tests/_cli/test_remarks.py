@@ -20,7 +20,6 @@ CASES = {
     "from_8k.flac": "nothing above 4.0 kHz, where the training recordings have sound",
     "offset.flac": "offset of 0.05 of full scale",
     "clipped.flac": "clipped: ",
-    "zeros.flac": "no sound: is the microphone off, muted or unplugged?",
     "half.flac": "1 s long, the training recordings 2 s",
     "plain.flac": "",
 }
@@ -51,7 +50,6 @@ def cases(tmp_path_factory, sounds):
         "from_8k.flac": low_pass(clip),
         "offset.flac": clip + 0.05,
         "clipped.flac": np.clip(clip, -limit, limit),
-        "zeros.flac": 0 * clip,
         "half.flac": clip[:RATE],
         "plain.flac": clip,
     }
@@ -93,11 +91,57 @@ def test_each_case_has_its_remark_in_lines_table_json_and_report(
     assert html.count("Remark under the name of a clip") == 1
 
 
+NO_SOUND = "holds no sound: is the microphone off, muted or unplugged?"
+CANCEL = "holds no sound, as the channels cancel each other ("
+
+
+def test_a_recording_without_sound_is_never_normal(run, model, cases, tmp_path):
+    clip, _ = soundfile.read(cases / "plain.flac")
+    folder = tmp_path / "valve_00"
+    folder.mkdir()
+    idle = np.random.default_rng(0).integers(-1, 2, size=len(clip)) / 2**15
+    for name, samples in {
+        "cancel": np.stack([clip, -clip], 1),
+        "constant": 0 * clip + 0.3,
+        "idle": idle,
+        "zeros": 0 * clip,
+    }.items():
+        soundfile.write(folder / f"{name}.flac", samples, RATE)
+    table, page = tmp_path / "v.csv", tmp_path / "v.html"
+    code, lines, _ = run("score", model, folder, "--csv", table)
+    assert code == 2
+    reasons = pd.read_csv(table)["reason"]
+    assert reasons[0].startswith(CANCEL)
+    assert reasons[1:].tolist() == [NO_SOUND] * 3
+    assert [line.split()[0] for line in lines.splitlines()] == ["unusable"] * 4
+    run("score", model, folder, cases / "plain.flac", "--report", page)
+    assert page.read_text().count(NO_SOUND) == 3
+
+
+def test_a_machine_that_was_never_heard_is_refused_by_name(run, tmp_path, rng):
+    for machine, level in (("pump_1", 0.05), ("pump_2", 0), ("pump_3", 0.05)):
+        (tmp_path / "normal" / machine).mkdir(parents=True)
+        for number, sound in enumerate(level * rng.normal(size=(6, RATE))):
+            path = tmp_path / "normal" / machine / f"{number}.wav"
+            soundfile.write(path, sound, RATE)
+    model = tmp_path / "m.asd"
+    code, _, errors = run("fit", tmp_path / "normal", "-o", model)
+    assert code == 2
+    assert "recordings to learn from of pump_2 hold no sound" in errors
+    assert not model.exists()
+    soundfile.write(path.parents[1] / "pump_2" / "0.wav", sound, RATE)
+    code, _, errors = run("fit", tmp_path / "normal", "-o", model)
+    assert code == 2  # one recording is too few
+    assert "5 recordings to learn from without any sound" in errors
+    assert "pump_2" in errors.splitlines()[-1]
+
+
 def test_channels_that_are_dead_or_cancel_are_remarked(run, model, cases, tmp_path):
     clip, _ = soundfile.read(cases / "plain.flac")
     folder = tmp_path / "valve_00"
     folder.mkdir()
-    for name, second in (("alike", clip), ("dead", 0 * clip), ("opposite", -clip)):
+    nearly = -0.9 * clip
+    for name, second in (("alike", clip), ("dead", 0 * clip), ("opposite", nearly)):
         soundfile.write(folder / f"{name}.flac", np.stack([clip, second], 1), RATE)
     _, lines, _ = run("score", model, folder)
     alike, dead, opposite = lines.splitlines()
@@ -111,10 +155,13 @@ def test_new_normal_recordings_have_no_remark(run, model, folder):
     assert "(" not in lines.replace(str(folder), "")
 
 
-def test_models_without_the_step_make_no_remarks(run, cases, folder, model, tmp_path):
+def test_models_without_the_step_make_no_remarks(run, folder, model, tmp_path):
+    zeros = tmp_path / "valve_00" / "zeros.wav"
+    zeros.parent.mkdir()
+    soundfile.write(zeros, np.zeros(2 * RATE), RATE)
     old = make_pipeline(LogMelSegmenter(segment_duration=None), make_detector())
     save_model(old.fit(load_clips(folder / "recordings")), tmp_path / "old.asd")
-    code, lines, _ = run("score", tmp_path / "old.asd", cases / "zeros.flac", "--json")
+    code, lines, _ = run("score", tmp_path / "old.asd", zeros, "--json")
     line = json.loads(lines)
     assert (code, line["verdict"], line["remark"]) == (1, "anomalous", None)
     assert "recordingcheck" in load_model(model).named_steps
@@ -155,3 +202,18 @@ def test_a_channel_is_chosen_where_the_mix_is_silent(run, tmp_path, rng):
     assert "cancel" not in output
     _, _, errors = run("fit", folder.parent, "-o", model, "--channel", 2)
     assert "has 2 channel(s), and --channel 2 counts from 0" in errors
+
+
+def test_the_demo_takes_a_channel_too(run, tmp_path, rng):
+    for machine in ("pump_1", "pump_2"):
+        folder = tmp_path / "stereo" / machine
+        folder.mkdir(parents=True)
+        for number, sound in enumerate(rng.normal(scale=0.05, size=(6, 4 * RATE))):
+            path = folder / f"{number}.wav"
+            soundfile.write(path, np.stack([sound, -sound], 1), RATE)
+    demo = ("demo", "--data", tmp_path / "stereo", "--epochs", 1)
+    _, _, errors = run(*demo)
+    assert "take one of them (--channel 0)" in errors
+    code, output, errors = run(*demo, "--channel", 1)
+    assert (code, "Warning" in errors) == (0, False)
+    assert "The least normal clips are" in output

@@ -1,4 +1,5 @@
 import pickle
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +102,22 @@ def test_a_path_stands_in_where_audio_is_missing():
         (np.empty((0, 5)), ValueError, "0 clips; at least 1"),
         (pd.Series([], dtype=object), ValueError, "0 clips; at least 1"),
         (Clips(PATHS)[:0], ValueError, "0 clips; at least 1"),
-        (WAVES[0], ValueError, "Expected 2D array, got 1D array"),
+        (WAVES[0], ValueError, r"one array of 5 samples, .* pass \[samples\]"),
+        (pd.Series(WAVES[0]), ValueError, r"one array of 5 .* pass \[samples\]"),
         (WAVES[None], ValueError, "dim 3"),
-        ([0.5, 0.25], ValueError, "Expected 2D array, got 1D array"),
-        (None, ValueError, "Expected 2D array, got scalar"),
+        ([0.5, 0.25], ValueError, r"one array of 2 samples, .* pass \[samples\]"),
+        (None, TypeError, "of type NoneType; pass a table, a list of paths"),
+        (0.5, TypeError, "of type float; pass a table, a list of paths"),
+        ({"path": PATHS}, TypeError, "of type dict; pass a table, a list of paths"),
+        (iter(PATHS), TypeError, "iterator; pass a table, a list of paths"),
+        ([(WAVES[0], 16000)], TypeError, "clip 0 is a tuple: pass its samples alone"),
+        (b"RIFF" * 999, TypeError, r"X is bytes, .*soundfile.read\(file\)\[0\]"),
+        ([b"RIFF" * 999], TypeError, r"clip 0 is bytes, .*soundfile.read\(file\)"),
+        (BytesIO(b"RIFF"), TypeError, r"X is BytesIO, .*soundfile.read\(file\)"),
+        ([BytesIO(b"RIFF")], TypeError, r"clip 0 is BytesIO, .*soundfile.read"),
+        ([WAVES[0], BytesIO()], TypeError, r"clip 1 is BytesIO, .*soundfile.read"),
+        (pd.DataFrame({"audio": [b"RI"]}), TypeError, r"'audio' of clip 0 is bytes"),
+        (pd.DataFrame({"path": [BytesIO()]}), TypeError, r"'path' of clip 0 is Byt"),
         (["a.wav", None], TypeError, "clip 1 is None, neither a path nor an array"),
         ([WAVES[0], 0.5], TypeError, "clip 1 is 0.5, neither a path nor an array"),
         (

@@ -159,7 +159,10 @@ WRAPPERS = {
     "OnlyMachineTypes": lambda d: OnlyMachineTypes(d, "fan"),
     "PerMachine": PerMachine,
     "all": lambda d: ThresholdTuner(
-        make_pipeline(FunctionTransformer(), PerMachine(make_pipeline(d))), "gamma"
+        make_pipeline(FunctionTransformer(), PerMachine(make_pipeline(d))),
+        "gamma",
+        validation_fraction=0.5,
+        random_state=0,
     ),
 }
 

@@ -45,6 +45,7 @@ from sklearn_asd import (
     OnlyMachineTypes,
     PerMachine,
     PowerSpectrum,
+    RecordingCheck,
     SpectrumStatistics,
     ThresholdTuner,
     ZScoreEnsemble,
@@ -407,6 +408,9 @@ def make_z_scores(detector, **parameters):
 # What is exported: each is made of a fitted IDConfidenceDetector.
 KINDS = {
     "spectrum": lambda _: make_pipeline(WHOLE, PerMachine(make_spectrum())),
+    "thresholds of machines": lambda _: make_pipeline(
+        WHOLE, ThresholdTuner(PerMachine(make_spectrum()), "gamma")
+    ),
     "spectrum of all machines": lambda _: make_pipeline(SEGMENTER, make_spectrum()),
     "scaled": lambda _: make_pipeline(SEGMENTER, PerMachine(make_scaled())),
     "scaled by the mean": lambda _: make_pipeline(
@@ -623,6 +627,21 @@ def test_a_pipeline_becomes_a_graph_that_scores_alike(clips, tmp_path):
         (score,), (verdict,) = run(tmp_path / "model.onnx", [np.zeros(n_samples)], [0])
         assert np.isnan(score)
         assert verdict == -1
+
+
+def test_silence_is_not_normal_where_the_model_checks_it(tmp_path, rng):
+    noises = list(rng.normal(scale=0.01, size=(8, 16_000)))
+    segment = LogMelSegmenter(segment_duration=None)
+    detect = GaussianDetector(SpectrumStatistics())
+    model = make_pipeline(segment, RecordingCheck(), detect).fit(noises)
+    export_onnx(model, tmp_path / "model.onnx")
+    idle = rng.integers(-1, 2, size=16_000) / 2**16
+    asked = [noises[0], 0 * noises[0], 0.3 + 0 * noises[0], idle, 0.01 * noises[0]]
+    scores, verdicts = run(tmp_path / "model.onnx", asked, [0] * 5)
+    expected = model.score_samples(asked)
+    np.testing.assert_array_equal(np.isnan(expected), [0, 1, 1, 1, 0])
+    np.testing.assert_allclose(scores, -expected, rtol=1e-5)
+    assert verdicts.tolist() == model.predict(asked).tolist() == [1, -1, -1, -1, -1]
 
 
 def test_the_file_says_what_it_needs(clips, tmp_path):

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import soundfile
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     Clips,
     ClipSpectrograms,
+    GaussianDetector,
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
@@ -165,6 +167,48 @@ def test_of_precomputed_log_mels_nothing_is_known(noises):
     known = SEGMENT.transform(noises[:3])
     assert RecordingCheck().fit(known).remarks(X) == [""] * 3
     assert RecordingCheck().fit(X).remarks(known) == [""] * 3
+
+
+def test_clips_without_sound_are_not_normal_whatever_was_learnt(noises):
+    detect = GaussianDetector(SpectrumStatistics())
+    heard = make_pipeline(SEGMENT, clone(detect)).fit(noises)
+    for n_silent in (0, 5):
+        train = [*noises, *[0 * noises[0]] * n_silent]
+        pipe = make_pipeline(SEGMENT, RecordingCheck(), clone(detect)).fit(train)
+        asked = [noises[0], 0 * noises[0], 1e-3 + 0 * noises[0]]
+        np.testing.assert_array_equal(np.isnan(pipe.score_samples(asked)), [0, 1, 1])
+        assert pipe.predict(asked).tolist() == [1, -1, -1]
+        # Silence among the training clips was not learnt.
+        np.testing.assert_allclose(
+            pipe.score_samples(noises), heard.score_samples(noises)
+        )
+        reason = f"holds {NO_SOUND}"
+        assert Opened(pipe, asked).problems == {1: reason, 2: reason}
+
+
+def test_machines_of_which_nothing_was_heard_are_refused(noises):
+    silent = [0 * noises[0]] * 9
+    clips = Clips([*noises[:3], *silent], machine_id=list("a" * 8 + "bbcc"))
+    X = SEGMENT.transform(clips)
+    y = np.where(np.arange(12) == 0, -1, 1)
+    with pytest.raises(ValueError, match="learn from of b, c hold no sound"):
+        RecordingCheck().fit(X)
+    X = SEGMENT.transform([*noises[:1], *silent])
+    with pytest.raises(ValueError, match="learn from hold no sound"):
+        RecordingCheck().fit(X, y[: len(X)])
+
+
+@pytest.mark.parametrize("name", ["toycar2023/ToyCar", "valve2023/valve"])
+def test_a_quiet_machine_is_heard(recordings, name):
+    """Real recordings of a level of -60 dB."""
+    clips = load_clips(recordings(name))
+    clips = clips[clips["split"] == "train"].iloc[:24]
+    audio = [soundfile.read(path)[0] for path in clips["path"]]
+    quiet = [0.001 / sound.std() * sound for sound in audio]
+    X = SEGMENT.transform(quiet)
+    check = RecordingCheck().fit(X[::2])
+    assert check.transform(X).usable.all()
+    assert check.remarks(X[1::2]) == [""] * 12
 
 
 def test_rows_of_numbers_are_refused():

@@ -107,6 +107,12 @@ def test_machines_and_types_have_the_thresholds_of_their_own_detectors(X):
     np.testing.assert_array_equal(thresholds[:20], expected)
     assert np.isnan(thresholds[20:]).all()
     assert np.isnan(Opened(fans, X).scores[20:]).all()
+    tuner = ThresholdTuner(PerMachine(rows), false_alarm_rate=0.4).fit(X)
+    opened = Opened(make_pipeline("passthrough", tuner), X)
+    np.testing.assert_allclose(
+        opened.scores - opened.thresholds, -tuner.decision_function(X)
+    )
+    assert set(-opened.thresholds) == set(tuner.offsets_.values())
 
 
 def test_a_detector_without_scores_has_a_threshold_of_0(rng):

@@ -14,8 +14,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from sklearn_asd import Clips, ClipSpectrograms, ThresholdTuner
+from sklearn_asd import (
+    Clips,
+    ClipSpectrograms,
+    GammaProbabilityEnsemble,
+    LogMelSegmenter,
+    MahalanobisDetector,
+    OnlyMachineTypes,
+    PerMachine,
+    ThresholdTuner,
+    load_clips,
+    load_model,
+    save_model,
+)
 from sklearn_asd._utils.parameters import InvalidParameterError
+from sklearn_asd.features import SpectrumStatistics
+from sklearn_asd.meta.policies import Threshold
 
 
 class Column(OutlierMixin, BaseEstimator):
@@ -522,3 +536,334 @@ def test_scores_of_the_validation_clips_are_offered_to_an_ensemble(rng):
     np.testing.assert_array_equal(
         tuner.training_score_samples_[scored], tuner.score_samples(X[scored])
     )
+
+
+# -- a threshold for each machine ------------------------------------------------
+
+
+class Mean(OutlierMixin, BaseEstimator):
+    """Scores the level of each clip, of a table, and keeps no training scores."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def score_samples(self, X):
+        return np.array([np.mean(audio) for audio in X["audio"]], dtype=float)
+
+
+class LeftOut(Mean):
+    """Knows its training clips' scores as if each had been left out: 1 lower."""
+
+    leaves_clips_out = True
+
+    def fit(self, X, y=None):
+        self.training_score_samples_ = self.score_samples(X) - 1
+        return self
+
+
+def table_of(levels):
+    """Clips of machines, each of a level."""
+    rows = [(m, level) for m, values in levels.items() for level in values]
+    machine, level = zip(*rows, strict=True)
+    audio = [np.full(2, float(one)) for one in level]
+    return pd.DataFrame({"audio": audio, "machine_id": machine})
+
+
+def machines_apart(n=19):
+    return table_of({"a": np.arange(n), "b": 100 + np.arange(n)})
+
+
+def test_each_machine_whose_scores_are_its_own_gets_a_threshold():
+    tuner = ThresholdTuner(PerMachine(LeftOut()), false_alarm_rate=0.1)
+    tuner.fit(machines_apart())
+    assert tuner.offsets_ == {"a": 0.0, "b": 100.0}  # the second of 19, 1 lower
+    assert not hasattr(tuner, "offset_")
+    assert tuner.uses_training_scores_
+    assert tuner.n_validation_normal_ == 38
+    new = table_of({"b": [99, 100], "a": [-1, 99]})
+    np.testing.assert_array_equal(tuner.score_samples(new), [99, 100, -1, 99])
+    np.testing.assert_array_equal(tuner.decision_function(new), [-1, 0, -1, 99])
+    np.testing.assert_array_equal(tuner.predict(new), [-1, 1, -1, 1])
+    assert tuner.promise_ == (
+        "of each of 2 machines, about 10 % of unseen normal clips are called "
+        "anomalous, based on 19 training clips (each left out of the fit)"
+    )
+
+
+def test_a_share_is_held_out_of_detectors_without_training_scores():
+    tuner = ThresholdTuner(PerMachine(Mean()), false_alarm_rate=0.5, random_state=0)
+    tuner.fit(machines_apart(20))
+    assert not tuner.uses_training_scores_
+    assert tuner.n_validation_normal_ == 8
+    assert tuner.offsets_["a"] < 20 < 100 <= tuner.offsets_["b"]
+    assert tuner.promise_ == (
+        "of each of 2 machines, at most 50 % of unseen normal clips are called "
+        "anomalous, based on 4 normal clips"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda detector: detector,
+        lambda detector: make_pipeline("passthrough", detector),
+        lambda detector: OnlyMachineTypes(detector, "fan"),
+        lambda detector: ThresholdTuner(detector, false_alarm_rate=0.3),
+    ],
+    ids=["alone", "pipeline", "types", "tuner"],
+)
+def test_machines_apart_are_found_inside_of_other_detectors(wrap):
+    X = machines_apart().assign(machine_type="fan")
+    tuner = ThresholdTuner(
+        wrap(PerMachine(LeftOut())),
+        false_alarm_rate=0.1,
+        validation_fraction="training_scores",
+    )
+    assert tuner.fit(X).offsets_ == {"fan/a": 0.0, "fan/b": 100.0}
+    frozen = ThresholdTuner(FrozenEstimator(tuner.detector_), false_alarm_rate=0.1)
+    assert frozen.fit(X).offsets_ == {"fan/a": 1.0, "fan/b": 101.0}  # as they are
+
+
+def test_scores_that_an_ensemble_makes_comparable_have_one_threshold(rng):
+    X = table_of({"a": rng.normal(size=40), "b": 100 + rng.normal(size=40)})
+    members = [("mean", PerMachine(Mean()))]
+    for group_by, is_by_machine in (("machine_id", False), (None, True)):
+        ensemble = GammaProbabilityEnsemble(members, group_by=group_by)
+        tuner = ThresholdTuner(ensemble, false_alarm_rate=0.2, random_state=0).fit(X)
+        assert hasattr(tuner, "offsets_") == is_by_machine
+        assert hasattr(tuner, "offset_") != is_by_machine
+
+
+@pytest.mark.parametrize(
+    ("policy", "offsets"),
+    [
+        ("f1", {"a": 2.0, "b": 97.5}),
+        ("escapes", {"a": 2.0, "b": 97.5}),
+        (
+            lambda normal, anomalous, tuner: Threshold(normal.min(), "lowest"),
+            {"a": 3.0, "b": 99.0},
+        ),
+    ],
+)
+def test_every_policy_decides_for_each_machine(policy, offsets):
+    X = table_of({"a": [4, 6, 8, 1], "b": [100, 106, 96]})
+    y = [1, 1, 1, -1, 1, 1, -1]
+    tuner = ThresholdTuner(PerMachine(LeftOut()), policy).fit(X, y)
+    assert tuner.offsets_ == offsets
+
+
+def test_gamma_distributions_are_of_each_machine(rng):
+    scores = -rng.gamma(3, size=60)
+    X = table_of({"a": scores[:30], "b": 50 * scores[30:]})
+    tuner = ThresholdTuner(PerMachine(LeftOut()), "gamma").fit(X)
+    for name, own in (("a", scores[:30] - 1), ("b", 50 * scores[30:] - 1)):
+        expected = tune(own, policy="gamma").offset_  # the sum is in another order
+        assert tuner.offsets_[name] == pytest.approx(expected, rel=1e-12)
+
+
+def test_machines_without_the_clips_that_a_policy_needs_are_named():
+    X = table_of({"a": [4, 6, 8, 1], "b": [100, 106, 109]})
+    y = [1, 1, 1, -1, 1, 1, 1]
+    tuner = ThresholdTuner(PerMachine(LeftOut()), "f1")
+    with pytest.raises(
+        ValueError, match="of machine 'b', 3 are normal and 0 anomalous; .*add some"
+    ):
+        tuner.fit(X, y)
+    tuner.set_params(policy="gamma", validation_fraction=0.5)
+    with pytest.raises(ValueError, match="of machine 'c', 0 are normal and 0 anom"):
+        tuner.fit(table_of({"a": [4, 6, 8], "c": [1]}))
+    with pytest.raises(ValueError, match="^machine 'c': the scores .* are of 1 clips"):
+        tuner.fit(table_of({"a": [4, 6, 8], "c": [1, 2]}))
+
+
+def test_promises_and_warnings_name_machines_that_differ():
+    X = table_of({"a": np.arange(19), "b": np.arange(8), "c": np.arange(9)})
+    tuner = ThresholdTuner(PerMachine(LeftOut()), false_alarm_rate=0.1)
+    with pytest.warns(UserWarning, match="no alarm is raised for b: of b, ") as caught:
+        tuner.fit(X)
+    assert caught[0].filename == __file__
+    assert tuner.promise_ == (
+        "of a, about 10 % of unseen normal clips are called anomalous, based on 19 "
+        "training clips (each left out of the fit); of b, no clip is called "
+        "anomalous, as 8 training clips (each left out of the fit) cannot promise "
+        "10 % of false alarms; it takes 9; of c, about 10 % of unseen normal clips are "
+        "called anomalous, based on 9 training clips (each left out of the fit)"
+    )
+    assert tuner.predict(table_of({"b": [-99], "c": [-99]})).tolist() == [1, -1]
+
+
+def test_machines_with_a_tuner_of_their_own_are_named_in_the_warning():
+    X = table_of({"a": np.arange(30), "b": np.arange(100)})
+    detector = PerMachine(ThresholdTuner(LeftOut(), random_state=0))
+    with pytest.warns(UserWarning, match="no clip is called anomalous") as caught:
+        detector.fit(X)
+    inner, outer = [str(one.message) for one in caught]
+    assert 'set validation_fraction="training_scores", or raise' in inner
+    assert outer.startswith("no alarm is raised for a: of a, no clip is called anom")
+    assert caught[1].filename == __file__
+    assert detector.promise_.startswith("of a, no clip is called anomalous, as 6 norm")
+    assert detector.promise_.endswith("based on 20 normal clips")
+
+
+def test_training_scores_set_one_threshold_where_they_are_asked_for(rng):
+    X = rng.normal(size=(99, 2))
+    detector = MahalanobisDetector()
+    tuner = ThresholdTuner(detector, validation_fraction="training_scores").fit(X)
+    expected = detector.fit(X).training_score_samples_
+    assert tuner.offset_ == np.sort(expected)[4]
+    np.testing.assert_array_equal(tuner.training_score_samples_, expected)
+    np.testing.assert_array_equal(tuner.score_samples(X), detector.score_samples(X))
+    assert not ThresholdTuner(detector).fit(X).uses_training_scores_
+
+
+def test_training_scores_that_do_not_exist_are_refused_with_a_remedy(rng):
+    X = rng.normal(size=(50, 2))
+    tuner = ThresholdTuner(IsolationForest(), validation_fraction="training_scores")
+    with pytest.raises(ValueError, match=r"IsolationForest has no scores .* as 0\.2"):
+        tuner.fit(X)
+    frozen = FrozenEstimator(MahalanobisDetector().fit(X))
+    with pytest.raises(ValueError, match="FrozenEstimator was fitted earlier"):
+        tuner.set_params(detector=frozen).fit(X)
+
+
+def test_intervals_are_of_one_machine():
+    tuner = ThresholdTuner(PerMachine(LeftOut()), false_alarm_rate=0.1)
+    tuner.fit(table_of({"a": np.arange(19), "b": np.arange(39)}))
+    for name, n in (("a", 19), ("b", 39)):
+        one = tune(np.arange(n), false_alarm_rate=0.1)
+        assert tuner.false_alarm_interval(50, machine=name) == (
+            one.false_alarm_interval(50)
+        )
+    with pytest.raises(ValueError, match="own threshold: set machine to one of a, b"):
+        tuner.false_alarm_interval(50)
+    with pytest.raises(ValueError, match="'c'"):
+        tuner.false_alarm_interval(50, machine="c")
+    with pytest.raises(ValueError, match="leave machine at None"):
+        one.false_alarm_interval(50, machine="a")
+
+
+def test_unknown_machines_are_refused_as_by_the_detector():
+    tuner = ThresholdTuner(PerMachine(LeftOut()), false_alarm_rate=0.1)
+    tuner.fit(machines_apart())
+    for ask in (tuner.predict, tuner.detector_.score_samples):
+        with pytest.raises(ValueError, match="not among those fitted: c; known are"):
+            ask(table_of({"c": [1]}))
+    with pytest.raises(ValueError, match="to set a threshold for each machine"):
+        tuner.fit(machines_apart().drop(columns="machine_id"))
+    frozen = FrozenEstimator(tuner.fit(machines_apart()).detector_)
+    only_a = ThresholdTuner(frozen, false_alarm_rate=0.1).fit(
+        table_of({"a": np.arange(19)})
+    )
+    with pytest.raises(ValueError, match="not among those fitted: b; known are a"):
+        only_a.predict(table_of({"b": [100]}))
+
+
+def test_clips_that_score_nan_are_left_out_of_their_machine():
+    X = table_of({"a": np.arange(19), "b": [*range(19), np.nan]})
+    tuner = ThresholdTuner(PerMachine(LeftOut()), false_alarm_rate=0.1).fit(X)
+    assert tuner.offsets_ == {"a": 0.0, "b": 0.0}
+    assert tuner.n_validation_unusable_ == 1
+    assert tuner.promise_.endswith("; without 1 clip that scored NaN")
+    assert tuner.predict(table_of({"b": [np.nan]})) == -1
+    with pytest.raises(ValueError, match="of machine 'b', 0 .* and 19 scored NaN"):
+        tuner.fit(table_of({"a": np.arange(19), "b": [np.nan] * 19}))
+
+
+def test_thresholds_of_machines_are_kept_in_files(tmp_path, rng):
+    X = ClipSpectrograms.from_arrays(
+        rng.normal(size=(60, 4, 12)),
+        machine_id=np.repeat(["a", "b"], 30),
+        segment_frames=6,
+    )
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    for model in (
+        ThresholdTuner(detector, false_alarm_rate=0.2),
+        ThresholdTuner(detector, "gamma"),
+        PerMachine(
+            make_pipeline(
+                SpectrumStatistics(),
+                ThresholdTuner(MahalanobisDetector(), false_alarm_rate=0.3),
+            )
+        ),
+    ):
+        save_model(model.fit(X), tmp_path / "model.asd")
+        loaded = load_model(tmp_path / "model.asd")
+        np.testing.assert_array_equal(
+            loaded.decision_function(X), model.decision_function(X)
+        )
+        assert loaded.offsets_ == model.offsets_
+        assert loaded.promise_ == model.promise_
+    tuner = ThresholdTuner(detector, false_alarm_rate=0.2).fit(X)
+    save_model(tuner, tmp_path / "model.asd")
+    assert load_model(tmp_path / "model.asd").false_alarm_interval(
+        9, machine="a"
+    ) == tuner.false_alarm_interval(9, machine="a")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"offsets_": {"a": np.nan, "b": 0.0}}, "offsets_ is nan"),
+        ({"offsets_": {"a": "0", "b": 0.0}}, "offsets_ holds '0', which is no number"),
+        ({"offsets_": {"a": 0.0}}, "_ranks is not of the machines of offsets_"),
+        ({"offsets_": {}, "_ranks": {}}, "_ranks is not of the machines of offsets_"),
+        ({"_ranks": {"a": (9, 8), "b": (1, 8)}}, "a threshold of rank 9 of 8 clips"),
+        ({"_ranks": {"a": (1.5, 8), "b": (1, 8)}}, "_ranks holds"),
+        ({"offset_": 0.0}, "has one threshold and several"),
+    ],
+)
+def test_files_hold_no_thresholds_that_no_fit_sets(tmp_path, rng, broken, message):
+    X = ClipSpectrograms.from_arrays(
+        rng.normal(size=(40, 4, 12)),
+        machine_id=np.repeat(["a", "b"], 20),
+        segment_frames=6,
+    )
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    tuner = ThresholdTuner(detector, false_alarm_rate=0.2).fit(X)
+    vars(tuner).update(broken)
+    with pytest.raises(ValueError, match=message):
+        save_model(tuner, tmp_path / "model.asd")
+
+
+# -- the case of a new user ------------------------------------------------------
+
+
+def detect_cars(normal, test, **parameters):
+    """Alarms on clips of machines whose distances are of different scales."""
+    detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
+    tuner = ThresholdTuner(detector, random_state=0, **parameters).fit(normal)
+    return tuner.predict(test) == -1
+
+
+def test_anomalies_of_machines_of_different_scales_are_found(rng):
+    """One threshold finds those of the widest machine only."""
+    scale, machine = np.repeat([1.0, 10, 100], 30), np.repeat(["a", "b", "c"], 30)
+
+    def draw(shift):
+        frames = rng.normal(size=(90, 8, 1)) * scale[:, None, None]
+        frames = frames + shift * scale[:, None, None] * (np.arange(8) == 3)[:, None]
+        noise = 0.1 * rng.normal(size=(90, 8, 10))
+        return ClipSpectrograms.from_arrays(
+            frames + noise, machine_id=machine, segment_frames=5
+        )
+
+    normal, test, faulty = draw(0), draw(0), draw(12)
+    assert detect_cars(normal, faulty).mean() > 0.9
+    assert detect_cars(normal, test).mean() < 0.15
+
+
+def test_anomalies_of_the_cars_of_2023_are_found(recordings):
+    """With one threshold for all cars 0 of 25 were found, at 10 % and 5 % (2 and 0).
+
+    The test clips are of other days, so more of them raise an alarm.
+    """
+    clips = load_clips(recordings("toycar2023"))
+    clips["machine_id"] = clips["car"]
+    train, test = (clips[clips["split"] == part] for part in ("train", "test"))
+    y = test["label"].to_numpy()
+    segment = LogMelSegmenter(segment_duration=None, n_jobs=2).fit(train)
+    normal, new = segment.transform(train), segment.transform(test)
+    alarm = detect_cars(normal, new)
+    assert (alarm[y == -1].sum(), alarm[y == 1].sum()) == (3, 2)
+    alarm = detect_cars(normal, new, false_alarm_rate=0.1)
+    assert (alarm[y == -1].sum(), alarm[y == 1].sum()) == (11, 7)

@@ -88,8 +88,8 @@ def legend_of(ax):
 
 def test_scores_are_drawn_as_anomaly_scores_with_the_threshold():
     display = ScoreDistributionDisplay.from_predictions(
-        [-1.0, -2.0, -2.5, -8.0],
         [1, 1, 1, -1],
+        [-1.0, -2.0, -2.5, -8.0],
         training_scores=[-1.0, -1.5, -2.0],
         offset=-5.0,
     )
@@ -113,7 +113,7 @@ def test_scores_are_drawn_as_anomaly_scores_with_the_threshold():
 
 
 def test_clips_without_labels_are_new():
-    display = ScoreDistributionDisplay.from_predictions([-1.0, -2.0, np.nan])
+    display = ScoreDistributionDisplay.from_predictions(scores=[-1.0, -2.0, np.nan])
     assert legend_of(display.ax_) == ["new (2)"]  # NaN is left out
     (outline,) = display.ax_.patches
     assert outline.get_xy()[:, 1].max() == 0.5  # each of the two in a bin of its own
@@ -122,7 +122,7 @@ def test_clips_without_labels_are_new():
 def test_the_gamma_curve_is_the_expected_share_of_a_bin(rng):
     normal = rng.gamma(3, 2, size=500)
     display = ScoreDistributionDisplay.from_predictions(
-        -normal, training_scores=-normal
+        scores=-normal, training_scores=-normal
     )
     (curve,) = [line for line in display.ax_.lines if "Gamma" in line.get_label()]
     x, y = curve.get_data()
@@ -135,7 +135,9 @@ def test_the_gamma_curve_is_the_expected_share_of_a_bin(rng):
 def test_scores_over_many_decades_have_a_logarithmic_axis(rng):
     wide, narrow = -(10.0 ** rng.uniform(-6, 0, 50)), -rng.uniform(1, 2, 50)
     scales = [
-        ScoreDistributionDisplay.from_predictions(scores, **settings).ax_.get_xscale()
+        ScoreDistributionDisplay.from_predictions(
+            None, scores, **settings
+        ).ax_.get_xscale()
         for scores, settings in [
             (wide, {}),
             (narrow, {}),
@@ -157,18 +159,49 @@ def test_an_estimators_own_scores_are_drawn(X):
 
 def test_training_scores_are_those_of_clips_left_out_of_the_fit(X):
     detector = make_pipeline(SpectrumStatistics(), MahalanobisDetector()).fit(X)
-    display = ScoreDistributionDisplay.from_estimator(detector, X)
     honest = -detector[-1].training_score_samples_
-    np.testing.assert_array_equal(display.training_scores, honest)
+    for X_train in (None, X):  # with the training clips too
+        display = ScoreDistributionDisplay.from_estimator(detector, X, X_train=X_train)
+        np.testing.assert_array_equal(display.training_scores, honest)
+        assert legend_of(display.ax_)[0] == "normal, training, each left out (12)"
     assert (honest > display.scores).mean() > 0.9
 
 
-def test_each_machine_may_have_its_threshold(X):
+def test_scores_of_machines_with_thresholds_of_their_own_are_relative_to_these(X):
     detector = PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
-    display = ScoreDistributionDisplay.from_estimator(detector.fit(X), X)
-    expected = sorted(-offset for offset in detector.offsets_.values())
-    np.testing.assert_allclose(display.thresholds, expected)
-    assert legend_of(display.ax_).count("machines' thresholds") == 1
+    detector.fit(X)
+    y = [1, -1] * 6
+    display = ScoreDistributionDisplay.from_estimator(detector, X, y, X_train=X)
+    np.testing.assert_allclose(display.scores, -detector.decision_function(X))
+    honest = detector.training_score_samples_
+    offsets = [detector.offsets_[machine] for machine in X.machine_id]
+    np.testing.assert_allclose(display.training_scores, offsets - honest)
+    assert display.ax_.get_xlabel() == (
+        "anomaly score above the machine's threshold (higher: more anomalous)"
+    )
+    assert legend_of(display.ax_) == [
+        "normal, training, each left out (12)",
+        "normal, new (6)",
+        "anomalous, new (6)",
+        "machines' thresholds",
+    ]
+    (line,) = display.ax_.lines
+    assert line.get_xdata() == [0, 0]
+    # Nothing tells whose these are.
+    display = ScoreDistributionDisplay.from_estimator(detector, X)
+    assert display.training_scores is None
+    with pytest.raises(ValueError, match="X_train has 6 clips, .*was fitted to 12"):
+        ScoreDistributionDisplay.from_estimator(detector, X, X_train=X[:6])
+
+
+def test_labels_come_first_as_in_scikit_learn():
+    y, scores = [1, 1, -1], [-1.0, -2.0, -3.0]
+    draw = ScoreDistributionDisplay.from_predictions
+    for display in (draw(y, scores), draw(scores=scores, y=y)):
+        assert legend_of(display.ax_)[:2] == ["normal, new (2)", "anomalous, new (1)"]
+    for swapped in ((scores, y), (scores,)):
+        with pytest.raises(ValueError, match=r"labels first.*pass \(y, scores\)"):
+            draw(*swapped)
 
 
 def test_an_infinite_threshold_is_not_drawn(X):
@@ -210,7 +243,7 @@ def test_each_group_has_its_gamma_distribution(X):
 
 def test_scores_that_are_all_infinite_or_nan_are_refused():
     with pytest.raises(ValueError, match="no score is finite"):
-        ScoreDistributionDisplay.from_predictions([np.nan, -np.inf])
+        ScoreDistributionDisplay.from_predictions(None, [np.nan, -np.inf])
 
 
 # -- one clip ------------------------------------------------------------------

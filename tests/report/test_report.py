@@ -238,6 +238,21 @@ def test_the_promise_of_a_tuned_threshold_is_shown(tmp_path, rng):
     assert f"between {100 * low:.3g} and {100 * high:.3g} %" in page.text
 
 
+def test_the_promise_of_machines_own_thresholds_is_shown(tmp_path, sounds):
+    train, test = sounds
+    rows = make_pipeline(SpectrumStatistics(), MahalanobisDetector())
+    for detector in (
+        ThresholdTuner(PerMachine(rows), false_alarm_rate=0.3),
+        PerMachine(ThresholdTuner(rows, false_alarm_rate=0.4, random_state=0)),
+    ):
+        pipe = make_pipeline(LogMelSegmenter(), detector).fit(train)
+        page = report(tmp_path, pipe, test)
+        promise = detector.promise_
+        assert promise.startswith("of each of 2 machines, ")
+        assert f"O{promise[1:]}." in page.text
+        assert "It is not known how many false alarms" not in page.text
+
+
 def test_an_infinite_threshold_is_explained(tmp_path, audio):
     tuner = ThresholdTuner(Level(), false_alarm_rate=0.1, random_state=0)
     with pytest.warns(UserWarning, match="cannot promise"):
@@ -482,7 +497,7 @@ def ensemble(sounds):
         ),
     ]
     tuner = ThresholdTuner(
-        GammaProbabilityEnsemble(members), false_alarm_rate=0.3, random_state=0
+        GammaProbabilityEnsemble(members), false_alarm_rate=0.4, random_state=0
     )
     return make_pipeline(LogMelSegmenter(on_bad_clip="nan"), tuner).fit(sounds[0])
 

@@ -1,0 +1,277 @@
+"""What the names of folders and files say: machines, dates, labels and splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePath
+
+from sklearn_asd._utils.messages import did_you_mean
+from sklearn_asd._utils.text import one_form
+
+__all__ = [
+    "NamePattern",
+    "is_date",
+    "names_fault",
+    "read_folder_name",
+    "strip_date",
+]
+
+_NORMAL = "normal ok good healthy gut bon 正常 良 良品"
+_ANOMALOUS = (
+    "anomaly anomalies anomalous abnormal ng nok bad broken defect defective fault "
+    "faults faulty failure damaged fehler fehlerhaft defekt schlecht anormal défaut "
+    "defaut défectueux 異常 不良 不良品"
+)
+_LABELS = {**dict.fromkeys(_NORMAL.split(), 1), **dict.fromkeys(_ANOMALOUS.split(), -1)}
+
+_SPLITS = {
+    **dict.fromkeys(["train", "training"], "train"),
+    **dict.fromkeys(["test", "testing", "eval", "evaluation"], "test"),
+    **dict.fromkeys(["val", "valid", "validation"], "validation"),
+    "supplemental": "supplemental",
+}
+# Folders of 2021 are called "source_test"; "crash_test" may be a machine.
+_SPLIT_FOLDER = re.compile(rf"(?:source_|target_)?({'|'.join(_SPLITS)})")
+
+_MONTH = "(?:0?[1-9]|1[0-2])"
+_DAY = "(?:0?[1-9]|[12][0-9]|3[01])"
+_YEAR = "(?:19|20)[0-9]{2}"
+_MONTH_NAME = (
+    "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|january|february|march|"
+    "april|june|july|august|september|october|november|december|januar|februar|märz|"
+    "mai|juni|juli|oktober|dezember)"
+)
+# Names that stand alone are written in full: "mon" and "sun" may be machines.
+_ALONE = (
+    "monday|tuesday|wednesday|thursday|friday|saturday|sunday|montag|dienstag|mittwoch|"
+    "donnerstag|freitag|samstag|sonntag|january|february|april|june|july|august|"
+    "september|october|november|december|januar|februar|juni|juli|oktober|dezember"
+)
+_TIME = "(?:[01][0-9]|2[0-3])(?:[-_:.h]?[0-5][0-9])(?:[-_:.m]?[0-5][0-9]s?)?"
+_CLEAR_TIME = "(?:[01][0-9]|2[0-3])[-:.h][0-5][0-9](?:[-:.m][0-5][0-9]s?)?"
+_DATE = "|".join(
+    [
+        rf"{_YEAR}(?P<a>[-_.])(?:0[1-9]|1[0-2])(?P=a)(?:0[1-9]|[12][0-9]|3[01])",
+        rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])",
+        rf"{_DAY}(?P<b>[-_.])(?:{_MONTH}|{_MONTH_NAME})(?P=b){_YEAR}",
+        rf"{_MONTH_NAME}[-_. ]?{_DAY}(?:[-_., ]+{_YEAR})?",
+        rf"{_YEAR}[-_.](?:{_MONTH}|{_MONTH_NAME})",
+        rf"(?:{_MONTH}|{_MONTH_NAME})[-_. ]{_YEAR}",
+        rf"{_YEAR}-?[wW][0-5][0-9]",
+    ]
+)
+_STAMP = rf"(?:{_DATE})(?:[-_T ]+(?:{_TIME}))?Z?"
+
+
+def _anonymous(pattern: str, prefix: str) -> str:
+    """Give the groups of a pattern names of their own, so that it may occur twice."""
+    return re.sub(r"\(\?P([<=])([ab])", rf"(?P\1{prefix}\2", pattern)
+
+
+_IS_DATE = re.compile(rf"{_STAMP}|{_YEAR}|{_CLEAR_TIME}|{_ALONE}", re.IGNORECASE)
+_BEGINS_WITH_DATE = re.compile(rf"(?:{_STAMP})(?![0-9A-Za-z])[-_. ]*", re.IGNORECASE)
+_ENDS_WITH_DATE = re.compile(rf"[-_. ]+(?:{_STAMP})(?:[-_. ]+[0-9]+)?$", re.IGNORECASE)
+
+
+def is_date(name: str) -> bool:
+    """Tell whether a name is a date or a time, and so no machine.
+
+    Parameters
+    ----------
+    name : str
+        Of a folder.
+
+    Returns
+    -------
+    is_date : bool
+        True for a date, with a time or without, a year, a month, a week, a day of the
+        week or a time with separators.
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio.naming import is_date
+    >>> [is_date(name) for name in ["2024-05-01", "20240501_0800", "Monday", "pump_1"]]
+    [True, True, True, False]
+    """
+    return _IS_DATE.fullmatch(name) is not None
+
+
+def strip_date(stem: str) -> str:
+    """Take a date at the beginning or the end off a file's name.
+
+    Parameters
+    ----------
+    stem : str
+        The name without its suffix.
+
+    Returns
+    -------
+    rest : str
+        The same if there is no date.
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio.naming import strip_date
+    >>> strip_date("car_B1_2024-05-01_0800")
+    'car_B1'
+    """
+    rest = _ENDS_WITH_DATE.sub("", stem)
+    return rest if rest != stem else _BEGINS_WITH_DATE.sub("", stem, count=1)
+
+
+def read_folder_name(name: str) -> dict[str, str | int]:
+    """Read the split or the label in a folder's name.
+
+    Parameters
+    ----------
+    name : str
+        In upper or lower case.
+
+    Returns
+    -------
+    facts : dict
+        `label`, +1 normal or -1 anomalous; or `split`: "train", "test", "validation" or
+        "supplemental". Empty if the name is something else.
+    """
+    name = name.lower()
+    if name in _LABELS:
+        return {"label": _LABELS[name]}
+    match = _SPLIT_FOLDER.fullmatch(name)
+    return {"split": _SPLITS[match[1]]} if match else {}
+
+
+def names_fault(name: str) -> bool:
+    """Tell whether a name holds a word for what is wrong.
+
+    Parameters
+    ----------
+    name : str
+        Of a folder that is taken for a machine, such as "pump_3_broken".
+
+    Returns
+    -------
+    names_fault : bool
+        Whether one of its words is used for anomalous recordings.
+    """
+    words = re.split(r"[\W_]+", name.lower())
+    return any(_LABELS.get(word) == -1 for word in words)
+
+
+# What a field of a pattern takes. A date may be followed by a time.
+_FIELDS = {"date": _STAMP, "time": _TIME, "number": "[0-9]+"}
+_COLUMNS = {"machine": "machine_id", "type": "machine_type"}
+_RESERVED = {"path", "audio", "label", "split", "domain", "start", "stop"} | set(
+    _COLUMNS.values()
+)
+
+
+class NamePattern:
+    """Where the machine stands in the path of a recording.
+
+    Parameters
+    ----------
+    pattern : str
+        The end of the paths, without their suffix, with fields in braces, such as
+        "{date}/{machine}_{time}" or "{type}/{machine}/*". `machine` is needed, `type`
+        is the machine's type, and other fields become columns. `date`, `time` and
+        `number` take dates, times of the day and digits only; all others, and "*", take
+        anything but a slash. A suffix such as ".flac" at the end does no harm.
+
+    Raises
+    ------
+    ValueError
+        If the pattern lacks the machine, has a field twice, or one of an unknown form.
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio.naming import NamePattern
+    >>> NamePattern("{machine}_{date}").read("rec/car_B1_2024-05-01_0800.flac")
+    {'machine_id': 'car_B1', 'date': '2024-05-01_0800'}
+    >>> NamePattern("{machine}_{date}").read("rec/monday.flac") is None
+    True
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = one_form(pattern)
+        parts = re.split(r"(\{[^{}]*\}|\*)", _without_suffix(self.pattern))
+        fields = [part[1:-1] for part in parts[1::2] if part != "*"]
+        _check_fields(self.pattern, fields, parts[::2])
+        expression = "".join(
+            _as_expression(part, number) if number % 2 else re.escape(part)
+            for number, part in enumerate(parts)
+        )
+        self._expression = re.compile(rf"(?:.*/)?{expression}", re.IGNORECASE)
+
+    def __repr__(self) -> str:
+        return f"NamePattern({self.pattern!r})"
+
+    def read(self, path: str | os.PathLike[str]) -> dict[str, str] | None:
+        """Read the fields in a path.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of a recording.
+
+        Returns
+        -------
+        facts : dict of str to str or None
+            `machine_id`, `machine_type` if the pattern has it, and the other fields;
+            None if the path does not fit.
+        """
+        plain = PurePath(path)
+        text = one_form(plain.with_suffix("").as_posix())
+        found = self._expression.fullmatch(text)
+        if found is None:
+            return None
+        facts = {
+            _COLUMNS.get(name[2:], name[2:]): one_form(value)
+            for name, value in found.groupdict().items()
+            if name.startswith("f_")
+        }
+        return facts if all(facts.values()) else None
+
+
+def _without_suffix(pattern: str) -> str:
+    stem, dot, suffix = pattern.rpartition(".")
+    ends_so = dot and re.fullmatch(r"\w{2,5}", suffix) and not stem.endswith("{")
+    return stem if ends_so else pattern
+
+
+def _as_expression(part: str, number: int) -> str:
+    if part == "*":
+        return "[^/]*"
+    field = part[1:-1]
+    inner = _FIELDS.get(field, "[^/]+")
+    return f"(?P<f_{field}>{_anonymous(inner, f'_{number}')})"
+
+
+def _check_fields(pattern: str, fields: list[str], literals: list[str]) -> None:
+    """Refuse a pattern that cannot say where the machine stands."""
+    problem = ""
+    known = ["machine", "type", *_FIELDS]
+    odd = [name for name in fields if not re.fullmatch(r"[a-z]\w*", name)]
+    twice = {name for name in fields if fields.count(name) > 1}
+    taken = sorted(_RESERVED.intersection(fields))
+    if any(mark in literal for literal in literals for mark in "{}"):
+        problem = "has a brace without its other half"
+    elif odd:
+        problem = (
+            f"has a field {odd[0]!r:.60}, and names are of small letters and digits"
+        )
+    elif twice:
+        problem = f"has the field {min(twice)!r} twice"
+    elif taken:
+        hint = {"machine_id": "machine", "machine_type": "type"}.get(taken[0], "")
+        instead = f"write {{{hint}}}" if hint else "choose another name"
+        problem = f"has the field {taken[0]!r}, which is a column already: {instead}"
+    elif "machine" not in fields:
+        unknown = [name for name in fields if name not in known]
+        meant = "".join(did_you_mean(name, ["machine"]) for name in unknown[:1])
+        problem = f"has no field {{machine}}:{meant} say where the machine stands"
+    if problem:
+        raise ValueError(
+            f"the pattern {pattern!r:.200} {problem}, as in "
+            '"{date}/{machine}/*" or "{machine}_{date}"'
+        )

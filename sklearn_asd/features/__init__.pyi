@@ -1,0 +1,24 @@
+from .check import RecordingCheck
+from .expander import AugmentationExpander
+from .logmel import log_mel_spectrogram
+from .pooling import POOLINGS, BandCorrelations, Percentile, RankWeightedMean, pool
+from .power_spectrum import PowerSpectrum
+from .segmenter import LogMelSegmenter
+from .spectrograms import ClipSpectrograms, Windows
+from .statistics import SpectrumStatistics
+
+__all__ = [
+    "POOLINGS",
+    "AugmentationExpander",
+    "BandCorrelations",
+    "ClipSpectrograms",
+    "LogMelSegmenter",
+    "Percentile",
+    "PowerSpectrum",
+    "RankWeightedMean",
+    "RecordingCheck",
+    "SpectrumStatistics",
+    "Windows",
+    "log_mel_spectrogram",
+    "pool",
+]

@@ -1,0 +1,13 @@
+from .ensemble import GammaProbabilityEnsemble
+from .only_machine_types import OnlyMachineTypes
+from .per_machine import PerMachine
+from .thresholds import ThresholdTuner
+from .zscore import ZScoreEnsemble
+
+__all__ = [
+    "GammaProbabilityEnsemble",
+    "OnlyMachineTypes",
+    "PerMachine",
+    "ThresholdTuner",
+    "ZScoreEnsemble",
+]
