@@ -94,9 +94,7 @@ def summarize_machines(
             float(thresholds[0]) if is_one else np.nan,
             float(known.min()) if len(known) else np.nan,
             float(np.median(known)) if len(known) else np.nan,
-            _draw(
-                name, margins, None if times.seconds is None else times.seconds[rows]
-            ),
+            _draw(name, margins, seconds),
         )
 
 

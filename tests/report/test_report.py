@@ -534,7 +534,8 @@ def test_scores_of_members_and_the_nearest_clip_are_shown(tmp_path, ensemble, so
     ]
     machine = inner.named_estimators_["recognised"].predict_id(X[row])[0]
     assert (
-        f"It sounds most like machine {machine} (networks that tell the machines apart)."
+        f"It sounds most like machine {machine} (networks that tell the machines "
+        "apart)."
         in page.text
     )
     embedding = inner.named_estimators_["recognised"].embed
