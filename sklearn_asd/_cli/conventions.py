@@ -16,7 +16,6 @@ import click
 from sklearn_asd._utils.files import check_outputs
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.reading import UnusableClipWarning
 
 __all__ = [
     "CONTEXT",
@@ -189,8 +188,8 @@ def train(detector: Any, clips: Any) -> tuple[float, dict[int, str]]:
     show, unusable = warnings.showwarning, {}
 
     def keep(message: Any, *rest: Any, **more: Any) -> None:
-        if isinstance(message, UnusableClipWarning) and message.problems:
-            unusable.update(message.problems)
+        if problems := getattr(message, "problems", None):  # of UnusableClipWarning
+            unusable.update(problems)
         else:
             show(message, *rest, **more)
 

@@ -249,29 +249,31 @@ def _as_expression(part: str, number: int) -> str:
 
 def _check_fields(pattern: str, fields: list[str], literals: list[str]) -> None:
     """Refuse a pattern that cannot say where the machine stands."""
-    problem = ""
-    known = ["machine", "type", *_FIELDS]
-    odd = [name for name in fields if not re.fullmatch(r"[a-z]\w*", name)]
-    twice = {name for name in fields if fields.count(name) > 1}
-    taken = sorted(_RESERVED.intersection(fields))
+    problem = _find_problem(fields)
     if any(mark in literal for literal in literals for mark in "{}"):
         problem = "has a brace without its other half"
-    elif odd:
-        problem = (
-            f"has a field {odd[0]!r:.60}, and names are of small letters and digits"
-        )
-    elif twice:
-        problem = f"has the field {min(twice)!r} twice"
-    elif taken:
-        hint = {"machine_id": "machine", "machine_type": "type"}.get(taken[0], "")
-        instead = f"write {{{hint}}}" if hint else "choose another name"
-        problem = f"has the field {taken[0]!r}, which is a column already: {instead}"
-    elif "machine" not in fields:
-        unknown = [name for name in fields if name not in known]
-        meant = "".join(did_you_mean(name, ["machine"]) for name in unknown[:1])
-        problem = f"has no field {{machine}}:{meant} say where the machine stands"
     if problem:
         raise ValueError(
             f"the pattern {pattern!r:.200} {problem}, as in "
             '"{date}/{machine}/*" or "{machine}_{date}"'
         )
+
+
+def _find_problem(fields: list[str]) -> str:
+    """Say what is wrong with fields; "" if nothing is."""
+    for name in fields:
+        if not re.fullmatch(r"[a-z]\w*", name):
+            return (
+                f"has a field {name!r:.60}, and names are of small letters and digits"
+            )
+        if fields.count(name) > 1:
+            return f"has the field {name!r} twice"
+        if name in _RESERVED:
+            hint = {"machine_id": "machine", "machine_type": "type"}.get(name)
+            instead = f"write {{{hint}}}" if hint else "choose another name"
+            return f"has the field {name!r}, which is a column already: {instead}"
+    if "machine" in fields:
+        return ""
+    unknown = [name for name in fields if name not in _FIELDS]
+    meant = "".join(did_you_mean(name, ["machine"]) for name in unknown[:1])
+    return f"has no field {{machine}}:{meant} say where the machine stands"
