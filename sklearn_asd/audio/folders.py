@@ -19,6 +19,7 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "Listing",
     "describe_recordings",
+    "find_recordings",
     "list_recordings",
     "load_clips",
     "read_name",
@@ -192,6 +193,41 @@ def list_recordings(folder: str | os.PathLike[str]) -> Listing:
     FileNotFoundError, NotADirectoryError
         If there is no such folder.
     """
+    search = _search(folder)
+    root = Path(folder)
+    clips = _tabulate([_describe(path, root) for path in sorted(search.recordings)])
+    others = dict(search.others.most_common())
+    return Listing(clips, search.unlisted, search.skipped, others)
+
+
+def find_recordings(
+    folder: str | os.PathLike[str],
+) -> tuple[list[str], dict[str, str]]:
+    """Find the files that :func:`list_recordings` would list, quickly.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        See :func:`load_clips`.
+
+    Returns
+    -------
+    paths : list of str
+        The recordings, in any order; `describe_recordings` reads their names.
+
+    problems : dict of str to str
+        What cannot be listed or is passed over and may hold recordings, and the reason.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    """
+    search = _search(folder)
+    return list(map(os.fspath, search.recordings)), search.unlisted | search.skipped
+
+
+def _search(folder: str | os.PathLike[str]) -> _Search:
     root = Path(folder)
     if not os.path.exists(root):
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
@@ -202,9 +238,7 @@ def list_recordings(folder: str | os.PathLike[str]) -> Listing:
         )
     search = _Search()
     search.run(root)
-    clips = _tabulate([_describe(path, root) for path in sorted(search.recordings)])
-    others = dict(search.others.most_common())
-    return Listing(clips, search.unlisted, search.skipped, others)
+    return search
 
 
 class _Search:
@@ -321,7 +355,10 @@ def _may_be_sound(name: str) -> bool:
     return suffix in AUDIO_SUFFIXES or bool(_OTHER_SUFFIX.fullmatch(suffix))
 
 
-def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+def describe_recordings(
+    paths: Iterable[str | os.PathLike[str]],
+    folder: str | os.PathLike[str] | None = None,
+) -> pd.DataFrame:
     """List recordings, with the facts in their paths.
 
     Parameters
@@ -329,13 +366,17 @@ def describe_recordings(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame
     paths : iterable of str or path-like
         Files, which need not exist.
 
+    folder : str or path-like, default=None
+        They are described as by ``load_clips(folder)``; None is their own folder.
+
     Returns
     -------
     clips : DataFrame of shape (n_clips, 5 or more)
-        As :func:`load_clips` describes them in their own folders, in the order given.
+        The table, in the order given.
     """
+    root = None if folder is None else Path(folder)
     files = [Path(path) for path in paths]
-    return _tabulate([_describe(path, path.parent) for path in files])
+    return _tabulate([_describe(path, root or path.parent) for path in files])
 
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
