@@ -21,6 +21,7 @@ LAYERS = [
     {"audibility", "metrics", "model_selection", "presets"},
     {"datasets"},
     {"explanation"},
+    {"monitoring"},
     {"plotting"},
     {"report"},
     {"persistence"},

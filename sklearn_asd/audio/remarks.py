@@ -18,6 +18,7 @@ import scipy.fft
 __all__ = [
     "FACTS",
     "Channels",
+    "condition_of",
     "find_copies",
     "is_cancelled",
     "is_silent",
@@ -273,6 +274,40 @@ def find_copies(facts: np.ndarray) -> list[np.ndarray]:
     _, group = np.unique(facts[sound], axis=0, return_inverse=True, equal_nan=True)
     groups = [sound[group == one] for one in range(group.max(initial=-1) + 1)]
     return [rows for rows in groups if len(rows) > 1]
+
+
+def condition_of(remark: str) -> str:
+    """Tell from a remark whether the machine can be judged by the recording.
+
+    Parameters
+    ----------
+    remark : str
+        As :func:`make_remark` writes it.
+
+    Returns
+    -------
+    condition : {"", "stopped", "bad audio"}
+        "stopped" if the recording is far quieter than those of training. "bad audio" if
+        it has no sound, is clipped, or has an offset, dropouts, no sound in a channel
+        or in upper bands. "" if the machine can be judged: what is louder, longer or
+        shorter, or of another format may be a fault, or sounds much the same.
+    """
+    # A quiet recording has dropouts and offsets too, relative to its level.
+    for condition, pattern in _CONDITIONS:
+        if pattern.search(remark):
+            return condition
+    return ""
+
+
+_CONDITIONS = (
+    ("stopped", re.compile(r"dB quieter than all training recordings")),
+    (
+        "bad audio",
+        re.compile(
+            r"no sound|the channels cancel|clipped:|offset of|dropouts:|nothing above"
+        ),
+    ),
+)
 
 
 def make_remark(facts: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
