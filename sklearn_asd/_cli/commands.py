@@ -16,6 +16,7 @@ from sklearn_asd._cli.evaluate import evaluate
 from sklearn_asd._cli.fit import fit
 from sklearn_asd._cli.info import info
 from sklearn_asd._cli.score import score
+from sklearn_asd._cli.watch import watch
 from sklearn_asd._utils.messages import cut
 from sklearn_asd._version import __version__
 
@@ -82,5 +83,5 @@ def cli():
     """
 
 
-for command in (fit, score, evaluate, check, info, demo):
+for command in (fit, score, watch, evaluate, check, info, demo):
     cli.add_command(command)

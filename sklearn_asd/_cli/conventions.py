@@ -20,6 +20,7 @@ __all__ = [
     "echo",
     "id_column_option",
     "in_terms_of_command",
+    "keep_quiet",
     "note",
     "prepare_outputs",
     "quiet_option",
@@ -53,7 +54,8 @@ sample_rate_option = click.option(
 )
 
 
-def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+def keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+    """Take ``--quiet``, or do as if it was given."""
     context.meta[_QUIET] = quiet
 
 
@@ -61,7 +63,7 @@ quiet_option = click.option(
     "--quiet",
     is_flag=True,
     expose_value=False,  # `note` and `shows_progress` know it
-    callback=_keep_quiet,
+    callback=keep_quiet,
     help="Print results, warnings and errors only: no progress and no counts.",
 )
 

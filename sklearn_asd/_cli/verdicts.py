@@ -14,13 +14,13 @@ from sklearn_asd._cli.conventions import in_terms_of_command, shows_progress
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.verdicts import Verdicts
 
-__all__ = ["UNUSABLE", "judge"]
+__all__ = ["BLOCK", "UNUSABLE", "judge"]
 
 UNUSABLE = "unusable"
 
 # Files in memory at a time. A score depends on its recording alone, so this changes
 # only how often verdicts appear.
-_BLOCK = 32
+BLOCK = 32
 
 
 def judge(
@@ -60,8 +60,8 @@ def judge(
     judged = []
     hidden = not shows_progress()
     with tqdm(total=len(clips), desc="score", unit="file", disable=hidden) as progress:
-        for start in range(0, len(clips), _BLOCK):
-            block = clips.iloc[start : start + _BLOCK]
+        for start in range(0, len(clips), BLOCK):
+            block = clips.iloc[start : start + BLOCK]
             rows = known.index.get_indexer(block.index[block["reason"] == ""])
             if len(rows):
                 with warnings.catch_warnings():

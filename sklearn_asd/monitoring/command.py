@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 __all__ = ["Ended", "EventCommand"]
 
@@ -132,9 +132,12 @@ class _Running:
         with tempfile.TemporaryFile() as event:
             event.write(line)
             event.seek(0)
-            more: dict[str, Any] = {"start_new_session": True}  # to end all of it
             self._process = subprocess.Popen(
-                words, stdin=event, stdout=self._output, stderr=self._output, **more
+                words,
+                stdin=event,
+                stdout=self._output,
+                stderr=self._output,
+                start_new_session=True,  # to end all that it begins
             )
 
     def check(self) -> str | None:

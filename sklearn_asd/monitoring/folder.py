@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sklearn_asd.audio.folders import find_recordings
 from sklearn_asd.audio.unfinished import describe_unfinished
 
-__all__ = ["FolderSource", "FoundFile", "Stamp"]
+__all__ = ["FolderSource", "FoundFile", "Stamp", "read_stamp"]
 
 
 class Stamp(NamedTuple):
@@ -107,7 +107,7 @@ class FolderSource:
         waiting, self._waiting = self._waiting, {}
         found = []
         for path in [*paths, *problems]:
-            stamp = _read_stamp(path)
+            stamp = read_stamp(path)
             if stamp is None or known.get(path) == stamp:
                 continue
             # Not by the clock that people set, nor by the one of the disk.
@@ -141,8 +141,19 @@ class FolderSource:
         return f"{reason}: look at its recorder" if age >= self.give_up else None
 
 
-def _read_stamp(path: str) -> Stamp | None:
-    """Read size and time; None for a file that is gone."""
+def read_stamp(path: str) -> Stamp | None:
+    """Read what is different once a file was written to.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    stamp : Stamp or None
+        None for a file that is gone.
+    """
     try:
         status = os.stat(path)
     except OSError:

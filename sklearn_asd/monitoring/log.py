@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -15,10 +16,13 @@ from sklearn_asd.monitoring.events import write_time
 from sklearn_asd.monitoring.folder import Stamp
 from sklearn_asd.monitoring.rules import AlarmState
 
-__all__ = ["WatchLog"]
+__all__ = ["N_RECENT", "WatchLog"]
 
 # Bytes read at a time from the end of a log, to find its last whole line.
 _BLOCK = 2**16
+
+# Recordings of a machine whose paths are remembered, to keep the sound of alarms.
+N_RECENT = 100
 
 
 class WatchLog:
@@ -42,6 +46,12 @@ class WatchLog:
 
     states : dict of str to AlarmState
         State of each machine, by its name.
+
+    names : dict of str to tuple of (str or None, str or None)
+        Type and ID of each machine.
+
+    recent : dict of str to deque of (float, str)
+        Times and paths of the last recordings of each machine, at most 100.
 
     heard : dict of str to float
         When a recording of each machine was last judged, in s since 1970-01-01 UTC.
@@ -74,6 +84,8 @@ class WatchLog:
         self.path = os.path.abspath(path)
         self.files: dict[str, Stamp] = {}
         self.states: dict[str, AlarmState] = {}
+        self.names: dict[str, tuple[str | None, str | None]] = {}
+        self.recent: dict[str, deque[tuple[float, str]]] = {}
         self.heard: dict[str, float] = {}
         self.started: float | None = None
         self.pending: dict[int, dict[str, Any]] = {}
@@ -182,9 +194,16 @@ class WatchLog:
         if row.get("alarm_state"):
             machine = row["machine"] or ""
             self.states[machine] = AlarmState.from_dict(row["alarm_state"])
+            self.names[machine] = row["machine_type"], row["machine_id"]
             if row["verdict"]:
                 self.heard[machine] = logged
+                self._remember(machine, row)
         if row["event"]:
             self.n_events = row["number"]
             if self._runs_commands:
                 self.pending[row["number"]] = row
+
+    def _remember(self, machine: str, row: dict[str, Any]) -> None:
+        if "mtime_ns" in row:
+            recent = self.recent.setdefault(machine, deque(maxlen=N_RECENT))
+            recent.append((row["mtime_ns"] / 1e9, row["path"]))
