@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
@@ -31,6 +31,7 @@ __all__ = [
     "MissingClipError",
     "Recording",
     "UnusableClipWarning",
+    "as_floats",
     "open_array",
     "open_file",
     "read_array",
@@ -384,6 +385,31 @@ def open_array(
     BadClipError
         See :func:`read_array`.
     """
+    if array_rate is None:
+        array_rate = sample_rate
+    signal = _check_samples(as_floats(samples))
+    samples = _resample(signal, array_rate, sample_rate)
+    return Recording(samples, sample_rate, signal, array_rate)
+
+
+def as_floats(samples: Any) -> np.ndarray:
+    """Give samples their usual form, and leave open whether they are sound.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_samples,)
+        See :func:`read_array`.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples,), float32
+        In [-1, 1] where they are sound.
+
+    Raises
+    ------
+    BadClipError
+        If they are of another shape or type.
+    """
     samples = np.asarray(fill_masked(samples))
     if samples.ndim != 1:
         raise BadClipError(
@@ -397,13 +423,8 @@ def open_array(
             f"has samples of type {samples.dtype}; pass floats in [-1, 1], int16 or "
             "int32"
         )
-    with np.errstate(over="ignore"):  # overflow is reported as infinity below
-        samples = samples.astype(np.float32, copy=False)
-    if array_rate is None:
-        array_rate = sample_rate
-    signal = _check_samples(samples)
-    samples = _resample(signal, array_rate, sample_rate)
-    return Recording(samples, sample_rate, signal, array_rate)
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is no sound
+        return samples.astype(np.float32, copy=False)
 
 
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import all_or_nothing
+from sklearn_asd._utils.messages import check_choice
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.remarks import FACTS, is_silent, make_remark
@@ -152,6 +153,34 @@ training recordings 4 s']
             make_remark(facts, self.low_[place], self.high_[place])
             for facts, place in zip(_facts(X), places, strict=True)
         ]
+
+    def usual_range(self, fact, machine=None):
+        """Say between which values a fact lay among the training clips.
+
+        Parameters
+        ----------
+        fact : str
+            Its name, one of ``sklearn_asd.audio.remarks.FACTS``, such as "duration".
+
+        machine : str or None, default=None
+            Label of a machine, such as "fan/00". For None, and for machines that were
+            not among those fitted, all training clips count.
+
+        Returns
+        -------
+        low, high : float
+            Lowest and highest value; NaN where it was not measured.
+
+        Raises
+        ------
+        ValueError
+            If there is no such fact.
+        """
+        check_is_fitted(self)
+        check_choice("fact", fact, FACTS)
+        place = list(self.machines_).index(machine) if machine in self.machines_ else -1
+        column = FACTS.index(fact)
+        return float(self.low_[place, column]), float(self.high_[place, column])
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

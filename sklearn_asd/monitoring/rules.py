@@ -416,10 +416,11 @@ class RulePromise(NamedTuple):
     --------
     >>> from sklearn_asd.monitoring import AlarmRule
     >>> margins = [-0.1] + 98 * [1.0]
-    >>> print(AlarmRule().promise(margins, window=10.0))
-    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour, by 99 normal \
-windows taken as independent. A fault that each window hears is an alarm after 40 s at \
-most.
+    >>> promise = AlarmRule().promise(margins, window=10.0)
+    >>> print(promise)  # doctest: +NORMALIZE_WHITESPACE
+    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour, by 99
+    normal windows taken as independent. A fault that each window hears is an alarm
+    after 40 s at most.
     """
 
     rule: AlarmRule

@@ -1,0 +1,269 @@
+"""DriftTest: whether a machine still sounds as the recordings learnt from."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+from sklearn.utils import check_random_state
+
+__all__ = ["DriftTest", "benjamini_hochberg", "conformal_p_values"]
+
+# Exponents of the bets: the smaller, the more a bet wins by extreme p-values.
+_EXPONENTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+
+
+def conformal_p_values(scores: Any, reference: Any) -> np.ndarray:
+    """Tell how rare such low scores are among normals.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_windows,)
+        ``score_samples`` of new windows: the higher, the more normal. NaN gives NaN.
+
+    reference : array-like of shape (n_reference,)
+        Scores of normal windows of the same machine that the detector was not fitted
+        on, such as `training_score_samples_`. NaN is left out.
+
+    Returns
+    -------
+    p_values : ndarray of shape (n_windows,)
+        Share of reference and window that score as low as the window: in (0, 1]. If
+        the window is exchangeable with the reference, the probability of a p-value of
+        `p` or less is at most `p`.
+
+    Raises
+    ------
+    ValueError
+        If there is no reference.
+
+    Examples
+    --------
+    >>> from sklearn_asd.monitoring import conformal_p_values
+    >>> conformal_p_values([0.5, 2.5, 9.0], reference=[1.0, 2.0, 3.0])
+    array([0.25, 0.75, 1.  ])
+    """
+    known = _known(reference)
+    scores = np.asarray(scores, dtype=np.float64)
+    n_low = np.searchsorted(known, scores, side="right")
+    return np.where(np.isnan(scores), np.nan, (n_low + 1) / (len(known) + 1))
+
+
+def benjamini_hochberg(p_values: Any, rate: float = 0.1) -> np.ndarray:
+    """Choose among many machines those to look at, by the procedure of [1]_.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_machines,)
+        One p-value for each machine; NaN is never chosen and does not count.
+
+    rate : float in (0, 1), default=0.1
+        The expected share of normal machines among the chosen ones is at most this, if
+        the p-values are independent.
+
+    Returns
+    -------
+    chosen : ndarray of shape (n_machines,), bool
+        True for the machines to look at.
+
+    Raises
+    ------
+    ValueError
+        If a p-value is not in [0, 1], or `rate` is not in (0, 1).
+
+    Notes
+    -----
+    With `n` reference scores no p-value is below ``1 / (n + 1)``. One anomalous machine
+    of `m` can be found only if that is at most ``rate / m``.
+
+    References
+    ----------
+    .. [1] Y. Benjamini and Y. Hochberg, "Controlling the False Discovery Rate",
+       J. R. Stat. Soc. B 57, 1995.
+
+    Examples
+    --------
+    >>> from sklearn_asd.monitoring import benjamini_hochberg
+    >>> benjamini_hochberg([0.01, 0.9, 0.04, 0.5], rate=0.1)
+    array([ True, False,  True, False])
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    known = np.sort(values[~np.isnan(values)])
+    if not 0 < rate < 1 or np.any((known < 0) | (known > 1)):
+        raise ValueError(
+            f"rate={rate:g} must lie between 0 and 1, and so must p-values (given are "
+            f"{known[:1]} to {known[-1:]})"
+        )
+    limits = rate * np.arange(1, len(known) + 1) / max(1, len(known))
+    below = np.flatnonzero(known <= limits)
+    return values <= (known[below[-1]] if len(below) else -1.0)
+
+
+class DriftTest:
+    """Test whether the scores of a machine are still those of its normals.
+
+    Each new score is ranked among the reference and all scores before it. As long as
+    nothing changes the ranks are uniform, and bets against that lose [1]_. The capital
+    of the bets, which is 1 at the start, ever reaches ``1 / false_alarm_rate`` with a
+    probability of at most `false_alarm_rate`, however long the test runs (Ville's
+    inequality). Then it is time to listen, and to calibrate or to fit again. The test
+    changes no model.
+
+    Parameters
+    ----------
+    reference : array-like of shape (n_reference,)
+        Scores of normal windows of the machine that the detector was not fitted on,
+        such as the machine's `training_score_samples_`. NaN is left out.
+
+    false_alarm_rate : float in (0, 1), default=0.01
+        Probability that the test ever finds a change where there is none.
+
+    random_state : int, RandomState or None, default=0
+        Draws the ranks of equal scores.
+
+    Attributes
+    ----------
+    found : bool
+        Whether the capital ever reached ``1 / false_alarm_rate``. It stays so.
+
+    since : any
+        Estimate of when the change began: `time` of the first window after the bets
+        were last at their lowest. None until a change is found.
+
+    capital : float
+        What the bets have won so far, between 0 and infinity.
+
+    n_windows : int
+        Number of windows so far.
+
+    See Also
+    --------
+    conformal_p_values : How rare a single score is.
+    benjamini_hochberg : Which of many machines to look at.
+
+    Notes
+    -----
+    The bets are on low and on high scores, with five powers of the p-value, and start
+    at each window with a share of ``1 / (k (k + 1))`` of the capital, so that the test
+    loses little in a long time without a change.
+
+    The promise holds if windows are exchangeable with the reference and each other
+    unless something changes. Windows that overlap, a machine with shifts or programs,
+    and recordings of few days are not: the test then finds these.
+
+    Cost: 32 bytes a window, as all scores are kept to rank the next one, and time that
+    grows with the logarithm of their number.
+
+    References
+    ----------
+    .. [1] V. Vovk, I. Nouretdinov and A. Gammerman, "Testing Exchangeability On-Line",
+       ICML 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd.monitoring import DriftTest
+    >>> rng = np.random.default_rng(0)
+    >>> drift = DriftTest(reference=rng.normal(size=50))
+    >>> for time in range(300):
+    ...     if drift.update(rng.normal() - 3 * (time >= 200), time):
+    ...         print(f"at {time}: changed since {drift.since}")
+    ...         break
+    at 206: changed since 200
+    """
+
+    def __init__(
+        self,
+        reference: Any,
+        false_alarm_rate: float = 0.01,
+        random_state: Any = 0,
+    ) -> None:
+        if not 0 < false_alarm_rate < 1:
+            raise ValueError(
+                f"false_alarm_rate={false_alarm_rate:g} must lie between 0 and 1"
+            )
+        self.false_alarm_rate = false_alarm_rate
+        self.n_windows = 0
+        self.found = False
+        self.since: Any = None
+        self._scores = _known(reference).tolist()
+        self._random = check_random_state(random_state)
+        # Logarithms of what the bets hold, which have begun; and, to tell when the
+        # change began, of bets that begin anew whenever they have won nothing.
+        self._held = np.full(2 * len(_EXPONENTS), -math.inf)
+        self._lately = np.zeros(2 * len(_EXPONENTS))
+        self._begun: Any = None
+
+    @property
+    def capital(self) -> float:
+        """What the bets have won so far."""
+        return math.exp(min(self._log_capital(), 700.0))
+
+    def update(self, score: float, time: Any = None) -> bool:
+        """Take the next window.
+
+        Parameters
+        ----------
+        score : float
+            Its score. Windows that cannot be judged, with NaN, are passed over.
+
+        time : any, default=None
+            Its time or number, for `since`; None is the number of the window.
+
+        Returns
+        -------
+        found : bool
+            Whether a change is found, now or earlier.
+        """
+        if math.isnan(score):
+            return self.found
+        time = self.n_windows if time is None else time
+        self.n_windows += 1
+        wins = _bet(self._rank(score))
+        share = -math.log(self.n_windows * (self.n_windows + 1) * len(wins))
+        self._held = np.logaddexp(self._held, share) + wins
+        if not self.found:
+            self._look_back(wins, time)
+            self.found = self._log_capital() >= -math.log(self.false_alarm_rate)
+            self.since = self._begun if self.found else None
+        return self.found
+
+    def _rank(self, score: float) -> float:
+        """Share of the scores so far that are lower; equal ones are drawn."""
+        n_lower = bisect.bisect_left(self._scores, score)
+        n_equal = bisect.bisect_right(self._scores, score) - n_lower + 1
+        self._scores.insert(n_lower, score)
+        # In (0, 1]: the logarithm of 0 is no bet.
+        drawn = 1.0 - self._random.uniform()
+        return (n_lower + drawn * n_equal) / len(self._scores)
+
+    def _look_back(self, wins: np.ndarray, time: Any) -> None:
+        """Note since when the bets win."""
+        if logsumexp(self._lately) <= math.log(len(wins)):
+            self._lately, self._begun = np.zeros(len(wins)), time
+        self._lately = self._lately + wins
+
+    def _log_capital(self) -> float:
+        # What has not been bet yet is 1 / (n + 1).
+        return float(logsumexp([*self._held, -math.log(self.n_windows + 1)]))
+
+
+def _bet(p_value: float) -> np.ndarray:
+    """Logarithm of what each bet multiplies its capital by; 1 on average."""
+    sides = np.log([p_value, max(1.0 - p_value, np.finfo(float).tiny)])
+    return (np.log(_EXPONENTS) + np.outer(sides, _EXPONENTS - 1)).ravel()
+
+
+def _known(reference: Any) -> np.ndarray:
+    """Sort the scores of reference that are known."""
+    scores = np.asarray(reference, dtype=np.float64).ravel()
+    scores = np.sort(scores[~np.isnan(scores)])
+    if len(scores) == 0:
+        raise ValueError(
+            "reference holds no scores: give those of normal windows of the machine, "
+            "such as training_score_samples_"
+        )
+    return scores
