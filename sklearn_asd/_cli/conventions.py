@@ -82,6 +82,14 @@ _TERMS = (
         "make it longer, or leave it out",
     ),
     (re.compile(r"\bchannel=(\d+)"), r"--channel \1"),
+    (
+        re.compile(r"sample_rate=([\d.e+]+) Hz of the stream"),
+        r"the sample rate of the stream, \1 Hz,",
+    ),
+    (re.compile(r"\bwindow=None s, and"), "there is no --window, and"),
+    (re.compile(r"\bwindow=([\d.e+-]+) s\b"), r"--window \1"),
+    (re.compile(r"\bhop=([\d.e+-]+) s\b"), r"--hop \1"),
+    (re.compile(r"set window to it, or fit.*"), "set --window to it"),
 )
 
 

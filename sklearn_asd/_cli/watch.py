@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,17 @@ import pandas as pd
 from sklearn_asd._cli.conventions import CONTEXT, echo, keep_quiet
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines
-from sklearn_asd._cli.verdicts import BLOCK, UNUSABLE, judge
-from sklearn_asd._cli.watching import Heard, Names, Stop, Watch
-from sklearn_asd._utils.files import replacing
-from sklearn_asd._utils.messages import count
+from sklearn_asd._cli.watch_folder import WatchedFolder
+from sklearn_asd._cli.watch_stream import WatchedStream
+from sklearn_asd._cli.watching import Names, Stop, Watch
+from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.folders import describe_recordings
 from sklearn_asd.monitoring.command import EventCommand
 from sklearn_asd.monitoring.events import LogEntry
-from sklearn_asd.monitoring.folder import FolderSource, FoundFile, read_stamp
+from sklearn_asd.monitoring.folder import FolderSource
 from sklearn_asd.monitoring.log import WatchLog
+from sklearn_asd.monitoring.pcm import FORMATS
 from sklearn_asd.monitoring.rules import AlarmRule
 
 __all__ = ["watch"]
@@ -50,7 +49,8 @@ def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRu
     metavar="K/N",
     default="3/3",
     callback=_read_rule,
-    help="Raise an alarm if K of the last N recordings of a machine are anomalous.",
+    help="Raise an alarm if K of the last N recordings of a machine are anomalous; of "
+    "a stream: K of N windows.",
 )
 @click.option(
     "--machine-id",
@@ -73,7 +73,7 @@ def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRu
 @click.option(
     "--keep",
     metavar="FOLDER",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     help="Save the sound of each alarm in a folder of its own, in FOLDER.",
 )
 @click.option(
@@ -105,14 +105,51 @@ def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRu
     default=3600.0,
     help="Say that a machine has no data after this time without a recording.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Format of raw samples on standard input. Default: WAV.",
+)
+@click.option(
+    "--rate",
+    metavar="HZ",
+    type=click.IntRange(1),
+    help="Sample rate of raw samples.",
+)
+@click.option(
+    "--channels",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    help="Number of channels of raw samples.",
+)
+@click.option(
+    "--window",
+    metavar="SECONDS",
+    type=_MORE_SECONDS,
+    help="Length of the windows of a stream. Default: that of the training recordings.",
+)
+@click.option(
+    "--hop",
+    metavar="SECONDS",
+    type=_MORE_SECONDS,
+    help="Time from the start of a window to that of the next. Default: the window.",
+)
 @click.option("--once", is_flag=True, help="Judge what is there, and end: for cron.")
 @trust_option
 @click.pass_context
 def watch(context, model, source, log, once, trust, **options):
-    """Judge the recordings that a recorder puts into a folder, as they come.
+    """Judge the recordings of a folder, or a stream of sound, as they come.
 
-    SOURCE is the folder. Files in it, at any depth, are judged once they are complete:
-    they do not change any more, and their header says how long they are.
+    SOURCE is a folder that a recorder fills. Files in it, at any depth, are judged once
+    they are complete: they do not change any more, and their header says how long they
+    are.
+
+    SOURCE is - for a stream on standard input, as of arecord, ffmpeg or sox: a WAV, or
+    raw samples with --format and --rate. It is cut into windows as long as the training
+    recordings. The watch ends with the stream. The options --every, --settle and --once
+    are for folders.
 
     Prints a JSON object on each line, for each recording and for each change of a
     machine's state, which is an event. The states are normal, suspect (an alarm is
@@ -135,6 +172,7 @@ def watch(context, model, source, log, once, trust, **options):
       sklearn-asd watch machines.asd new/ --alarm 3/5 --keep alarms/
       sklearn-asd watch machines.asd new/ --run "mosquitto_pub -t alarms -s"
       sklearn-asd watch machines.asd new/ --once
+      arecord -f S16_LE -r 16000 | sklearn-asd watch machines.asd - --machine-id pump_3
 
     \b
     Exit codes:
@@ -160,12 +198,20 @@ def watch(context, model, source, log, once, trust, **options):
             _say_what_was_wrong(watch)
             facts = {"model": os.path.abspath(model), "source": source}
             machines = _expect_machines(loaded, options["machine_id"])
-            grace = 0.0 if once else options["settle"] + 2 * options["every"]
-            watch.begin(machines, grace, facts | {"rule": str(options["alarm"])})
-            if not once:
-                _say_what_is_watched(watch, loaded, source)
-            folder = FolderSource(source, options["settle"], options["no_data_after"])
-            _Folder(watch, folder, loaded, options).run(once)
+            facts |= {"rule": str(options["alarm"])}
+            if source == "-":
+                name, names = _choose_machine(machines)
+                watch.begin({name: names}, options["no_data_after"], facts)
+                WatchedStream(watch, loaded, name or None, options).run()
+            else:
+                grace = 0.0 if once else options["settle"] + 2 * options["every"]
+                watch.begin(machines, grace, facts)
+                if not once:
+                    _say_what_is_watched(watch, machines, source)
+                folder = FolderSource(
+                    source, options["settle"], options["no_data_after"]
+                )
+                WatchedFolder(watch, folder, loaded, options).run(once)
             watch.finish()
         finally:
             file.close()
@@ -201,100 +247,22 @@ def _say_what_was_wrong(watch: Watch) -> None:
         )
 
 
-def _say_what_is_watched(watch: Watch, model: Model, source: str) -> None:
-    n_machines = len(model.machines or [None])
+def _choose_machine(machines: dict[str, Names]) -> tuple[str, Names]:
+    """Choose the machine of a stream."""
+    if len(machines) > 1:
+        raise ValueError(
+            f"the model knows {count(len(machines), 'machine')}: name the one of the "
+            f"stream with --machine-id, one of {abbreviate(list(machines))}"
+        )
+    return next(iter(machines.items()), ("", (None, None)))
+
+
+def _say_what_is_watched(watch: Watch, machines: dict[str, Names], source: str) -> None:
+    whose = f" for {count(len(machines), 'machine')}" if machines else ""
     echo(
         printable(
-            f"Watching {source} for {count(n_machines, 'machine')}. Alarm: "
-            f"{watch.rule} recordings. Log: {watch.log.path}, with "
+            f"Watching {source}{whose}. Alarm: {watch.rule} recordings. Log: {watch.log.path}, with "
             f"{count(len(watch.log.files), 'file')} judged before."
         ),
         err=True,
     )
-
-
-class _Folder:
-    """A folder that is watched with a model."""
-
-    def __init__(
-        self, watch: Watch, folder: FolderSource, model: Model, options: dict[str, Any]
-    ) -> None:
-        self.watch = watch
-        self.folder = folder
-        self.model = model
-        self.options = options
-
-    def run(self, once: bool) -> None:
-        """Look at the folder until a signal comes, or once."""
-        stop = self.watch.stop
-        if once:
-            self.folder.find(self.watch.log.files)  # to see what changes
-            self.watch.wait(self.options["settle"])
-        while not stop.came:
-            self._judge(self._find(once))
-            if stop.came:
-                break
-            self.watch.check_silence()
-            if once:
-                break
-            self.watch.wait(self.options["every"])
-
-    def _find(self, once: bool) -> list[FoundFile]:
-        trouble = f"{self.folder.folder} cannot be listed"
-        try:
-            files = self.folder.find(self.watch.log.files)
-        except OSError as error:
-            if once:
-                raise
-            self.watch.report_trouble(trouble, error)
-            return []
-        self.watch.end_trouble(trouble)
-        return files
-
-    def _judge(self, files: Sequence[FoundFile]) -> None:
-        for start in range(0, len(files), BLOCK):
-            if self.watch.stop.came:
-                return
-            self._judge_block(files[start : start + BLOCK])
-            self.watch.look_after_commands()
-
-    def _judge_block(self, files: Sequence[FoundFile]) -> None:
-        stamps = {file.path: file.stamp for file in files}
-        unusable = {file.path: file.reason for file in files if file.reason}
-        clips = describe_recordings(stamps, self.folder.folder)
-        clips = assign_machines(clips, self.model, self.options["machine_id"])
-        has_machine = set(clips.loc[clips["reason"] == "", "path"])
-        for path, reason in unusable.items():
-            clips.loc[clips["path"] == path, "reason"] = reason
-        judged, _ = judge(self.model.detector, clips)
-        heard = []
-        for row in judged.itertuples():
-            stamp = stamps[row.path]
-            # A file that is gone, perhaps with its drive, was not judged.
-            if row.verdict == UNUSABLE and read_stamp(row.path) != stamp:
-                continue
-            more = {"size": stamp.size, "mtime_ns": stamp.mtime_ns}
-            says_something = row.path in has_machine and row.path not in unusable
-            heard.append(Heard(_make_entry(row, stamp), more, says_something))
-        self.watch.take(heard, self._save_sound)
-
-    def _save_sound(self, entry: LogEntry, folder: Path) -> None:
-        """Copy the recording of an alarm and those before it."""
-        recent = self.watch.recent(entry.machine or "")
-        first = (entry.time or 0.0) - self.options["before"]
-        paths = [path for time, path in recent if time >= first]
-        for number, path in enumerate([*paths, str(entry.path)]):
-            if os.path.exists(path):
-                target = folder / f"{number:02d}_{os.path.basename(path)}"
-                with replacing(target) as file:
-                    file.write(Path(path).read_bytes())
-
-
-def _make_entry(row: Any, stamp: Any) -> LogEntry:
-    """Give a row of `judge` the form of the log; its time is that of the file."""
-    known = {
-        name: None if pd.isna(value) or value == "" else value
-        for name, value in row._asdict().items()
-        if name in LogEntry.__dataclass_fields__
-    }
-    return LogEntry(**known | {"time": stamp.mtime_ns / 1e9})

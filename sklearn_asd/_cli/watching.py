@@ -97,7 +97,9 @@ class Watch:
         self.keep = keep
         self.is_patient = is_patient
         self._names = dict(log.names)
-        self._recent = {machine: deque(one, N_RECENT) for machine, one in log.recent.items()}
+        self._recent = {
+            machine: deque(one, N_RECENT) for machine, one in log.recent.items()
+        }
         self._heard: dict[str, float] = {}  # by the clock that nobody sets
         self._troubles: set[str] = set()
 
@@ -134,13 +136,33 @@ class Watch:
                     condition_of(entry.remark or ""),
                 )
                 entry, more = _add_state(entry, more, before.name, after)
-                self._names[machine] = entry.machine_type, entry.machine_id
-                self._heard[machine] = time.monotonic()
-                if entry.event == "alarm" and self.keep is not None:
-                    more["kept"] = self._keep_sound(self.keep, entry, save_sound)
-                self._remember(machine, entry)
+                more |= self._hear(entry, save_sound)
             rows.append(entry.as_dict() | more)
         self._publish(rows)
+
+    def take_windows(
+        self, entries: Sequence[LogEntry], state: AlarmState, save_sound: SaveSound
+    ) -> None:
+        """Log windows of a stream, after which its machine is in a state."""
+        more = {"alarm_state": dataclasses.asdict(state)}
+        self._publish(
+            [
+                entry.as_dict() | more | self._hear(entry, save_sound)
+                for entry in entries
+            ]
+        )
+
+    def _hear(self, entry: LogEntry, save_sound: SaveSound) -> dict[str, Any]:
+        """Note that a machine was heard, and keep the sound of its alarm."""
+        machine = entry.machine or ""
+        self._names[machine] = entry.machine_type, entry.machine_id
+        if entry.verdict:
+            self._heard[machine] = time.monotonic()
+        kept = {}
+        if entry.event == "alarm" and self.keep is not None:
+            kept["kept"] = self._keep_sound(self.keep, entry, save_sound)
+        self._remember(machine, entry)
+        return kept
 
     def check_silence(self) -> None:
         """Say which machines were not heard for long."""

@@ -3,12 +3,17 @@
 import json
 import os
 import random
+import re
 import resource
+import shlex
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +22,11 @@ import soundfile
 from command import RATE
 from killing import Forks
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and signals")
+import sklearn_asd
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="needs fork and signals"
+)
 
 
 @pytest.fixture
@@ -89,6 +98,7 @@ def wait_for(condition, what="a condition"):
     pytest.fail(f"{what} never came")
 
 
+PACKAGE = str(Path(sklearn_asd.__file__).parents[1])
 NOW = ["--settle", "0", "--every", "0.05"]
 
 
@@ -312,7 +322,9 @@ def test_a_full_disk_makes_it_wait(forks, model, site, recorder):
     _, most = resource.prlimit(process, resource.RLIMIT_FSIZE)
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size + 100, most))
     recorder(*20 * ["normal"])
-    wait_for(lambda: "so nothing is judged" in Path("errors.txt").read_text(), "a report")
+    wait_for(
+        lambda: "so nothing is judged" in Path("errors.txt").read_text(), "a report"
+    )
     assert len(judged()) == 20
     resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
     wait_for(lambda: len(judged()) == 40, "the other verdicts")
@@ -369,3 +381,200 @@ def test_files_that_vanish_with_their_drive_are_judged_when_it_is_back(
     (site / "away").rename(site / "new")
     monkeypatch.chdir(site)
     assert len(run("watch", model, "new", "--once", *NOW)[1].splitlines()) == 3
+
+
+# -- commands and kept sounds --------------------------------------------------------
+
+
+def test_each_event_goes_to_a_command_and_failing_is_noted(run, model, site, recorder):
+    recorder("normal", "broken", "broken", "broken")
+    command = "sh -c 'cat >> events.txt; exit 3'"
+    arguments = ["watch", model, "new", "--once", *NOW, "--run", command]
+    code, output, errors = run(*arguments)
+    assert code == 0
+    rows = [json.loads(line) for line in output.splitlines()]
+    told = [json.loads(line) for line in Path("events.txt").read_text().splitlines()]
+    assert told == [row for row in rows if row["event"]]
+    assert errors.count("failed: exit code 3") == 3
+    ends = [(r["command_of"], r["error"]) for r in read_log() if "command_of" in r]
+    assert ends == [(number, "exit code 3") for number in (1, 2, 3)]
+    run(*arguments)
+    assert len(Path("events.txt").read_text().splitlines()) == 3
+
+
+def test_a_command_that_hangs_stops_nothing(run, model, recorder):
+    recorder("normal", "broken")
+    hangs = ["--run", "sleep 600", "--timeout", "0.2"]
+    code, _, errors = run("watch", model, "new", "--once", *NOW, *hangs)
+    assert code == 0
+    assert errors.count("failed: was killed after 0.2 s") == 2
+    assert len(judged()) == 2
+
+
+def test_a_command_that_a_kill_prevented_is_run_by_the_next_watch(
+    forks, run, model, site, recorder
+):
+    recorder("normal", "broken")
+    process = forks.start("watch", model, "new", *NOW, "--run", "sleep 600")
+    wait_for(lambda: len(events()) == 2, "two events")
+    forks.kill(process)
+    assert not [row for row in read_log() if "command_of" in row]
+    tell = ["--run", "sh -c 'cat >> events.txt'"]
+    assert run("watch", model, "new", "--once", *NOW, *tell)[0] == 0
+    told = [json.loads(line) for line in Path("events.txt").read_text().splitlines()]
+    assert [row["event"] for row in told] == ["normal", "suspect"]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_the_sound_of_an_alarm_is_kept_with_what_came_before(
+    run, model, site, recorder, before
+):
+    last = recorder("normal", "broken", "broken", "broken")
+    keep = ["--keep", "alarms", "--before", before]
+    run("watch", model, "new", "--once", *NOW, *keep)
+    (kept,) = [row["kept"] for row in judged() if row["event"] == "alarm"]
+    assert kept == str(site / "alarms" / "20010909T014643000Z_valve_00")
+    names = sorted(os.listdir(kept))
+    assert len(names) == before + 1
+    assert Path(kept, names[-1]).read_bytes() == last.read_bytes()
+
+
+# -- streams -------------------------------------------------------------------------
+
+
+def stream(model, content, *options, folder="."):
+    """Send bytes to standard input of a watch in a process of its own."""
+    arguments = ["watch", model, "-", "--machine-id", "valve_00", *options]
+    return subprocess.run(
+        [sys.executable, "-m", "sklearn_asd", *map(str, arguments)],
+        input=content,
+        capture_output=True,
+        check=False,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": PACKAGE},
+    )
+
+
+@pytest.fixture(scope="module")
+def long_sound(folder):
+    """Two normal recordings of 2 s, three broken ones, and half a second."""
+    paths = sorted((folder / "new" / "valve_00").rglob("*.wav"))[:2]
+    paths += sorted((folder / "broken" / "valve_00").iterdir())
+    samples = [soundfile.read(path, dtype="int16")[0] for path in paths]
+    return paths, np.concatenate([*samples, samples[0][:8000]])
+
+
+def test_a_stream_is_judged_like_recordings(run, model, site, long_sound):
+    paths, samples = long_sound
+    raw = ["--format", "s16le", "--rate", RATE, "--keep", "alarms", "--before", "3"]
+    done = stream(model, samples.astype("<i2").tobytes(), *raw)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    _, score, _ = run("score", model, *paths, "--json")
+    scored = [json.loads(line) for line in score.splitlines()]
+    assert [row["score"] for row in rows] == pytest.approx(
+        [row["score"] for row in scored], abs=1e-6
+    )
+    assert [row["stop"] for row in rows] == [2.0, 4.0, 6.0, 8.0, 10.0]
+    assert events() == ["normal", "suspect", "alarm"]
+    (kept,) = Path("alarms").rglob("sound.flac")
+    sound, _ = soundfile.read(kept, dtype="int16")
+    np.testing.assert_allclose(sound, samples[7 * RATE : 10 * RATE], atol=1)
+    assert b"The stream has ended" in done.stderr
+    wav = BytesIO()
+    soundfile.write(wav, samples, RATE, format="WAV", subtype="PCM_16")
+    done = stream(model, wav.getvalue())
+    assert len(done.stdout.splitlines()) == 5
+    assert events()[3:] == ["normal", "suspect", "alarm"]  # from the log on
+
+
+def test_what_is_no_stream_is_refused_with_the_remedy(model, site):
+    for content, options, message in (
+        (b"fLaC" + bytes(99), [], "does not begin like a WAV"),
+        (b"", ["--rate", "16000"], "raw samples need both --format and --rate"),
+        (bytes(99), ["--format", "s16le", "--rate", "8000"], "of the stream, 8000 Hz"),
+    ):
+        done = stream(model, content, *options)
+        assert done.returncode == 2
+        assert message in done.stderr.decode()
+        assert not re.search(r"sample_rate|window=", done.stderr.decode())
+
+
+def test_a_stream_of_several_machines_is_one_that_is_named(run, model, site):
+    code, _, errors = run("watch", model, "-")
+    assert code == 2
+    assert "the model knows 2 machines: name the one of the stream" in errors
+
+
+def need(*programs):
+    for program in programs:
+        if shutil.which(program) is None and not Path("/usr/sbin", program).exists():
+            pytest.skip(f"{program} is not installed")
+
+
+def test_ffmpeg_is_a_source(model, site, long_sound):
+    need("ffmpeg")
+    paths, samples = long_sound
+    soundfile.write("long.flac", samples, RATE)
+    command = (
+        f"ffmpeg -nostdin -loglevel error -i long.flac -ac 1 -ar 16000 -f wav - | "
+        f"{shlex.quote(sys.executable)} -m sklearn_asd watch {model} - "
+        "--machine-id valve_00"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": PACKAGE},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["verdict"] for row in rows] == 2 * ["normal"] + 3 * ["anomalous"]
+    assert rows[-1]["event"] == "alarm"
+
+
+def test_a_broker_gets_the_events(run, model, site, recorder):
+    need("mosquitto", "mosquitto_pub", "mosquitto_sub")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    Path("m.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    path = os.environ["PATH"] + ":/usr/sbin"
+    program = shutil.which("mosquitto", path=path)
+    broker = subprocess.Popen([program, "-c", "m.conf"], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "broker")
+        recorder("normal", "broken", "broken", "broken")
+        tell = f"mosquitto_pub -p {port} -q 1 -r -t machines -s"
+        assert run("watch", model, "new", "--once", *NOW, "--run", tell)[0] == 0
+        heard = subprocess.run(
+            ["mosquitto_sub", "-p", str(port), "-t", "machines", "-C", "1"],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+    finally:
+        broker.terminate()
+        broker.wait()
+    told = json.loads(heard.stdout)
+    assert (told["machine"], told["event"]) == ("valve_00", "alarm")  # the last one
+
+
+def test_a_service_that_is_restarted_goes_on(model, site, recorder):
+    """As systemd does: started again after a kill, ended by SIGTERM."""
+    arguments = [sys.executable, "-m", "sklearn_asd", "watch", model, "new", *NOW]
+    n_files = 0
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        recorder("normal", "broken")
+        n_files += 2
+        with open("out.txt", "ab") as out:
+            service = subprocess.Popen(
+                list(map(str, arguments)),
+                stdout=out,
+                stderr=out,
+                env=os.environ | {"PYTHONPATH": PACKAGE},
+            )
+        wait_for(lambda n=n_files: len(judged()) == n, "verdicts")
+        service.send_signal(number)
+        assert service.wait() == (0 if number == signal.SIGTERM else -number)
+    check_complete((site / "new").rglob("*.*"))
