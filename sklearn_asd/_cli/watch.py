@@ -261,8 +261,8 @@ def _say_what_is_watched(watch: Watch, machines: dict[str, Names], source: str) 
     whose = f" for {count(len(machines), 'machine')}" if machines else ""
     echo(
         printable(
-            f"Watching {source}{whose}. Alarm: {watch.rule} recordings. Log: {watch.log.path}, with "
-            f"{count(len(watch.log.files), 'file')} judged before."
+            f"Watching {source}{whose}. Alarm: {watch.rule} recordings. "
+            f"Log: {watch.log.path}, with {count(len(watch.log.files), 'file')} judged before."
         ),
         err=True,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import deque
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +41,12 @@ class WatchedStream:
         self._channel = getattr(front_end, "channel", "mix")
         self._monitor: Monitor | None = None
         self._stop = 0.0  # of the last window, in s
+        self._n_pushed = 0
         self._last: deque[np.ndarray] = deque()  # samples for --keep
 
     def run(self) -> None:
         """Judge windows until the stream ends or a signal comes."""
-        reader = ByteReader(partial(os.read, sys.stdin.fileno()))
+        reader = ByteReader(sys.stdin.fileno())
         begins_anew = False
         while not self.watch.stop.came:
             content = reader.get(_TICK)
@@ -91,7 +90,7 @@ class WatchedStream:
         n_hop = max(1, int(monitor.hop * monitor.sample_rate))
         for start in range(0, len(samples), n_hop):
             block = samples[start : start + n_hop]
-            self._keep(block, monitor.sample_rate)
+            self._keep(block, monitor)
             events = monitor.push(block, moment)
             moment = None
             entries = [event for event in events if event.verdict is None]
@@ -132,24 +131,27 @@ class WatchedStream:
             self._monitor.state = state
         return silent
 
-    def _keep(self, block: np.ndarray, rate: float) -> None:
+    def _keep(self, block: np.ndarray, monitor: Monitor) -> None:
         """Remember the last samples, for an alarm to come."""
+        self._n_pushed += len(block)
         if self.watch.keep is None:
             return
         self._last.append(block)
-        longest = self.options["before"] * rate
+        longest = (self.options["before"] + monitor.hop) * monitor.sample_rate
         n_samples = sum(map(len, self._last))
         while n_samples - len(self._last[0]) >= longest:
             n_samples -= len(self._last.popleft())
 
     def _save_sound(self, entry: LogEntry, folder: Path) -> None:
+        """Save the last seconds before the end of a window."""
         assert self._monitor is not None
+        rate = self._monitor.sample_rate
         samples = np.concatenate(self._last)
-        n_samples = round(self.options["before"] * self._monitor.sample_rate)
-        samples = np.clip(samples[-n_samples:], -1, 1)
-        rate = round(self._monitor.sample_rate)
+        stop = len(samples) - (self._n_pushed - round((entry.stop or 0.0) * rate))
+        start = max(0, stop - round(self.options["before"] * rate))
+        samples = np.clip(samples[start:stop], -1, 1)
         with replacing(folder / "sound.flac") as file:
-            soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+            soundfile.write(file, samples, round(rate), format="FLAC", subtype="PCM_16")
 
 
 def _make_decoder(options: dict[str, Any]) -> PcmDecoder:

@@ -264,7 +264,7 @@ class Watch:
     def _keep_sound(
         self, keep: Path, entry: LogEntry, save_sound: SaveSound
     ) -> str | None:
-        """Save the sound of an alarm; a kill before the log is written does it again."""
+        """Save the sound of an alarm; after a kill the next watch does it again."""
         moment = re.sub(r"[^0-9TZ]", "", write_time(entry.time or 0.0))
         machine = re.sub(r"[^\w.-]", "_", entry.machine or "machine")
         folder = keep / f"{moment}_{machine}"

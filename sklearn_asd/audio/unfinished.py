@@ -209,8 +209,10 @@ def _describe_wav(file: BinaryIO, kind: bytes, n_bytes: int) -> str:
 def _ends_with_chunks(file: BinaryIO, at: int, n_bytes: int, order: str) -> bool:
     """Tell whether chunks fill the rest of a file, of which there may be none."""
     while at + 8 <= n_bytes:
-        file.seek(at + 4)
-        size = struct.unpack(f"{order}I", file.read(4))[0]
+        file.seek(at)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if not (name.isascii() and name.decode("ascii").isprintable()):
+            return False  # samples, of which silence could pass for empty chunks
         at += 8 + size + size % 2
     return at == n_bytes
 

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from typing import IO, NamedTuple
+from contextlib import ExitStack
+from typing import NamedTuple
 
 __all__ = ["Ended", "EventCommand"]
 
@@ -128,10 +129,11 @@ class _Running:
         self._timeout = timeout
         self._until = time.monotonic() + timeout
         # Files, as a process that does not read would block a pipe.
-        self._output: IO[bytes] = tempfile.TemporaryFile()
-        with tempfile.TemporaryFile() as event:
+        with ExitStack() as stack:
+            event = stack.enter_context(tempfile.TemporaryFile())
             event.write(line)
             event.seek(0)
+            self._output = stack.enter_context(tempfile.TemporaryFile())
             self._process = subprocess.Popen(
                 words,
                 stdin=event,
@@ -139,6 +141,8 @@ class _Running:
                 stderr=self._output,
                 start_new_session=True,  # to end all that it begins
             )
+            stack.pop_all()
+            event.close()
 
     def check(self) -> str | None:
         """Say why the process failed, "" if it did not, and None while it runs."""

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import filelock
@@ -99,7 +100,7 @@ class WatchLog:
                 f"another watch writes to {self.path!r}: stop it, or name another log"
             ) from error
         try:
-            self._file = open(self.path, "a+b", buffering=0)
+            self._file = Path(self.path).open("a+b", buffering=0)
             self._size = self._repair()
             self._read()
         except BaseException:

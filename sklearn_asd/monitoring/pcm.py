@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import struct
 import threading
-from collections.abc import Callable
 
 import numpy as np
 
@@ -120,7 +120,8 @@ class PcmDecoder:
 
     def _read_header(self, content: bytes) -> int | None:
         """Find where the samples start; None if that is still to come."""
-        if not b"RIFF".startswith(content[:4]) or content[8:12] not in (b"WAVE", b""):
+        starts = b"RIFF".startswith(content[:4]), b"WAVE".startswith(content[8:12])
+        if not all(starts):
             raise StreamError(
                 "the stream does not begin like a WAV: give the format of raw samples, "
                 "or have WAV written"
@@ -173,13 +174,13 @@ class ByteReader:
 
     Parameters
     ----------
-    read : callable
-        Takes a number of bytes, and returns at most as many as soon as there are some,
-        or none at the end: ``partial(os.read, 0)`` reads standard input.
+    descriptor : int
+        Of a file, such as ``sys.stdin.fileno()``.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
+    def __init__(self, descriptor: int) -> None:
+        # Its own, as others may close theirs, and the number be used again.
+        self._descriptor = os.dup(descriptor)
         # A bound, so that a slow computer slows down what writes.
         self._blocks: queue.Queue[bytes | OSError] = queue.Queue(_N_BLOCKS)
         # It may wait for bytes when the watch ends, and must not hold it.
@@ -187,13 +188,14 @@ class ByteReader:
 
     def _run(self) -> None:
         content = b"-"
-        while content:
-            try:
-                content = self._read(_BLOCK)
-            except OSError as error:
-                self._blocks.put(error)
-                return
-            self._blocks.put(content)
+        try:
+            while content:
+                content = os.read(self._descriptor, _BLOCK)
+                self._blocks.put(content)
+        except OSError as error:
+            self._blocks.put(error)
+        finally:
+            os.close(self._descriptor)
 
     def get(self, timeout: float) -> bytes | None:
         """Get the next bytes.

@@ -83,7 +83,10 @@ def test_a_file_is_found_once_it_settles(tmp_path, clock):
     (found,) = source.find({})
     assert (found.path, found.reason) == (str(path), "")
     assert source.find({found.path: found.stamp}) == []
-    assert source.find({found.path: Stamp(1, 1)}) == [found]
+    changed = {found.path: Stamp(1, 1)}
+    assert source.find(changed) == []
+    clock.now = 19
+    assert source.find(changed) == [found]
 
 
 def test_the_oldest_file_comes_first(tmp_path):
