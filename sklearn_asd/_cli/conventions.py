@@ -17,10 +17,10 @@ from sklearn_asd._utils.text import printable
 
 __all__ = [
     "CONTEXT",
+    "be_quiet",
     "echo",
     "id_column_option",
     "in_terms_of_command",
-    "keep_quiet",
     "note",
     "prepare_outputs",
     "quiet_option",
@@ -54,7 +54,9 @@ sample_rate_option = click.option(
 )
 
 
-def keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+def be_quiet(
+    context: click.Context, _: click.Parameter | None = None, quiet: bool = True
+) -> None:
     """Take ``--quiet``, or do as if it was given."""
     context.meta[_QUIET] = quiet
 
@@ -63,7 +65,7 @@ quiet_option = click.option(
     "--quiet",
     is_flag=True,
     expose_value=False,  # `note` and `shows_progress` know it
-    callback=keep_quiet,
+    callback=be_quiet,
     help="Print results, warnings and errors only: no progress and no counts.",
 )
 

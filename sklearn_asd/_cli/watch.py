@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, echo, keep_quiet
+from sklearn_asd._cli.conventions import CONTEXT, be_quiet, echo
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines
 from sklearn_asd._cli.watch_folder import WatchedFolder
@@ -179,7 +179,7 @@ def watch(context, model, source, log, once, trust, **options):
       0  the watch was ended, or with --once all was judged
       2  an error
     """
-    keep_quiet(context, None, True)  # no counts and progress for each file
+    be_quiet(context)  # no counts and progress for each file
     stop = Stop()
     with stop.listen():
         command = _make_command(options["run"], options["timeout"])
@@ -228,7 +228,10 @@ def _expect_machines(model: Model, machine_id: str | None) -> dict[str, Names]:
         named = assign_machines(describe_recordings(["any"]), model, machine_id)
         row = named.iloc[0]
         known = [(row["machine_type"], row["machine_id"])]
-    names = [tuple(None if pd.isna(name) else name for name in one) for one in known]
+    names: list[Names] = [
+        (None if pd.isna(kind) else kind, None if pd.isna(identity) else identity)
+        for kind, identity in known
+    ]
     entries = [LogEntry(machine_type=kind, machine_id=one) for kind, one in names]
     return dict(zip((one.machine or "" for one in entries), names, strict=True))
 
@@ -259,10 +262,9 @@ def _choose_machine(machines: dict[str, Names]) -> tuple[str, Names]:
 
 def _say_what_is_watched(watch: Watch, machines: dict[str, Names], source: str) -> None:
     whose = f" for {count(len(machines), 'machine')}" if machines else ""
-    echo(
-        printable(
-            f"Watching {source}{whose}. Alarm: {watch.rule} recordings. "
-            f"Log: {watch.log.path}, with {count(len(watch.log.files), 'file')} judged before."
-        ),
-        err=True,
+    n_files = count(len(watch.log.files), "file")
+    text = (
+        f"Watching {source}{whose}. Alarm: {watch.rule} recordings. Log: "
+        f"{watch.log.path}, with {n_files} judged before."
     )
+    echo(printable(text), err=True)

@@ -38,7 +38,7 @@ class WatchedStream:
         self.options = options
         self._decoder = _make_decoder(options)
         front_end = find_front_end(model.detector)
-        self._channel = getattr(front_end, "channel", "mix")
+        self._channel: Any = getattr(front_end, "channel", "mix")
         self._monitor: Monitor | None = None
         self._stop = 0.0  # of the last window, in s
         self._n_pushed = 0

@@ -123,11 +123,6 @@ class FolderSource:
                 found.append(FoundFile(path, stamp, reason))
         return sorted(found, key=lambda one: (one.stamp.mtime_ns, one.path))
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether files were found last time that may be complete the next time."""
-        return bool(self._waiting)
-
     def _explain(self, path: str, stamp: Stamp, age: float) -> str | None:
         """Say why a file is unusable, "" if it is not, and None if it is to wait."""
         try:

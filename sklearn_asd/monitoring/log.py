@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import filelock
@@ -100,7 +99,7 @@ class WatchLog:
                 f"another watch writes to {self.path!r}: stop it, or name another log"
             ) from error
         try:
-            self._file = Path(self.path).open("a+b", buffering=0)
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
             self._size = self._repair()
             self._read()
         except BaseException:

@@ -448,7 +448,7 @@ def stream(run, model, site, monkeypatch):
     def stream(source, *options):
         if isinstance(source, bytes):
             Path("stream").write_bytes(source)
-            source = Path("stream").open("rb")
+            source = open("stream", "rb")  # noqa: SIM115
         with source:
             monkeypatch.setattr(sys, "stdin", source)
             return run("watch", model, "-", "--machine-id", "valve_00", *options)
