@@ -17,6 +17,7 @@ PARTS = {
     "scoring": "Scoring",
     "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
+    "monitor": "Always listening",
 }
 
 INTRODUCTION = """# Speed and memory

@@ -371,3 +371,12 @@ def test_growth_is_measured_with_the_cache_not_counted(tmp_path):
     frames = 6 * 313 * 128 * np.dtype("float16").itemsize / 1e6
     assert result["cache_MB"] == pytest.approx(frames, abs=0.1)
     assert result["peak_MB"] > 50
+
+
+def test_a_monitor_is_timed_window_by_window():
+    monitor = load("bench_monitor")
+    seconds = monitor.time_windows(monitor.make_monitor(1), 3)
+    assert len(seconds) == 3
+    text = monitor.describe(1, [(0.04, 0.02)] * 100)
+    assert "watches 500 machines: held" in text
+    assert "at most 40 ms: held" in text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import warnings
@@ -28,6 +26,7 @@ from sklearn_asd._utils.files import replacing
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.reading import UnusableClipWarning
+from sklearn_asd.monitoring.events import LogEntry
 from sklearn_asd.report.findings import Findings
 from sklearn_asd.report.page import load_template, write_page
 from sklearn_asd.report.verdicts import Verdicts
@@ -102,8 +101,8 @@ def score(model, paths, machine_id, csv, report, as_json, trust):
     recording is unusable), and remark. Lines and table show control characters as
     escapes, and in the table what a spreadsheet would compute begins with an
     apostrophe. JSON has the exact names, and also machine (type/id), score and
-    threshold: the margin is the score minus the threshold. What is unknown or infinite
-    is null.
+    threshold: the margin is the score minus the threshold. Its other fields are of
+    recordings that are watched. What is unknown or infinite is null.
 
     \b
     Examples:
@@ -165,28 +164,18 @@ def _show(block: pd.DataFrame) -> None:
 
 def _show_json(block: pd.DataFrame) -> None:
     for row in block.itertuples():
-        # Python writes bytes that are not UTF-8 as surrogates, JSON as "\udcff".
-        line = {
-            "path": row.path,
-            "machine": _name_machine(row) or None,
-            "machine_type": row.machine_type,
-            "machine_id": row.machine_id,
-            "verdict": row.verdict,
-            "score": row.score,
-            "threshold": row.threshold,
-            "margin": row.margin,
-            "reason": row.reason or None,
-            "remark": row.remark or None,
-        }
-        known = {name: _as_json(value) for name, value in line.items()}
-        tqdm.write(json.dumps(known, allow_nan=False))
-
-
-def _as_json(value: Any) -> Any:
-    """Give None for what JSON lacks."""
-    if isinstance(value, str):
-        return value
-    return None if pd.isna(value) or math.isinf(value) else float(value)
+        entry = LogEntry(
+            path=row.path,
+            machine_type=row.machine_type,
+            machine_id=row.machine_id,
+            verdict=row.verdict,
+            score=row.score,
+            threshold=row.threshold,
+            margin=row.margin,
+            reason=row.reason or None,
+            remark=row.remark or None,
+        )
+        tqdm.write(entry.as_json())
 
 
 def _name_machine(row: Any) -> str:

@@ -7,13 +7,13 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 
 __all__ = ["DriftTest", "benjamini_hochberg", "conformal_p_values"]
 
 # Exponents of the bets: the smaller, the more a bet wins by extreme p-values.
 _EXPONENTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+_LOG_EXPONENTS = np.log(_EXPONENTS)
 
 
 def conformal_p_values(scores: Any, reference: Any) -> np.ndarray:
@@ -130,8 +130,8 @@ class DriftTest:
         Whether the capital ever reached ``1 / false_alarm_rate``. It stays so.
 
     since : any
-        Estimate of when the change began: `time` of the first window after the bets
-        were last at their lowest. None until a change is found.
+        Estimate of when the change began: `time` of the window since which the best bet
+        has won. None until a change is found.
 
     capital : float
         What the bets have won so far, between 0 and infinity.
@@ -147,8 +147,8 @@ class DriftTest:
     Notes
     -----
     The bets are on low and on high scores, with five powers of the p-value, and start
-    at each window with a share of ``1 / (k (k + 1))`` of the capital, so that the test
-    loses little in a long time without a change.
+    at each window `k` with a share of about ``1 / (k log(k)^2)`` of the first capital,
+    so that a change after a long time is found nearly as soon as an early one.
 
     The promise holds if windows are exchangeable with the reference and each other
     unless something changes. Windows that overlap, a machine with shifts or programs,
@@ -172,7 +172,7 @@ class DriftTest:
     ...     if drift.update(rng.normal() - 3 * (time >= 200), time):
     ...         print(f"at {time}: changed since {drift.since}")
     ...         break
-    at 206: changed since 200
+    at 207: changed since 199
     """
 
     def __init__(
@@ -191,11 +191,13 @@ class DriftTest:
         self.since: Any = None
         self._scores = _known(reference).tolist()
         self._random = check_random_state(random_state)
-        # Logarithms of what the bets hold, which have begun; and, to tell when the
-        # change began, of bets that begin anew whenever they have won nothing.
-        self._held = np.full(2 * len(_EXPONENTS), -math.inf)
-        self._lately = np.zeros(2 * len(_EXPONENTS))
-        self._begun: Any = None
+        n_bets = 2 * len(_EXPONENTS)
+        # Logarithm of what each bet holds, with all that began at other windows.
+        self._held = np.full(n_bets, -math.inf)
+        # Logarithm of what each has won since the first window, the lowest so far, and
+        # the time of the window after it.
+        self._won, self._lowest = np.zeros(n_bets), np.zeros(n_bets)
+        self._since = np.full(n_bets, None)
 
     @property
     def capital(self) -> float:
@@ -223,12 +225,14 @@ class DriftTest:
         time = self.n_windows if time is None else time
         self.n_windows += 1
         wins = _bet(self._rank(score))
-        share = -math.log(self.n_windows * (self.n_windows + 1) * len(wins))
+        begun = _unused(self.n_windows - 1) - _unused(self.n_windows)
+        share = math.log(begun / len(wins))
         self._held = np.logaddexp(self._held, share) + wins
         if not self.found:
             self._look_back(wins, time)
             self.found = self._log_capital() >= -math.log(self.false_alarm_rate)
-            self.since = self._begun if self.found else None
+            best = np.argmax(self._won - self._lowest)
+            self.since = self._since[best] if self.found else None
         return self.found
 
     def _rank(self, score: float) -> float:
@@ -241,20 +245,26 @@ class DriftTest:
         return (n_lower + drawn * n_equal) / len(self._scores)
 
     def _look_back(self, wins: np.ndarray, time: Any) -> None:
-        """Note since when the bets win."""
-        if logsumexp(self._lately) <= math.log(len(wins)):
-            self._lately, self._begun = np.zeros(len(wins)), time
-        self._lately = self._lately + wins
+        """Note since when each bet wins."""
+        at_lowest = self._won <= self._lowest
+        self._lowest[at_lowest] = self._won[at_lowest]
+        self._since[at_lowest] = time
+        self._won += wins
 
     def _log_capital(self) -> float:
-        # What has not been bet yet is 1 / (n + 1).
-        return float(logsumexp([*self._held, -math.log(self.n_windows + 1)]))
+        rest = math.log(_unused(self.n_windows))
+        return float(np.logaddexp.reduce(self._held, initial=rest))
+
+
+def _unused(n_windows: int) -> float:
+    """Share of the first capital that is still to be bet after so many windows."""
+    return 1 / (1 + math.log1p(n_windows))
 
 
 def _bet(p_value: float) -> np.ndarray:
     """Logarithm of what each bet multiplies its capital by; 1 on average."""
     sides = np.log([p_value, max(1.0 - p_value, np.finfo(float).tiny)])
-    return (np.log(_EXPONENTS) + np.outer(sides, _EXPONENTS - 1)).ravel()
+    return (_LOG_EXPONENTS + np.outer(sides, _EXPONENTS - 1)).ravel()
 
 
 def _known(reference: Any) -> np.ndarray:

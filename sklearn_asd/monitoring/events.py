@@ -21,7 +21,7 @@ class LogEntry:
     The lines of ``sklearn-asd score --json`` and the rows of :attr:`Monitor.log` have
     these fields, in this order. What is not known is None, in JSON null.
 
-    Parameters
+    Attributes
     ----------
     time : float or None, default=None
         When the window ended, or the state changed: seconds since 1970-01-01 UTC. In
@@ -94,8 +94,8 @@ class LogEntry:
     @property
     def machine(self) -> str | None:
         """Type and ID, joined by "/"; None if neither is known."""
-        names = [one for one in (self.machine_type, self.machine_id) if pd.notna(one)]
-        return "/".join(names) or None
+        given = (self.machine_type, self.machine_id)
+        return "/".join(str(one) for one in given if pd.notna(one)) or None
 
     def as_dict(self) -> dict[str, str | float | None]:
         """Give the fields in the form of JSON.

@@ -6,7 +6,6 @@ import math
 import time as clock
 import warnings
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd.audio.reading import BadClipError, UnusableClipWarning, as_floats
 from sklearn_asd.audio.remarks import condition_of
 from sklearn_asd.meta.structure import Opened, find_front_end, walk
@@ -26,6 +25,8 @@ __all__ = ["Monitor"]
 # Of a window's length, by which it may differ from the recordings learnt from, as in
 # the remarks.
 _LENGTH_MARGIN = 0.1
+
+_NUMBERS = ("time", "start", "stop", "score", "threshold", "margin")  # of the log
 
 
 class Monitor:
@@ -52,7 +53,8 @@ class Monitor:
         Sample rate of the stream in Hz, not below the detector's; None is that.
 
     machine : str or None, default=None
-        The machine, such as "fan/00" or "pump_3", where the detector knows several.
+        The machine, such as "fan/00" or "pump_3", where the detector knows several; a
+        type without IDs is written "fan/".
 
     max_gap : float >= 0, default=1.0
         Time in s by which a block may come later or earlier than its predecessor ends.
@@ -72,7 +74,7 @@ class Monitor:
 
     log : DataFrame
         The last `keep_windows` windows, and changes of state between windows. Its
-        columns are the fields of :class:`LogEntry`.
+        columns are the fields of :class:`LogEntry`; what is not known is NaN or None.
 
     See Also
     --------
@@ -129,9 +131,10 @@ class Monitor:
         state: AlarmState | None = None,
     ) -> None:
         self.detector = detector
-        self.machine = machine
         self.sample_rate = _choose_rate(detector, sample_rate)
-        self.window = _choose_window(detector, window, machine)
+        checks = [one for one in walk(detector) if hasattr(one, "usual_range")]
+        self.machine = _choose_machine(checks, machine)
+        self.window = _choose_window(checks, window, self.machine)
         self.hop = self.window if hop is None else hop
         self.rule = AlarmRule() if rule is None else rule
         self.max_gap = max_gap
@@ -155,7 +158,9 @@ class Monitor:
         """Table of the last windows and changes of state."""
         names = [field.name for field in fields(LogEntry)]
         rows = [[getattr(one, name) for name in names] for one in self._entries]
-        return pd.DataFrame(rows, columns=names)
+        # Object: what is missing of texts is None in every version of pandas.
+        table = pd.DataFrame(rows, columns=names, dtype=object)
+        return table.astype(dict.fromkeys(_NUMBERS, float))
 
     def push(self, samples: Any, time: float | datetime | None = None) -> list:
         """Take the next samples, and judge the windows that they complete.
@@ -193,15 +198,7 @@ class Monitor:
         samples, moment = as_floats(samples), as_time(time)
         entries = self._follow_clock(moment)
         while len(samples):
-            n_taken = min(len(samples), len(self._samples) - self._n_filled)
-            if self._n_filled < 0:
-                n_taken = min(len(samples), -self._n_filled)
-            else:
-                end = self._n_filled + n_taken
-                self._samples[self._n_filled : end] = samples[:n_taken]
-            samples = samples[n_taken:]
-            self._n_filled += n_taken
-            self._n_heard += n_taken
+            samples = samples[self._fill(samples) :]
             if self._n_filled == len(self._samples):
                 entries.append(self._judge_window())
                 self._move_on()
@@ -246,9 +243,10 @@ class Monitor:
         """
         moment = as_time(time)
         moment = clock.time() if moment is None else moment
-        entry = self._enter(
-            LogEntry(time=moment), self.rule.acknowledge(self.state, moment)
-        )
+        state = self.rule.acknowledge(self.state, moment)
+        if state == self.state:
+            return []
+        entry = self._enter(LogEntry(time=moment), state)
         return [entry] if entry.event else []
 
     def _follow_clock(self, moment: float | None) -> list[LogEntry]:
@@ -272,6 +270,17 @@ class Monitor:
 
     def _begin_anew(self) -> None:
         self._n_filled, self._anchor = 0, None
+
+    def _fill(self, samples: np.ndarray) -> int:
+        """Take so many samples as the window lacks, or lie before it."""
+        start = self._n_filled
+        n_wanted = len(self._samples) - start if start >= 0 else -start
+        taken = samples[:n_wanted]
+        if start >= 0:
+            self._samples[start : start + len(taken)] = taken
+        self._n_filled += len(taken)
+        self._n_heard += len(taken)
+        return len(taken)
 
     def _move_on(self) -> None:
         """Keep what the next window shares with this one."""
@@ -346,7 +355,7 @@ def _name_machine(machine: str | None) -> dict[str, Any]:
     if machine is None:
         return {}
     kind, _, identity = machine.rpartition("/")
-    return {"machine_type": kind or None, "machine_id": identity}
+    return {"machine_type": kind or None, "machine_id": identity or None}
 
 
 def _choose_rate(detector: Any, sample_rate: float | None) -> float:
@@ -368,50 +377,49 @@ def _choose_rate(detector: Any, sample_rate: float | None) -> float:
     return sample_rate
 
 
-def _choose_window(detector: Any, window: float | None, machine: str | None) -> float:
+def _choose_machine(checks: list[Any], machine: str | None) -> str | None:
+    """The machine by the name that the detector knows."""
+    names = sorted({str(name) for one in checks for name in one.machines_})
+    if not names or machine in names:
+        return machine
+    if machine is None and len(names) == 1:
+        return names[0]
+    fact = "does not say which" if machine is None else f"is {machine!r:.200}"
+    raise ValueError(
+        f"the detector knows {count(len(names), 'machine')}, and machine {fact}: give "
+        f"one of {abbreviate(names)}"
+    )
+
+
+def _choose_window(
+    checks: list[Any], window: float | None, machine: str | None
+) -> float:
     """The window, which is as long as the recordings learnt from."""
-    ranges = [
-        one.usual_range("duration", machine)
-        for one in _find_checks(detector, machine)
-        if not math.isnan(one.usual_range("duration", machine)[0])
-    ]
-    if not ranges:
+    low, high = _find_lengths(checks, machine)
+    if math.isnan(low):
         if window is None:
             raise ValueError(
                 "the length of the recordings learnt from is not known: set window to "
                 "it, or fit a Pipeline with RecordingCheck after its front end"
             )
         return window
-    shortest, longest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    low, high = (1 - _LENGTH_MARGIN) * shortest, (1 + _LENGTH_MARGIN) * longest
-    if window is None and longest <= (1 + _LENGTH_MARGIN) * shortest:
-        return shortest
-    if window is None or not low <= window <= high:
+    given = low if window is None and high <= (1 + _LENGTH_MARGIN) * low else window
+    least, most = (1 - _LENGTH_MARGIN) * low, (1 + _LENGTH_MARGIN) * high
+    if given is None or not least <= given <= most:
         raise ValueError(
-            f"window={window} s, and the recordings learnt from are {shortest:g} to "
-            f"{longest:g} s long: choose a window of their length, or fit to recordings "
-            "of that of the window"
+            f"window={window} s, and the recordings learnt from are {low:g} to "
+            f"{high:g} s long: choose a window of their length, or fit to recordings "
+            "of the length of the window"
         )
-    return window
+    return given
 
 
-def _find_checks(detector: Any, machine: str | None) -> Iterator[Any]:
-    """Find what knows the length of a machine's recordings."""
-    checks = [one for one in walk(detector) if hasattr(one, "usual_range")]
-    known = [list(one.machines_) for one in checks]
-    names = sorted({name for some in known for name in some})
-    if machine is None and len(names) > 1:
-        raise ValueError(
-            f"the detector knows {len(names)} machines: name one, machine="
-            f"{abbreviate(names)}"
-        )
-    if names and machine is not None and machine not in names:
-        raise ValueError(
-            f"the detector does not know machine {machine!r:.200}: name one of "
-            f"{abbreviate(names)}"
-        )
-    return (
-        one
-        for one, some in zip(checks, known, strict=True)
-        if machine in some or not names or machine is None
-    )
+def _find_lengths(checks: list[Any], machine: str | None) -> tuple[float, float]:
+    """Shortest and longest recording learnt from in s, NaN if it is not known."""
+    ranges = [
+        one.usual_range("duration", machine)
+        for one in checks
+        if machine in one.machines_ or len(one.machines_) == 0
+    ]
+    lows, highs = zip(*ranges, strict=True) if ranges else ((), ())
+    return min(lows, default=math.nan), max(highs, default=math.nan)

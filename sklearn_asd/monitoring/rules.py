@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import betabinom, chi2
+from scipy.special import betaln, gammaincinv
 
 from sklearn_asd._utils.messages import check_choice, count, shorten
 
 __all__ = [
     "CONDITIONS",
+    "NO_DATA",
     "STATES",
     "AlarmRule",
     "AlarmState",
@@ -134,7 +135,7 @@ class AlarmRule:
     alarm nor the count: `n` windows are the last `n` that were judged. A machine that
     was in alarm is so again when it is heard again.
 
-    Parameters
+    Attributes
     ----------
     k : int > 0, default=3
         Number of anomalous windows.
@@ -374,10 +375,11 @@ class AlarmRule:
         # or each other. At most n - k of them are normal.
         n = math.ceil(self.n / math.ceil(window / hop - 1e-9))
         k = max(1, n - (self.n - self.k))
-        rank, above = np.sum(margins < 0) + 1, np.sum(margins >= 0)
+        below = int(np.sum(margins < 0))
+        rank, above = below + 1, len(margins) - below
         newest = rank / (len(margins) + 1)
         # The newest one is anomalous: that raises the rank in what follows.
-        return float(newest * betabinom.sf(k - 2, n - 1, rank + 1, max(above, 1e-9)))
+        return newest * _at_least(k - 1, n - 1, rank + 1, max(above, 1e-9))
 
     def _bound_by_trial(self, margins: np.ndarray) -> float:
         """Alarms per window, at most, by trying the rule on windows in their order."""
@@ -385,7 +387,7 @@ class AlarmRule:
         for time, margin in enumerate(margins.tolist()):
             before, state = state, self.update(state, time, margin)
             n_alarms += state.alarm == ALARM and before.alarm != ALARM
-        return float(chi2.ppf(0.95, 2 * (n_alarms + 1)) / 2 / len(margins))
+        return float(gammaincinv(n_alarms + 1, 0.95) / len(margins))
 
 
 class RulePromise(NamedTuple):
@@ -397,7 +399,8 @@ class RulePromise(NamedTuple):
         The rule.
 
     false_alarms_per_hour : float
-        Alarms in an hour of normal sound, at most.
+        Alarms in an hour of normal sound: at most so many on average over machines and
+        recordings learnt from, and more on some.
 
     delay : float
         Time in s from the start of a fault to its alarm, at most, if each window that
@@ -418,9 +421,9 @@ class RulePromise(NamedTuple):
     >>> margins = [-0.1] + 98 * [1.0]
     >>> promise = AlarmRule().promise(margins, window=10.0)
     >>> print(promise)  # doctest: +NORMALIZE_WHITESPACE
-    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour, by 99
-    normal windows taken as independent. A fault that each window hears is an alarm
-    after 40 s at most.
+    3 of 3 windows of 10 s, every 10 s: at most 0.0084 false alarms an hour on average,
+    by 99 normal windows taken as independent. A fault that each window hears is an
+    alarm after 40 s at most.
     """
 
     rule: AlarmRule
@@ -435,10 +438,20 @@ class RulePromise(NamedTuple):
         how = "in their order" if self.ordered else "taken as independent"
         return (
             f"{self.rule} windows of {self.window:g} s, every {self.hop:g} s: at most "
-            f"{self.false_alarms_per_hour:.2g} false alarms an hour, by "
+            f"{self.false_alarms_per_hour:.2g} false alarms an hour on average, by "
             f"{count(self.n_windows, 'normal window')} {how}. A fault that each window "
             f"hears is an alarm after {self.delay:g} s at most."
         )
+
+
+def _at_least(k: int, n: int, a: float, b: float) -> float:
+    """Probability of k of n or more, if that of each is Beta(a, b) distributed.
+
+    As of scipy.stats.betabinom, which takes long to import.
+    """
+    some = np.arange(k, n + 1)
+    ways = -np.log(n + 1) - betaln(n - some + 1, some + 1)
+    return float(np.exp(ways + betaln(some + a, n - some + b) - betaln(a, b)).sum())
 
 
 def _change(state: AlarmState, time: float, **values: Any) -> AlarmState:
