@@ -542,7 +542,8 @@ def test_a_broker_gets_the_events(run, model, site, recorder):
     try:
         wait_for(lambda: is_open(port), "the broker")
         recorder("normal", "broken", "broken", "broken")
-        tell = f"mosquitto_pub -p {port} -q 1 -r -t machines -s"
+        page = Path(PACKAGE, "docs", "guide", "production.md").read_text()
+        tell = re.search(r'--run "(mosquitto_pub .*?)"', page)[1] + f" -r -p {port}"
         assert run("watch", model, "new", "--once", *NOW, "--run", tell)[0] == 0
         heard = subprocess.run(
             ["mosquitto_sub", "-p", str(port), "-t", "machines", "-C", "1"],
