@@ -15,6 +15,7 @@ from sklearn_asd._cli.recordings import assign_machines
 from sklearn_asd._cli.watch_folder import WatchedFolder
 from sklearn_asd._cli.watch_stream import WatchedStream
 from sklearn_asd._cli.watching import Names, Stop, Watch
+from sklearn_asd._utils.files import check_outputs
 from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.folders import describe_recordings
@@ -184,6 +185,7 @@ def watch(context, model, source, log, once, trust, **options):
     with stop.listen():
         command = _make_command(options["run"], options["timeout"])
         loaded = read_model(model, trust)
+        check_outputs({"--log": log}, [model])
         file = WatchLog(log)
         try:
             watch = Watch(

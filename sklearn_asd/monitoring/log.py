@@ -21,6 +21,9 @@ __all__ = ["N_RECENT", "WatchLog"]
 # Bytes read at a time from the end of a log, to find its last whole line.
 _BLOCK = 2**16
 
+# A log begins so. No line is longer than this, as names of files are not.
+_START, _LONGEST_LINE = b'{"watch": "begins"', 2**20
+
 # Recordings of a machine whose paths are remembered, to keep the sound of alarms.
 N_RECENT = 100
 
@@ -77,7 +80,7 @@ class WatchLog:
         If the file cannot be written.
 
     ValueError
-        If another watch writes to it.
+        If another watch writes to it, or it is a file of another kind.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -100,6 +103,7 @@ class WatchLog:
             ) from error
         try:
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+            self._refuse_unless_a_log()
             self._size = self._repair()
             self._read()
         except BaseException:
@@ -154,6 +158,21 @@ class WatchLog:
             own = {"number": number} if row.get("event") else {}
             numbered.append({**row, **own, "logged": now})
         return numbered
+
+    def _refuse_unless_a_log(self) -> None:
+        """Leave a file alone that no watch wrote."""
+        self._file.seek(0)
+        first, end, _ = self._file.read(_LONGEST_LINE).partition(b"\n")
+        if end:
+            try:
+                fine = "logged" in json.loads(first)
+            except (ValueError, TypeError):
+                fine = False
+        else:  # empty, or half a line
+            fine = _START.startswith(first[: len(_START)])
+        if not fine:
+            self._file.close()
+            raise ValueError(f"{self.path!r} is not the log of a watch: name another")
 
     def _repair(self) -> int:
         """Remove a last line without an end, and return the size of the rest."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from io import BytesIO
@@ -208,6 +209,20 @@ def test_two_watches_do_not_share_a_log(run, forks, model, site, recorder):
     assert "another watch writes to" in errors
     assert forks.kill(process, signal.SIGTERM) == 0
     assert run("watch", model, "new", "--once")[0] == 0
+
+
+def test_a_file_that_is_no_log_is_refused_and_left_as_it_is(run, model, recorder):
+    path = recorder("normal")
+    for other, message in (
+        (model, "is read, and would be lost"),
+        (path, "is not the log of a watch"),
+        ("nowhere/log", "does not exist"),
+    ):
+        before = Path(other).read_bytes() if Path(other).exists() else b""
+        code, _, errors = run("watch", model, "new", "--once", "--log", other)
+        assert code == 2
+        assert message in errors
+        assert not before or Path(other).read_bytes() == before
 
 
 # -- what is complete ----------------------------------------------------------------
@@ -486,6 +501,24 @@ def test_a_stream_is_judged_like_recordings(run, model, stream, long_sound):
     soundfile.write(wav, samples, RATE, format="WAV", subtype="PCM_16")
     rows = [json.loads(line) for line in stream(wav.getvalue())[1].splitlines()]
     assert [row["state"] for row in rows] == 5 * ["alarm"]  # two normals end none
+
+
+def test_a_stream_that_falls_silent_has_no_data(stream, long_sound):
+    source, sink = os.pipe()
+    content = long_sound[1].astype("<i2").tobytes()[: 2 * 2 * RATE]  # a window
+
+    def play():
+        with os.fdopen(sink, "wb", buffering=0) as file:
+            file.write(content)
+            wait_for(lambda: "no data" in events(), "no data")
+            file.write(content)
+
+    player = threading.Thread(target=play)
+    player.start()
+    raw = ["--format", "s16le", "--rate", RATE, "--no-data-after", "0.3"]
+    assert stream(os.fdopen(source, "rb"), *raw)[0] == 0
+    player.join()
+    assert events() == ["normal", "no data", "normal"]
 
 
 def test_what_is_no_stream_is_refused_with_the_remedy(stream):
