@@ -19,6 +19,7 @@ from sklearn_asd._utils.text import printable
 
 __all__ = [
     "CONTEXT",
+    "be_quiet",
     "channel_option",
     "echo",
     "group_reasons",
@@ -65,7 +66,10 @@ channel_option = click.option(
 )
 
 
-def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+def be_quiet(
+    context: click.Context, _: click.Parameter | None = None, quiet: bool = True
+) -> None:
+    """Take ``--quiet``, or do as if it was given."""
     context.meta[_QUIET] = quiet
 
 
@@ -73,7 +77,7 @@ quiet_option = click.option(
     "--quiet",
     is_flag=True,
     expose_value=False,  # `note` and `shows_progress` know it
-    callback=_keep_quiet,
+    callback=be_quiet,
     help="Print results, warnings and errors only: no progress and no counts.",
 )
 
@@ -104,6 +108,14 @@ _TERMS = (
     (re.compile(r", or LogMelSegmenter where .*, of 1 frame each"), ""),
     (re.compile(r"\. In a search, cv=MachineStratifiedKFold\(\).*"), ""),
     (re.compile(r": lower lr\b.*"), ": choose another --seed or --batch-size"),
+    (
+        re.compile(r"sample_rate=([\d.e+]+) Hz of the stream"),
+        r"the sample rate of the stream, \1 Hz,",
+    ),
+    (re.compile(r"\bwindow=None s, and"), "there is no --window, and"),
+    (re.compile(r"\bwindow=([\d.e+-]+) s\b"), r"--window \1"),
+    (re.compile(r"\bhop=([\d.e+-]+) s\b"), r"--hop \1"),
+    (re.compile(r"set window to it, or fit.*"), "set --window to it"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -225,28 +226,35 @@ def _find_machines(
     they state none, the name may begin with that of a machine. Otherwise the recording
     is assigned to the only known machine.
     """
-    found, n_assumed, n_by_name = [], 0, 0
+    found, ways = [], Counter()
     for row in clips.to_dict("records"):
-        stated, path = _state_machine(row, column), Path(row["path"])
-        machine = stated if stated in known else None
-        if machine is None and not read_name(path.stem):
-            machine = _find_in_folders(path, known)
-            if machine is None:
-                machine = _find_at_beginning(path.stem, known)
-                n_by_name += machine is not None
-            if machine is None and pattern is None and len(known) == 1:
-                machine = known[0]
-                n_assumed += 1
+        stated = _state_machine(row, column)
+        machine, way = stated if stated in known else None, ""
+        if machine is None:
+            machine, way = _find_otherwise(Path(row["path"]), known, pattern is None)
+        ways[way] += 1
         reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
-    if n_by_name:
-        note(f"{count(n_by_name, 'recording')} assigned by the beginning of the name")
-    if n_assumed:
-        note(
-            f"{count(n_assumed, 'recording')} taken to be of "
-            f"{printable(str(known[0]))}, the only machine that the model knows"
-        )
+    for way, n in ways.items():
+        if way:
+            note(f"{count(n, 'recording')} {way}")
     return found
+
+
+def _find_otherwise(
+    path: Path, known: list[Machine], may_assume: bool
+) -> tuple[Machine | None, str]:
+    """Find the machine of a path that does not state it, and how, if this is told."""
+    if read_name(path.stem):
+        return None, ""
+    if machine := _find_in_folders(path, known):
+        return machine, ""
+    if machine := _find_at_beginning(path.stem, known):
+        return machine, "assigned by the beginning of the name"
+    if may_assume and len(known) == 1:
+        only = printable(str(known[0]))
+        return known[0], f"taken to be of {only}, the only machine that the model knows"
+    return None, ""
 
 
 def _state_machine(row: dict[Any, Any], column: str) -> Machine:

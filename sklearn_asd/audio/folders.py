@@ -21,6 +21,7 @@ __all__ = [
     "NO_RECORDINGS",
     "Listing",
     "describe_recordings",
+    "find_recordings",
     "list_recordings",
     "load_clips",
     "read_name",
@@ -221,6 +222,43 @@ def list_recordings(
         If `machine_from` is no pattern.
     """
     pattern = None if machine_from is None else NamePattern(machine_from)
+    search = _search(folder)
+    root = Path(folder)
+    clips = _tabulate(
+        [_describe(path, root, pattern) for path in sorted(search.recordings)]
+    )
+    others = dict(search.others.most_common())
+    return Listing(clips, search.unlisted, search.skipped, others)
+
+
+def find_recordings(
+    folder: str | os.PathLike[str],
+) -> tuple[list[str], dict[str, str]]:
+    """Find the files that :func:`list_recordings` would list, quickly.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        See :func:`load_clips`.
+
+    Returns
+    -------
+    paths : list of str
+        The recordings, in any order; `describe_recordings` reads their names.
+
+    problems : dict of str to str
+        What cannot be listed or is passed over and may hold recordings, and the reason.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    """
+    search = _search(folder)
+    return list(map(os.fspath, search.recordings)), search.unlisted | search.skipped
+
+
+def _search(folder: str | os.PathLike[str]) -> _Search:
     root = Path(folder)
     if not os.path.exists(root):
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
@@ -231,11 +269,7 @@ def list_recordings(
         )
     search = _Search()
     search.run(root)
-    clips = _tabulate(
-        [_describe(path, root, pattern) for path in sorted(search.recordings)]
-    )
-    others = dict(search.others.most_common())
-    return Listing(clips, search.unlisted, search.skipped, others)
+    return search
 
 
 class _Search:
@@ -353,7 +387,9 @@ def _may_be_sound(name: str) -> bool:
 
 
 def describe_recordings(
-    paths: Iterable[str | os.PathLike[str]], machine_from: str | None = None
+    paths: Iterable[str | os.PathLike[str]],
+    machine_from: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """List recordings, with the facts in their paths.
 
@@ -365,14 +401,18 @@ def describe_recordings(
     machine_from : str, default=None
         As for :func:`list_recordings`.
 
+    folder : str or path-like, default=None
+        They are described as by ``load_clips(folder)``; None is their own folder.
+
     Returns
     -------
     clips : DataFrame of shape (n_clips, 5 or more)
-        As :func:`load_clips` describes them in their own folders, in the order given.
+        The table, in the order given.
     """
     pattern = None if machine_from is None else NamePattern(machine_from)
+    root = None if folder is None else Path(folder)
     files = [Path(path) for path in paths]
-    return _tabulate([_describe(path, path.parent, pattern) for path in files])
+    return _tabulate([_describe(path, root or path.parent, pattern) for path in files])
 
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
