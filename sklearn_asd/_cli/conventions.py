@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from sklearn_asd._utils.files import check_outputs
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import printable
 
 __all__ = [
@@ -32,6 +31,8 @@ __all__ = [
     "shows_progress",
     "train",
 ]
+
+_LISTED = 8  # paths that have the same reason
 
 _QUIET = "sklearn_asd.quiet"
 
@@ -157,12 +158,13 @@ def group_reasons(problems: Mapping[str, str]) -> list[str]:
     paths: dict[str, list[str]] = {}
     for path, reason in problems.items():
         paths.setdefault(reason, []).append(printable(path))
-    return [
-        f"{some[0]} {printable(reason)}"
-        if len(some) == 1
-        else f"{len(some)} files, each {printable(reason)}: {abbreviate(some)}"
-        for reason, some in paths.items()
-    ]
+    lines = []
+    for reason, some in paths.items():
+        n_more = len(some) - _LISTED
+        names = ", ".join(some[:_LISTED]) + f" and {n_more} more" * (n_more > 0)
+        many = f"{len(some)} files, each {printable(reason)}: {names}"
+        lines.append(many if len(some) > 1 else f"{names} {printable(reason)}")
+    return lines
 
 
 def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> None:

@@ -226,7 +226,8 @@ def _find_machines(
     they state none, the name may begin with that of a machine. Otherwise the recording
     is assigned to the only known machine.
     """
-    found, ways = [], Counter()
+    found = []
+    ways: Counter[str] = Counter()
     for row in clips.to_dict("records"):
         stated = _state_machine(row, column)
         machine, way = stated if stated in known else None, ""

@@ -188,7 +188,7 @@ def test_what_is_unusable_is_said_once_with_its_reason(run, model, site, recorde
     assert "its header ends before the samples" in rows["bad.wav"]["reason"]
     assert rows["bad.wav"]["state"] is None  # whoever records is at fault
     assert rows["text.wav"]["state"] == "bad audio"
-    assert "does not end in .wav" in rows["song.mp3"]["reason"]
+    assert "cannot be decoded" in rows["song.mp3"]["reason"]
     assert run("watch", model, "new", "--once", *NOW)[1] == ""
 
 
@@ -293,8 +293,10 @@ def kill_often(forks, model, site, recorder, n_files, n_kills, longest):
         process = forks.start("watch", model, "new", *NOW)
         time.sleep(chance.uniform(0, longest))
         assert forks.kill(process) == -signal.SIGKILL
-        if Path("watch.jsonl").exists():
-            n_seen.add(Path("watch.jsonl").read_bytes().count(b"\n"))
+        log = Path("watch.jsonl")
+        n_lines = log.read_bytes().count(b"\n") if log.exists() else 0
+        longest *= 1.2 if n_lines in n_seen else 1  # a slow computer needs more time
+        n_seen.add(n_lines)
     forks.start("watch", model, "new", "--once", *NOW)
     assert forks.wait() == 0
     check_complete(paths)

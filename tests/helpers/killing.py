@@ -60,7 +60,16 @@ class Forks:
 
 
 def serve():
+    # All that the command would import when it is used.
+    import sklearn_asd._cli.watch
+    import sklearn_asd.detectors
+    import sklearn_asd.meta
+    import sklearn_asd.networks
     from sklearn_asd._cli import main
+
+    for package in (sklearn_asd.detectors, sklearn_asd.meta, sklearn_asd.networks):
+        for name in package.__all__:
+            getattr(package, name)
 
     for line in sys.stdin:
         process = os.fork()
