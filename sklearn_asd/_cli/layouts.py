@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn_asd._cli.conventions import echo
 from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.folders import read_name
+from sklearn_asd.audio.folders import find_dates, read_name
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.naming import NamePattern, is_date, names_fault, strip_date
 
@@ -56,7 +56,7 @@ def check_layout(clips: pd.DataFrame) -> None:
         If what is taken for a machine or its type is a date, or names a fault.
     """
     named = [name for row in _names(clips) for name in row]
-    dates = sorted({name for name in named if is_date(name)})
+    dates = find_dates(clips)
     if dates:
         raise ValueError(
             f"folders look like dates and would be taken for machines: "

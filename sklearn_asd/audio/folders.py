@@ -12,26 +12,25 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sklearn_asd._utils.messages import count, cut
+from sklearn_asd._utils.messages import abbreviate, count, cut
 from sklearn_asd._utils.text import one_form, printable
-from sklearn_asd.audio.naming import NamePattern, read_folder_name
+from sklearn_asd.audio.naming import (
+    AUDIO_SUFFIXES,
+    NamePattern,
+    is_date,
+    read_folder_name,
+)
 
 __all__ = [
-    "AUDIO_SUFFIXES",
     "NO_RECORDINGS",
     "Listing",
     "describe_recordings",
+    "find_dates",
     "find_recordings",
     "list_recordings",
     "load_clips",
     "read_name",
 ]
-
-# What libsndfile reads, by the endings in use; ".raw" says nothing of its contents.
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".wave", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
-    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".voc"),
-)
 
 # Files of these names hold sound too, which is passed over.
 _OTHER_SUFFIX = re.compile(
@@ -121,8 +120,8 @@ def load_clips(
     Warns
     -----
     UserWarning
-        If there are folders that cannot be listed, or passed over is what may hold
-        recordings.
+        If there are folders that cannot be listed, passed over is what may hold
+        recordings, or folders that look like dates are taken for machines.
 
     See Also
     --------
@@ -162,12 +161,36 @@ def load_clips(
             f"{count(len(unfit), 'recording')}, such as {cut(printable(unfit[0]))}: "
             "write it for the end of all paths, or move these elsewhere"
         )
+    if machine_from is None and (dates := find_dates(listing.clips)):
+        warnings.warn(
+            "folders that look like dates are taken for machines: "
+            f"{abbreviate(dates)}. "
+            'Say where the machine stands, as in machine_from="{date}/{machine}/*"',
+            stacklevel=2,
+        )
     if missed:
         warnings.warn(
             f"not all of {os.fspath(folder)!r:.200} is among its recordings: {text}",
             stacklevel=2,
         )
     return listing.clips
+
+
+def find_dates(clips: pd.DataFrame) -> list[str]:
+    """Find dates among the names that are taken for machines or their types.
+
+    Parameters
+    ----------
+    clips : DataFrame of n_clips rows
+        As from :func:`load_clips`.
+
+    Returns
+    -------
+    dates : list of str
+        Names of folders, sorted.
+    """
+    names = {*clips["machine_type"].dropna(), *clips["machine_id"].dropna()}
+    return sorted(name for name in names if is_date(name))
 
 
 class Listing(NamedTuple):
