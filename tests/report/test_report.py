@@ -535,8 +535,7 @@ def test_scores_of_members_and_the_nearest_clip_are_shown(tmp_path, ensemble, so
     machine = inner.named_estimators_["recognised"].predict_id(X[row])[0]
     assert (
         f"It sounds most like machine {machine} (networks that tell the machines "
-        "apart)."
-        in page.text
+        "apart)." in page.text
     )
     embedding = inner.named_estimators_["recognised"].embed
     normal = embedding(ensemble[:-1].transform(train))
@@ -601,8 +600,8 @@ def test_the_papers_ensembles_are_reported(tmp_path, sounds):
     assert r"\n" not in page.text  # the parameters keep their lines
     assert len(page.find("article")) == 1
     assert (
-        "what they were recognised as (networks that tell shifts of pitch and time apart"
-        in page.text
+        "what they were recognised as (networks that tell shifts of pitch "
+        "and time apart" in page.text
     )
     assert "It sounds most like machine fan/0" in page.text
 
