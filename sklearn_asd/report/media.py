@@ -22,7 +22,7 @@ _INK_STYLE = (
 )
 _LOUDEST = 0.9
 _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
-_JPEG_QUALITY = 80
+_JPEG_QUALITY = 70
 _COLORS = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
 _STYLE = dict.fromkeys(_COLORS.split(), _INK) | {
     "axes.facecolor": "none",
@@ -103,7 +103,7 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         plot(figure.add_subplot())
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None}, dpi=130)
+        figure.savefig(file, format="svg", metadata={"Date": None}, dpi=110)
     svg = file.getvalue()
     svg = _PNG.sub(_compress, svg[svg.index("<svg") :])
     svg = svg.replace(_INK, "var(--ink)").replace("'DejaVu Sans'", _FONTS)
