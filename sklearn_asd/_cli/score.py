@@ -155,7 +155,7 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
     if csv:
         _write_table(judged, csv)
     if report:
-        _write_report(template, verdicts, loaded.training, report)
+        _write_report(template, verdicts, loaded.training, report, model)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
     note(
@@ -245,7 +245,11 @@ def _load_template() -> Any:
 
 
 def _write_report(
-    template: Any, verdicts: Verdicts, training: pd.DataFrame | None, path: str
+    template: Any,
+    verdicts: Verdicts,
+    training: pd.DataFrame | None,
+    path: str,
+    model: str,
 ) -> None:
     from sklearn_asd.report.findings import Findings
     from sklearn_asd.report.page import write_page
@@ -253,10 +257,12 @@ def _write_report(
     if np.isnan(verdicts.margins).all():
         echo("No report, because no recording could be judged.", err=True)
         return
+    known = training
     if training is not None:  # recordings may have moved since
         training = training[[os.path.exists(one) for one in training["path"]]]
         training = None if training.empty else training
     with warnings.catch_warnings():
         # Training recordings that cannot be used were named by fit.
         warnings.simplefilter("ignore", UnusableClipWarning)
-        write_page(template, Findings(verdicts, training), path)
+        findings = Findings(verdicts, training, training=known)
+        write_page(template, findings, path, model=model)

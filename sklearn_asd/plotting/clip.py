@@ -26,6 +26,15 @@ _FREQUENCIES = {
 # Drawn are the fewest cells that contribute this share of all.
 _SHARE_OF_CELLS = 0.5
 
+# The difference of two clips is drawn as means over so many frames and bands: single
+# values of noise differ by more than most faults.
+_DIFFERENCE_FRAMES = 8
+_DIFFERENCE_BANDS = 2
+
+# The colours of the difference reach at least so far, in dB, so that the difference of
+# two clips that are alike looks small.
+_LEAST_DIFFERENCE = 10.0
+
 # Bars reach at least so far, in shares of what the clip scores above normal clips, so
 # that small contributions look small.
 _LEAST_LIMIT = 0.5
@@ -44,6 +53,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     fewest cells that together contribute half of it
     (:func:`~sklearn_asd.explanation.occlusion_map`). Where no time and no band carries
     most of it, there is neither.
+
+    With a normal clip to compare with, its log-mel is drawn below, in the same size and
+    colours, and under it the difference of the two: how much louder the clip is.
 
     Parameters
     ----------
@@ -65,10 +77,16 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     band_scale : {"mel", "log"}, default="mel"
         How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
 
+    normal : ndarray of shape (n_mels, n_normal_frames) or None, default=None
+        Power of a normal clip in dB, to compare with.
+
     Attributes
     ----------
     ax_ : matplotlib Axes
         Axes of the log-mel.
+
+    normal_ax_, difference_ax_ : matplotlib Axes or None
+        Axes of the normal clip and of the difference, if they are drawn.
 
     times_ax_ : matplotlib Axes or None
         Axes of the contributions by time, if they are drawn.
@@ -101,6 +119,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     frame_duration: float | None = None
     edges: np.ndarray | None = None
     band_scale: str = "mel"
+    normal: np.ndarray | None = None
 
     @classmethod
     def from_estimator(
@@ -166,6 +185,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         frame_duration=None,
         edges=None,
         band_scale="mel",
+        normal=None,
         ax=None,
         **plot_settings,
     ):
@@ -191,6 +211,9 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         band_scale : {"mel", "log"}, default="mel"
             How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
 
+        normal : array-like of shape (n_mels, n_normal_frames) or None, default=None
+            Power of a normal clip in dB, to compare with.
+
         ax : matplotlib Axes or None, default=None
             Replaced by the display in its figure; None makes a figure.
 
@@ -214,6 +237,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
             frame_duration=frame_duration,
             edges=edges,
             band_scale=band_scale,
+            normal=None if normal is None else np.asarray(normal),
         )
         return display.plot(ax, **plot_settings)
 
@@ -246,53 +270,85 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
         ax.set_axis_off()
         self.figure_ = ax.figure
         found = self.location
-        columns = found is not None
-        rows = found is not None and found.times is not None
+        has_times = found is not None and found.times is not None
+        heights = [2.2] + [1] * has_times + [2.2] * 2 * (self.normal is not None)
+        widths = [6, 0.22] if found is None else [6, 1.5, 0.22]
         grid = ax.get_subplotspec().subgridspec(
-            1 + rows,
-            2 + columns,
-            height_ratios=[2.2, 1][: 1 + rows],
-            width_ratios=[6, 1.5, 0.22] if columns else [6, 0.22],
+            len(heights), len(widths), height_ratios=heights, width_ratios=widths
         )
         self.ax_ = self.figure_.add_subplot(grid[0, 0])
-        self._draw_log_mel(self.figure_.add_subplot(grid[0, -1]), cmap, vmin, vmax)
         self.times_ax_ = self.bands_ax_ = None
+        levels = self._find_levels(vmin, vmax)
+        image = self._draw_spectrum(self.ax_, self.log_mel, cmap, levels)
+        self._add_colors(image, grid[0, -1], "power (dB)")
         if found is not None and found.times is not None:
             self.times_ax_ = self.figure_.add_subplot(grid[1, 0], sharex=self.ax_)
             self._draw_times(self.times_ax_, found.times)
-            self.ax_.tick_params(labelbottom=False)
-        bottom = self.times_ax_ or self.ax_
-        bottom.set_xlabel("frame" if self.frame_duration is None else "time (s)")
         if found is not None:
             self.bands_ax_ = self.figure_.add_subplot(grid[0, 1], sharey=self.ax_)
             self._draw_bands(self.bands_ax_, found.bands)
             self._mark_place(found)
+        self._compare(grid, cmap, levels)
+        below = (self.ax_, self.times_ax_, self.normal_ax_, self.difference_ax_)
+        *above, lowest = [one for one in below if one is not None]
+        for one in above:
+            one.tick_params(labelbottom=False)
+        lowest.set_xlabel("frame" if self.frame_duration is None else "time (s)")
         return self
 
-    def _draw_log_mel(self, colorbar_ax: Any, cmap: str, vmin: Any, vmax: Any) -> None:
-        log_mel = self.log_mel.astype(np.float32)
-        n_mels, n_frames = log_mel.shape
-        step = self.frame_duration or 1
-        quiet, loud = np.percentile(log_mel, [1, 99.9])
-        image = self.ax_.imshow(
-            log_mel,
+    def _find_levels(self, vmin: Any, vmax: Any) -> tuple[float, float]:
+        quiet, loud = np.percentile(self.log_mel.astype(np.float32), [1, 99.9])
+        return quiet if vmin is None else vmin, loud if vmax is None else vmax
+
+    def _draw_spectrum(
+        self, ax: Any, power: np.ndarray, cmap: str, levels: tuple[float, float]
+    ) -> Any:
+        """Draw power, or its difference, over time and frequency."""
+        n_mels, n_frames = power.shape
+        image = ax.imshow(
+            power.astype(np.float32),
             origin="lower",
             aspect="auto",
             interpolation="nearest",
-            extent=(0, n_frames * step, 0, n_mels),
+            extent=(0, n_frames * (self.frame_duration or 1), 0, n_mels),
             cmap=cmap,
-            vmin=quiet if vmin is None else vmin,
-            vmax=loud if vmax is None else vmax,
+            vmin=levels[0],
+            vmax=levels[1],
         )
-        self.figure_.colorbar(image, cax=colorbar_ax, label="power (dB)")
         if self.edges is None:
-            self.ax_.set_ylabel("mel band" if self.band_scale == "mel" else "band")
-            return
+            ax.set_ylabel("mel band" if self.band_scale == "mel" else "band")
+            return image
         edges = np.asarray(self.edges)
         low, high = 2 * edges[0] - edges[1], 2 * edges[-1] - edges[-2]
         shown = [f for f in _FREQUENCIES[self.band_scale] if low <= f <= high]
-        self.ax_.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
-        self.ax_.set_ylabel(f"frequency (Hz, {self.band_scale} scale)")
+        ax.set_yticks(self._place(shown), [f"{f:g}" for f in shown])
+        ax.set_ylabel(f"frequency (Hz, {self.band_scale} scale)")
+        return image
+
+    def _add_colors(self, image: Any, place: Any, label: str) -> None:
+        self.figure_.colorbar(image, cax=self.figure_.add_subplot(place), label=label)
+
+    def _compare(self, grid: Any, cmap: str, levels: tuple[float, float]) -> None:
+        """Draw the normal clip and the difference, in the lowest two rows."""
+        self.normal_ax_ = self.difference_ax_ = None
+        if self.normal is None:
+            return
+        shared = {"sharex": self.ax_, "sharey": self.ax_}
+        self.normal_ax_ = self.figure_.add_subplot(grid[-2, 0], **shared)
+        image = self._draw_spectrum(self.normal_ax_, self.normal, cmap, levels)
+        self._add_colors(image, grid[-2, -1], "power (dB)")
+        self.difference_ax_ = self.figure_.add_subplot(grid[-1, 0], **shared)
+        difference = _subtract(self.log_mel, self.normal)
+        limit = max(float(np.percentile(np.abs(difference), 99.9)), _LEAST_DIFFERENCE)
+        image = self._draw_spectrum(
+            self.difference_ax_, difference, "RdBu_r", (-limit, limit)
+        )
+        self._add_colors(image, grid[-1, -1], "louder (dB)")
+        n_frames = max(self.log_mel.shape[1], self.normal.shape[1])
+        self.ax_.set_xlim(0, n_frames * (self.frame_duration or 1))
+        self.ax_.set_title("this recording")
+        self.normal_ax_.set_title("normal recording")
+        self.difference_ax_.set_title("difference")
 
     def _draw_times(self, ax: Any, times: pd.DataFrame) -> None:
         ax.bar(
@@ -370,6 +426,7 @@ def lay_out(
     heard: ClipSpectrograms,
     location: Location | None = None,
     cells: pd.DataFrame | None = None,
+    normal: ClipSpectrograms | None = None,
 ) -> ClipScoreDisplay:
     """Prepare the display of a clip, in seconds and Hz where they are known.
 
@@ -380,6 +437,9 @@ def lay_out(
 
     location, cells : any
         See :class:`ClipScoreDisplay`.
+
+    normal : ClipSpectrograms of length 1, or None, default=None
+        A normal clip to compare with.
 
     Returns
     -------
@@ -394,7 +454,22 @@ def lay_out(
         frame_duration=frame_duration(heard),
         edges=band_edges(heard) if has_frequencies else None,
         band_scale=heard.band_scale,
+        normal=None if normal is None else normal.log_mel(0, normal.main_view),
     )
+
+
+def _subtract(log_mel: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Difference in dB over the time that both last, as means of neighbours."""
+    n_frames = min(log_mel.shape[1], normal.shape[1])
+    difference = log_mel[:, :n_frames].astype(np.float32) - normal[:, :n_frames]
+    for axis, width in enumerate((_DIFFERENCE_BANDS, _DIFFERENCE_FRAMES)):
+        starts = np.arange(0, difference.shape[axis], width)
+        sizes = np.diff([*starts, difference.shape[axis]])
+        means = np.add.reduceat(difference, starts, axis) / np.expand_dims(
+            sizes, 1 - axis
+        )
+        difference = np.repeat(means, sizes, axis)
+    return difference
 
 
 def _color_bars(scores: pd.DataFrame) -> dict[str, Any]:

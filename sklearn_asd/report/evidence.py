@@ -44,7 +44,7 @@ class Nearest(NamedTuple):
         Its distance from the clip.
 
     measure : str
-        Name of the distance.
+        Name of the distance: "dB" between mean spectra, "cosine", or another one.
 
     opened : Opened or None, default=None
         The detector with the normal clip; None if it is known by its row only.
@@ -137,7 +137,7 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
     for one in opened.find_all("nearest_training_clips"):
         nearest = one.estimator.nearest_training_clips(one.X).iloc[0]
         metric = one.estimator.metric
-        measure = f"{getattr(metric, '__name__', metric)} distance in the embedding"
+        measure = str(getattr(metric, "__name__", metric))
         name = f"row {int(nearest['row'])}"
         return Nearest(name, float(nearest["distance"]), measure)
     return None
@@ -265,9 +265,9 @@ def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
     """Distances of one clip to each normal clip, and the name of the distance."""
     point, others = embed_clips(opened), embed_clips(normal)
     if point is not None and others is not None:
-        return cosine(point, others)[0], "cosine distance in the embedding"
+        return cosine(point, others)[0], "cosine"
     spectra = _mean_spectra(normal) - _mean_spectra(opened)[0]
-    return np.sqrt(np.square(spectra).mean(axis=1)), "dB between mean spectra"
+    return np.sqrt(np.square(spectra).mean(axis=1)), "dB"
 
 
 def _mean_spectra(opened: Opened) -> np.ndarray:

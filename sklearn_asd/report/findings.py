@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 from sklearn_asd.audio import Clips
+from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import find_spectrograms
 from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import Opened
 from sklearn_asd.plotting import ClipScoreDisplay, ScoreDistributionDisplay
 from sklearn_asd.plotting.clip import lay_out
 from sklearn_asd.report import evidence
+from sklearn_asd.report.head import describe_recordings
+from sklearn_asd.report.kinds import label_members
+from sklearn_asd.report.machines import MachineSummary, summarize_machines
 from sklearn_asd.report.media import Image, Sound, draw, encode_sounds
-from sklearn_asd.report.recordings import find_segmenter, name_clips
+from sklearn_asd.report.numbers import choose_decimals
+from sklearn_asd.report.recordings import find_paths, find_segmenter, name_clips
 from sklearn_asd.report.sentences import describe_place
+from sklearn_asd.report.times import find_times
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["Findings"]
@@ -37,6 +43,9 @@ class Findings:
     max_audio_duration : float, default=15.0
         Longest sound of each clip on the page, in s.
 
+    training : DataFrame or None, default=None
+        The training recordings, if they are known, also those that are gone.
+
     Attributes
     ----------
     names : list of str
@@ -45,12 +54,22 @@ class Findings:
     segmenter : LogMelSegmenter, PowerSpectrum or None
         What reads the clips; None if there is no sound.
 
+    times : Times
+        When the clips were recorded.
+
+    decimals : int
+        Decimals of scores, thresholds and margins.
+
     anomalous, normal, unusable : list of int
         Rows of the clips with each verdict, those furthest above the threshold first.
     """
 
     def __init__(
-        self, verdicts: Verdicts, X_normal: Any, max_audio_duration: float = 15.0
+        self,
+        verdicts: Verdicts,
+        X_normal: Any,
+        max_audio_duration: float = 15.0,
+        training: Any = None,
     ) -> None:
         self.verdicts = verdicts
         self.detector = verdicts.detector
@@ -60,6 +79,11 @@ class Findings:
         if X_normal is not None:
             self.normal_clips = evidence.NormalClips(self.detector, X_normal)
         self.max_audio_duration = max_audio_duration
+        self.training = training
+        self._X_normal = X_normal
+        paths = find_paths(verdicts.X, self.segmenter)
+        self.times = find_times(paths.get(row) for row in range(len(self.names)))
+        self.decimals = choose_decimals(verdicts.margins)
         usable = ~np.isnan(verdicts.scores)
         above = verdicts.scores > verdicts.thresholds
         self.anomalous = verdicts.rank(np.flatnonzero(usable & above)).tolist()
@@ -74,23 +98,39 @@ class Findings:
             return None
         return float(known[0])
 
-    def count_by_machine(self) -> list[tuple[str, int, int, int]]:
-        """Count the clips of each machine that are anomalous, normal and unusable.
+    def describe_source(self) -> dict[str, str]:
+        """Describe the clips and those that the detector learnt from.
 
         Returns
         -------
-        rows : list of (str, int, int, int)
-            Empty if machines are not known.
+        lines : dict of str to str
+            For the head of the page.
         """
-        machines = self.verdicts.machines or []
-        anomalous, normal, unusable = (
-            Counter(machines[row] for row in rows if machines)
-            for rows in (self.anomalous, self.normal, self.unusable)
+        n_machines = len(set(self.verdicts.machines or ()))
+        paths = find_paths(self.verdicts.X, self.segmenter).values()
+        judged = describe_recordings(len(self.names), paths, n_machines, self.times)
+        learnt = self._X_normal if self.training is None else self.training
+        if learnt is None:
+            return {"Judged": judged}
+        labels = machine_labels(learnt)
+        text = describe_recordings(
+            _num_samples(learnt),
+            find_paths(learnt, self.segmenter).values(),
+            0 if labels is None else len(set(labels)),
         )
-        return [
-            (name, anomalous[name], normal[name], unusable[name])
-            for name in sorted(set(machines))
-        ]
+        name = "Compared with" if self.training is None else "Trained on"
+        return {name: text, "Judged": judged}
+
+    def summarize_machines(self) -> list[MachineSummary]:
+        """Summarize each machine, or all clips where no machine is known.
+
+        Returns
+        -------
+        summaries : list of MachineSummary
+            In the order of their names.
+        """
+        learnt = self._X_normal if self.training is None else self.training
+        return list(summarize_machines(self.verdicts, self.times, learnt))
 
     def explain_unusable(self, row: int) -> str:
         """Explain why a clip has no score.
@@ -152,11 +192,11 @@ class Findings:
             thresholds=[threshold] if np.isfinite(threshold) else [],
         )
         alt = (
-            f"Histogram of {len(finite)} anomaly scores from {finite.min():.4g} to "
-            f"{finite.max():.4g}"
+            f"Histogram of {len(finite)} anomaly scores from "
+            f"{finite.min():.{self.decimals}f} to {finite.max():.{self.decimals}f}"
         )
         if np.isfinite(threshold):
-            alt += f", with the threshold at {threshold:.4g}"
+            alt += f", with the threshold at {threshold:.{self.decimals}f}"
         return draw(display.plot, (4.6, 2.8), alt)
 
     def explain(self, row: int) -> dict[str, Any]:
@@ -173,11 +213,12 @@ class Findings:
             Contents of the page; None or empty if nothing is known:
 
             - `row` of the clip;
-            - `figure` and `nearest_figure`, :class:`Image` of the clip and of the
-              nearest normal one;
+            - `figure`, :class:`Image` of the clip, the nearest normal one and the
+              difference;
             - `sound` and `nearest_sound`, :class:`Sound` of both;
             - `members`, `views`, `machines` and `nearest`: see
               :mod:`sklearn_asd.report.evidence`;
+            - `labels`: plain names of the members of ensembles;
             - `place`: when and in which bands the clip is anomalous, in sentences;
             - `remarks`: sentences about what cannot be shown.
         """
@@ -188,16 +229,21 @@ class Findings:
             nearest = evidence.find_nearest_in_training(opened)
         else:
             nearest = self.normal_clips.find_nearest(opened)
+        if display is not None and nearest is not None and nearest.opened is not None:
+            normal = find_spectrograms(nearest.opened)
+            display.normal = normal.log_mel(0, normal.main_view)
         sound, nearest_sound = self._encode_sounds(opened, nearest)
         return {
             "row": row,
             "figure": None if display is None else _draw_clip(display, self.names[row]),
             "sound": sound,
             "members": evidence.list_members(opened),
+            "labels": label_members(
+                {one.name: one.estimator for one in opened if one.name}
+            ),
             "views": evidence.list_views(opened),
             "machines": evidence.recognise_machines(opened),
             "nearest": nearest,
-            "nearest_figure": _draw_nearest(display, nearest),
             "nearest_sound": nearest_sound,
             "place": "" if display is None else describe_place(display),
             "remarks": remarks,
@@ -243,20 +289,11 @@ def _draw_clip(display: ClipScoreDisplay, name: str) -> Image:
     has_times = display.location is not None and display.location.times is not None
     height = 3.7 if has_times else 2.4
     alt = f"{_name_picture(display)} of {name}. {describe_place(display)}"
+    if display.normal is not None:
+        height += 3.8
+        alt += " Below it the nearest normal clip and the difference of the two."
     return draw(display.plot, (4.6, height), alt)
 
 
 def _name_picture(display: ClipScoreDisplay) -> str:
     return "Log-mel spectrogram" if display.band_scale == "mel" else "Power spectrum"
-
-
-def _draw_nearest(
-    display: ClipScoreDisplay | None, nearest: evidence.Nearest | None
-) -> Image | None:
-    """Draw the nearest normal clip, at the same levels as the clip."""
-    if display is None or nearest is None or nearest.opened is None:
-        return None
-    low, high = np.percentile(display.log_mel.astype(np.float32), [1, 99.9])
-    normal = lay_out(find_spectrograms(nearest.opened))
-    alt = f"{_name_picture(normal)} of {nearest.name}, at the same levels."
-    return draw(lambda ax: normal.plot(ax, vmin=low, vmax=high), (4.6, 2.2), alt)

@@ -21,7 +21,18 @@ _INK_STYLE = (
     "@media (prefers-color-scheme:dark){svg{--ink:#e4e6ea}}</style>"
 )
 _LOUDEST = 0.9
-_PNG = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+")
+_PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+_JPEG_QUALITY = 70
+_COLORS = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
+_STYLE = dict.fromkeys(_COLORS.split(), _INK) | {
+    "axes.facecolor": "none",
+    "axes.titlesize": "medium",
+    "font.size": 9,
+    # The reader's fonts take no space. Verdana is as wide as what matplotlib measures.
+    "font.family": ["DejaVu Sans"],
+    "svg.fonttype": "none",
+}
+_FONTS = "'DejaVu Sans', Verdana, sans-serif"
 
 # Rates of MP3 in Hz. Other recordings are compressed without loss, four times as large.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -88,16 +99,14 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    names = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
-    style: Any = dict.fromkeys(names.split(), _INK)
-    with rc_context(style | {"axes.facecolor": "none", "font.size": 9}):
+    with rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         plot(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None}, dpi=110)
     svg = file.getvalue()
-    svg = _PNG.sub(_use_palette, svg[svg.index("<svg") :])
-    svg = svg.replace(_INK, "var(--ink)")
+    svg = _PNG.sub(_compress, svg[svg.index("<svg") :])
+    svg = svg.replace(_INK, "var(--ink)").replace("'DejaVu Sans'", _FONTS)
     start = svg.index(">") + 1
     svg = svg[:start] + _INK_STYLE + svg[start:]
     width, height = (round(96 * inches) for inches in size)
@@ -105,16 +114,16 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
     return Image(uri, width, height, alt)
 
 
-def _use_palette(png: re.Match[str]) -> str:
-    """Write a picture within a drawing with 256 colours, which takes a third."""
+def _compress(png: re.Match[str]) -> str:
+    """Write a picture within a drawing as JPEG, which takes a fifth."""
     from PIL import Image as Pictures  # matplotlib depends on it
 
-    picture: Any = Pictures.open(io.BytesIO(b64decode(png[0])))
-    if picture.mode == "RGBA":
-        picture = picture.quantize(method=Pictures.Quantize.FASTOCTREE)
+    picture = Pictures.open(io.BytesIO(b64decode(png[1])))
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return b64encode(file.getvalue()).decode()
+    picture.convert("RGB").save(
+        file, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True
+    )
+    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def encode_sounds(
@@ -140,7 +149,11 @@ def encode_sounds(
     """
     peak = max(float(np.abs(samples).max()) for samples in recordings)
     gain = _LOUDEST / peak if peak > 0 else 1.0
-    level = f"played {20 * np.log10(gain):+.0f} dB from the level of the recording"
+    decibels = round(20 * np.log10(gain))
+    level = "played at the level of the recording"
+    if decibels:
+        than = "louder" if decibels > 0 else "quieter"
+        level = f"played {abs(decibels)} dB {than} than recorded"
     sounds = []
     for samples in recordings:
         kept = samples[: round(max_duration * sample_rate)]

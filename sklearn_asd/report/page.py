@@ -16,8 +16,14 @@ from sklearn_asd._utils.files import check_outputs, replacing
 from sklearn_asd._utils.text import printable
 from sklearn_asd._version import __version__
 from sklearn_asd.report.findings import Findings
+from sklearn_asd.report.head import describe_model
+from sklearn_asd.report.numbers import format_count, format_number, format_share
 from sklearn_asd.report.recordings import find_paths, find_segmenter
-from sklearn_asd.report.sentences import describe_threshold, format_share
+from sklearn_asd.report.sentences import (
+    describe_distance,
+    describe_threshold,
+    expect_false_alarms,
+)
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["load_template", "write_page", "write_report"]
@@ -152,6 +158,7 @@ def write_page(
     *,
     title: str = "Anomalous sounds",
     verbose: int = 0,
+    model: str | PathLike[str] | None = None,
 ) -> Path:
     """Write the findings about clips as one HTML file.
 
@@ -172,6 +179,9 @@ def write_page(
     verbose : int, default=0
         Above 0, show progress.
 
+    model : path-like or None, default=None
+        File of the model, to name it in the head of the page.
+
     Returns
     -------
     path : Path
@@ -190,6 +200,12 @@ def write_page(
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         version=__version__,
         infinite=np.inf,
+        head=({} if model is None else {"Model": describe_model(model)})
+        | findings.describe_source(),
+        rate=expect_false_alarms(findings.detector),
+        format_count=format_count,
+        format_number=format_number,
+        describe_distance=describe_distance,
     )
     with replacing(path) as file:
         file.write(page.encode("utf-8"))

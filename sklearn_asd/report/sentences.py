@@ -11,7 +11,12 @@ from sklearn_asd.meta import PerMachine
 from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.plotting import ClipScoreDisplay
 
-__all__ = ["describe_place", "describe_threshold", "format_share"]
+__all__ = [
+    "describe_distance",
+    "describe_place",
+    "describe_threshold",
+    "expect_false_alarms",
+]
 
 
 def describe_threshold(detector: Any, n_clips: int) -> list[str]:
@@ -28,7 +33,7 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     Returns
     -------
     sentences : list of str
-        The promise of a ThresholdTuner, or the meaning of `contamination`.
+        The promise of a ThresholdTuner, or the share of training clips.
     """
     last = final_step(detector)
     if hasattr(last, "promise_"):
@@ -41,18 +46,18 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     if leaves_clips_out(last):
         return [
             f"Expected false alarms: about {100 * share:.3g} % of normal clips{each}, "
-            "estimated from training clips that were left out of the fit "
-            "(contamination). Machines with few clips may have more."
+            "estimated from training clips that were left out of the fit. "
+            "Machines with few clips may have more."
         ]
     said = [
         "It is not known how many false alarms to expect on new clips. To know it, set "
-        "the threshold with ThresholdTuner, by clips that were not trained on."
+        "the threshold by clips that were not trained on."
     ]
     if isinstance(share, Real):
         said.insert(
             0,
             f"The detector calls {100 * share:.3g} % of its training clips{each} "
-            "anomalous (contamination).",
+            "anomalous.",
         )
     return said
 
@@ -110,20 +115,49 @@ def _name_band(display: ClipScoreDisplay, band: tuple[float, float] | None) -> s
     return f"Of the {kind}, {low:.0f} to {high:.0f}"
 
 
-def format_share(share: float) -> str:
-    """Write a share in per cent, without rounding it up to 100 %.
+def describe_distance(nearest: Any) -> str:
+    """Describe how far the nearest normal clip is.
 
     Parameters
     ----------
-    share : float
-        In [0, 1].
+    nearest : Nearest
+        The normal clip.
 
     Returns
     -------
     text : str
-        Such as "99.1 %".
+        A sentence.
     """
-    return "over 99.99 %" if share > 0.9999 else f"{100 * share:.4g} %"
+    if nearest.measure == "dB":
+        return f"Its mean spectrum differs by {nearest.distance:.1f} dB."
+    if nearest.measure == "cosine":
+        return (
+            f"Its similarity to the clip is {1 - nearest.distance:.2f}, as the network "
+            "hears it; 1 is the same."
+        )
+    return f"Its distance is {nearest.distance:.2f} in the detector's own measure."
+
+
+def expect_false_alarms(detector: Any) -> float | None:
+    """Find the share of normal clips that are expected to be called anomalous.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted.
+
+    Returns
+    -------
+    share : float or None
+        None if it is not known.
+    """
+    last = final_step(detector)
+    if isinstance(last, PerMachine):
+        last = final_step(last.estimator)
+    if getattr(last, "policy", None) in ("false_alarm_rate", "gamma"):
+        return float(last.false_alarm_rate)
+    share = getattr(last, "contamination", None)
+    return float(share) if leaves_clips_out(last) and isinstance(share, Real) else None
 
 
 def _bound(tuner: Any, n_clips: int) -> list[str]:
