@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import _num_samples
@@ -12,7 +12,7 @@ from sklearn_asd.audio import Clips
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.explanation.parts import find_spectrograms
 from sklearn_asd.meta.scoring import honest_training_scores
-from sklearn_asd.meta.structure import Opened
+from sklearn_asd.meta.structure import Opened, take_rows
 from sklearn_asd.plotting import ClipScoreDisplay, ScoreDistributionDisplay
 from sklearn_asd.plotting.clip import lay_out
 from sklearn_asd.report import evidence
@@ -27,6 +27,10 @@ from sklearn_asd.report.times import find_times
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["Findings"]
+
+# Normal clips to listen to, so that the page stays small.
+_MOST_SOUNDS = 12
+_NORMAL_SECONDS = 6.0
 
 
 class Findings:
@@ -268,6 +272,37 @@ class Findings:
             found = _ask(self.normal_clips.locate, missing)
         return lay_out(spectrograms, *(found or ()))
 
+    def choose_normal_sounds(self) -> list[NormalSound]:
+        """Choose a normal clip of each machine to listen to.
+
+        Returns
+        -------
+        sounds : list of NormalSound
+            That of the clip with the middle margin, of twelve machines at most. Clips
+            that were judged in pieces are left out.
+        """
+        if self.segmenter is None or self.max_audio_duration == 0:
+            return []
+        rate, channel = self.segmenter.sample_rate, self.segmenter.channel
+        names = self.verdicts.machines or [""] * len(self.names)
+        sounds = []
+        for machine in sorted(set(names))[:_MOST_SOUNDS]:
+            rows = [
+                row
+                for row in self.normal
+                if names[row] == machine and row not in self.verdicts.spans
+            ]
+            if rows:
+                row = rows[len(rows) // 2]
+                clip = Clips.from_X(take_rows(self.verdicts.X, np.array([row])))
+                recording = clip.read(0, rate, channel)
+                seconds = min(_NORMAL_SECONDS, self.max_audio_duration)
+                sounds += [
+                    NormalSound(machine, row, sound)
+                    for sound in encode_sounds([recording], rate, seconds)
+                ]
+        return sounds
+
     def _encode_sounds(
         self, opened: Opened, nearest: evidence.Nearest | None
     ) -> tuple[Sound | None, Sound | None]:
@@ -283,6 +318,14 @@ class Findings:
         ]
         sounds = encode_sounds(recordings, rate, self.max_audio_duration)
         return sounds[0], sounds[1] if len(sounds) > 1 else None
+
+
+class NormalSound(NamedTuple):
+    """Sound of a normal clip of a machine."""
+
+    machine: str
+    row: int
+    sound: Sound
 
 
 def _draw_clip(display: ClipScoreDisplay, name: str) -> Image:

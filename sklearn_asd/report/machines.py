@@ -81,9 +81,7 @@ def summarize_machines(
         rows = np.flatnonzero(machines == name)
         margins = -verdicts.margins[rows]
         seconds = None if times.seconds is None else times.seconds[rows]
-        known = margins[~np.isnan(margins)]
-        thresholds = verdicts.thresholds[rows][~np.isnan(margins)]
-        is_one = len(thresholds) > 0 and np.allclose(thresholds, thresholds[0])
+        known = pd.Series(margins).dropna()
         counted = None if counts is None else counts.get(name, 0)
         yield MachineSummary(
             name,
@@ -91,11 +89,17 @@ def summarize_machines(
             int((known >= 0).sum()),
             len(rows) - len(known),
             len(training) if counts is not None and not name else counted,
-            float(thresholds[0]) if is_one else np.nan,
-            float(known.min()) if len(known) else np.nan,
-            float(np.median(known)) if len(known) else np.nan,
+            _find_common(verdicts.thresholds[rows][~np.isnan(margins)]),
+            float(known.min()),
+            float(known.median()),
             _draw(name, margins, seconds),
         )
+
+
+def _find_common(thresholds: np.ndarray) -> float:
+    if len(thresholds) and np.allclose(thresholds, thresholds[0]):
+        return float(thresholds[0])
+    return np.nan
 
 
 def _count(training: Any) -> dict[str, int] | None:

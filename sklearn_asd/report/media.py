@@ -99,7 +99,8 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    style: Any = _STYLE
+    with rc_context(style):
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         plot(figure.add_subplot())
         file = io.StringIO()

@@ -55,13 +55,14 @@ def find_times(paths: Iterable[str | os.PathLike[str] | None]) -> Times:
         dates of the files, if these differ by a minute or more; otherwise unknown.
     """
     known = [None if path is None else Path(path) for path in paths]
-    named = [None if path is None else _read_name(path) for path in known]
-    seconds = _as_array(named)
-    if seconds is not None and np.ptp(seconds) > 0:
-        return Times(seconds, "by the dates in their names")
-    seconds = _as_array([None if path is None else _read_file(path) for path in known])
-    if seconds is not None and np.ptp(seconds) >= _LEAST_SPAN:
-        return Times(seconds, "by the dates of their files")
+    ways = [
+        (_read_name, 1e-9, "by the dates in their names"),
+        (_read_file, _LEAST_SPAN, "by the dates of their files"),
+    ]
+    for read, least_span, text in ways:
+        seconds = _as_array([None if path is None else read(path) for path in known])
+        if seconds is not None and np.ptp(seconds) >= least_span:
+            return Times(seconds, text)
     return Times(None, "in the order of the list, as their times are not known")
 
 
@@ -93,8 +94,10 @@ def _read_name(path: Path) -> float | None:
         stamps = list(_STAMP.finditer(part))
         if stamps:
             year, _, *others = stamps[-1].groups("0")
+            month, day, hour, minute, second = map(int, others)
             with suppress(ValueError, OverflowError):  # such as the 31st of February
-                return datetime.datetime(int(year), *map(int, others)).timestamp()
+                date = datetime.datetime(int(year), month, day, hour, minute, second)
+                return date.timestamp()
     return None
 
 

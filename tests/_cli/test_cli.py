@@ -437,7 +437,7 @@ def reports(monkeypatch):
     seen = []
     monkeypatch.setattr(
         "sklearn_asd.report.page.write_page",
-        lambda template, findings, path: seen.append((findings, path)),
+        lambda template, findings, path, **_: seen.append((findings, path)),
     )
     return seen
 
