@@ -185,8 +185,7 @@ def make_machine_sounds(
         )
         for number in range(n_clips)
     ]
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    sounds = parallel(
+    sounds = Parallel(n_jobs=n_jobs, prefer="threads")(
         delayed(_make_sound)(clip, n_samples, sample_rate, snr)
         for clip in tqdm(clips, desc="sounds", unit="clip", disable=not verbose)
     )
