@@ -40,7 +40,9 @@ def write_picture(tables: dict[str, pd.DataFrame], path: str) -> None:
     ax.set_yticks(range(len(kinds)), [kind or "all machines" for kind in kinds])
     ax.set_ylim(len(kinds) - 0.5, -0.5)
     ax.set_xlim(right=1.02)
-    ax.set_xlabel("AUC (dotted: 0.5, chance; 1: perfect)")
+    ax.set_xlabel(
+        "AUC (large: average of the type, small: each machine, dotted: chance)"
+    )
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, format="png", dpi=150)
@@ -56,13 +58,12 @@ def _draw_detector(
     rows = [kinds.index(kind) + shift for kind in machines.index]
     ax.plot(machines, rows, marker, color=color, alpha=0.35, markersize=5)
     rows = [kinds.index(kind) + shift for kind in averages.index]
-    label = f"{name} (large: average; small: each machine)"
-    ax.plot(averages, rows, marker, color=color, markersize=10, label=label)
+    ax.plot(averages, rows, marker, color=color, markersize=10, label=name)
     for area, row in zip(averages, rows, strict=True):
         ax.annotate(
             f"{area:.2f}",
             (area, row),
-            (0, 6),
+            (0, 8),
             textcoords="offset points",
             ha="center",
             fontsize=8,
