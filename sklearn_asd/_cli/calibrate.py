@@ -15,7 +15,6 @@ from sklearn_asd._base import is_frozen
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
-    prepare_outputs,
     quiet_option,
 )
 from sklearn_asd._cli.history import find_rate, finite, make_entry, save_entry
@@ -88,8 +87,7 @@ def calibrate(model, folder, output, rate, machine_id, machine_from):
         )
     output = output or model
     pieces = pieces_to_judge(loaded, None)
-    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces)
-    prepare_outputs({"--output": output}, normals.judged["path"])
+    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, output)
     clips = _cut(normals.judged, pieces)
     base = _open(loaded.detector)
     rate = _choose_rate(base, loaded, clips, rate)
@@ -123,16 +121,23 @@ def _cut(judged: pd.DataFrame, pieces: Pieces | None) -> pd.DataFrame:
 
 def _choose_rate(base: Any, model: Model, clips: pd.DataFrame, rate: float) -> float:
     """Choose the rate asked for, or the lowest that the recordings can promise."""
+    found = clips.groupby(label_machines(clips)).size()
+    unheard = {str(one) for one in model.machines or ()} - set(found.index)
+    missing = ", ".join(map(printable, sorted(unheard)))
     if compares_machines(base):
         counts = pd.Series({"all machines": len(clips)})
+        if missing:
+            echo(
+                f"Warning: there are no recordings of {missing}: the threshold is that "
+                "of the other machines, and promises nothing for these",
+                err=True,
+            )
     else:
-        counts = clips.groupby(label_machines(clips)).size()
-        known = {str(one) for one in model.machines or ()}
-        if missing := sorted(known - set(counts.index)):
-            names = ", ".join(map(printable, missing))
+        counts = found
+        if missing:
             raise ValueError(
                 f"each machine has its own threshold, and there are no recordings of "
-                f"{names}: add some, as for the other machines"
+                f"{missing}: add some, as for the other machines"
             )
     name, fewest = counts.idxmin(), int(counts.min())
     if fewest >= math.ceil(1 / rate - 1e-9) - 1:

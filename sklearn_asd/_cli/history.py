@@ -18,7 +18,14 @@ from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.persistence import save_model
 
-__all__ = ["describe_history", "find_rate", "hash_files", "make_entry", "save_entry"]
+__all__ = [
+    "describe_history",
+    "find_rate",
+    "finite",
+    "hash_files",
+    "make_entry",
+    "save_entry",
+]
 
 _BLOCK = 1 << 20  # bytes
 

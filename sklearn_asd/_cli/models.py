@@ -96,7 +96,7 @@ class Model(NamedTuple):
     versions: dict[str, str] | None = None
     checksum: bool | None = None
     notes: Any = None
-    history: list[dict[str, Any]] = []  # noqa: RUF012
+    history: list[dict[str, Any]] = []
 
 
 def has_networks(detector: Any) -> bool:

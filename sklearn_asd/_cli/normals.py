@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import echo, group_reasons, note
+from sklearn_asd._cli.conventions import echo, group_reasons, note, prepare_outputs
 from sklearn_asd._cli.history import hash_files
 from sklearn_asd._cli.models import Model, Pieces
 from sklearn_asd._cli.recordings import assign_machines, read_paths
@@ -46,13 +46,16 @@ def judge_normals(
     machine_id: str | None,
     machine_from: str | None,
     pieces: Pieces | None,
+    output: str | None,
 ) -> Normals:
     """Judge the normal recordings of a folder that the model does not know yet.
 
     Those labelled anomalous, in folders called train, or used before to train or to
-    calibrate are left out and counted. Those without a verdict are named.
+    calibrate are left out and counted. Those without a verdict are named. An output
+    that cannot be written is refused before the work.
     """
     clips, problems = read_paths([folder], machine_from or model.machine_from)
+    prepare_outputs({"--output": output}, clips["path"])
     clips = _leave_out(clips, "labelled anomalous", clips["label"] == -1)
     clips = _leave_out(clips, "in folders called train", clips["split"] == "train")
     clips = assign_machines(clips, model, machine_id, machine_from)
@@ -71,24 +74,33 @@ def judge_normals(
         echo(f"unusable: {line}", err=True)
     judged = judged[~unusable]
     digests = hash_files(list(judged["path"]))
-    known = {
+    known = _calibrated_on(model)
+    used = judged["path"].map(digests).isin(known)
+    judged = _leave_out(judged, "that the model was calibrated on", used)
+    if judged.empty:
+        raise ValueError("none of the recordings could be used: give others")
+    _warn_of_remarks(judged)
+    return Normals(judged, digests, len(problems))
+
+
+def _calibrated_on(model: Model) -> set[str]:
+    """SHA-256 of the recordings that set the thresholds."""
+    return {
         digest
         for entry in model.history
         if entry["command"] == "calibrate"
         for digest in entry["files"].values()
     }
-    used = judged["path"].map(digests).isin(known)
-    judged = _leave_out(judged, "that the model was calibrated on", used)
-    if judged.empty:
-        raise ValueError("none of the recordings could be used: give others")
-    remarked = int((judged["remark"] != "").sum())
-    if remarked:
+
+
+def _warn_of_remarks(judged: pd.DataFrame) -> None:
+    n = int((judged["remark"] != "").sum())
+    if n:
         echo(
-            f"Warning: {count(remarked, 'recording')} cannot be compared with those of "
+            f"Warning: {count(n, 'recording')} cannot be compared with those of "
             "training: sklearn-asd score tells why",
             err=True,
         )
-    return Normals(judged, digests, len(problems))
 
 
 def label_machines(clips: pd.DataFrame) -> Any:

@@ -9,7 +9,6 @@ from scipy import stats
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
-    prepare_outputs,
     quiet_option,
 )
 from sklearn_asd._cli.history import find_rate, make_entry, save_entry
@@ -75,9 +74,8 @@ def verify(model, folder, rate, machine_id, machine_from, piece, record, output)
             "with --false-alarm-rate, such as 0.05"
         )
     pieces = pieces_to_judge(loaded, piece)
-    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces)
     target = output or (model if record else None)
-    prepare_outputs({"--output": target}, normals.judged["path"])
+    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, target)
     table = _count_alarms(normals.judged)
     passed = bool((table["low"] <= rate).all())
     for name, n_alarms, n, low, high in table.itertuples():
