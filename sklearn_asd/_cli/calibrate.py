@@ -17,10 +17,15 @@ from sklearn_asd._cli.conventions import (
     echo,
     quiet_option,
 )
-from sklearn_asd._cli.history import find_rate, finite, make_entry, save_entry
+from sklearn_asd._cli.history import finite, make_entry, save_entry
 from sklearn_asd._cli.layouts import machine_from_option
 from sklearn_asd._cli.models import Model, Pieces, pieces_to_judge, read_model
-from sklearn_asd._cli.normals import judge_normals, label_machines, rate_option
+from sklearn_asd._cli.normals import (
+    judge_normals,
+    label_machines,
+    promised_rate,
+    rate_option,
+)
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.pieces import cut_into_pieces
@@ -79,12 +84,7 @@ def calibrate(model, folder, output, rate, machine_id, machine_from):
       2  an error, or recordings that could not be used (the others were)
     """
     loaded = read_model(model, trust=False)
-    rate = rate or find_rate(loaded.detector)
-    if rate is None:
-        raise ValueError(
-            "the thresholds of the model were set for no rate of false alarms: name "
-            "one with --false-alarm-rate, such as 0.05"
-        )
+    rate = promised_rate(loaded, rate)
     output = output or model
     pieces = pieces_to_judge(loaded, None)
     normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, output)
@@ -106,7 +106,7 @@ def calibrate(model, folder, output, rate, machine_id, machine_from):
 
 def _open(detector: Any) -> Any:
     """Take the detector out of an earlier calibration."""
-    inner = getattr(detector, "detector", None)
+    inner: Any = getattr(detector, "detector", None)
     return inner.estimator if is_frozen(inner) else detector
 
 

@@ -109,7 +109,8 @@ def make_entry(
         Values of JSON.
     """
     files = judged.drop_duplicates("path")
-    counts = files.groupby(_label(files)).size()
+    labels = machine_labels(files)
+    counts = files.groupby(["all"] * len(files) if labels is None else labels).size()
     return {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,8 +178,3 @@ def _describe_entry(entry: dict[str, Any]) -> str:
 def finite(threshold: float) -> float | None:
     """Write a threshold for JSON, which has no infinity."""
     return float(threshold) if math.isfinite(threshold) else None
-
-
-def _label(clips: pd.DataFrame) -> Any:
-    labels = machine_labels(clips)
-    return ["all"] * len(clips) if labels is None else labels

@@ -225,12 +225,16 @@ def _is_entry(entry: Any) -> bool:
         return False
     fine = all(isinstance(entry.get(name), str) for name in ("command", "date"))
     fine = fine and isinstance(entry.get("rate"), float)
-    counts, files = entry.get("n_recordings"), entry.get("files")
-    fine = fine and isinstance(counts, dict) and isinstance(files, dict)
     return (
-        fine
-        and all(isinstance(n, int) for n in counts.values())
-        and all(isinstance(one, str) for one in files.values())
+        fine and _maps_to(entry, "n_recordings", int) and _maps_to(entry, "files", str)
+    )
+
+
+def _maps_to(entry: dict[str, Any], name: str, kind: type) -> bool:
+    """Whether a value of an entry is a dict with values of a kind."""
+    values = entry.get(name)
+    return isinstance(values, dict) and all(
+        isinstance(one, kind) for one in values.values()
     )
 
 

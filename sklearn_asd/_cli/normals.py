@@ -9,14 +9,14 @@ import click
 import pandas as pd
 
 from sklearn_asd._cli.conventions import echo, group_reasons, note, prepare_outputs
-from sklearn_asd._cli.history import hash_files
+from sklearn_asd._cli.history import find_rate, hash_files
 from sklearn_asd._cli.models import Model, Pieces
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
 from sklearn_asd._utils.messages import count
 from sklearn_asd.audio.machines import machine_labels
 
-__all__ = ["Normals", "judge_normals", "label_machines", "rate_option"]
+__all__ = ["Normals", "judge_normals", "label_machines", "promised_rate", "rate_option"]
 
 rate_option = click.option(
     "--false-alarm-rate",
@@ -101,6 +101,17 @@ def _warn_of_remarks(judged: pd.DataFrame) -> None:
             "training: sklearn-asd score tells why",
             err=True,
         )
+
+
+def promised_rate(model: Model, rate: float | None) -> float:
+    """Take the rate that is asked for, or else that of the model."""
+    rate = rate or find_rate(model.detector)
+    if rate is None:
+        raise ValueError(
+            "the thresholds of the model were set for no rate of false alarms: name "
+            "one with --false-alarm-rate, such as 0.05"
+        )
+    return rate
 
 
 def label_machines(clips: pd.DataFrame) -> Any:

@@ -11,10 +11,15 @@ from sklearn_asd._cli.conventions import (
     echo,
     quiet_option,
 )
-from sklearn_asd._cli.history import find_rate, make_entry, save_entry
+from sklearn_asd._cli.history import make_entry, save_entry
 from sklearn_asd._cli.layouts import machine_from_option
 from sklearn_asd._cli.models import piece_option, pieces_to_judge, read_model
-from sklearn_asd._cli.normals import judge_normals, label_machines, rate_option
+from sklearn_asd._cli.normals import (
+    judge_normals,
+    label_machines,
+    promised_rate,
+    rate_option,
+)
 from sklearn_asd._utils.text import printable
 
 __all__ = ["verify"]
@@ -67,25 +72,13 @@ def verify(model, folder, rate, machine_id, machine_from, piece, record, output)
       2  some recordings are unusable or cannot be listed, or an error
     """
     loaded = read_model(model, trust=False)
-    rate = rate or find_rate(loaded.detector)
-    if rate is None:
-        raise ValueError(
-            "the thresholds of the model promise no rate of false alarms: name one "
-            "with --false-alarm-rate, such as 0.05"
-        )
+    rate = promised_rate(loaded, rate)
     pieces = pieces_to_judge(loaded, piece)
     target = output or (model if record else None)
     normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, target)
     table = _count_alarms(normals.judged)
     passed = bool((table["low"] <= rate).all())
-    for name, n_alarms, n, low, high in table.itertuples():
-        echo(
-            f"{printable(name)}  {n_alarms} of {n} ({100 * n_alarms / n:.0f} %, 95 % "
-            f"interval {100 * low:.0f} to {100 * high:.0f} %)"
-            f"{'  more than promised' if low > rate else ''}"
-        )
-    verdict = "passed" if passed else "failed"
-    echo(f"Promised: {100 * rate:.3g} % of false alarms. Verification {verdict}.")
+    _show(table, rate, passed)
     if target is not None:
         alarms = {str(name): int(n) for name, n in table["n_alarms"].items()}
         entry = make_entry(
@@ -100,6 +93,17 @@ def verify(model, folder, rate, machine_id, machine_from, piece, record, output)
     if normals.n_problems:
         return 2
     return 0 if passed else 1
+
+
+def _show(table: pd.DataFrame, rate: float, passed: bool) -> None:
+    for name, n_alarms, n, low, high in table.itertuples():
+        echo(
+            f"{printable(str(name))}  {n_alarms} of {n} ({100 * n_alarms / n:.0f} %, "
+            f"95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+            f"{'  more than promised' if low > rate else ''}"
+        )
+    verdict = "passed" if passed else "failed"
+    echo(f"Promised: {100 * rate:.3g} % of false alarms. Verification {verdict}.")
 
 
 def _count_alarms(judged: pd.DataFrame) -> pd.DataFrame:

@@ -4,12 +4,23 @@ import hashlib
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from command import write
+from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import load_clips, load_model
+from sklearn_asd import (
+    GaussianDetector,
+    LogMelSegmenter,
+    PerMachine,
+    SpectrumStatistics,
+    load_clips,
+    load_model,
+    save_model,
+)
 from sklearn_asd._cli.models import read_model
+from sklearn_asd.persistence.models import load_with_notes
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +34,6 @@ def site(tmp_path_factory, folder):
         week = "week_1" if number % 2 else "week_2"
         write(root / week / path.parent.name / path.name, samples + 0.02 * hum)
     return root
-
-
-@pytest.fixture(scope="module")
-def n_per_week(site):
-    return len(list((site / "week_1").rglob("*.wav")))
 
 
 def test_calibrating_makes_a_model_that_fails_pass(run, model, site, tmp_path):
@@ -135,3 +141,78 @@ def test_anomalies_are_not_counted(run, model, site, folder, tmp_path):
     code, _, errors = run("verify", model, week)
     assert code == 1
     assert "3 recordings labelled anomalous" in errors
+
+
+def save_per_machine(model, path):
+    """Fit a detector with a threshold for each machine, known as the model's."""
+    notes = load_with_notes(model).notes
+    training = pd.DataFrame(notes["training"], dtype=object)
+    detector = PerMachine(GaussianDetector(SpectrumStatistics()))
+    detector = make_pipeline(LogMelSegmenter(segment_duration=None), detector)
+    save_model(detector.fit(training), path, notes)
+    return path
+
+
+def test_machines_with_their_own_thresholds_keep_them_apart(run, model, site, tmp_path):
+    path = save_per_machine(model, tmp_path / "own.asd")
+    new = tmp_path / "site.asd"
+    rate = ("--false-alarm-rate", "0.1")
+    code, _, _ = run("calibrate", path, site / "week_1", "-o", new, *rate)
+    assert code == 0
+    clips = load_clips(site / "week_1")
+    calibrated = load_model(new)
+    scores = calibrated.score_samples(clips)
+    for name, threshold in calibrated.offsets_.items():
+        own = scores[(clips["machine_id"] == name).to_numpy()]
+        assert threshold == np.sort(own)[int(0.1 * (len(own) + 1)) - 1]
+    thresholds = read_model(str(new), trust=False).history[0]["thresholds"]
+    old = load_model(path)[-1].offsets_
+    assert {name: before for name, (before, _) in thresholds.items()} == old
+
+
+def test_a_machine_without_recordings_is_refused_its_own_threshold(
+    run, model, site, tmp_path
+):
+    path = save_per_machine(model, tmp_path / "own.asd")
+    before = path.read_bytes()
+    one = shutil.copytree(site / "week_1" / "valve_00", tmp_path / "week" / "valve_00")
+    code, _, errors = run("calibrate", path, one.parent)
+    assert code == 2
+    assert "no recordings of valve_01" in errors
+    assert path.read_bytes() == before
+
+
+def test_long_recordings_count_by_their_pieces(run, model, site, tmp_path):
+    parts = [soundfile.read(one)[0] for one in sorted(site.rglob("week_1/*/*.wav"))[:5]]
+    write(tmp_path / "week" / "long.wav", np.concatenate(parts))
+    new = tmp_path / "site.asd"
+    week, machine = tmp_path / "week", ("--machine-id", "valve_00")
+    code, lines, errors = run("calibrate", model, week, "-o", new, *machine)
+    assert code == 0, errors
+    assert "based on 5 normal clips" in lines
+    assert read_model(str(new), trust=False).history[0]["n_recordings"] == {
+        "valve_00": 1
+    }
+
+
+def test_a_history_of_another_kind_is_refused(run, model, tmp_path):
+    loaded = load_with_notes(model)
+    path = tmp_path / "odd.asd"
+    save_model(loaded.estimator, path, {**loaded.notes, "history": [{"date": 3}]})
+    code, _, errors = run("info", path)
+    assert code == 2
+    assert "history" in errors
+
+
+def test_cars_of_other_days_raise_fewer_alarms(run, recordings, tmp_path):
+    cars = recordings("toycar2023") / "ToyCar"
+    path, new = tmp_path / "cars.asd", tmp_path / "site.asd"
+    run("fit", cars / "train", "-o", path, "--id-column", "car")
+    normal = sorted((cars / "test").glob("*_normal_*.flac"))
+    for number, one in enumerate(normal):
+        week = tmp_path / f"week_{1 + number % 2}" / "ToyCar" / "test"
+        week.mkdir(parents=True, exist_ok=True)
+        (week / one.name).symlink_to(one)
+    assert run("verify", path, tmp_path / "week_2")[0] == 1
+    assert run("calibrate", path, tmp_path / "week_1", "-o", new)[0] == 0
+    assert run("verify", new, tmp_path / "week_2")[0] == 0
