@@ -22,14 +22,14 @@ _LONGEST = 6000
 
 # Each is a function of its name, in the module of its name.
 _COMMANDS = {
-    "calibrate": "Set thresholds by normal recordings of the site.",
+    "calibrate": "Set thresholds by normals of the site.",
     "check": "Find out which faults a model hears.",
     "demo": "Try a detector on built-in sounds.",
     "evaluate": "Measure a model on labelled recordings.",
     "fit": "Train a model on normal recordings.",
     "info": "Describe a model file.",
     "score": "Judge recordings.",
-    "verify": "Count the false alarms on later normal recordings.",
+    "verify": "Count false alarms on later normals.",
     "watch": "Judge recordings as they come.",
 }
 

@@ -204,6 +204,7 @@ def test_a_history_of_another_kind_is_refused(run, model, tmp_path):
     assert "history" in errors
 
 
+@pytest.mark.slow
 def test_cars_of_other_days_raise_fewer_alarms(run, recordings, tmp_path):
     cars = recordings("toycar2023") / "ToyCar"
     path, new = tmp_path / "cars.asd", tmp_path / "site.asd"
