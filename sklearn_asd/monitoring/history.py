@@ -18,7 +18,7 @@ __all__ = ["History", "read_history"]
 _NO_DATA_AFTER = 3600.0
 
 _LATEST = datetime(9990, 1, 1).timestamp()
-_TEXTS = ("machine", "verdict", "state", "event", "remark", "reason", "kept")
+_TEXTS = ("machine", "verdict", "state", "remark", "reason", "kept")
 _VERDICTS = ("normal", "anomalous", "unusable")
 
 
@@ -30,8 +30,8 @@ class History(NamedTuple):
     rows : DataFrame
         Windows and changes of state, in the order of the log: `time` in s since
         1970-01-01 UTC, `machine` ("" if none is named), `verdict` (None for a change
-        between windows), `margin` (NaN if unknown), `state`, `event`, `remark`,
-        `reason`, `kept`, and `in_alarm`, whether the machine is in an alarm, also while
+        between windows), `margin` (NaN if unknown), `state`, `remark`, `reason`,
+        `kept`, and `in_alarm`, whether the machine is in an alarm, also while
         it cannot be judged.
 
     start : dict
@@ -119,16 +119,21 @@ def _read_line(line: bytes) -> tuple[str, dict[str, Any]]:
         return "start", values | {"logged": logged}
     if "command_of" in values:
         return "command", {"logged": logged}
+    row = _make_row(values)
+    return ("foreign", {}) if row is None else ("row", row | {"logged": logged})
+
+
+def _make_row(values: dict[str, Any]) -> dict[str, Any] | None:
+    """Keep what is known of a window or a change; None if it has no time."""
     time = _as_seconds(values.get("time"))
     if time is None:
-        return "foreign", {}
+        return None
     texts = {name: _as_text(values.get(name)) for name in _TEXTS}
     texts["machine"] = texts["machine"] or ""
-    for name, known in (("verdict", _VERDICTS), ("state", STATES), ("event", STATES)):
+    for name, known in (("verdict", _VERDICTS), ("state", STATES)):
         texts[name] = texts[name] if texts[name] in known else None
-    margin = _as_number(values.get("margin"))
-    row = {"time": time, "logged": logged, "margin": margin, **texts}
-    return "row", row | {"in_alarm": _is_in_alarm(row, values.get("alarm_state"))}
+    row = {"time": time, "margin": _as_number(values.get("margin")), **texts}
+    return row | {"in_alarm": _is_in_alarm(row, values.get("alarm_state"))}
 
 
 def _is_in_alarm(row: dict[str, Any], alarm_state: Any) -> bool | None:

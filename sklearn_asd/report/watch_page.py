@@ -265,7 +265,7 @@ def _show_duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "not known (a clock was set back)"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    left, parts = round(seconds), []
+    left, parts = round(seconds), list[str]()
     for unit, size in units:
         if left >= size or (unit == "s" and not parts):
             parts.append(f"{left // size} {unit}")

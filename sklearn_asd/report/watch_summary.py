@@ -14,7 +14,8 @@ from sklearn_asd.monitoring.rules import NO_DATA, STATES
 
 __all__ = ["Alarm", "WatchedMachine", "find_gaps", "summarize_watch"]
 
-NOT_JUDGED = "not judged"
+# Of windows that say nothing about the state of a machine.
+_NO_STATE = "no state"
 
 
 class Alarm(NamedTuple):
@@ -29,7 +30,8 @@ class Alarm(NamedTuple):
         When it began, in s since 1970-01-01 UTC.
 
     duration : float
-        In s; until now if it is still on. NaN if a clock was set back meanwhile.
+        In s; until the end of the period if it is still on. NaN if a clock was set back
+        meanwhile.
 
     is_on : bool
         Whether it is still on at the end.
@@ -152,8 +154,8 @@ def _summarize(
     heard = rows.loc[rows["verdict"].notna(), "time"].to_numpy()
     gaps = find_gaps(heard, no_data_after, start, until)
     silent = sum(stop - begin for begin, stop in gaps)
-    alarms = [one for one in _find_alarms(name, rows) if _ends(one) >= since]
-    counts = windows["state"].fillna(NOT_JUDGED).value_counts()
+    alarms = [one for one in _find_alarms(name, rows, until) if _ends(one) >= since]
+    counts = windows["state"].fillna(_NO_STATE).value_counts()
     return WatchedMachine(
         name=name,
         rows=inside,
@@ -164,7 +166,7 @@ def _summarize(
         state=_find_last_state(rows, gaps, until),
         n_windows={
             state: int(counts[state])
-            for state in (*STATES, NOT_JUDGED)
+            for state in (*STATES, _NO_STATE)
             if state in counts
         },
         n_anomalous=int((windows["verdict"] == "anomalous").sum()),
@@ -227,7 +229,7 @@ def _find_single(rows: pd.DataFrame) -> pd.Series:
     return single.reindex(rows.index, fill_value=False)
 
 
-def _find_alarms(name: str, rows: pd.DataFrame) -> list[Alarm]:
+def _find_alarms(name: str, rows: pd.DataFrame, until: float) -> list[Alarm]:
     """Find the alarms of one machine, in the order of the log."""
     in_alarm = rows["in_alarm"]
     number = (in_alarm != in_alarm.shift(fill_value=False)).cumsum()
@@ -235,8 +237,8 @@ def _find_alarms(name: str, rows: pd.DataFrame) -> list[Alarm]:
     alarms = []
     for one, some in rows[in_alarm].groupby(number[in_alarm]):
         is_on = one + 1 not in ends.index
-        start, last = some["time"].iloc[0], rows["time"].iloc[-1]
-        duration = (last if is_on else ends[one + 1]) - start
+        start = some["time"].iloc[0]
+        duration = (until if is_on else ends[one + 1]) - start
         windows = some[some["verdict"].notna()]
         remarks = Counter(windows["remark"].dropna()).most_common(1)
         kept = some["kept"].dropna()

@@ -36,7 +36,7 @@ _STYLE = (
     "{svg{--ink:#a9aeb8;--fine:#7cc0f0;--alarm:#ff9a5c}}"
     "path{fill:none;stroke-linecap:round;vector-effect:non-scaling-stroke}"
     ".m{stroke:var(--fine);stroke-width:1;opacity:.6}"
-    ".f{stroke:var(--fine);stroke-width:3}.a{stroke:var(--alarm);stroke-width:3}"
+    ".f{stroke:var(--fine);stroke-width:4}.a{stroke:var(--alarm);stroke-width:4}"
     ".z{stroke:var(--ink);stroke-width:1}"
     ".s{stroke:var(--alarm);stroke-width:1;stroke-dasharray:3 3}</style>"
 )
@@ -62,7 +62,7 @@ def draw_watch(
     -------
     image : Image
         For each part of the time that has margins a line from the lowest to the median,
-        in the colour of alarms if the lowest is below the threshold. Medians are
+        below the threshold in the colour of alarms. Medians are
         joined, unless there is a time without data between them. Dashed lines are the
         beginnings of alarms. Far from the threshold margins are drawn closer together
         (inverse hyperbolic sine).
@@ -120,10 +120,9 @@ def _draw_margins(table: pd.DataFrame, silent: np.ndarray, n_bins: int) -> str:
 
     x, low, middle = _place(table.index, n_bins), rise(lowest), rise(median)
     zero = rise(np.zeros(1))[0]
-    bars = [f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(x, low, middle, strict=True)]
-    is_low = table["lowest"].to_numpy() < 0
-    fine = "".join(one for one, below in zip(bars, is_low, strict=True) if not below)
-    below = "".join(one for one, below in zip(bars, is_low, strict=True) if below)
+    # Below the threshold a bar has the colour of alarms; heights grow downwards.
+    fine = _draw_bars(x, np.minimum(low, zero), middle, middle <= zero)
+    below = _draw_bars(x, low, np.maximum(middle, zero), low > zero)
     # A line is broken where a part without data lies between.
     n_silent = np.cumsum(silent)[table.index.to_numpy(dtype=int)]
     breaks = np.diff(n_silent, prepend=-1) > 0
@@ -135,6 +134,13 @@ def _draw_margins(table: pd.DataFrame, silent: np.ndarray, n_bins: int) -> str:
         f'<path class="z" d="M0 {zero:.1f}H{_WIDTH}"/><path class="m" d="{joined}"/>'
         f'<path class="f" d="{fine}"/><path class="a" d="{below}"/>'
     )
+
+
+def _draw_bars(
+    x: np.ndarray, start: np.ndarray, stop: np.ndarray, is_there: np.ndarray
+) -> str:
+    ends = zip(x[is_there], start[is_there], stop[is_there], strict=True)
+    return "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in ends)
 
 
 def _find_silent(
