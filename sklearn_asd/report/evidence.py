@@ -190,16 +190,28 @@ class NormalClips:
             self._opened[machine] = rows, opened
         return self._opened[machine]
 
-    def score_all(self) -> np.ndarray:
-        """Score the normal clips that can be opened.
+    def take_first(self, machine: str) -> tuple[str, Any]:
+        """Choose one normal clip of a machine, without opening it.
+
+        Parameters
+        ----------
+        machine : str
+            The machine; any clip will do if machines are not known.
 
         Returns
         -------
-        scores : ndarray of shape (n_clips,)
-            Anomaly scores.
+        name : str
+            Of the clip; "" if there is none.
+
+        X : any of one row, or None
+            The clip.
         """
-        machines = [None] if self._machines is None else dict.fromkeys(self._machines)
-        return np.concatenate([self.open(machine)[1].scores for machine in machines])
+        rows = np.arange(len(self._names))
+        if self._machines is not None:
+            rows = np.flatnonzero(self._machines == machine)
+        if len(rows) == 0:
+            return "", None
+        return self._names[rows[0]], _safe_indexing(self._X, rows[:1])
 
     def find_nearest(self, opened: Opened) -> Nearest | None:
         """Find the normal clip that is most similar to a clip.
