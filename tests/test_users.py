@@ -151,7 +151,7 @@ def test_the_score_to_search_by_is_the_score_to_report(cars):
     assert mean_auc_scorer(detector, X, y) == pytest.approx(0.649, abs=0.002)
     assert mean_pauc_scorer(detector, X, y) == pytest.approx(0.660, abs=0.002)
     pooled = roc_auc_score(y, detector.decision_function(X))
-    assert pooled == pytest.approx(0.600, abs=0.002)
+    assert pooled == pytest.approx(0.574, abs=0.002)
     assert pauc_scorer(detector, X, y) == pytest.approx(0.478, abs=0.002)
 
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "fit": "Train a model on normal recordings.",
     "info": "Describe a model file.",
     "score": "Judge recordings.",
+    "watch": "Judge recordings as they come.",
 }
 
 

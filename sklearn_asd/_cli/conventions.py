@@ -14,12 +14,11 @@ from typing import Any
 import click
 
 from sklearn_asd._utils.files import check_outputs
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.reading import UnusableClipWarning
 
 __all__ = [
     "CONTEXT",
+    "be_quiet",
     "channel_option",
     "echo",
     "group_reasons",
@@ -32,6 +31,8 @@ __all__ = [
     "shows_progress",
     "train",
 ]
+
+_LISTED = 8  # paths that have the same reason
 
 _QUIET = "sklearn_asd.quiet"
 
@@ -66,7 +67,10 @@ channel_option = click.option(
 )
 
 
-def _keep_quiet(context: click.Context, _: click.Parameter, quiet: bool) -> None:
+def be_quiet(
+    context: click.Context, _: click.Parameter | None = None, quiet: bool = True
+) -> None:
+    """Take ``--quiet``, or do as if it was given."""
     context.meta[_QUIET] = quiet
 
 
@@ -74,7 +78,7 @@ quiet_option = click.option(
     "--quiet",
     is_flag=True,
     expose_value=False,  # `note` and `shows_progress` know it
-    callback=_keep_quiet,
+    callback=be_quiet,
     help="Print results, warnings and errors only: no progress and no counts.",
 )
 
@@ -105,6 +109,14 @@ _TERMS = (
     (re.compile(r", or LogMelSegmenter where .*, of 1 frame each"), ""),
     (re.compile(r"\. In a search, cv=MachineStratifiedKFold\(\).*"), ""),
     (re.compile(r": lower lr\b.*"), ": choose another --seed or --batch-size"),
+    (
+        re.compile(r"sample_rate=([\d.e+]+) Hz of the stream"),
+        r"the sample rate of the stream, \1 Hz,",
+    ),
+    (re.compile(r"\bwindow=None s, and"), "there is no --window, and"),
+    (re.compile(r"\bwindow=([\d.e+-]+) s\b"), r"--window \1"),
+    (re.compile(r"\bhop=([\d.e+-]+) s\b"), r"--hop \1"),
+    (re.compile(r"set window to it, or fit.*"), "set --window to it"),
 )
 
 
@@ -146,12 +158,13 @@ def group_reasons(problems: Mapping[str, str]) -> list[str]:
     paths: dict[str, list[str]] = {}
     for path, reason in problems.items():
         paths.setdefault(reason, []).append(printable(path))
-    return [
-        f"{some[0]} {printable(reason)}"
-        if len(some) == 1
-        else f"{len(some)} files, each {printable(reason)}: {abbreviate(some)}"
-        for reason, some in paths.items()
-    ]
+    lines = []
+    for reason, some in paths.items():
+        n_more = len(some) - _LISTED
+        names = ", ".join(some[:_LISTED]) + f" and {n_more} more" * (n_more > 0)
+        many = f"{len(some)} files, each {printable(reason)}: {names}"
+        lines.append(many if len(some) > 1 else f"{names} {printable(reason)}")
+    return lines
 
 
 def prepare_outputs(outputs: dict[str, str | None], inputs: Iterable[str]) -> None:
@@ -189,8 +202,8 @@ def train(detector: Any, clips: Any) -> tuple[float, dict[int, str]]:
     show, unusable = warnings.showwarning, {}
 
     def keep(message: Any, *rest: Any, **more: Any) -> None:
-        if isinstance(message, UnusableClipWarning) and message.problems:
-            unusable.update(message.problems)
+        if problems := getattr(message, "problems", None):  # of UnusableClipWarning
+            unusable.update(problems)
         else:
             show(message, *rest, **more)
 

@@ -189,7 +189,7 @@ def fit(
     counts = _count_by_machine(scored)
     detector = systems.make_system(system, judged_type, counts, rate, options)
     seconds, unusable = conventions.train(detector, clips)
-    _count_used(clips, unusable)
+    scored = scored.drop(_count_used(clips, unusable), errors="ignore")
     for one in walk(detector):  # progress is for whoever trains
         if hasattr(one, "verbose"):
             one.verbose = False
@@ -219,11 +219,12 @@ def _choose_output() -> str:
     return _DEFAULT_OUTPUT
 
 
-def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> None:
-    """Say how many recordings are left where some could not be used."""
+def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> pd.Index:
+    """Say how many recordings are left; give the labels of those that are not."""
+    left_out = clips.index[list(unusable)]
     if not unusable:
-        return
-    used = _count_by_machine(clips.drop(clips.index[list(unusable)]))
+        return left_out
+    used = _count_by_machine(clips.drop(left_out))
     found = _count_by_machine(clips)
     lines = [
         f"  {printable(label)}  {used.get(label, 0)} of {n}"
@@ -232,6 +233,7 @@ def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> None:
     ]
     text = f"Used: {used.sum()} of {count(len(clips), 'normal recording')}."
     conventions.note("\n".join([text, *lines]))
+    return left_out
 
 
 def _cut(clips: pd.DataFrame, piece: float) -> pd.DataFrame:

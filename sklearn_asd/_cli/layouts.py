@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn_asd._cli.conventions import echo
 from sklearn_asd._utils.messages import abbreviate, count
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.folders import read_name
+from sklearn_asd.audio.folders import find_dates, read_name
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.audio.naming import NamePattern, is_date, names_fault, strip_date
 
@@ -56,7 +56,7 @@ def check_layout(clips: pd.DataFrame) -> None:
         If what is taken for a machine or its type is a date, or names a fault.
     """
     named = [name for row in _names(clips) for name in row]
-    dates = sorted({name for name in named if is_date(name)})
+    dates = find_dates(clips)
     if dates:
         raise ValueError(
             f"folders look like dates and would be taken for machines: "
@@ -128,17 +128,22 @@ def _strip_number(stem: str) -> str:
 def _warn_of_one_machine(clips: pd.DataFrame) -> None:
     """Say so if the names of one machine's recordings begin in several ways."""
     labels = machine_labels(clips)
-    stems = [PurePath(path).stem for path in clips["path"]]
-    if labels is None or len(set(labels)) > 1 or any(map(read_name, stems)):
-        return
-    begins = Counter(map(_strip_number, stems))
-    often = [name for name, n in begins.items() if name and n >= _FEWEST]
-    if len(often) < 2 or sum(begins[name] for name in often) < 0.9 * len(stems):
-        return
-    echo(
-        f"Warning: all recordings are taken to be of one machine, "
-        f"{printable(str(labels[0]))}, but their names begin in "
-        f"{len(often)} ways: {abbreviate(sorted(map(printable, often)))}. If these are "
-        f"machines: {_suggest(clips) or _EXAMPLE}",
-        err=True,
-    )
+    begins = _find_beginnings([PurePath(path).stem for path in clips["path"]])
+    if labels is not None and len(set(labels)) == 1 and len(begins) > 1:
+        echo(
+            f"Warning: all recordings are taken to be of one machine, "
+            f"{printable(str(labels[0]))}, but their names begin in "
+            f"{len(begins)} ways: {abbreviate(begins)}. If these are machines: "
+            f"{_suggest(clips) or _EXAMPLE}",
+            err=True,
+        )
+
+
+def _find_beginnings(stems: list[str]) -> list[str]:
+    """Find the names before dates and numbers, if nearly all files share a few."""
+    if any(map(read_name, stems)):
+        return []
+    counts = Counter(map(_strip_number, stems))
+    often = {name: n for name, n in counts.items() if name and n >= _FEWEST}
+    usual = sum(often.values()) >= 0.9 * len(stems)
+    return sorted(map(printable, often)) if usual else []

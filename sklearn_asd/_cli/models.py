@@ -49,7 +49,6 @@ def piece_option(text: str) -> Callable[..., Any]:
 
 
 _NOTES = {"id_column", "machines", "training"}
-_MORE_NOTES = {"pieces", "machine_from"}
 _COLUMNS = {"path", "machine_type", "machine_id"}
 _PIECE_COLUMNS = {"start", "stop"}
 
@@ -186,7 +185,7 @@ def read_model(path: str, trust: bool) -> Model:
 
 
 def _add_notes(detector: Any, notes: Any) -> Model:
-    if not isinstance(notes, dict) or set(notes) - _MORE_NOTES != _NOTES:
+    if not isinstance(notes, dict) or not set(notes) >= _NOTES:
         return Model(detector)  # saved in Python
     _check_notes(notes)
     machines = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +36,9 @@ __all__ = [
 ]
 
 _SAMPLE_RATE = 16000
+
+# What may follow a machine's ID in a file's name.
+_ENDS_ID = re.compile(r"$|[_ .-]+(?:[^\W\d_]|\d{3})")
 
 _NO_RECORDINGS = f"holds no recordings: {NO_RECORDINGS}"
 
@@ -223,30 +228,36 @@ def _find_machines(
     The pattern, or the name or the folders of a recording, state its machine, as in
     training. Folders between the machine's folder and the recording do not matter. If
     they state none, the name may begin with that of a machine. Otherwise the recording
-    is assigned to the only known machine.
+    is assigned to the only known machine. A pattern alone decides if there is one.
     """
-    found, n_assumed, n_by_name = [], 0, 0
+    found = []
+    ways: Counter[str] = Counter()
     for row in clips.to_dict("records"):
-        stated, path = _state_machine(row, column), Path(row["path"])
-        machine = stated if stated in known else None
-        if machine is None and not read_name(path.stem):
-            machine = _find_in_folders(path, known)
-            if machine is None:
-                machine = _find_at_beginning(path.stem, known)
-                n_by_name += machine is not None
-            if machine is None and pattern is None and len(known) == 1:
-                machine = known[0]
-                n_assumed += 1
+        stated = _state_machine(row, column)
+        machine, way = stated if stated in known else None, ""
+        if machine is None and pattern is None:
+            machine, way = _find_otherwise(Path(row["path"]), known)
+        ways[way] += 1
         reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
-    if n_by_name:
-        note(f"{count(n_by_name, 'recording')} assigned by the beginning of the name")
-    if n_assumed:
-        note(
-            f"{count(n_assumed, 'recording')} taken to be of "
-            f"{printable(str(known[0]))}, the only machine that the model knows"
-        )
+    for way, n in ways.items():
+        if way:
+            note(f"{count(n, 'recording')} {way}")
     return found
+
+
+def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, str]:
+    """Find the machine of a path that does not state it, and how, if this is told."""
+    if read_name(path.stem):
+        return None, ""
+    if machine := _find_in_folders(path, known):
+        return machine, ""
+    if machine := _find_at_beginning(path.stem, known):
+        return machine, "assigned by the beginning of the name"
+    if len(known) == 1:
+        only = printable(str(known[0]))
+        return known[0], f"taken to be of {only}, the only machine that the model knows"
+    return None, ""
 
 
 def _state_machine(row: dict[Any, Any], column: str) -> Machine:
@@ -293,13 +304,17 @@ def _pick_machine(name: str, known: list[Machine]) -> Machine:
 
 
 def _find_at_beginning(stem: str, known: list[Machine]) -> Machine | None:
-    """Find the one machine with whose ID a file's name begins."""
+    """Find the one machine with whose ID a file's name begins.
+
+    "pump_1_0800" and "pump_1 left" are of pump_1; "pump_1-2" and "pump_1_2" may be of
+    another machine.
+    """
     stem = one_form(stem)
     begun = [
         machine
         for machine in known
         if stem.startswith(machine.machine_id)
-        and not stem[len(machine.machine_id) :][:1].isalnum()
+        and _ENDS_ID.match(stem, len(machine.machine_id))
     ]
     longest = max((len(one.machine_id) for one in begun), default=0)
     found = [one for one in begun if len(one.machine_id) == longest]

@@ -16,13 +16,13 @@ from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.report.verdicts import Verdicts
 
-__all__ = ["UNUSABLE", "judge"]
+__all__ = ["BLOCK", "UNUSABLE", "judge"]
 
 UNUSABLE = "unusable"
 
 # Files, or pieces of files, in memory at a time. A score depends on its recording
 # alone, so this changes only how often verdicts appear.
-_BLOCK = 32
+BLOCK = 32
 
 
 def judge(
@@ -67,8 +67,8 @@ def judge(
     judged = []
     hidden = not shows_progress()
     with tqdm(total=len(clips), desc="score", unit="file", disable=hidden) as progress:
-        for start in range(0, len(clips), _BLOCK):
-            block = clips.iloc[start : start + _BLOCK]
+        for start in range(0, len(clips), BLOCK):
+            block = clips.iloc[start : start + BLOCK]
             rows = known.index.get_indexer(block.index[block["reason"] == ""])
             if len(rows):
                 with warnings.catch_warnings():
@@ -106,8 +106,8 @@ def _judge_pieces(verdicts: Verdicts, rows: np.ndarray, pieces: Pieces | None) -
     table = cut_into_pieces(clips, pieces.duration, longest=pieces.longest)
     owners = table.index.to_numpy()
     n_pieces = table.groupby(level=0).size()[owners].to_numpy()
-    for start in range(0, len(table), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(table), BLOCK):
+        block = slice(start, start + BLOCK)
         verdicts.judge_pieces(table.iloc[block], owners[block], n_pieces[block])
 
 

@@ -12,25 +12,25 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sklearn_asd._utils.messages import count, cut
+from sklearn_asd._utils.messages import abbreviate, count, cut
 from sklearn_asd._utils.text import one_form, printable
-from sklearn_asd.audio.naming import NamePattern, read_folder_name
+from sklearn_asd.audio.naming import (
+    AUDIO_SUFFIXES,
+    NamePattern,
+    is_date,
+    read_folder_name,
+)
 
 __all__ = [
-    "AUDIO_SUFFIXES",
     "NO_RECORDINGS",
     "Listing",
     "describe_recordings",
+    "find_dates",
+    "find_recordings",
     "list_recordings",
     "load_clips",
     "read_name",
 ]
-
-# What libsndfile reads, by the endings in use; ".raw" says nothing of its contents.
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".wave", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
-    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".voc"),
-)
 
 # Files of these names hold sound too, which is passed over.
 _OTHER_SUFFIX = re.compile(
@@ -120,8 +120,8 @@ def load_clips(
     Warns
     -----
     UserWarning
-        If there are folders that cannot be listed, or passed over is what may hold
-        recordings.
+        If there are folders that cannot be listed, passed over is what may hold
+        recordings, or folders that look like dates are taken for machines.
 
     See Also
     --------
@@ -161,12 +161,36 @@ def load_clips(
             f"{count(len(unfit), 'recording')}, such as {cut(printable(unfit[0]))}: "
             "write it for the end of all paths, or move these elsewhere"
         )
+    if machine_from is None and (dates := find_dates(listing.clips)):
+        warnings.warn(
+            "folders that look like dates are taken for machines: "
+            f"{abbreviate(dates)}. "
+            'Say where the machine stands, as in machine_from="{date}/{machine}/*"',
+            stacklevel=2,
+        )
     if missed:
         warnings.warn(
             f"not all of {os.fspath(folder)!r:.200} is among its recordings: {text}",
             stacklevel=2,
         )
     return listing.clips
+
+
+def find_dates(clips: pd.DataFrame) -> list[str]:
+    """Find dates among the names that are taken for machines or their types.
+
+    Parameters
+    ----------
+    clips : DataFrame of n_clips rows
+        As from :func:`load_clips`.
+
+    Returns
+    -------
+    dates : list of str
+        Names of folders, sorted.
+    """
+    names = {*clips["machine_type"].dropna(), *clips["machine_id"].dropna()}
+    return sorted(name for name in names if is_date(name))
 
 
 class Listing(NamedTuple):
@@ -221,6 +245,43 @@ def list_recordings(
         If `machine_from` is no pattern.
     """
     pattern = None if machine_from is None else NamePattern(machine_from)
+    search = _search(folder)
+    root = Path(folder)
+    clips = _tabulate(
+        [_describe(path, root, pattern) for path in sorted(search.recordings)]
+    )
+    others = dict(search.others.most_common())
+    return Listing(clips, search.unlisted, search.skipped, others)
+
+
+def find_recordings(
+    folder: str | os.PathLike[str],
+) -> tuple[list[str], dict[str, str]]:
+    """Find the files that :func:`list_recordings` would list, quickly.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        See :func:`load_clips`.
+
+    Returns
+    -------
+    paths : list of str
+        The recordings, in any order; `describe_recordings` reads their names.
+
+    problems : dict of str to str
+        What cannot be listed or is passed over and may hold recordings, and the reason.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder.
+    """
+    search = _search(folder)
+    return list(map(os.fspath, search.recordings)), search.unlisted | search.skipped
+
+
+def _search(folder: str | os.PathLike[str]) -> _Search:
     root = Path(folder)
     if not os.path.exists(root):
         raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r:.200}")
@@ -231,11 +292,7 @@ def list_recordings(
         )
     search = _Search()
     search.run(root)
-    clips = _tabulate(
-        [_describe(path, root, pattern) for path in sorted(search.recordings)]
-    )
-    others = dict(search.others.most_common())
-    return Listing(clips, search.unlisted, search.skipped, others)
+    return search
 
 
 class _Search:
@@ -353,7 +410,9 @@ def _may_be_sound(name: str) -> bool:
 
 
 def describe_recordings(
-    paths: Iterable[str | os.PathLike[str]], machine_from: str | None = None
+    paths: Iterable[str | os.PathLike[str]],
+    machine_from: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """List recordings, with the facts in their paths.
 
@@ -365,14 +424,18 @@ def describe_recordings(
     machine_from : str, default=None
         As for :func:`list_recordings`.
 
+    folder : str or path-like, default=None
+        They are described as by ``load_clips(folder)``; None is their own folder.
+
     Returns
     -------
     clips : DataFrame of shape (n_clips, 5 or more)
-        As :func:`load_clips` describes them in their own folders, in the order given.
+        The table, in the order given.
     """
     pattern = None if machine_from is None else NamePattern(machine_from)
+    root = None if folder is None else Path(folder)
     files = [Path(path) for path in paths]
-    return _tabulate([_describe(path, path.parent, pattern) for path in files])
+    return _tabulate([_describe(path, root or path.parent, pattern) for path in files])
 
 
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:

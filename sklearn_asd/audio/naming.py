@@ -11,6 +11,7 @@ from sklearn_asd._utils.messages import did_you_mean
 from sklearn_asd._utils.text import one_form
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "NamePattern",
     "is_date",
     "names_fault",
@@ -19,11 +20,18 @@ __all__ = [
     "strip_date",
 ]
 
-_NORMAL = "normal ok good healthy gut bon 正常 良 良品"
+# What libsndfile reads, by the endings in use; ".raw" says nothing of its contents.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".wave", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
+    *(".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".voc"),
+)
+
+_NORMAL = "normal ok good healthy pass passed gut i.o. i.o bon 正常 良 良品"
 _ANOMALOUS = (
     "anomaly anomalies anomalous abnormal ng nok bad broken defect defective fault "
-    "faults faulty failure damaged fehler fehlerhaft defekt schlecht anormal défaut "
-    "defaut défectueux 異常 不良 不良品"
+    "faults faulty fail failed failure damaged not_ok fehler fehlerhaft defekt kaputt "
+    "schlecht n.i.o. n.i.o nio anormal défaut defaut défectueux mauvais panne 異常 "
+    "不良 不良品 故障"
 )
 _LABELS = {**dict.fromkeys(_NORMAL.split(), 1), **dict.fromkeys(_ANOMALOUS.split(), -1)}
 
@@ -51,7 +59,11 @@ _ALONE = (
     "september|october|november|december|januar|februar|juni|juli|oktober|dezember"
 )
 _TIME = "(?:[01][0-9]|2[0-3])(?:[-_:.h]?[0-5][0-9])(?:[-_:.m]?[0-5][0-9]s?)?"
-_CLEAR_TIME = "(?:[01][0-9]|2[0-3])[-:.h][0-5][0-9](?:[-:.m][0-5][0-9]s?)?"
+# "08-30" may be a machine.
+_CLEAR_TIME = (
+    "(?:[01][0-9]|2[0-3])(?:[:h][0-5][0-9](?:[:m][0-5][0-9]s?)?|-[0-5][0-9]-[0-5][0-9])"
+)
+_PERIOD = "(?:kw|week|woche|day|tag)[-_ ]?[0-9]{1,3}"
 _DATE = "|".join(
     [
         rf"{_YEAR}(?P<a>[-_.])(?:0[1-9]|1[0-2])(?P=a)(?:0[1-9]|[12][0-9]|3[01])",
@@ -71,7 +83,7 @@ def _anonymous(pattern: str, prefix: str) -> str:
     return re.sub(r"\(\?P([<=])([ab])", rf"(?P\1{prefix}\2", pattern)
 
 
-_IS_DATE = re.compile(rf"{_STAMP}|{_YEAR}|{_CLEAR_TIME}|{_ALONE}", re.IGNORECASE)
+_IS_DATE = re.compile(rf"{_STAMP}|{_CLEAR_TIME}|{_PERIOD}|{_ALONE}", re.IGNORECASE)
 _BEGINS_WITH_DATE = re.compile(rf"(?:{_STAMP})(?![0-9A-Za-z])[-_. ]*", re.IGNORECASE)
 _ENDS_WITH_DATE = re.compile(rf"[-_. ]+(?:{_STAMP})(?:[-_. ]+[0-9]+)?$", re.IGNORECASE)
 
@@ -94,8 +106,8 @@ def is_date(name: str) -> bool:
     Returns
     -------
     is_date : bool
-        True for a date, with a time or without, a year, a month, a week, a day of the
-        week or a time with separators.
+        True for a date, with a time or without, a month, a numbered week or day, a day
+        of the week, or a time with clear separators. A bare year may be a machine.
 
     Examples
     --------
@@ -209,6 +221,9 @@ def names_fault(name: str) -> bool:
 # What a field of a pattern takes. A date may be followed by a time.
 _FIELDS = {"date": _STAMP, "time": _TIME, "number": "[0-9]+"}
 _COLUMNS = {"machine": "machine_id", "type": "machine_type"}
+# A field that takes anything, or *.
+_FREE = re.compile(rf"\{{(?!(?:{'|'.join(_FIELDS)})\}})[^{{}}]*\}}|\*")
+_MOST_FREE = 3
 _RESERVED = {"path", "audio", "label", "split", "domain", "start", "stop"} | set(
     _COLUMNS.values()
 )
@@ -224,7 +239,8 @@ class NamePattern:
         "{date}/{machine}_{time}" or "{type}/{machine}/*". `machine` is needed, `type`
         is the machine's type, and other fields become columns. `date`, `time` and
         `number` take dates, times of the day and digits only; all others, and "*", take
-        anything but a slash. A suffix such as ".flac" at the end does no harm.
+        anything but a slash, the first as much as it can. There may be three of these
+        in one name. A suffix such as ".flac" at the end does no harm.
 
     Raises
     ------
@@ -283,8 +299,7 @@ class NamePattern:
 
 def _without_suffix(pattern: str) -> str:
     stem, dot, suffix = pattern.rpartition(".")
-    ends_so = dot and re.fullmatch(r"\w{2,5}", suffix) and not stem.endswith("{")
-    return stem if ends_so else pattern
+    return stem if dot + suffix.lower() in AUDIO_SUFFIXES else pattern
 
 
 def _as_expression(part: str, number: int) -> str:
@@ -297,29 +312,35 @@ def _as_expression(part: str, number: int) -> str:
 
 def _check_fields(pattern: str, fields: list[str], literals: list[str]) -> None:
     """Refuse a pattern that cannot say where the machine stands."""
-    problem = ""
-    known = ["machine", "type", *_FIELDS]
-    odd = [name for name in fields if not re.fullmatch(r"[a-z]\w*", name)]
-    twice = {name for name in fields if fields.count(name) > 1}
-    taken = sorted(_RESERVED.intersection(fields))
+    problem = _find_problem(fields)
+    # Each would try all places in a name, so their number is the power of its length.
+    free = [len(_FREE.findall(name)) for name in pattern.split("/")]
+    if max(free) > _MOST_FREE:
+        problem = f"has more than {_MOST_FREE} fields or * in one name"
     if any(mark in literal for literal in literals for mark in "{}"):
         problem = "has a brace without its other half"
-    elif odd:
-        problem = (
-            f"has a field {odd[0]!r:.60}, and names are of small letters and digits"
-        )
-    elif twice:
-        problem = f"has the field {min(twice)!r} twice"
-    elif taken:
-        hint = {"machine_id": "machine", "machine_type": "type"}.get(taken[0], "")
-        instead = f"write {{{hint}}}" if hint else "choose another name"
-        problem = f"has the field {taken[0]!r}, which is a column already: {instead}"
-    elif "machine" not in fields:
-        unknown = [name for name in fields if name not in known]
-        meant = "".join(did_you_mean(name, ["machine"]) for name in unknown[:1])
-        problem = f"has no field {{machine}}:{meant} say where the machine stands"
     if problem:
         raise ValueError(
             f"the pattern {pattern!r:.200} {problem}, as in "
             '"{date}/{machine}/*" or "{machine}_{date}"'
         )
+
+
+def _find_problem(fields: list[str]) -> str:
+    """Say what is wrong with fields; "" if nothing is."""
+    for name in fields:
+        if not re.fullmatch(r"[a-z]\w*", name):
+            return (
+                f"has a field {name!r:.60}, and names are of small letters and digits"
+            )
+        if fields.count(name) > 1:
+            return f"has the field {name!r} twice"
+        if name in _RESERVED:
+            hint = {"machine_id": "machine", "machine_type": "type"}.get(name)
+            instead = f"write {{{hint}}}" if hint else "choose another name"
+            return f"has the field {name!r}, which is a column already: {instead}"
+    if "machine" in fields:
+        return ""
+    unknown = [name for name in fields if name not in _FIELDS]
+    meant = "".join(did_you_mean(name, ["machine"]) for name in unknown[:1])
+    return f"has no field {{machine}}:{meant} say where the machine stands"

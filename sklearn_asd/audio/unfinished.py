@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import struct
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import soundfile
 
-__all__ = ["UNKNOWN_LENGTH", "SoundStream", "finish_wav", "is_whole_flac"]
+__all__ = [
+    "UNKNOWN_LENGTH",
+    "SoundStream",
+    "describe_unfinished",
+    "finish_wav",
+    "is_whole_flac",
+]
 
 # Number of samples that libsndfile gives where the header has none.
 UNKNOWN_LENGTH = 2**63 - 1
@@ -138,3 +146,77 @@ def _chunks(
         size = int.from_bytes(content[at + 4 : at + 8], order)
         yield content[at : at + 4], at + 8, size
         at += 8 + size + size % 2
+
+
+def describe_unfinished(path: str | os.PathLike[str]) -> str:
+    """Tell from its header whether a recorder is still writing a file.
+
+    Recorders complete the header when they close the file. A few hundred bytes are
+    read, so a damaged file may pass.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file. Formats other than WAV and FLAC always pass.
+
+    Returns
+    -------
+    reason : str
+        What is missing, to complete "the file ..."; "" if nothing is.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        start = file.read(42)
+        n_bytes = file.seek(0, os.SEEK_END)
+        if start[:4] in (b"RIFF", b"RIFX", b"RF64"):
+            return _describe_wav(file, start[:4], n_bytes)
+    if start[:4] == b"fLaC" and not _read_flac_length(start):
+        return (
+            "is not complete: its header does not say how long it is, as its recorder "
+            "has not finished it, or cannot"
+        )
+    return "" if n_bytes else "is an empty file of 0 bytes"
+
+
+def _describe_wav(file: BinaryIO, kind: bytes, n_bytes: int) -> str:
+    order = ">" if kind == b"RIFX" else "<"
+    at, long_size = 12, None
+    while at + 8 <= n_bytes:
+        file.seek(at)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if name == b"ds64":
+            long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        if name == b"data":
+            size = long_size if kind == b"RF64" and long_size is not None else size
+            present = n_bytes - at - 8
+            # A header that promises nothing precedes samples that were not counted, and
+            # further chunks in an empty file that was.
+            counted = size or _ends_with_chunks(file, at + 8, n_bytes, order)
+            if size <= present and counted:
+                return ""
+            return (
+                f"is not complete: its header promises {size:,} bytes of samples, and "
+                f"{present:,} are there"
+            )
+        at += 8 + size + size % 2
+    return "is not complete: its header ends before the samples"
+
+
+def _ends_with_chunks(file: BinaryIO, at: int, n_bytes: int, order: str) -> bool:
+    """Tell whether chunks fill the rest of a file, of which there may be none."""
+    while at + 8 <= n_bytes:
+        file.seek(at)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        if not (name.isascii() and name.decode("ascii").isprintable()):
+            return False  # samples, of which silence could pass for empty chunks
+        at += 8 + size + size % 2
+    return at == n_bytes
+
+
+def _read_flac_length(start: bytes) -> int:
+    """Read the number of samples, 36 bits of the first block; 0 is unknown."""
+    return int.from_bytes(start[21:26]) & (2**36 - 1) if len(start) >= 26 else 0

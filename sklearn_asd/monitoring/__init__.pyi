@@ -1,5 +1,3 @@
-from blocks of samples to alarms."""
-
 from .drift import (
     DriftTest,
     benjamini_hochberg,

@@ -8,6 +8,9 @@ import pytest
 import soundfile
 from command import RATE
 
+from sklearn_asd import save_model
+from sklearn_asd.persistence.models import load_with_notes
+
 CARS = ["car_B1", "car_B2", "car_C1"]
 PATHS = {
     "A": "{car}/{date}_{time}.wav",
@@ -83,6 +86,47 @@ def test_files_whose_names_begin_with_a_known_machine_are_of_it(run, works, cars
     assert output.count("  car_B1  ") == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("car_B1_2024-05-01", True),
+        ("car_B1 left", True),
+        ("car_B1", True),
+        ("car_B1-2_0800", False),
+        ("car_B1_2_0800", False),
+        ("car_B10_0800", False),
+    ],
+)
+def test_other_machines_are_not_known_by_their_beginning(
+    run, works, cars, tmp_path, name, known
+):
+    recording = next((works / "A" / "car_B1").iterdir()).read_bytes()
+    (tmp_path / f"{name}.wav").write_bytes(recording)
+    code, _, _ = run("score", cars, tmp_path / f"{name}.wav")
+    assert (code in (0, 1)) == known
+
+
+def test_a_pattern_decides_alone(run, works, cars, tmp_path):
+    path = tmp_path / "car_B1" / "2024-05-09" / "car_B9_0800.wav"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(next((works / "A" / "car_B1").iterdir()).read_bytes())
+    code, output, _ = run("score", cars, path)
+    assert code in (0, 1)
+    pattern = ["--machine-from", "{date}/{machine}_{time}"]
+    code, output, _ = run("score", cars, path, *pattern)
+    assert code == 2
+    assert "is of machine 'car_B9', which the model does not know" in output
+
+
+def test_notes_of_a_later_version_are_read(run, cars, works, tmp_path):
+    loaded = load_with_notes(cars)
+    later = tmp_path / "later.asd"
+    save_model(loaded.estimator, later, {**loaded.notes, "colour": "blue"})
+    code, output, _ = run("info", later)
+    assert code == 0
+    assert "3, with 18 training recordings:" in output
+
+
 def test_low_rates_are_told_once_and_counts_are_of_what_is_used(run, works, tmp_path):
     code, _, errors = run("fit", works / "C", "-o", tmp_path / "m.asd")
     assert code == 0
@@ -91,6 +135,8 @@ def test_low_rates_are_told_once_and_counts_are_of_what_is_used(run, works, tmp_
     assert "fit the model with --sample-rate 8000" in errors
     assert f"{works / 'C' / 'car_B1' / '2024-05-01_0800.wav'}" in errors
     assert "Used: 12 of 18 normal recordings.\n  car_B1  4 of 6\n" in errors
+    _, output, _ = run("info", tmp_path / "m.asd")
+    assert "3, with 12 training recordings:\n  car_B1  4" in output
     code, output, _ = run("score", tmp_path / "m.asd", works / "C")
     assert code == 2
     assert output.count("is sampled at 8000 Hz") == 1

@@ -190,7 +190,7 @@ def test_what_is_unlike_training_in_another_piece_is_remarked(
 def test_a_long_recording_is_never_in_memory_whole(
     run, model, normal, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(blocks, "_BLOCK", 4)
+    monkeypatch.setattr(blocks, "BLOCK", 4)
     path = tmp_path / "valve_00" / "hour.wav"
     path.parent.mkdir()
     soundfile.write(path, np.tile(normal, 10), RATE)  # 4 minutes, 15 MB as floats

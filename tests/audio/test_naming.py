@@ -15,12 +15,13 @@ from sklearn_asd.audio.naming import (
 
 DATES = (
     "2024-05-01 20240501 2024_05_01 2024.5 01.05.2024 1-May-2024 May-2024 may_2024 "
-    "2024-05 2024-W20 2024 monday Montag 08-00 08h30 20240501_0800 2024-05-01T08-00-00 "
-    "20240501-080000 2024-05-01_08.00.00Z December"
+    "2024-05 2024-W20 monday Montag 08:00 08h30 08-30-00 20240501_0800 KW18 day3 "
+    "week_18 20240501-080000 2024-05-01T08-00-00 2024-05-01_08.00.00Z December"
 )
 NO_DATES = (
     "pump_1 2024A 0800 00 01 12345678 sun mon fan A1 car_B1 3 id_00 20241301 99991231 "
-    "1-2-3 pump-2024-05-01x 2024-13-01 section_00 V2.0 M20240501 may"
+    "1-2-3 pump-2024-05-01x 2024-13-01 section_00 V2.0 M20240501 may 2001 2024 01-02 "
+    "10-02 12.30 08-30"
 )
 
 
@@ -37,8 +38,8 @@ def test_ordinary_names_are_no_dates(name):
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        *((name, {"label": 1}) for name in ["normal", "OK", "Good", "gut", "正常"]),
-        *((name, {"label": -1}) for name in ["NG", "bad", "Broken", "fault", "défaut"]),
+        *((name, {"label": 1}) for name in ["normal", "OK", "Good", "i.O.", "正常"]),
+        *((name, {"label": -1}) for name in ["NG", "Fail", "bad", "n.i.O.", "défaut"]),
         *((name, {"label": -1}) for name in ["anomaly", "abnormal", "defekt", "異常"]),
         *((name, {"split": "train"}) for name in ["train", "Training", "source_train"]),
         *((name, {"split": "test"}) for name in ["test", "eval", "target_test"]),
@@ -105,6 +106,8 @@ def test_dates_are_taken_off(stem, rest):
         ("{machine}_{date}", "flat/monday.wav", None),
         ("x/{machine}/*", "ax/b/c.wav", None),
         ("(x)+{machine}", "(x)+3.wav", {"machine_id": "3"}),
+        ("{machine}_v1.5x", "p_v1.5x.wav", {"machine_id": "p"}),
+        ("{machine}_{number}.WAV", "p_12.wav", {"machine_id": "p", "number": "12"}),
     ],
 )
 def test_patterns_read_the_end_of_paths(pattern, path, facts):
@@ -124,12 +127,29 @@ def test_patterns_read_the_end_of_paths(pattern, path, facts):
         ("{label}/{machine}", "'label', which is a column already: choose another"),
         ("{machine", "has a brace without its other half"),
         ("{Machine}", "has a field 'Machine', and names are of small letters"),
+        ("{machine}*-*-*", r"has more than 3 fields or \* in one name"),
         ("", r"has no field \{machine\}"),
     ],
 )
 def test_patterns_that_say_nothing_are_refused(pattern, message):
     with pytest.raises(ValueError, match=message):
         NamePattern(pattern)
+
+
+def test_patterns_are_quick_on_long_names():
+    """Three of 255 letters each, none of which fits."""
+    pattern = NamePattern("{machine}-*-{place}-{number}x")
+    assert pattern.read("-" * 255) is None
+
+
+def test_dates_taken_for_machines_are_warned_of(tmp_path):
+    for name in ["2024-05-01/car_0800", "2024-05-02/car_0800"]:
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir()
+        path.touch()
+    with pytest.warns(UserWarning, match=r"look like dates .*: 2024-05-01, 2024-05-02"):
+        load_clips(tmp_path)
+    load_clips(tmp_path, machine_from="{machine}_{time}")  # no warning
 
 
 def test_clips_are_listed_by_a_pattern(tmp_path):
