@@ -18,6 +18,10 @@ _SIZE = (3.6, 1.9)
 # With more points, these are pixels: each would take a hundred bytes.
 _MOST_SHAPES = 500
 
+# Year, month, day, hour, minute and second on the axis, and the first of each.
+_DATES = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]
+_FIRST_DATES = ["", "%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M"]
+
 
 def draw_trend(trend: pd.DataFrame, name: str, usual: float | None = None) -> Image:
     """Draw the margins of one machine's recordings over time.
@@ -90,4 +94,6 @@ def _mark_times(ax: Any, times: pd.Series) -> None:
         return
     locator = AutoDateLocator(minticks=2, maxticks=5)
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.xaxis.set_major_formatter(
+        ConciseDateFormatter(locator, formats=_DATES, zero_formats=_FIRST_DATES)
+    )
