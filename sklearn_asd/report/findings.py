@@ -132,17 +132,35 @@ class Findings:
 
     @cached_property
     def machines(self) -> pd.DataFrame:
-        """What is known of each machine; see :func:`tabulate_machines`."""
+        """What is known of each machine.
+
+        Returns
+        -------
+        machines : DataFrame
+            See :func:`tabulate_machines`.
+        """
         return tabulate_machines(self.verdicts, self.X_train)
 
     @property
     def has_sound(self) -> bool:
-        """Whether the page has players."""
+        """Whether the page has players.
+
+        Returns
+        -------
+        has_sound : bool
+            True if it has.
+        """
         return self.segmenter is not None and self.max_audio_duration > 0
 
     @property
     def never_alarms(self) -> bool:
-        """Whether no recording is called anomalous, whatever it is."""
+        """Whether no recording is called anomalous, whatever it is.
+
+        Returns
+        -------
+        never : bool
+            True if all thresholds are infinite.
+        """
         known = self.verdicts.thresholds[~np.isnan(self.verdicts.thresholds)]
         return len(known) > 0 and bool(np.isposinf(known).all())
 
@@ -263,8 +281,9 @@ class Findings:
             - `figure`, :class:`Image` of it, of the nearest normal one, and of their
               difference;
             - `sound` and `nearest_sound`, :class:`Sound` of both;
-            - `members`, with `member_digits` of their scores, `views`, `machines` and `nearest`: see
+            - `members`, `views`, `machines` and `nearest`: see
               :mod:`sklearn_asd.report.evidence`;
+            - `member_digits`: digits of the members' scores behind the point;
             - `place`: when and in which bands it is anomalous, in sentences;
             - `remarks`: sentences about what cannot be shown.
         """
@@ -341,9 +360,12 @@ class Findings:
         return sounds[0], sounds[1] if len(sounds) > 1 else None
 
     def _encode(self, recordings: list[Any]) -> list[Sound]:
-        rate, channel = self.segmenter.sample_rate, self.segmenter.channel
-        samples = [Clips.from_X(one).read(0, rate, channel) for one in recordings]
-        return encode_sounds(samples, rate, self.max_audio_duration)
+        reader: Any = self.segmenter
+        samples = [
+            Clips.from_X(one).read(0, reader.sample_rate, reader.channel)
+            for one in recordings
+        ]
+        return encode_sounds(samples, reader.sample_rate, self.max_audio_duration)
 
     def _draw_trend(self, name: str, rows: np.ndarray) -> Image | None:
         times = self.times.values if self.times.source else pd.Series(self._number())

@@ -110,17 +110,24 @@ def _score_training(
     if X_train is None:  # whose scores they are is known only if all are of one group
         return {ALL: (None, scores)} if is_one and scores is not None else {}
     n_clips = _num_samples(X_train)
-    if scores is None or len(scores) != n_clips:
+    scores = np.full(n_clips, np.nan) if scores is None else scores
+    if len(scores) != n_clips:  # without recordings that could not be used
+        scores = scores[~np.isnan(scores)]
+    if len(scores) != n_clips:  # it is not known whose scores they are
         scores = np.full(n_clips, np.nan)
-    labels = None if is_one else machine_labels(X_train)
-    names = np.full(n_clips, ALL, dtype=object)
-    if labels is not None:
-        names = np.array([label or "" for label in labels], dtype=object)
-    rows = {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
     return {
         name: (count_recordings(_safe_indexing(X_train, some)), scores[some])
-        for name, some in rows.items()
+        for name, some in _group(X_train, is_one).items()
     }
+
+
+def _group(X_train: Any, is_one: bool) -> dict[str, np.ndarray]:
+    """Rows of the training recordings of each machine."""
+    labels = None if is_one else machine_labels(X_train)
+    if labels is None:
+        return {ALL: np.arange(_num_samples(X_train))}
+    names = np.array([label or "" for label in labels], dtype=object)
+    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
 
 
 def _find_threshold(verdicts: Verdicts, rows: np.ndarray) -> float | None:

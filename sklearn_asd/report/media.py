@@ -20,7 +20,7 @@ _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 _JPEG_QUALITY = 70
 _PALETTE = 64  # colours of a PNG, which takes less where neighbours are equal
 _COLORS = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
-_STYLE = dict.fromkeys(_COLORS.split(), _INK) | {
+_STYLE: Any = dict.fromkeys(_COLORS.split(), _INK) | {
     "axes.facecolor": "none",
     "axes.titlesize": "medium",
     "font.size": 9,

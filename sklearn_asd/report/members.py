@@ -26,7 +26,10 @@ _WORDS = {
         "spectrum and fluctuation",
         "how much frequencies vary, and which rise and fall together",
     ),
-    "neighbors": ("most similar recording", "how far the nearest training recording is"),
+    "neighbors": (
+        "most similar recording",
+        "how far the nearest training recording is",
+    ),
     "networks": (
         "neural networks",
         "what three neural networks learnt that tells the machines apart",

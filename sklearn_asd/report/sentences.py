@@ -41,7 +41,9 @@ def choose_digits(margins: Iterable[float]) -> int:
     sizes = np.abs([one for one in margins if np.isfinite(one) and one != 0])
     if len(sizes) == 0:
         return 2
-    return int(np.clip(2 - np.floor(np.log10(np.quantile(sizes, 0.9))), 0, _MOST_DIGITS))
+    return int(
+        np.clip(2 - np.floor(np.log10(np.quantile(sizes, 0.9))), 0, _MOST_DIGITS)
+    )
 
 
 def format_margin(margin: float, digits: int) -> str:

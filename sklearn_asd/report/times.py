@@ -83,7 +83,9 @@ def format_time(time: pd.Timestamp, others: Iterable[pd.Timestamp] = ()) -> str:
 
 
 def _as_times(values: pd.Series) -> pd.Series:
-    return pd.to_datetime(values, errors="coerce").astype("datetime64[ns]").dt.floor("s")
+    return (
+        pd.to_datetime(values, errors="coerce").astype("datetime64[ns]").dt.floor("s")
+    )
 
 
 def _read_name(path: Path | None) -> pd.Timestamp | None:
