@@ -18,7 +18,7 @@ __all__ = ["Image", "Sound", "draw", "encode_sounds"]
 _INK = "#1b1d21"
 _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 _JPEG_QUALITY = 70
-_PALETTE = 64  # colours of a PNG, which takes less where neighbours are equal
+_PALETTE = 256  # colours of a PNG: as many as a scale of colours has
 _COLORS = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
 _STYLE: Any = dict.fromkeys(_COLORS.split(), _INK) | {
     "axes.facecolor": "none",
@@ -129,12 +129,12 @@ def _compress(png: re.Match[str]) -> str:
     from PIL import Image as Pictures  # matplotlib depends on it
 
     picture: Any = Pictures.open(io.BytesIO(b64decode(png[1])))
-    few = picture.quantize(_PALETTE, method=Pictures.Quantize.FASTOCTREE)
     files = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
-    few.save(files["png"], "PNG", optimize=True)
     if picture.getextrema()[-1][0] == 255:  # nothing is transparent
+        picture = picture.convert("RGB")
         settings = {"quality": _JPEG_QUALITY, "subsampling": 0, "optimize": True}
-        picture.convert("RGB").save(files["jpeg"], "JPEG", **settings)
+        picture.save(files["jpeg"], "JPEG", **settings)
+    picture.quantize(_PALETTE).save(files["png"], "PNG", optimize=True)
     contents = {kind: b64encode(file.getvalue()) for kind, file in files.items()}
     kind = min(filter(contents.get, contents), key=lambda one: len(contents[one]))
     return f"data:image/{kind};base64,{contents[kind].decode()}"
