@@ -63,7 +63,9 @@ def main():
         shot = folder / "report.png"
         size = f"--window-size={WIDTH},{HEIGHT}"
         subprocess.run([*browser, f"--screenshot={shot}", size, page], check=True)
-        Image.open(shot).convert("RGB").quantize(256, kmeans=1).save(PICTURE, optimize=True)
+        Image.open(shot).convert("RGB").quantize(256, kmeans=1).save(
+            PICTURE, optimize=True
+        )
 
 
 if __name__ == "__main__":
