@@ -12,8 +12,8 @@ RUN_TESTS := -m pytest -n 2 -m "not slow"
 .PHONY: bench bench-accuracy bench-dcase2020 bench-localization bench-precision
 .PHONY: bench-submissions
 
-## Train on built-in sounds and print a table of results. DATA=<folder> takes real
-## recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
+## Train two detectors on built-in sounds, print tables of results, and write a picture of
+## them to sklearn-asd-demo.png. DATA=<folder> takes real recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
 ## sample rate.
 demo: .venv/.demo
 	$(BIN)/sklearn-asd demo $(if $(DATA),--data "$(DATA)") $(if $(ID),--id-column "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
@@ -82,7 +82,7 @@ clean:
 	touch $@
 
 .venv/.demo: .venv/.python $(SET_UP)
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[plot]"
 	touch $@
 
 .venv/.test: .venv/.python $(SET_UP)

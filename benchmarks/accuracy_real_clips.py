@@ -106,7 +106,7 @@ def read_power_spectra(folder, name, machine_id):
 
 
 def make_sounds(folder, seed):
-    """The built-in sounds of 24 machines, as in `make demo`; no recordings."""
+    """The built-in sounds of the machines of `make demo`, and more of each."""
     clips = make_machine_sounds(
         n_train=16, n_test_normal=9, n_test_anomalous=9, duration=6.0, random_state=seed
     )

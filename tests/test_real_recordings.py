@@ -73,7 +73,11 @@ def make_view_pipeline(**parameters):
 
 @pytest.mark.parametrize(
     ("name", "machine_id", "n_classes"),
-    [("toycar2023", "car", 54), ("valve2023", None, 9)],
+    [
+        # 180 recordings in nine views.
+        pytest.param("toycar2023", "car", 54, marks=pytest.mark.slow),
+        ("valve2023", None, 9),
+    ],
 )
 def test_views_of_dcase_2023_fit_and_score_from_paths(
     recordings, name, machine_id, n_classes

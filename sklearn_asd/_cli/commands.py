@@ -22,12 +22,14 @@ _LONGEST = 6000
 
 # Each is a function of its name, in the module of its name.
 _COMMANDS = {
+    "calibrate": "Set thresholds by normals of the site.",
     "check": "Find out which faults a model hears.",
     "demo": "Try a detector on built-in sounds.",
     "evaluate": "Measure a model on labelled recordings.",
     "fit": "Train a model on normal recordings.",
     "info": "Describe a model file.",
     "score": "Judge recordings.",
+    "verify": "Count false alarms on later normals.",
     "watch": "Judge recordings as they come.",
 }
 
@@ -101,7 +103,7 @@ def cli():
     \b
     Exit codes:
       0  success; for score: all recordings are normal
-      1  score found anomalous recordings
+      1  score found anomalous recordings; verify too many false alarms
       2  an error, or recordings that could not be judged or listed
     """
 

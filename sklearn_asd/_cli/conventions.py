@@ -213,8 +213,10 @@ def train(detector: Any, clips: Any) -> tuple[float, dict[int, str]]:
             warnings.showwarning = keep
             detector.fit(clips)
     finally:  # an error may follow from them
+        # Built-in sounds have no path.
+        names = list(clips.get("path", clips.index))
         problems = {
-            clips["path"].iloc[row]: in_terms_of_command(reason)
+            str(names[row]): in_terms_of_command(reason)
             for row, reason in unusable.items()
         }
         for line in group_reasons(problems):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sklearn_asd._cli.conventions import CONTEXT, echo
+from sklearn_asd._cli.history import describe_history
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
@@ -37,7 +38,8 @@ def info(model, trust):
 
     Prints what kind of model it is, its sample rate, threshold and rate of false
     alarms, the versions that wrote it, whether the file has a checksum, and its
-    machines with their numbers of training recordings.
+    machines with their numbers of training recordings. The history lists when it was
+    calibrated and verified, and with how many recordings.
 
     \b
     Example:
@@ -61,6 +63,7 @@ def info(model, trust):
         "Checksum": _describe_checksum(loaded.checksum),
         "Paths": loaded.machine_from or "machines are told by folders and names",
         "Machines": _describe_machines(loaded, summary["classes"]),
+        "History": describe_history(loaded.history),
     }
     for name, text in lines.items():
         echo(f"{name + ':':<14}{text}")

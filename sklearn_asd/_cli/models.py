@@ -83,7 +83,8 @@ class Model(NamedTuple):
     for reports; both are None if the model was not made by this command. `pieces` says
     how to cut recordings that are longer; None if this is not known. `versions` are
     those of the packages that wrote the file, and `checksum` says whether it has a
-    checksum, which was right; both are None for a file of joblib.
+    checksum, which was right; both are None for a file of joblib. `notes` are those of
+    the file, and `history` lists what was done after the model was fitted.
     """
 
     detector: Any
@@ -94,6 +95,8 @@ class Model(NamedTuple):
     machine_from: str | None = None
     versions: dict[str, str] | None = None
     checksum: bool | None = None
+    notes: Any = None
+    history: list[dict[str, Any]] = []
 
 
 def has_networks(detector: Any) -> bool:
@@ -165,7 +168,10 @@ def read_model(path: str, trust: bool) -> Model:
     if is_model_file(path):
         loaded = load_with_notes(path)  # one reading, as the file may be replaced
         model = _add_notes(loaded.estimator, loaded.notes)._replace(
-            versions=loaded.content["versions"], checksum="digest" in loaded.content
+            versions=loaded.content["versions"],
+            checksum="digest" in loaded.content,
+            notes=loaded.notes,
+            history=_read_history(loaded.notes),
         )
     elif trust and not named_so:
         model = Model(_unpickle(path))
@@ -199,6 +205,36 @@ def _add_notes(detector: Any, notes: Any) -> Model:
         pd.DataFrame(notes["training"], dtype=object),
         Pieces(*notes["pieces"]) if notes.get("pieces") else None,
         notes.get("machine_from"),
+    )
+
+
+def _read_history(notes: Any) -> list[dict[str, Any]]:
+    """Read what was done after the fit; refuse what is no history."""
+    history = notes.get("history", []) if isinstance(notes, dict) else []
+    if not isinstance(history, list) or not all(map(_is_entry, history)):
+        raise ValueError(
+            "the history in the model's notes is not that of sklearn-asd calibrate and "
+            "verify: fit it again"
+        )
+    return history
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is an entry of `make_entry`."""
+    if not isinstance(entry, dict):
+        return False
+    fine = all(isinstance(entry.get(name), str) for name in ("command", "date"))
+    fine = fine and isinstance(entry.get("rate"), float)
+    return (
+        fine and _maps_to(entry, "n_recordings", int) and _maps_to(entry, "files", str)
+    )
+
+
+def _maps_to(entry: dict[str, Any], name: str, kind: type) -> bool:
+    """Whether a value of an entry is a dict with values of a kind."""
+    values = entry.get(name)
+    return isinstance(values, dict) and all(
+        isinstance(one, kind) for one in values.values()
     )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from scipy.signal import lfilter
 from sklearn.utils import check_random_state
 from tqdm.auto import tqdm
@@ -40,6 +41,7 @@ _COUNT = Interval(Integral, 0, None, closed="left")
         "sample_rate": [Interval(Integral, 8000, None, closed="left")],
         "snr": [Interval(Real, -60, 60, closed="both")],
         "random_state": ["random_state"],
+        "n_jobs": [None, Integral],
         "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
@@ -55,6 +57,7 @@ def make_machine_sounds(
     sample_rate=16000,
     snr=0.0,
     random_state=None,
+    n_jobs=None,
     verbose=0,
 ):
     """Make recordings of healthy and faulty machines in a noisy factory.
@@ -101,6 +104,11 @@ def make_machine_sounds(
         Decides every sound. An int gives the same table each time, bit for bit. None
         takes a new seed from the operating system; NumPy's global generator is not
         touched.
+
+    n_jobs : int or None, default=None
+        Clips made in parallel, on joblib's threads or the backend in force
+        (``joblib.parallel_config``). None is 1 unless that says otherwise; -1 is all
+        cores. The sounds are the same for any number.
 
     verbose : int, default=0
         Above 0, show progress.
@@ -177,10 +185,10 @@ def make_machine_sounds(
         )
         for number in range(n_clips)
     ]
-    sounds = [
-        _mix(*_record(clip, n_samples, sample_rate, snr))
+    sounds = Parallel(n_jobs=n_jobs, prefer="threads")(
+        delayed(_make_sound)(clip, n_samples, sample_rate, snr)
         for clip in tqdm(clips, desc="sounds", unit="clip", disable=not verbose)
-    ]
+    )
     table = pd.DataFrame(
         {
             "audio": sounds,
@@ -238,6 +246,13 @@ class _Clip(NamedTuple):
             place = ("operation", "sound", "factory", "microphone").index(purpose)
             key += [self.split == "test", self.label == -1, self.number, place]
         return np.random.SeedSequence(self.seed, spawn_key=[int(part) for part in key])
+
+
+def _make_sound(
+    clip: _Clip, n_samples: int, sample_rate: int, snr: float
+) -> np.ndarray:
+    """Record a clip as a microphone in the factory would."""
+    return _mix(*_record(clip, n_samples, sample_rate, snr))
 
 
 def _record(

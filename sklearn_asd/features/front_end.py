@@ -458,6 +458,6 @@ def _group(clips: Clips, problems: dict[int, str]) -> list[str]:
         )
     n_more = len(lines) - _LISTED
     if n_more > 0:
-        more = f"{n_more} more reasons, which `problems` of the result holds"
+        more = f"{n_more} more, whose reasons `problems` of the result holds"
         lines[_LISTED:] = [f"and {more}"]
     return lines

@@ -437,7 +437,7 @@ def reports(monkeypatch):
     seen = []
     monkeypatch.setattr(
         "sklearn_asd.report.page.write_page",
-        lambda template, findings, path: seen.append((findings, path)),
+        lambda template, findings, path, **_: seen.append((findings, path)),
     )
     return seen
 
@@ -814,7 +814,8 @@ def test_a_mistyped_command_is_refused_with_the_nearest(run):
 
 
 @pytest.mark.parametrize(
-    "command", ["fit", "score", "evaluate", "check", "info", "demo"]
+    "command",
+    ["fit", "score", "evaluate", "check", "calibrate", "verify", "info", "demo"],
 )
 def test_help_gives_examples(run, command):
     code, output, _ = run(command, "--help")
@@ -828,11 +829,12 @@ def test_help_lists_commands_in_whole_sentences(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     _, output, _ = run("--help")
     assert "..." not in output.split("Commands:")[1]
-    assert "  evaluate  Measure a model on labelled recordings.\n" in output
+    assert "  evaluate   Measure a model on labelled recordings.\n" in output
 
 
 @pytest.mark.parametrize(
-    "command", ["", "fit", "score", "evaluate", "check", "info", "demo"]
+    "command",
+    ["", "fit", "score", "evaluate", "check", "calibrate", "verify", "info", "demo"],
 )
 def test_no_line_of_help_is_longer_than_a_terminal(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")

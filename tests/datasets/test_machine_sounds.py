@@ -116,6 +116,15 @@ def test_the_same_random_state_gives_the_same_sounds_to_the_bit():
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_number_of_workers_changes_no_sound():
+    options = {"n_machines": 2, "n_train": 2, "duration": 1.0, "random_state": 0}
+    one, two = (
+        make_machine_sounds("fan", n_jobs=n_jobs, **options) for n_jobs in (1, 2)
+    )
+    for audio, other in zip(one["audio"], two["audio"], strict=True):
+        np.testing.assert_array_equal(audio, other)
+
+
 def test_another_random_state_gives_other_sounds():
     seven = make_machine_sounds("fan", **TINY)
     eight = make_machine_sounds("fan", **(TINY | {"random_state": 8}))

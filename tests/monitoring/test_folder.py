@@ -1,5 +1,6 @@
 """Which files of a folder are complete."""
 
+import itertools
 import os
 import struct
 from io import BytesIO
@@ -47,6 +48,7 @@ WAV, FLAC, RF64 = encode("WAV"), encode("FLAC"), encode("RF64")
         (FLAC[:21] + bytes(5) + FLAC[26:], "does not say how long it is"),
         (FLAC[:20], "does not say how long it is"),
     ],
+    ids=itertools.count(),  # an Ogg stream has a number drawn at random
 )
 def test_a_header_tells_whether_the_recorder_has_finished(tmp_path, content, reason):
     path = tmp_path / "a.wav"

@@ -1,0 +1,180 @@
+"""What was done with a model after it was fitted, as its file tells."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from sklearn_asd._cli.models import Model
+from sklearn_asd._utils.messages import count
+from sklearn_asd._utils.text import printable
+from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.persistence import save_model
+
+__all__ = [
+    "describe_history",
+    "find_rate",
+    "finite",
+    "hash_files",
+    "make_entry",
+    "save_entry",
+]
+
+_BLOCK = 1 << 20  # bytes
+
+
+def find_rate(detector: Any) -> float | None:
+    """Find the share of false alarms that the thresholds were set for, if there is one.
+
+    Parameters
+    ----------
+    detector : outlier detector or Pipeline
+        Fitted.
+
+    Returns
+    -------
+    rate : float or None
+        None if the thresholds promise no rate.
+    """
+    last = final_step(detector)
+    if hasattr(last, "promise_"):
+        promises = last.policy in ("false_alarm_rate", "gamma")
+        return float(last.false_alarm_rate) if promises else None
+    # Of PerMachine the detector of each machine has the rate.
+    own = final_step(getattr(last, "estimator", last))
+    rate = getattr(own, "contamination", None)
+    return float(rate) if isinstance(rate, Real) else None
+
+
+def hash_files(paths: list[str]) -> dict[str, str]:
+    """Compute the SHA-256 of each file.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files.
+
+    Returns
+    -------
+    digests : dict of str to str
+        In hexadecimal, by path.
+    """
+    return {path: _hash_file(path) for path in paths}
+
+
+def _hash_file(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def make_entry(
+    command: str,
+    judged: pd.DataFrame,
+    digests: Mapping[str, str],
+    rate: float,
+    **results: Any,
+) -> dict[str, Any]:
+    """Describe what was done, for the model's history.
+
+    Parameters
+    ----------
+    command : str
+        "calibrate" or "verify".
+
+    judged : DataFrame
+        The recordings that were used.
+
+    digests : mapping of str to str
+        Their SHA-256, by path.
+
+    rate : float
+        Share of false alarms that was asked for.
+
+    **results : any
+        What else to keep; values of JSON.
+
+    Returns
+    -------
+    entry : dict
+        Values of JSON.
+    """
+    files = judged.drop_duplicates("path")
+    labels = machine_labels(files)
+    counts = files.groupby(["all"] * len(files) if labels is None else labels).size()
+    return {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n_recordings": {str(name): int(n) for name, n in counts.items()},
+        "files": {path: digests[path] for path in files["path"]},
+        "rate": rate,
+        **results,
+    }
+
+
+def save_entry(model: Model, detector: Any, entry: dict[str, Any], path: str) -> None:
+    """Write a model with one more entry in its history.
+
+    Parameters
+    ----------
+    model : Model
+        As it was read.
+
+    detector : outlier detector or Pipeline
+        What to write in place of its detector; may be the same.
+
+    entry : dict
+        From `make_entry`.
+
+    path : str
+        File to write. An older file is replaced once the new one is complete.
+    """
+    notes = {} if model.notes is None else model.notes
+    if not isinstance(notes, dict):
+        raise ValueError(
+            "the notes of the model are not those of sklearn-asd fit, so they have no "
+            "place for a history: save it with notes that are a dict, or None"
+        )
+    save_model(detector, path, {**notes, "history": [*model.history, entry]})
+
+
+def describe_history(history: list[dict[str, Any]]) -> str:
+    """Write a line for each entry.
+
+    Parameters
+    ----------
+    history : list of dict
+        Of a model.
+
+    Returns
+    -------
+    text : str
+        When it was done, what, and with how many recordings.
+    """
+    return "\n  ".join(["", *map(_describe_entry, history)]).strip() or "none"
+
+
+def _describe_entry(entry: dict[str, Any]) -> str:
+    counts = entry["n_recordings"]
+    text = (
+        f"{entry['date']}  {entry['command']}  "
+        f"{count(sum(counts.values()), 'normal recording')} of "
+        f"{count(len(counts), 'machine')}, {100 * entry['rate']:.3g} %"
+    )
+    if "passed" in entry:
+        text += ", passed" if entry["passed"] else ", failed"
+    return printable(text)
+
+
+def finite(threshold: float) -> float | None:
+    """Write a threshold for JSON, which has no infinity."""
+    return float(threshold) if math.isfinite(threshold) else None

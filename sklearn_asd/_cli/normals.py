@@ -1,0 +1,132 @@
+"""Normal recordings that a model was not trained on, for calibrate and verify."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import click
+import pandas as pd
+
+from sklearn_asd._cli.conventions import echo, group_reasons, note, prepare_outputs
+from sklearn_asd._cli.history import find_rate, hash_files
+from sklearn_asd._cli.models import Model, Pieces
+from sklearn_asd._cli.recordings import assign_machines, read_paths
+from sklearn_asd._cli.verdicts import UNUSABLE, judge
+from sklearn_asd._utils.messages import count
+from sklearn_asd.audio.machines import machine_labels
+
+__all__ = ["Normals", "judge_normals", "label_machines", "promised_rate", "rate_option"]
+
+rate_option = click.option(
+    "--false-alarm-rate",
+    "rate",
+    metavar="RATE",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="Share of normal recordings that may raise an alarm. Default: that of the "
+    "model.",
+)
+
+
+class Normals(NamedTuple):
+    """Judged normal recordings.
+
+    `judged` has a row for each recording with a verdict, as from `judge`; `digests` are
+    the SHA-256 of all, by path. `n_problems` counts the paths without a verdict.
+    """
+
+    judged: pd.DataFrame
+    digests: dict[str, str]
+    n_problems: int
+
+
+def judge_normals(
+    model: Model,
+    folder: str,
+    machine_id: str | None,
+    machine_from: str | None,
+    pieces: Pieces | None,
+    output: str | None,
+) -> Normals:
+    """Judge the normal recordings of a folder that the model does not know yet.
+
+    Those labelled anomalous, in folders called train, or used before to train or to
+    calibrate are left out and counted. Those without a verdict are named. An output
+    that cannot be written is refused before the work.
+    """
+    clips, problems = read_paths([folder], machine_from or model.machine_from)
+    prepare_outputs({"--output": output}, clips["path"])
+    clips = _leave_out(clips, "labelled anomalous", clips["label"] == -1)
+    clips = _leave_out(clips, "in folders called train", clips["split"] == "train")
+    clips = assign_machines(clips, model, machine_id, machine_from)
+    if model.training is not None:
+        trained = clips["path"].map(_absolute).isin(model.training["path"])
+        clips = _leave_out(clips, "that the model was trained on", trained)
+    if clips.empty:
+        raise ValueError(
+            f"{folder!r} holds no normal recordings that the model was not trained "
+            "on: give newer ones"
+        )
+    judged, _ = judge(model.detector, clips, pieces)
+    unusable = judged["verdict"] == UNUSABLE
+    problems |= dict(judged.loc[unusable, ["path", "reason"]].to_numpy())
+    for line in group_reasons(problems):
+        echo(f"unusable: {line}", err=True)
+    judged = judged[~unusable]
+    digests = hash_files(list(judged["path"]))
+    known = _calibrated_on(model)
+    used = judged["path"].map(digests).isin(known)
+    judged = _leave_out(judged, "that the model was calibrated on", used)
+    if judged.empty:
+        raise ValueError("none of the recordings could be used: give others")
+    _warn_of_remarks(judged)
+    return Normals(judged, digests, len(problems))
+
+
+def _calibrated_on(model: Model) -> set[str]:
+    """SHA-256 of the recordings that set the thresholds."""
+    return {
+        digest
+        for entry in model.history
+        if entry["command"] == "calibrate"
+        for digest in entry["files"].values()
+    }
+
+
+def _warn_of_remarks(judged: pd.DataFrame) -> None:
+    n = int((judged["remark"] != "").sum())
+    if n:
+        echo(
+            f"Warning: {count(n, 'recording')} cannot be compared with those of "
+            "training: sklearn-asd score tells why",
+            err=True,
+        )
+
+
+def promised_rate(model: Model, rate: float | None) -> float:
+    """Take the rate that is asked for, or else that of the model."""
+    rate = rate or find_rate(model.detector)
+    if rate is None:
+        raise ValueError(
+            "the thresholds of the model were set for no rate of false alarms: name "
+            "one with --false-alarm-rate, such as 0.05"
+        )
+    return rate
+
+
+def label_machines(clips: pd.DataFrame) -> Any:
+    """Name the machine of each recording, or "all" if no machines are known."""
+    labels = machine_labels(clips)
+    return ["all"] * len(clips) if labels is None else labels
+
+
+def _leave_out(clips: pd.DataFrame, which: str, rows: pd.Series) -> pd.DataFrame:
+    """Leave out some recordings, and say how many."""
+    rows = rows.fillna(False).astype(bool)
+    if rows.any():
+        note(f"Left out: {count(int(rows.sum()), 'recording')} {which}.")
+    return clips[~rows].reset_index(drop=True)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)
