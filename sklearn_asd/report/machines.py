@@ -9,8 +9,9 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
+from sklearn_asd._base import is_frozen
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.meta.scoring import honest_training_scores
+from sklearn_asd.meta.scoring import final_step, honest_training_scores
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["ALL", "count_recordings", "group_recordings", "tabulate_machines"]
@@ -107,6 +108,8 @@ def _score_training(
 ) -> dict[str, tuple[int | None, np.ndarray]]:
     """Number of training recordings of each machine, and scores if left out."""
     scores = honest_training_scores(detector)
+    if is_frozen(getattr(final_step(detector), "detector", None)):
+        scores = None  # of other recordings, by which the threshold was set later
     if X_train is None:  # whose scores they are is known only if all are of one group
         return {ALL: (None, scores)} if is_one and scores is not None else {}
     n_clips = _num_samples(X_train)

@@ -19,6 +19,7 @@ import pytest
 import soundfile
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
+from sklearn.frozen import FrozenEstimator
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from torch import nn
@@ -43,6 +44,7 @@ from sklearn_asd._version import __version__
 from sklearn_asd.audio import reading
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.explanation import Location
+from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.plotting import ClipScoreDisplay
 from sklearn_asd.presets import DETECTORS, make_detector, make_paper_system
@@ -679,6 +681,20 @@ def test_training_recordings_that_could_not_be_used_do_not_shift_the_others(soun
     assert used["usual"].tolist() == expected["usual"].tolist()
     unknown = tabulate_machines(verdicts, bad.drop([3, 4]))
     assert unknown["n_left_out"].tolist() == [0, 0]
+
+
+def test_scores_of_recordings_that_set_the_threshold_later_are_none_of_training(
+    own_thresholds, sounds
+):
+    train, test = sounds
+    tuner = ThresholdTuner(FrozenEstimator(own_thresholds), false_alarm_rate=0.3)
+    tuner.fit(train)  # as many as those of training
+    assert honest_training_scores(tuner) is not None
+    verdicts = Verdicts(tuner, test)
+    verdicts.judge(np.arange(len(test)))
+    table = tabulate_machines(verdicts, train)
+    assert table["n_training"].tolist() == [8, 8]
+    assert table["n_left_out"].tolist() == [0, 0]
 
 
 def test_machines_of_which_there_is_no_recording_are_named(
