@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn_asd.datasets import make_machine_sounds
 
 PICTURE = Path(__file__).parent / "_static" / "report.png"
-WIDTH, HEIGHT = 900, 1180  # in pixels: up to the end of the first clip
-HIDE = "section[aria-labelledby=threshold], section[aria-labelledby=anomalous]"
+WIDTH, HEIGHT = 1060, 1930  # in pixels: up to the end of the first recording
+HIDE = "section[aria-labelledby=anomalous], .terms, .portrait .sound"
 
 
 def write_recordings(folder):
@@ -33,7 +33,8 @@ def write_recordings(folder):
             samples = clip.audio
             if (machine, split, number) == ("02", "test", 1):
                 samples = samples + whistle(len(samples), clip.sample_rate)
-            name = f"tuesday_{number:02d}00.wav"
+            day = "2026-03-02" if split == "train" else "2026-03-10"
+            name = f"{day}_{6 + number:02d}00.wav"
             soundfile.write(where / name, samples, clip.sample_rate)
 
 
@@ -56,12 +57,15 @@ def main():
         subprocess.run([*command, *score], cwd=folder, check=False)  # 1: anomalies
         page = folder / "report.html"
         style = f"<style>{HIDE} {{ display: none }}</style></head>"
-        page.write_text(page.read_text().replace("</head>", style))
+        text = page.read_text().replace("</head>", style)
+        page.write_text(text.replace(str(folder), "/plant"))
         browser = ["chromium", "--no-sandbox", "--headless", "--hide-scrollbars"]
         shot = folder / "report.png"
         size = f"--window-size={WIDTH},{HEIGHT}"
         subprocess.run([*browser, f"--screenshot={shot}", size, page], check=True)
-        Image.open(shot).convert("RGB").quantize(64).save(PICTURE, optimize=True)
+        Image.open(shot).convert("RGB").quantize(256, kmeans=1).save(
+            PICTURE, optimize=True
+        )
 
 
 if __name__ == "__main__":

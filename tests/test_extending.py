@@ -168,7 +168,7 @@ def test_a_meta_estimator_from_outside_can_stand_before_the_segmenter(tmp_path):
     )
     np.testing.assert_array_equal(bands["anomaly_score"], expected["anomaly_score"])
     path = write_report(detector, normal, tmp_path / "page.html", X_normal=normal)
-    assert "</strong> clips in all" in path.read_text()
+    assert "</strong> recordings in all" in path.read_text()
 
 
 def test_a_meta_estimator_from_outside_is_scored_explained_and_reported(
@@ -189,4 +189,4 @@ def test_a_meta_estimator_from_outside_is_scored_explained_and_reported(
     bands = band_scores(pipe, spectrograms, 3, X_normal=spectrograms, n_bands=2)
     assert len(bands) == 2
     path = write_report(pipe, spectrograms, tmp_path / "page.html", max_details=1)
-    assert "</strong> clips in all" in path.read_text()
+    assert "</strong> recordings in all" in path.read_text()

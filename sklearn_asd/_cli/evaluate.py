@@ -92,9 +92,9 @@ def _load_labelled(
 
 
 def _comparable_scores(verdicts: Verdicts) -> pd.Series:
-    """Anomaly scores, or margins if recordings of more pieces have other thresholds."""
+    """Anomaly scores, above their thresholds if those of more pieces are higher."""
     if verdicts.spans and not np.isinf(verdicts.thresholds).any():
-        return pd.Series(verdicts.margins)
+        return pd.Series(-verdicts.margins)
     return pd.Series(verdicts.scores)
 
 

@@ -14,10 +14,20 @@ from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.summary import summarize
-from sklearn_asd.report.kinds import describe_kind
 
 __all__ = ["info"]
+
+# What the detectors inside of a model do.
+_KINDS = {
+    "GaussianDetector": "how the spectrum of each machine varies",
+    "MahalanobisDetector": "how the spectrum varies",
+    "EmbeddingNeighborDetector": "distance to the most similar training recordings",
+    "IDConfidenceDetector": "networks that tell the machines apart",
+    "AugmentConfidenceDetector": "networks that tell shifts of pitch and time apart",
+    "AutoencoderDetector": "networks that reproduce the spectrum",
+}
 
 
 @click.command(context_settings=CONTEXT)
@@ -44,7 +54,7 @@ def info(model, trust):
     summary = summarize(loaded.detector)
     rate = summary["sample_rate"]
     lines = {
-        "Judges by": describe_kind(loaded.detector) or "detectors of other kinds",
+        "Judges by": _describe_kind(loaded.detector),
         "Built of": summary["model"],
         "Sample rate": "reads no audio" if rate is None else f"{rate:g} Hz",
         "Threshold": _describe_threshold(summary["threshold"]),
@@ -57,6 +67,12 @@ def info(model, trust):
     }
     for name, text in lines.items():
         echo(f"{name + ':':<14}{text}")
+
+
+def _describe_kind(detector: Any) -> str:
+    names = [type(one).__name__ for one in walk(detector)]
+    kinds = dict.fromkeys(_KINDS[name] for name in names if name in _KINDS)
+    return "; ".join(kinds) or "detectors of other kinds"
 
 
 def _describe_threshold(threshold: Any) -> str:

@@ -155,7 +155,8 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
     if csv:
         _write_table(judged, csv)
     if report:
-        _write_report(template, verdicts, loaded.training, report, model)
+        refused = clips[clips["reason"] != ""].set_index("path")["reason"].to_dict()
+        _write_report(template, verdicts, loaded, model, refused, report)
     counts = judged["verdict"].value_counts()
     kinds = ("normal", "anomalous", UNUSABLE)
     note(
@@ -247,9 +248,10 @@ def _load_template() -> Any:
 def _write_report(
     template: Any,
     verdicts: Verdicts,
-    training: pd.DataFrame | None,
+    model: Model,
+    model_path: str,
+    refused: dict[str, str],
     path: str,
-    model: str,
 ) -> None:
     from sklearn_asd.report.findings import Findings
     from sklearn_asd.report.page import write_page
@@ -257,12 +259,14 @@ def _write_report(
     if np.isnan(verdicts.margins).all():
         echo("No report, because no recording could be judged.", err=True)
         return
-    known = training
-    if training is not None:  # recordings may have moved since
-        training = training[[os.path.exists(one) for one in training["path"]]]
-        training = None if training.empty else training
+    normal = model.training
+    if normal is not None:  # recordings may have moved since
+        normal = normal[[os.path.exists(one) for one in normal["path"]]]
+        normal = None if normal.empty else normal
+    findings = Findings(
+        verdicts, normal, model_path=model_path, X_train=model.training, refused=refused
+    )
     with warnings.catch_warnings():
         # Training recordings that cannot be used were named by fit.
         warnings.simplefilter("ignore", UnusableClipWarning)
-        findings = Findings(verdicts, training, training=known)
-        write_page(template, findings, path, model=model)
+        write_page(template, findings, path)

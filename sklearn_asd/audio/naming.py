@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from pathlib import PurePath
@@ -15,6 +16,7 @@ __all__ = [
     "is_date",
     "names_fault",
     "read_folder_name",
+    "read_time",
     "strip_date",
 ]
 
@@ -85,6 +87,13 @@ _IS_DATE = re.compile(rf"{_STAMP}|{_CLEAR_TIME}|{_PERIOD}|{_ALONE}", re.IGNORECA
 _BEGINS_WITH_DATE = re.compile(rf"(?:{_STAMP})(?![0-9A-Za-z])[-_. ]*", re.IGNORECASE)
 _ENDS_WITH_DATE = re.compile(rf"[-_. ]+(?:{_STAMP})(?:[-_. ]+[0-9]+)?$", re.IGNORECASE)
 
+# Only dates that begin with the year are read: 01.05.2024 is in May, or in January.
+_DAY_AND_TIME = re.compile(
+    rf"(?<![0-9])({_YEAR})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12][0-9]|3[01])"
+    rf"(?:[-_T ]*({_TIME}))?(?![0-9])"
+)
+_TIME_ALONE = re.compile(rf"(?<![0-9])({_TIME})(?![0-9])")
+
 
 def is_date(name: str) -> bool:
     """Tell whether a name is a date or a time, and so no machine.
@@ -130,6 +139,45 @@ def strip_date(stem: str) -> str:
     """
     rest = _ENDS_WITH_DATE.sub("", stem)
     return rest if rest != stem else _BEGINS_WITH_DATE.sub("", stem, count=1)
+
+
+def read_time(path: str | os.PathLike[str]) -> datetime.datetime | None:
+    """Read when a recording was made from its name, or from the names of its folders.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The recording.
+
+    Returns
+    -------
+    time : datetime or None
+        None if no name holds a date that begins with the year. The time of day is that
+        after the date, or of a file in a folder with a date, that in the file's name;
+        midnight if there is none.
+
+    Examples
+    --------
+    >>> from sklearn_asd.audio.naming import read_time
+    >>> print(read_time("pump_1/20240501T081530.wav"))
+    2024-05-01 08:15:30
+    >>> print(read_time("2024-05-01/pump_1_0800.wav"))
+    2024-05-01 08:00:00
+    """
+    plain = PurePath(path)
+    names = [plain.stem, *(folder.name for folder in plain.parents)]
+    for place, name in enumerate(names):
+        for found in _DAY_AND_TIME.finditer(name):
+            year, _, month, day, time = found.groups()
+            alone = _TIME_ALONE.search(names[0]) if place and not time else None
+            digits = re.sub("[^0-9]", "", time or (alone[1] if alone else ""))
+            try:
+                return datetime.datetime.strptime(
+                    f"{year}{month}{day}{digits:0<6}", "%Y%m%d%H%M%S"
+                )
+            except ValueError:  # 30 February
+                continue
+    return None
 
 
 def read_folder_name(name: str) -> dict[str, str | int]:

@@ -216,7 +216,8 @@ def dcase_table(
         table = table[~table.index.isin(["average"], level=1)]
         table = table[~table.index.isin(["average"], level=0)]
     else:
-        table = clips.groupby(levels).apply(_rate_section)
+        columns = ["domain", "label", "scores"]
+        table = clips.groupby(levels)[columns].apply(_rate_section)
     return combine_areas(table, year=year)
 
 

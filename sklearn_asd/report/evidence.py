@@ -44,7 +44,7 @@ class Nearest(NamedTuple):
         Its distance from the clip.
 
     measure : str
-        Name of the distance: "dB" between mean spectra, "cosine", or another one.
+        Name of the distance.
 
     opened : Opened or None, default=None
         The detector with the normal clip; None if it is known by its row only.
@@ -137,7 +137,7 @@ def find_nearest_in_training(opened: Opened) -> Nearest | None:
     for one in opened.find_all("nearest_training_clips"):
         nearest = one.estimator.nearest_training_clips(one.X).iloc[0]
         metric = one.estimator.metric
-        measure = str(getattr(metric, "__name__", metric))
+        measure = f"{getattr(metric, '__name__', metric)} distance in the embedding"
         name = f"row {int(nearest['row'])}"
         return Nearest(name, float(nearest["distance"]), measure)
     return None
@@ -190,16 +190,28 @@ class NormalClips:
             self._opened[machine] = rows, opened
         return self._opened[machine]
 
-    def score_all(self) -> np.ndarray:
-        """Score the normal clips that can be opened.
+    def take_first(self, machine: str) -> tuple[str, Any]:
+        """Choose one normal clip of a machine, without opening it.
+
+        Parameters
+        ----------
+        machine : str
+            The machine; any clip will do if machines are not known.
 
         Returns
         -------
-        scores : ndarray of shape (n_clips,)
-            Anomaly scores.
+        name : str
+            Of the clip; "" if there is none.
+
+        X : any of one row, or None
+            The clip.
         """
-        machines = [None] if self._machines is None else dict.fromkeys(self._machines)
-        return np.concatenate([self.open(machine)[1].scores for machine in machines])
+        rows = np.arange(len(self._names))
+        if self._machines is not None:
+            rows = np.flatnonzero(self._machines == machine)
+        if len(rows) == 0:
+            return "", None
+        return self._names[rows[0]], _safe_indexing(self._X, rows[:1])
 
     def find_nearest(self, opened: Opened) -> Nearest | None:
         """Find the normal clip that is most similar to a clip.
@@ -265,9 +277,9 @@ def _compare(opened: Opened, normal: Opened) -> tuple[np.ndarray, str]:
     """Distances of one clip to each normal clip, and the name of the distance."""
     point, others = embed_clips(opened), embed_clips(normal)
     if point is not None and others is not None:
-        return cosine(point, others)[0], "cosine"
+        return cosine(point, others)[0], "cosine distance in the embedding"
     spectra = _mean_spectra(normal) - _mean_spectra(opened)[0]
-    return np.sqrt(np.square(spectra).mean(axis=1)), "dB"
+    return np.sqrt(np.square(spectra).mean(axis=1)), "dB between mean spectra"
 
 
 def _mean_spectra(opened: Opened) -> np.ndarray:

@@ -1,120 +1,157 @@
-"""What is known of each machine, for the table of the page."""
+"""What is known of each machine: its recordings, its threshold and its margins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
+from sklearn_asd._base import is_frozen
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.report.media import Image
-from sklearn_asd.report.times import Times
-from sklearn_asd.report.trends import draw_trend
+from sklearn_asd.meta.scoring import final_step, honest_training_scores
 from sklearn_asd.report.verdicts import Verdicts
 
-__all__ = ["MachineSummary", "summarize_machines"]
+__all__ = ["ALL", "count_recordings", "group_recordings", "tabulate_machines"]
+
+ALL = "all recordings"
+"""Stands for the machine where machines are not known."""
 
 
-class MachineSummary(NamedTuple):
-    """What is known of one machine.
+def count_recordings(X: Any) -> int:
+    """Count recordings, of which X may hold several pieces each.
 
-    Attributes
+    Parameters
     ----------
-    name : str
-        The machine; "" if it is not known.
+    X : any
+        Clips.
 
-    n_anomalous, n_normal, n_unusable : int
-        Numbers of clips with each verdict.
-
-    n_training : int or None
-        Number of its training clips, or of the normal clips to compare with; None if
-        they are not known.
-
-    threshold : float
-        Threshold of the anomaly score; NaN if it differs among the clips.
-
-    worst, median : float
-        Lowest and median margin: below 0 is anomalous. NaN if there is none.
-
-    trend : Image or None
-        Margins over time; None for fewer than two clips.
+    Returns
+    -------
+    n_recordings : int
+        Number of different files, or of rows without a file.
     """
-
-    name: str
-    n_anomalous: int
-    n_normal: int
-    n_unusable: int
-    n_training: int | None
-    threshold: float
-    worst: float
-    median: float
-    trend: Image | None
+    if isinstance(X, pd.DataFrame) and "path" in X:
+        return int(X["path"].nunique() + X["path"].isna().sum())
+    return _num_samples(X)
 
 
-def summarize_machines(
-    verdicts: Verdicts, times: Times, training: Any
-) -> Iterator[MachineSummary]:
-    """Summarize each machine.
+def group_recordings(verdicts: Verdicts) -> dict[str, np.ndarray]:
+    """Group the judged recordings by their machines.
 
     Parameters
     ----------
     verdicts : Verdicts
-        Verdicts on all clips.
+        Verdicts on all recordings.
 
-    times : Times
-        When the clips were recorded.
-
-    training : any or None
-        Training clips, or normal clips to compare with, as the detector takes them.
-
-    Yields
-    ------
-    summary : MachineSummary
-        In the order of the machines' names; one of all clips where no machine is known.
+    Returns
+    -------
+    rows : dict of str to ndarray of int
+        Rows of the recordings of each machine, by its name, in alphabetical order. All
+        rows of `ALL` if no machine is known.
     """
-    n_clips = len(verdicts.scores)
-    machines = np.array(verdicts.machines or [""] * n_clips, dtype=object)
-    counts = _count(training)
-    for name in sorted(set(machines)):
-        rows = np.flatnonzero(machines == name)
-        margins = -verdicts.margins[rows]
-        seconds = None if times.seconds is None else times.seconds[rows]
-        known = pd.Series(margins).dropna()
-        counted = None if counts is None else counts.get(name, 0)
-        yield MachineSummary(
-            name,
-            int((known < 0).sum()),
-            int((known >= 0).sum()),
-            len(rows) - len(known),
-            len(training) if counts is not None and not name else counted,
-            _find_common(verdicts.thresholds[rows][~np.isnan(margins)]),
-            float(known.min()),
-            float(known.median()),
-            _draw(name, margins, seconds),
-        )
+    if verdicts.machines is None:
+        return {ALL: np.arange(len(verdicts.scores))}
+    machines = np.array(verdicts.machines, dtype=object)
+    return {name: np.flatnonzero(machines == name) for name in sorted(set(machines))}
 
 
-def _find_common(thresholds: np.ndarray) -> float:
-    if len(thresholds) and np.allclose(thresholds, thresholds[0]):
-        return float(thresholds[0])
-    return np.nan
+def tabulate_machines(verdicts: Verdicts, X_train: Any = None) -> pd.DataFrame:
+    """Tabulate what is known of each machine.
+
+    Parameters
+    ----------
+    verdicts : Verdicts
+        Verdicts on all recordings.
+
+    X_train : any, default=None
+        The clips that the detector was fitted to, in the same order.
+
+    Returns
+    -------
+    machines : DataFrame of n_machines rows
+        By name:
+
+        - `n_anomalous`, `n_normal`, `n_unusable`: numbers of recordings;
+        - `median` and `worst` margin of the recordings, NaN if none is usable;
+        - `n_training`: number of training recordings, NaN if not known;
+        - `n_left_out`: number of training recordings whose score is as if they had been
+          left out of training, `n_false_alarms`: how many of them would raise an alarm,
+          and `usual`: their median margin. 0, 0 and NaN if not known.
+    """
+    training = _score_training(verdicts.detector, X_train, verdicts.machines is None)
+    rows = group_recordings(verdicts)
+    table = [
+        _count(verdicts.margins[some])
+        | _compare_training(training.get(name), _find_threshold(verdicts, some))
+        for name, some in rows.items()
+    ]
+    return pd.DataFrame(table, index=list(rows))
 
 
-def _count(training: Any) -> dict[str, int] | None:
-    if training is None:
+def _count(margins: np.ndarray) -> dict[str, Any]:
+    """Sum up margins, which are negative for anomalous recordings."""
+    known = margins[~np.isnan(margins)]
+    return {
+        "n_anomalous": int((known < 0).sum()),
+        "n_normal": int((known >= 0).sum()),
+        "n_unusable": len(margins) - len(known),
+        "median": float(np.median(known)) if len(known) else np.nan,
+        "worst": float(known.min()) if len(known) else np.nan,
+    }
+
+
+def _score_training(
+    detector: Any, X_train: Any, is_one: bool
+) -> dict[str, tuple[int | None, np.ndarray]]:
+    """Number of training recordings of each machine, and scores if left out."""
+    scores = honest_training_scores(detector)
+    if is_frozen(getattr(final_step(detector), "detector", None)):
+        scores = None  # of other recordings, by which the threshold was set later
+    if X_train is None:  # whose scores they are is known only if all are of one group
+        return {ALL: (None, scores)} if is_one and scores is not None else {}
+    n_clips = _num_samples(X_train)
+    scores = np.full(n_clips, np.nan) if scores is None else scores
+    if len(scores) != n_clips:  # without recordings that could not be used
+        scores = scores[~np.isnan(scores)]
+    if len(scores) != n_clips:  # it is not known whose scores they are
+        scores = np.full(n_clips, np.nan)
+    return {
+        name: (count_recordings(_safe_indexing(X_train, some)), scores[some])
+        for name, some in _group(X_train, is_one).items()
+    }
+
+
+def _group(X_train: Any, is_one: bool) -> dict[str, np.ndarray]:
+    """Rows of the training recordings of each machine."""
+    labels = None if is_one else machine_labels(X_train)
+    if labels is None:
+        return {ALL: np.arange(_num_samples(X_train))}
+    names = np.array([label or "" for label in labels], dtype=object)
+    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names)}
+
+
+def _find_threshold(verdicts: Verdicts, rows: np.ndarray) -> float | None:
+    """Threshold of recordings that are judged whole, if it is the same for all."""
+    whole = [row for row in rows.tolist() if row not in verdicts.spans]
+    known = verdicts.thresholds[whole]
+    known = known[np.isfinite(known)]
+    if len(known) == 0 or not np.allclose(known, known[0], rtol=1e-9, atol=0):
         return None
-    labels = machine_labels(training)
-    return {} if labels is None else dict(pd.Series(labels).value_counts())
+    return float(known[0])
 
 
-def _draw(name: str, margins: np.ndarray, seconds: np.ndarray | None) -> Image | None:
-    if np.isfinite(margins).sum() < 2:
-        return None
-    table = pd.DataFrame({"time": np.nan, "margin": margins})
-    if seconds is not None:
-        table["time"] = seconds
-    n_anomalous = int((margins < 0).sum())
-    alt = f"Margins of {name or 'all clips'}: {n_anomalous} of {len(margins)} below 0"
-    return draw_trend(table, alt)
+def _compare_training(
+    training: tuple[int | None, np.ndarray] | None, threshold: float | None
+) -> dict[str, Any]:
+    n_training, scores = training or (None, np.empty(0))
+    margins = np.empty(0) if threshold is None else threshold - scores
+    margins = margins[~np.isnan(margins)]
+    return {
+        "n_training": np.nan if n_training is None else n_training,
+        "n_left_out": len(margins),
+        "n_false_alarms": int((margins < 0).sum()),
+        "usual": float(np.median(margins)) if len(margins) else np.nan,
+    }

@@ -16,15 +16,11 @@ __all__ = ["Image", "Sound", "draw", "encode_sounds"]
 
 # Placeholder for the colour of text, which depends on the reader's light or dark mode.
 _INK = "#1b1d21"
-_INK_STYLE = (
-    "<style>svg{--ink:#1b1d21}"
-    "@media (prefers-color-scheme:dark){svg{--ink:#e4e6ea}}</style>"
-)
-_LOUDEST = 0.9
 _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 _JPEG_QUALITY = 70
+_PALETTE = 256  # colours of a PNG: as many as a scale of colours has
 _COLORS = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color"
-_STYLE = dict.fromkeys(_COLORS.split(), _INK) | {
+_STYLE: Any = dict.fromkeys(_COLORS.split(), _INK) | {
     "axes.facecolor": "none",
     "axes.titlesize": "medium",
     "font.size": 9,
@@ -32,7 +28,19 @@ _STYLE = dict.fromkeys(_COLORS.split(), _INK) | {
     "font.family": ["DejaVu Sans"],
     "svg.fonttype": "none",
 }
-_FONTS = "'DejaVu Sans', Verdana, sans-serif"
+_SVG_STYLE = (
+    "<style>svg{--ink:#1b1d21;font-family:DejaVu Sans,Verdana,sans-serif}"
+    "@media (prefers-color-scheme:dark){svg{--ink:#e4e6ea}}</style>"
+)
+# What matplotlib writes and no reader sees.
+_NEEDLESS = (
+    (re.compile(r"<metadata>.*?</metadata>", re.DOTALL), ""),
+    (re.compile(r" id=\"[a-z0-9.]+_[a-z0-9_]+\""), ""),
+    (re.compile(r"(\d\.\d\d)\d+"), r"\1"),
+    (re.compile(r"font-family: [^;\"]*; ?"), ""),
+    (re.compile(r"\s*\n\s*"), " "),
+)
+_LOUDEST = 0.9
 
 # Rates of MP3 in Hz. Other recordings are compressed without loss, four times as large.
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -99,32 +107,37 @@ def draw(plot: Callable[[Any], Any], size: tuple[float, float], alt: str) -> Ima
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style: Any = _STYLE
-    with rc_context(style):
+    with rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained", facecolor="none")
         plot(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None}, dpi=110)
     svg = file.getvalue()
-    svg = _PNG.sub(_compress, svg[svg.index("<svg") :])
-    svg = svg.replace(_INK, "var(--ink)").replace("'DejaVu Sans'", _FONTS)
+    svg = svg[svg.index("<svg") :].replace(_INK, "var(--ink)")
+    for pattern, less in _NEEDLESS:
+        svg = pattern.sub(less, svg)
+    svg = _PNG.sub(_compress, svg)
     start = svg.index(">") + 1
-    svg = svg[:start] + _INK_STYLE + svg[start:]
+    svg = svg[:start] + _SVG_STYLE + svg[start:]
     width, height = (round(96 * inches) for inches in size)
     uri = f"data:image/svg+xml,{quote(svg, safe=' /:;=,+@')}"
     return Image(uri, width, height, alt)
 
 
 def _compress(png: re.Match[str]) -> str:
-    """Write a picture within a drawing as JPEG, which takes a fifth."""
+    """Write a picture within a drawing as JPEG or with few colours, as is smaller."""
     from PIL import Image as Pictures  # matplotlib depends on it
 
-    picture = Pictures.open(io.BytesIO(b64decode(png[1])))
-    file = io.BytesIO()
-    picture.convert("RGB").save(
-        file, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True
-    )
-    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+    picture: Any = Pictures.open(io.BytesIO(b64decode(png[1])))
+    files = {"png": io.BytesIO(), "jpeg": io.BytesIO()}
+    if picture.getextrema()[-1][0] == 255:  # nothing is transparent
+        picture = picture.convert("RGB")
+        settings = {"quality": _JPEG_QUALITY, "subsampling": 0, "optimize": True}
+        picture.save(files["jpeg"], "JPEG", **settings)
+    picture.quantize(_PALETTE).save(files["png"], "PNG", optimize=True)
+    contents = {kind: b64encode(file.getvalue()) for kind, file in files.items()}
+    kind = min(filter(contents.get, contents), key=lambda one: len(contents[one]))
+    return f"data:image/{kind};base64,{contents[kind].decode()}"
 
 
 def encode_sounds(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
+import hashlib
+from base64 import b64encode
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -14,19 +15,22 @@ from tqdm.auto import tqdm
 
 from sklearn_asd._utils.files import check_outputs, replacing
 from sklearn_asd._utils.text import printable
-from sklearn_asd._version import __version__
 from sklearn_asd.report.findings import Findings
-from sklearn_asd.report.head import describe_model
-from sklearn_asd.report.numbers import format_count, format_number, format_share
+from sklearn_asd.report.head import describe_head
+from sklearn_asd.report.members import describe_member, name_member
 from sklearn_asd.report.recordings import find_paths, find_segmenter
 from sklearn_asd.report.sentences import (
-    describe_distance,
     describe_threshold,
-    expect_false_alarms,
+    format_margin,
+    format_share,
 )
 from sklearn_asd.report.verdicts import Verdicts
 
 __all__ = ["load_template", "write_page", "write_report"]
+
+# The only script that the page allows, by its hash.
+_SCRIPT = (Path(__file__).parent / "templates" / "report.js").read_text("utf-8")
+_SCRIPT_HASH = f"sha256-{b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}"
 
 
 def write_report(
@@ -35,6 +39,8 @@ def write_report(
     path,
     *,
     X_normal=None,
+    X_train=None,
+    model_path=None,
     title="Anomalous sounds",
     max_details=10,
     max_audio_duration=15.0,
@@ -42,12 +48,18 @@ def write_report(
 ):
     """Score clips, and write the verdicts and the reasons as one HTML file.
 
-    The file contains all its pictures and sounds, loads nothing from a network, and
-    runs no scripts, so it can be mailed and archived. It lists all clips, the most
-    anomalous first. For the most anomalous ones it shows when and in which bands the
-    anomaly lies, if any carries most of it, which member of an ensemble found it, which
-    view was mistaken for another one, and which normal clip is most similar, if the
-    detector provides it.
+    The page is for people who look after machines. It says which model judged which
+    recordings, and shows the margins of each machine over time, with a normal recording
+    to hear. A clip's margin is its `decision_function`: below 0 is anomalous. All clips
+    are listed, the most anomalous first. For the most anomalous ones the page shows
+    when and in which bands the anomaly lies, if any carries most of it, the most
+    similar normal clip and the difference of the two, which member of an ensemble found
+    it, and which view was mistaken for another one, if the detector provides it.
+
+    The file contains all its pictures and sounds and loads nothing from a network, so
+    it can be mailed and archived. Its only script sorts tables by clicks on the heads
+    of their columns; a Content-Security-Policy forbids any other. Without it, and on
+    paper, the page is complete.
 
     Parameters
     ----------
@@ -68,6 +80,14 @@ def write_report(
         page does not show when and at which frequencies clips are anomalous, and has no
         sound of the nearest normal clip.
 
+    X_train : any, default=None
+        The clips that the detector was fitted to, in the same order. With them the page
+        names their folder, and says of each machine how many there were, their usual
+        margin, and how many false alarms to expect. They are not read.
+
+    model_path : str or path-like, default=None
+        File that the detector comes from, for the head of the page.
+
     title : str, default="Anomalous sounds"
         The page's title.
 
@@ -77,7 +97,7 @@ def write_report(
 
     max_audio_duration : float >= 0, default=15.0
         Longest sound of each clip, from its beginning, in s; 0 leaves all sound out.
-        15 s at 16 kHz take up to 0.6 MB.
+        15 s at 16 kHz take about 0.1 MB.
 
     verbose : int, default=0
         Above 0, show progress.
@@ -114,7 +134,8 @@ def write_report(
     :class:`~sklearn_asd.EmbeddingNeighborDetector` names a training clip.
 
     Cost: each clip is read and scored once, and so are the normal clips of the machines
-    that are shown in detail, at most 200 of each. All of them stay in memory. A clip in
+    that are shown in detail, at most 200 of each. All of them stay in memory. The
+    normal recording that is heard of each machine is read again. A clip in
     detail costs at most 600 scorings, of all its views and by each network, to find
     when and in which bands it is anomalous.
 
@@ -147,7 +168,9 @@ def write_report(
     check_outputs({"path": path}, recordings)
     verdicts = Verdicts(detector, X, max_details)
     verdicts.judge(np.arange(len(verdicts.scores)))
-    findings = Findings(verdicts, X_normal, max_audio_duration)
+    findings = Findings(
+        verdicts, X_normal, max_audio_duration, model_path=model_path, X_train=X_train
+    )
     return write_page(template, findings, path, title=title, verbose=verbose)
 
 
@@ -158,7 +181,6 @@ def write_page(
     *,
     title: str = "Anomalous sounds",
     verbose: int = 0,
-    model: str | PathLike[str] | None = None,
 ) -> Path:
     """Write the findings about clips as one HTML file.
 
@@ -179,9 +201,6 @@ def write_page(
     verbose : int, default=0
         Above 0, show progress.
 
-    model : path-like or None, default=None
-        File of the model, to name it in the head of the page.
-
     Returns
     -------
     path : Path
@@ -196,16 +215,13 @@ def write_page(
         findings=findings,
         promise=describe_threshold(findings.detector, n_scored),
         details=[findings.explain(row) for row in detailed],
+        head=describe_head(findings),
+        describe_member=describe_member,
+        format_margin=format_margin,
         format_share=format_share,
-        date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        version=__version__,
-        infinite=np.inf,
-        head=({} if model is None else {"Model": describe_model(model)})
-        | findings.describe_source(),
-        rate=expect_false_alarms(findings.detector),
-        format_count=format_count,
-        format_number=format_number,
-        describe_distance=describe_distance,
+        name_member=name_member,
+        script=_SCRIPT,
+        script_hash=_SCRIPT_HASH,
     )
     with replacing(path) as file:
         file.write(page.encode("utf-8"))

@@ -77,9 +77,9 @@ def name_clips(X: Any, segmenter: FrontEnd | None) -> list[str]:
     Returns
     -------
     names : list of str
-        Paths relative to the common folder of all files, or the numbers of the clips.
+        Paths relative to the common folder of all files, or the numbers of the rows.
     """
-    names = [f"clip {row}" for row in range(_num_samples(X))]
+    names = [f"recording {row}" for row in range(_num_samples(X))]
     paths = find_paths(X, segmenter)
     try:
         folder = os.path.commonpath([path.parent for path in paths.values()])

@@ -1,7 +1,9 @@
-"""Sentences of the report."""
+"""Sentences and numbers of the report, in words of those who look after machines."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -12,15 +14,61 @@ from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.plotting import ClipScoreDisplay
 
 __all__ = [
-    "describe_distance",
+    "choose_digits",
     "describe_place",
     "describe_threshold",
-    "expect_false_alarms",
+    "format_margin",
+    "format_share",
 ]
+
+_MOST_DIGITS = 6
+_CLIP = re.compile(r"\bclip(s?)\b")  # as Python's users say
+
+
+def choose_digits(margins: Iterable[float]) -> int:
+    """Choose how many digits behind the point margins have on a page, all the same.
+
+    Parameters
+    ----------
+    margins : iterable of float
+        All margins of the page.
+
+    Returns
+    -------
+    digits : int
+        So that large margins have three digits in all.
+    """
+    sizes = np.abs([one for one in margins if np.isfinite(one) and one != 0])
+    if len(sizes) == 0:
+        return 2
+    return int(
+        np.clip(2 - np.floor(np.log10(np.quantile(sizes, 0.9))), 0, _MOST_DIGITS)
+    )
+
+
+def format_margin(margin: float, digits: int) -> str:
+    """Write a margin with its sign.
+
+    Parameters
+    ----------
+    margin : float
+        Below 0 is anomalous. It may be infinite, or NaN.
+
+    digits : int
+        Digits behind the point.
+
+    Returns
+    -------
+    text : str
+        Such as "+1.52" or "\u22120.02"; a dash where there is no number.
+    """
+    if not np.isfinite(margin):
+        return "\u2013"
+    return f"{margin:+.{digits}f}".replace("-", "\u2212")
 
 
 def describe_threshold(detector: Any, n_clips: int) -> list[str]:
-    """Explain what to expect of the threshold.
+    """Explain how many false alarms to expect.
 
     Parameters
     ----------
@@ -33,33 +81,32 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     Returns
     -------
     sentences : list of str
-        The promise of a ThresholdTuner, or the share of training clips.
+        What the threshold promises, or what is known of it.
     """
     last = final_step(detector)
     if hasattr(last, "promise_"):
-        promise = f"{last.promise_[0].upper()}{last.promise_[1:]}."
-        return [promise, *_bound(last, n_clips)]
+        promise = _CLIP.sub(r"recording\1", last.promise_)
+        promise = promise.replace("scored NaN", "could not be judged")
+        return [f"{promise[0].upper()}{promise[1:]}.", *_bound(last, n_clips)]
     each = ""
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
     share: Any = getattr(last, "contamination", None)
     if leaves_clips_out(last):
         return [
-            f"Expected false alarms: about {100 * share:.3g} % of normal clips{each}, "
-            "estimated from training clips that were left out of the fit. "
-            "Machines with few clips may have more."
+            f"Expected false alarms: about {100 * share:.3g} % of normal recordings"
+            f"{each}, estimated from training recordings, each of which was left out "
+            "in turn. Machines with few training recordings may have more."
         ]
-    said = [
-        "It is not known how many false alarms to expect on new clips. To know it, set "
-        "the threshold by clips that were not trained on."
+    known = [
+        "How many false alarms to expect is not known: the threshold was set by "
+        "recordings that the model was trained on."
     ]
     if isinstance(share, Real):
-        said.insert(
-            0,
-            f"The detector calls {100 * share:.3g} % of its training clips{each} "
-            "anomalous.",
+        known.append(
+            f"{100 * share:.3g} % of the training recordings{each} lie beyond it."
         )
-    return said
+    return known
 
 
 def describe_place(display: ClipScoreDisplay) -> str:
@@ -79,7 +126,7 @@ def describe_place(display: ClipScoreDisplay) -> str:
     if location is None:
         return ""
     if location.times is None:
-        unknown = " When it occurs is not known: the detector hears the mean spectrum."
+        unknown = " When it occurs is not known: the model hears the mean spectrum."
         if location.band is None:
             return (
                 f"No single band of frequencies carries most of the anomaly.{unknown}"
@@ -110,54 +157,30 @@ def _name_time(display: ClipScoreDisplay, time: tuple[float, float]) -> str:
 def _name_band(display: ClipScoreDisplay, band: tuple[float, float] | None) -> str:
     low, high = band or (0.0, 0.0)
     if display.edges is not None:
-        return f"Of the frequencies, {low:.0f} to {high:.0f} Hz"
+        return f"Of the frequencies, {_round(low)} to {_round(high)} Hz"
     kind = "mel bands" if display.band_scale == "mel" else "bands"
     return f"Of the {kind}, {low:.0f} to {high:.0f}"
 
 
-def describe_distance(nearest: Any) -> str:
-    """Describe how far the nearest normal clip is.
+def _round(frequency: float) -> str:
+    """Write a frequency with three digits, which is finer than the bands are."""
+    return f"{float(f'{frequency:.3g}'):.0f}"
+
+
+def format_share(share: float) -> str:
+    """Write a share in per cent, without rounding it up to 100 %.
 
     Parameters
     ----------
-    nearest : Nearest
-        The normal clip.
+    share : float
+        In [0, 1].
 
     Returns
     -------
     text : str
-        A sentence.
+        Such as "99.1 %".
     """
-    if nearest.measure == "dB":
-        return f"Its mean spectrum differs by {nearest.distance:.1f} dB."
-    if nearest.measure == "cosine":
-        return (
-            f"Its similarity to the clip is {1 - nearest.distance:.2f}, as the network "
-            "hears it; 1 is the same."
-        )
-    return f"Its distance is {nearest.distance:.2f} in the detector's own measure."
-
-
-def expect_false_alarms(detector: Any) -> float | None:
-    """Find the share of normal clips that are expected to be called anomalous.
-
-    Parameters
-    ----------
-    detector : outlier detector or Pipeline
-        Fitted.
-
-    Returns
-    -------
-    share : float or None
-        None if it is not known.
-    """
-    last = final_step(detector)
-    if isinstance(last, PerMachine):
-        last = final_step(last.estimator)
-    if getattr(last, "policy", None) in ("false_alarm_rate", "gamma"):
-        return float(last.false_alarm_rate)
-    share = getattr(last, "contamination", None)
-    return float(share) if leaves_clips_out(last) and isinstance(share, Real) else None
+    return "over 99.99 %" if share > 0.9999 else f"{100 * share:.2f} %"
 
 
 def _bound(tuner: Any, n_clips: int) -> list[str]:
@@ -169,6 +192,6 @@ def _bound(tuner: Any, n_clips: int) -> list[str]:
         return []
     low, high = tuner.false_alarm_interval(n_clips)
     return [
-        f"If all {n_clips} clips here are normal, between {100 * low:.3g} and "
+        f"If all {n_clips} recordings here are normal, between {100 * low:.3g} and "
         f"{100 * high:.3g} % of them are called anomalous in 95 of 100 cases."
     ]

@@ -1,27 +1,17 @@
-"""When recordings were made, by their names or files."""
+"""When recordings were made, by their names or by their files."""
 
 from __future__ import annotations
 
-import datetime
 import os
-import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+import pandas as pd
+
+from sklearn_asd.audio.naming import read_time
 
 __all__ = ["Times", "find_times", "format_time"]
-
-# A date in the order of year, month and day; others are ambiguous.
-_STAMP = re.compile(
-    r"(?<![0-9])((?:19|20)[0-9]{2})([-_.]?)(0[1-9]|1[0-2])\2([0-2][0-9]|3[01])"
-    r"(?:[-_T ]+([01][0-9]|2[0-3])[-_:.h]?([0-5][0-9])(?:[-_:.m]?([0-5][0-9]))?)?"
-    r"(?![0-9])"
-)
-_PARTS = 3  # of a path that are looked at: the name and two folders
-_LEAST_SPAN = 60.0  # s; files that were copied together differ by less
 
 
 class Times(NamedTuple):
@@ -29,80 +19,85 @@ class Times(NamedTuple):
 
     Attributes
     ----------
-    seconds : ndarray of shape (n_recordings,) or None
-        Seconds since 1970 in local time; None if they are not known.
+    values : Series of datetime64
+        Local times; NaT where they are not known.
 
     source : str
-        What tells them, in words.
+        What they were read from: "the dates in their names", "the dates of their
+        files", or "" if they are not known.
     """
 
-    seconds: np.ndarray | None
+    values: pd.Series
     source: str
 
 
-def find_times(paths: Iterable[str | os.PathLike[str] | None]) -> Times:
+def find_times(paths: dict[int, Path], n_clips: int) -> Times:
     """Find when recordings were made.
 
     Parameters
     ----------
-    paths : iterable of path-like or None
-        Their files, None for one without.
+    paths : dict of int to Path
+        The files of recordings, by row.
+
+    n_clips : int
+        Number of recordings.
 
     Returns
     -------
     times : Times
-        By the dates in the names, if all have one and they differ; otherwise by the
-        dates of the files, if these differ by a minute or more; otherwise unknown.
+        By names if each has a date. Otherwise by when the files were last written, if
+        that tells when they were recorded: files that were copied were all written
+        within less than a second for each.
     """
-    known = [None if path is None else Path(path) for path in paths]
-    ways = [
-        (_read_name, 1e-9, "by the dates in their names"),
-        (_read_file, _LEAST_SPAN, "by the dates of their files"),
-    ]
-    for read, least_span, text in ways:
-        seconds = _as_array([None if path is None else read(path) for path in known])
-        if seconds is not None and np.ptp(seconds) >= least_span:
-            return Times(seconds, text)
-    return Times(None, "in the order of the list, as their times are not known")
+    rows = range(n_clips)
+    named = pd.Series([_read_name(paths.get(row)) for row in rows], dtype="object")
+    if n_clips and named.notna().all():
+        return Times(_as_times(named), "the dates in their names")
+    written = _as_times(pd.Series([_read_file(paths.get(row)) for row in rows]))
+    span = written.max() - written.min()
+    if written.notna().all() and span >= pd.Timedelta(seconds=max(n_clips, 2)):
+        return Times(written, "the dates of their files")
+    return Times(pd.Series(pd.NaT, index=rows, dtype="datetime64[ns]"), "")
 
 
-def format_time(seconds: float) -> str:
-    """Write a time.
+def format_time(time: pd.Timestamp, others: Iterable[pd.Timestamp] = ()) -> str:
+    """Write a time for people, to the minute, or to the second where that matters.
 
     Parameters
     ----------
-    seconds : float
-        Seconds since 1970.
+    time : Timestamp
+        The time.
+
+    others : iterable of Timestamp, default=()
+        All times that are shown beside it.
 
     Returns
     -------
     text : str
-        Such as "2026-03-01 14:05", in local time.
+        Such as "2024-05-01 08:00"; "" if it is not known.
     """
-    return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+    if pd.isna(time):
+        return ""
+    has_seconds = any(one.second for one in (time, *others))
+    return f"{time:%Y-%m-%d %H:%M:%S}" if has_seconds else f"{time:%Y-%m-%d %H:%M}"
 
 
-def _as_array(seconds: list[float | None]) -> np.ndarray | None:
-    if not seconds or None in seconds:
+def _as_times(values: pd.Series) -> pd.Series:
+    return (
+        pd.to_datetime(values, errors="coerce").astype("datetime64[ns]").dt.floor("s")
+    )
+
+
+def _read_name(path: Path | None) -> pd.Timestamp | None:
+    time = None if path is None else read_time(path)
+    return None if time is None else pd.Timestamp(time)
+
+
+def _read_file(path: Path | None) -> pd.Timestamp | None:
+    if path is None:
         return None
-    return np.array(seconds, dtype=np.float64)
-
-
-def _read_name(path: Path) -> float | None:
-    """The last date in a name, or in the folders above it."""
-    for part in (path.stem, *reversed(path.parts[-_PARTS:-1])):
-        stamps = list(_STAMP.finditer(part))
-        if stamps:
-            year, _, *others = stamps[-1].groups("0")
-            month, day, hour, minute, second = map(int, others)
-            with suppress(ValueError, OverflowError):  # such as the 31st of February
-                date = datetime.datetime(int(year), month, day, hour, minute, second)
-                return date.timestamp()
-    return None
-
-
-def _read_file(path: Path) -> float | None:
     try:
-        return path.stat().st_mtime
-    except OSError:
+        written = os.stat(path).st_mtime
+    except (OSError, ValueError):  # gone, or no name of a file
         return None
+    return pd.Timestamp.fromtimestamp(written)

@@ -77,8 +77,8 @@ class Verdicts:
 
     @property
     def margins(self) -> np.ndarray:
-        """Anomaly score of each clip minus its threshold: anomalous above 0."""
-        return self.scores - self.thresholds
+        """Threshold of each clip minus its anomaly score: below 0 is anomalous."""
+        return self.thresholds - self.scores
 
     def judge(self, rows: np.ndarray) -> None:
         """Score some of the clips.
@@ -152,7 +152,7 @@ class Verdicts:
         rows : ndarray of int
             The most anomalous first.
         """
-        return rows[np.lexsort([-self.scores[rows], -self.margins[rows]])]
+        return rows[np.lexsort([-self.scores[rows], self.margins[rows]])]
 
     def _settle(self, row: int) -> None:
         """Find the score and the remark of a clip by what is known of its pieces."""

@@ -84,11 +84,11 @@ def test_each_case_has_its_remark_in_lines_table_json_and_report(
     # Beside the clip in its table, and where it is explained.
     assert html.count('class="remark"') == n_remarks
     n_anomalous = (rows["verdict"] == "anomalous").sum()
-    assert html.count("cannot be compared with the training clips") == min(
+    assert html.count("cannot be compared with those of training") == min(
         10, (rows[rows["verdict"] == "anomalous"]["remark"] != "").sum()
     )
     assert n_anomalous >= 3
-    assert html.count("Remark under the name of a clip") == 1
+    assert html.count("Remark under the name of a recording") == 1
 
 
 NO_SOUND = "holds no sound: is the microphone off, muted or unplugged?"

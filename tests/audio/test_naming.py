@@ -10,6 +10,7 @@ from sklearn_asd.audio.naming import (
     is_date,
     names_fault,
     read_folder_name,
+    read_time,
     strip_date,
 )
 
@@ -166,3 +167,27 @@ def test_clips_are_listed_by_a_pattern(tmp_path):
     assert clips["label"].fillna(0).tolist() == [0, 0, -1]
     with pytest.raises(ValueError, match="has no field"):
         load_clips(tmp_path, machine_from="*")
+
+
+@pytest.mark.parametrize(
+    ("path", "time"),
+    [
+        ("car_B1_2024-05-01_0800.flac", "2024-05-01 08:00:00"),
+        ("2024-05-01T08-15-30_car.wav", "2024-05-01 08:15:30"),
+        ("20240501081530.wav", "2024-05-01 08:15:30"),
+        ("20240501_car.wav", "2024-05-01 00:00:00"),
+        ("2024.05.01/pump_1/08h30.wav", "2024-05-01 08:30:00"),
+        ("2024-05-01_1200/pump_1/0830.wav", "2024-05-01 12:00:00"),
+        ("2023-01-01/2024-05-01_0800.wav", "2024-05-01 08:00:00"),  # the name decides
+        ("20240230_20240501.wav", "2024-05-01 00:00:00"),  # there is no 30 February
+    ],
+)
+def test_times_are_read_from_names(path, time):
+    assert str(read_time(path)) == time
+
+
+@pytest.mark.parametrize(
+    "path", ["monday.wav", "01.05.2024.wav", "120240501.wav", "2024.wav", "0800.wav"]
+)
+def test_what_is_no_clear_date_is_no_time(path):
+    assert read_time(path) is None

@@ -5,6 +5,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from scipy import stats
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.decomposition import PCA
@@ -365,6 +366,33 @@ def embedder(X):
     return IDConfidenceDetector(
         network=FirstBands, max_epochs=1, center_loss_weight=0, random_state=0
     ).fit(X)
+
+
+def test_a_normal_clip_is_drawn_below_on_the_same_axes_with_the_difference(rng):
+    log_mel = rng.normal(-40, 5, size=(16, 96)).astype(np.float32)
+    normal = log_mel[:, :80].copy()
+    normal[8:, :40] -= 20  # the clip is louder there
+    display = ClipScoreDisplay.from_predictions(log_mel, normal=normal)
+    (heard,), (other,) = display.ax_.images, display.normal_ax_.images
+    assert heard.get_clim() == other.get_clim()
+    assert display.normal_ax_.get_xlim() == display.ax_.get_xlim() == (0, 96)
+    assert display.normal_ax_.get_ylim() == display.ax_.get_ylim()
+    (difference,) = display.difference_ax_.images
+    low, high = difference.get_clim()
+    assert low == -high < 0
+    shown = difference.get_array()
+    assert shown.shape == (16, 80)  # as long as both last
+    assert_allclose(shown[8:, :40], 20, atol=1e-4)
+    assert_allclose(shown[:8], 0, atol=1e-4)
+
+
+def test_small_differences_look_small(rng):
+    log_mel = rng.normal(size=(7, 19))  # no multiple of what is averaged
+    display = ClipScoreDisplay.from_predictions(log_mel, normal=log_mel + 1)
+    (difference,) = display.difference_ax_.images
+    assert difference.get_clim() == (-10, 10)
+    assert_allclose(difference.get_array(), -1, atol=1e-5)
+    assert ClipScoreDisplay.from_predictions(log_mel).difference_ax_ is None
 
 
 def test_the_map_is_the_pca_of_the_training_clips(X, embedder):
