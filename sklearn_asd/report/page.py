@@ -251,7 +251,7 @@ def load_template(name: str = "report.html") -> Any:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise ImportError(
-            f"reports need {error.name}, which is not installed: in a checkout "
+            f"a report needs {error.name}, which is not installed: in a checkout "
             'of sklearn_asd, run pip install -e ".[report]"'
         ) from error
     environment = Environment(
