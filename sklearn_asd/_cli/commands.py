@@ -28,6 +28,7 @@ _COMMANDS = {
     "evaluate": "Measure a model on labelled recordings.",
     "fit": "Train a model on normal recordings.",
     "info": "Describe a model file.",
+    "report": "Write a page about what a watch heard.",
     "score": "Judge recordings.",
     "verify": "Count false alarms on later normals.",
     "watch": "Judge recordings as they come.",

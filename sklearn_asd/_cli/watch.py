@@ -198,9 +198,10 @@ def watch(context, model, source, log, once, trust, **options):
                 is_patient=not once,
             )
             _say_what_was_wrong(watch)
-            facts = {"model": os.path.abspath(model), "source": source}
+            facts: dict[str, Any] = {"model": os.path.abspath(model), "source": source}
             machines = _expect_machines(loaded, options["machine_id"])
             facts |= {"rule": str(options["alarm"])}
+            facts |= {"no_data_after": options["no_data_after"]}
             if source == "-":
                 name, names = _choose_machine(machines)
                 watch.begin({name: names}, options["no_data_after"], facts)

@@ -104,7 +104,7 @@ class Watch:
         self._troubles: set[str] = set()
 
     def begin(
-        self, machines: Mapping[str, Names], grace: float, facts: dict[str, str]
+        self, machines: Mapping[str, Names], grace: float, facts: dict[str, Any]
     ) -> None:
         """Note that a watch begins, and run the commands that a kill prevented.
 

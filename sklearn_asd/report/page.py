@@ -228,8 +228,13 @@ def write_page(
     return Path(path)
 
 
-def load_template() -> Any:
-    """Load the template of the page.
+def load_template(name: str = "report.html") -> Any:
+    """Load the template of a page.
+
+    Parameters
+    ----------
+    name : str, default="report.html"
+        Its file in the folder templates.
 
     Returns
     -------
@@ -246,7 +251,7 @@ def load_template() -> Any:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise ImportError(
-            f"write_report needs {error.name}, which is not installed: in a checkout "
+            f"a report needs {error.name}, which is not installed: in a checkout "
             'of sklearn_asd, run pip install -e ".[report]"'
         ) from error
     environment = Environment(
@@ -257,7 +262,7 @@ def load_template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _show_names(value: Any) -> Any:

@@ -815,7 +815,17 @@ def test_a_mistyped_command_is_refused_with_the_nearest(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["fit", "score", "evaluate", "check", "calibrate", "verify", "info", "demo"],
+    [
+        "fit",
+        "score",
+        "evaluate",
+        "check",
+        "calibrate",
+        "verify",
+        "info",
+        "demo",
+        "report",
+    ],
 )
 def test_help_gives_examples(run, command):
     code, output, _ = run(command, "--help")
@@ -834,7 +844,18 @@ def test_help_lists_commands_in_whole_sentences(run, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    ["", "fit", "score", "evaluate", "check", "calibrate", "verify", "info", "demo"],
+    [
+        "",
+        "fit",
+        "score",
+        "evaluate",
+        "check",
+        "calibrate",
+        "verify",
+        "info",
+        "demo",
+        "report",
+    ],
 )
 def test_no_line_of_help_is_longer_than_a_terminal(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")

@@ -189,3 +189,14 @@ def test_the_end_of_a_log_is_enough(site, run):
     Path("alarms").mkdir()
     subprocess.run(["sh", "-c", find], check=True)
     assert not list(Path("new").rglob("*.wav"))  # of 2001
+
+
+def test_the_lines_of_the_page_of_the_watch_write_it(watch, run, site):
+    watch(find_line("sklearn-asd watch machines.asd new/ --alarm 3/5"))
+    for beginning, name in (("sklearn-asd report", "week"), ("0 6 * * *", "day")):
+        line = find_line(beginning)
+        words = shlex.split(line[line.index("report ") :])
+        # The recordings of these tests are from 2001.
+        words[words.index("--since") + 1] = "2001-01-01"
+        assert run(*words)[0] == 0
+        assert "<audio" in (site / f"{name}.html").read_text("utf-8")
