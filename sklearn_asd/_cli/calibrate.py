@@ -15,6 +15,7 @@ from sklearn_asd._base import is_frozen
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
+    machine_id_option,
     quiet_option,
 )
 from sklearn_asd._cli.history import finite, make_entry, save_entry
@@ -46,12 +47,7 @@ __all__ = ["calibrate"]
     help="File to write the calibrated model to. Default: MODEL, which is replaced.",
 )
 @rate_option
-@click.option(
-    "--machine-id",
-    metavar="ID",
-    help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
-    "or folders.",
-)
+@machine_id_option
 @machine_from_option
 @quiet_option
 def calibrate(model, folder, output, rate, machine_id, machine_from):

@@ -24,6 +24,7 @@ __all__ = [
     "group_reasons",
     "id_column_option",
     "in_terms_of_command",
+    "machine_id_option",
     "note",
     "prepare_outputs",
     "quiet_option",
@@ -56,6 +57,13 @@ sample_rate_option = click.option(
     type=click.FloatRange(0, min_open=True),
     help="Sample rate of the analysis: that of the recordings, or less. Default: "
     "16000, or the highest of the recordings if that is lower.",
+)
+
+machine_id_option = click.option(
+    "--machine-id",
+    metavar="ID",
+    help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
+    "or folders.",
 )
 
 channel_option = click.option(

@@ -28,10 +28,7 @@ __all__ = ["evaluate"]
 @click.argument("model")
 @click.argument("folder")
 @machine_from_option
-@piece_option(
-    "Cut longer recordings into pieces of this length. Default: the length of the "
-    "training recordings."
-)
+@piece_option()
 @trust_option
 def evaluate(model, folder, machine_from, piece, trust):
     """Measure MODEL on labelled recordings in FOLDER.

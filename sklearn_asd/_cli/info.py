@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import click
 
 from sklearn_asd._cli.conventions import CONTEXT, echo
-from sklearn_asd._cli.history import describe_history
+from sklearn_asd._cli.history import describe_history, find_rate
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
@@ -92,10 +91,8 @@ def _describe_rate(detector: Any) -> str:
     """Write the rate that the threshold was set for, and what it rests on."""
     if hasattr(detector, "promise_"):
         return detector.promise_
-    # Of PerMachine the detector of each machine has the rate.
-    own = final_step(getattr(detector, "estimator", detector))
-    rate = getattr(own, "contamination", None)
-    if not isinstance(rate, Real):
+    rate = find_rate(detector)
+    if rate is None:
         return "unknown"
     return f"{100 * rate:g} % of the training recordings lie below the threshold"
 

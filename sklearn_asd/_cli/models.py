@@ -41,9 +41,14 @@ trust_option = click.option(
     "that ends in .asd is kept for model files, which cannot.",
 )
 
+_CUT = (
+    "Cut longer recordings into pieces of this length. Default: the length of the "
+    "training recordings."
+)
 
-def piece_option(text: str) -> Callable[..., Any]:
-    """Make the option ``--piece``, with its help."""
+
+def piece_option(text: str = _CUT) -> Callable[..., Any]:
+    """Make the option ``--piece``, with its help: by default that of judging."""
     seconds = click.FloatRange(0, min_open=True)
     return click.option("--piece", metavar="SECONDS", type=seconds, help=text)
 

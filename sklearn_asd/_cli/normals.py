@@ -60,7 +60,7 @@ def judge_normals(
     clips = _leave_out(clips, "in folders called train", clips["split"] == "train")
     clips = assign_machines(clips, model, machine_id, machine_from)
     if model.training is not None:
-        trained = clips["path"].map(_absolute).isin(model.training["path"])
+        trained = clips["path"].map(os.path.abspath).isin(model.training["path"])
         clips = _leave_out(clips, "that the model was trained on", trained)
     if clips.empty:
         raise ValueError(
@@ -126,7 +126,3 @@ def _leave_out(clips: pd.DataFrame, which: str, rows: pd.Series) -> pd.DataFrame
     if rows.any():
         note(f"Left out: {count(int(rows.sum()), 'recording')} {which}.")
     return clips[~rows].reset_index(drop=True)
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)

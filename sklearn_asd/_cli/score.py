@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
+    machine_id_option,
     note,
     prepare_outputs,
     quiet_option,
@@ -66,17 +67,9 @@ _PLAIN = re.compile(r"[\w./: -]*")
 @click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True)
-@click.option(
-    "--machine-id",
-    metavar="ID",
-    help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
-    "or folders.",
-)
+@machine_id_option
 @machine_from_option
-@piece_option(
-    "Cut longer recordings into pieces of this length. Default: the length of the "
-    "training recordings."
-)
+@piece_option()
 @click.option("--csv", metavar="FILE", help="Write a table of all verdicts.")
 @click.option(
     "--report",

@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
+    machine_id_option,
     quiet_option,
 )
 from sklearn_asd._cli.history import make_entry, save_entry
@@ -29,17 +30,9 @@ __all__ = ["verify"]
 @click.argument("model")
 @click.argument("folder")
 @rate_option
-@click.option(
-    "--machine-id",
-    metavar="ID",
-    help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
-    "or folders.",
-)
+@machine_id_option
 @machine_from_option
-@piece_option(
-    "Cut longer recordings into pieces of this length. Default: the length of the "
-    "training recordings."
-)
+@piece_option()
 @click.option("--record", is_flag=True, help="Add the result to the history of MODEL.")
 @click.option(
     "-o",

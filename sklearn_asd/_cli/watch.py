@@ -9,7 +9,12 @@ from typing import Any
 import click
 import pandas as pd
 
-from sklearn_asd._cli.conventions import CONTEXT, be_quiet, echo
+from sklearn_asd._cli.conventions import (
+    CONTEXT,
+    be_quiet,
+    echo,
+    machine_id_option,
+)
 from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._cli.recordings import assign_machines
 from sklearn_asd._cli.watch_folder import WatchedFolder
@@ -53,12 +58,7 @@ def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRu
     help="Raise an alarm if K of the last N recordings of a machine are anomalous; of "
     "a stream: K of N windows.",
 )
-@click.option(
-    "--machine-id",
-    metavar="ID",
-    help="Machine of all recordings, as ID or TYPE/ID. Default: the one in their names "
-    "or folders.",
-)
+@machine_id_option
 @click.option(
     "--run",
     metavar="CMD",
