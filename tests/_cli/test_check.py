@@ -198,8 +198,9 @@ def test_info_says_what_the_file_is(run, hum_model):
     assert lines["False alarms"].strip().startswith("5 % of the training recordings")
     assert "sklearn_asd " in lines["Written by"]
     assert lines["Checksum"].strip() == "right"
-    machines = output.split("Machines:")[1]
+    machines = output.split("Machines:")[1].split("History:")[0]
     assert machines.split("\n  ")[1:] == ["pump_3  8", "pump_4  8\n"]
+    assert lines["History"].strip() == "none"
     assert "with 16 training recordings" in machines
 
 
