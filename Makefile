@@ -13,8 +13,8 @@ RUN_TESTS := -m pytest -n 2 -m "not slow"
 .PHONY: bench-submissions
 
 ## Train two detectors on built-in sounds, print tables of results, and write a picture of
-## them to sklearn-asd-demo.png. DATA=<folder> takes real recordings instead, ID=<column> the attribute that tells machines apart, RATE=<Hz> the
-## sample rate.
+## them to sklearn-asd-demo.png. DATA=<folder> takes real recordings instead, ID=<column>
+## the attribute that tells machines apart, RATE=<Hz> the sample rate.
 demo: .venv/.demo
 	$(BIN)/sklearn-asd demo $(if $(DATA),--data "$(DATA)") $(if $(ID),--id-column "$(ID)") $(if $(RATE),--sample-rate "$(RATE)")
 

@@ -243,7 +243,8 @@ def test_pipes_hang_no_command(run, tmp_path, rng, rate):
         code, output, errors = run(command, tmp_path / "m.asd", tmp_path / "r")
         assert code == 2
         assert "is a pipe or a device, not a file: leave it out" in output + errors
-    assert run("demo", "--data", tmp_path / "r", "--epochs", 1)[0] == 0
+    picture = ("--picture", tmp_path / "demo.png")
+    assert run("demo", "--data", tmp_path / "r", "--epochs", 1, *picture)[0] == 0
 
 
 def judge_with_bad_ones(run, detector, folder, new_folder, tmp_path):

@@ -211,7 +211,8 @@ def test_the_demo_takes_a_channel_too(run, tmp_path, rng):
         for number, sound in enumerate(rng.normal(scale=0.05, size=(6, 4 * RATE))):
             path = folder / f"{number}.wav"
             soundfile.write(path, np.stack([sound, -sound], 1), RATE)
-    demo = ("demo", "--data", tmp_path / "stereo", "--epochs", 1)
+    picture = tmp_path / "demo.png"
+    demo = ("demo", "--data", tmp_path / "stereo", "--epochs", 1, "--picture", picture)
     _, _, errors = run(*demo)
     assert "take one of them (--channel 0)" in errors
     code, output, errors = run(*demo, "--channel", 1)
