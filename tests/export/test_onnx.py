@@ -74,12 +74,12 @@ from sklearn_asd.presets import make_detector
 SEGMENTER = LogMelSegmenter(segment_duration=0.64, segment_hop=0.32)
 WHOLE = LogMelSegmenter(segment_duration=None)
 DETECTOR = IDConfidenceDetector(
-    batch_size=16, max_epochs=15, lr=3e-3, precision="float32", random_state=0
+    batch_size=16, max_epochs=5, lr=3e-3, precision="float32", random_state=0
 )
 ANGULAR = IDConfidenceDetector(
     loss=AdaCos(n_sub_centers=2),
     batch_size=16,
-    max_epochs=10,
+    max_epochs=4,
     lr=3e-3,
     precision="float32",
     random_state=0,
