@@ -47,6 +47,7 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
+    NoiseCanceller,
     OnlyMachineTypes,
     PerMachine,
     PowerSpectrum,
@@ -74,6 +75,7 @@ CHECKED = {
     AugmentationExpander: AugmentationExpander(),
     # Whole clips, since the checks' waveforms have a handful of samples.
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
+    NoiseCanceller: NoiseCanceller(),
     PowerSpectrum: PowerSpectrum(),
     RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),
@@ -123,6 +125,11 @@ EXPECTED_FAILURES = {
         "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
     },
     LogMelSegmenter: FRONT_END,
+    NoiseCanceller: {
+        "check_n_features_in": TIME_AXIS,
+        "check_n_features_in_after_fitting": TIME_AXIS,
+        "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
+    },
     PowerSpectrum: FRONT_END,
     NeighborsOnRows: {
         "check_outliers_train": HONEST,

@@ -1,3 +1,4 @@
+from .canceller import NoiseCanceller
 from .check import RecordingCheck
 from .expander import AugmentationExpander
 from .logmel import log_mel_spectrogram
@@ -13,6 +14,7 @@ __all__ = [
     "BandCorrelations",
     "ClipSpectrograms",
     "LogMelSegmenter",
+    "NoiseCanceller",
     "Percentile",
     "PowerSpectrum",
     "RankWeightedMean",

@@ -113,6 +113,7 @@ ESTIMATORS = Kinds(
         "sklearn_asd.features": (
             "AugmentationExpander",
             "LogMelSegmenter",
+            "NoiseCanceller",
             "PowerSpectrum",
             "RecordingCheck",
             "SpectrumStatistics",
