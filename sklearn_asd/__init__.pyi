@@ -37,6 +37,7 @@ from .export import export_onnx
 from .features import (
     AugmentationExpander,
     ClipSpectrograms,
+    LinearSpectrogram,
     LogMelSegmenter,
     PowerSpectrum,
     RecordingCheck,
@@ -64,6 +65,7 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "GaussianDetector",
     "IDConfidenceDetector",
+    "LinearSpectrogram",
     "LogMelSegmenter",
     "LogMelView",
     "MahalanobisDetector",

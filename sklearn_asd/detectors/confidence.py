@@ -23,7 +23,12 @@ from sklearn_asd.features.pooling import (
     check_score_pooling,
 )
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
-from sklearn_asd.networks.architectures import NETWORKS, Network, find_min_frames
+from sklearn_asd.networks.architectures import (
+    NETWORKS,
+    Network,
+    find_min_frames,
+    takes_spectrum,
+)
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
@@ -122,7 +127,8 @@ class ConfidenceDetector(BaseDetector):
     def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
         """Build an untrained network; any number of frames makes the same weights."""
         n_classes, n_mels = len(self.classes_), self.n_features_in_
-        return make_net(self, n_classes, n_mels, n_frames, device)
+        n_spectrum = self._frames_fitted_on.get("n_spectrum", 0)
+        return make_net(self, n_classes, n_mels, n_frames, device, n_spectrum)
 
     def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, at their own places or at random ones."""
@@ -131,7 +137,8 @@ class ConfidenceDetector(BaseDetector):
             starts, stops = (b[windows.clip, windows.view] for b in (X.starts, X.stops))
             windows = Windows(windows.clip, windows.view, starts, stops - starts)
         y = own[windows.clip, windows.view]
-        return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
+        with_spectra = takes_spectrum(self.network)
+        return WindowDataset(X, windows, y, X.segment_frames, self.mixup, with_spectra)
 
     def _hold_out(self, machine: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """Hold out validation clips of every machine; none if the share is 0."""

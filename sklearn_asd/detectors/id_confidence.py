@@ -26,21 +26,26 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
 
     Parameters
     ----------
-    network : {"pvmilk20", "inouet18"} or callable, default="pvmilk20"
+    network : {"pvmilk20", "inouet18", "dualpath"} or callable, default="pvmilk20"
         The classifier: a name, a torch module class, or any callable that is called
         as ``network(n_classes=..., n_mels=...)`` and returns a module mapping
-        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` for
+        (batch, n_mels, n_frames) to (logits, embedding). "dualpath" also hears the
+        spectra of whole clips, as :class:`~sklearn_asd.LinearSpectrogram` computes
+        them. Use ``functools.partial`` for
         more settings: ``partial(PVMilk20, dropout=0.5)``.
 
     confidence : {"id", "msp"}, default="id"
         Which probability counts: "id" is that of the clip's own machine, "msp" the
         largest (maximum softmax probability), for clips whose machine is not known.
 
-    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
+    loss : {"softmax", "arcface", "adacos", "subcluster_adacos", "adaproj"} or loss, \
+            default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and classify by angle.
+        give each class directions in the embedding and classify by angle.
         An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
-        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        :class:`~sklearn_asd.networks.AdaCos`,
+        :class:`~sklearn_asd.networks.SubClusterAdaCos`,
+        :class:`~sklearn_asd.networks.AdaProj`, or one of your own with their two
         methods.
 
     center_loss_weight : float >= 0, default=0.1

@@ -1,5 +1,6 @@
 from .check import RecordingCheck
 from .expander import AugmentationExpander
+from .linear_spectrogram import LinearSpectrogram
 from .logmel import log_mel_spectrogram
 from .pooling import POOLINGS, BandCorrelations, Percentile, RankWeightedMean, pool
 from .power_spectrum import PowerSpectrum
@@ -12,6 +13,7 @@ __all__ = [
     "AugmentationExpander",
     "BandCorrelations",
     "ClipSpectrograms",
+    "LinearSpectrogram",
     "LogMelSegmenter",
     "Percentile",
     "PowerSpectrum",
