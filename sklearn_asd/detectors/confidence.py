@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
@@ -32,6 +32,7 @@ from sklearn_asd.networks.architectures import (
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
+from sklearn_asd.networks.self_supervision import SELF_SUPERVISIONS
 from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -58,6 +59,8 @@ class ConfidenceDetector(BaseDetector):
         "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "pooling": [StrOptions(set(SCORE_POOLINGS)), callable],
         "mixup": [Interval(Real, 0, None, closed="left")],
+        "self_supervision": [StrOptions(set(SELF_SUPERVISIONS)), None],
+        "n_networks": [Interval(Integral, 1, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
         "center_lr": [Interval(Real, 0, None, closed="neither")],
@@ -80,6 +83,8 @@ class ConfidenceDetector(BaseDetector):
     batch_size: int
     max_epochs: int = 100
     mixup: float = 0.0
+    self_supervision: str | None = None
+    n_networks: int = 1
     random_starts: bool = False
     validation_fraction: float = 0.0
     pooling: str | Pooling = "mean"

@@ -73,6 +73,19 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         shares drawn from Beta(mixup, mixup), and must recognise both. That improves
         embeddings for :class:`EmbeddingNeighborDetector`.
 
+    self_supervision : {None, "statex", "featex"}, default=None
+        Whether the network also learns to tell clips from those that are made of two:
+        for each class there are two more, of the first and of the second clip.
+        "statex" gives a segment the mean and the standard deviation over time of
+        another one, at each frequency; "featex" exchanges the paths' embeddings of
+        ``network="dualpath"``. Half of each batch is exchanged. Scores use the classes
+        as they are.
+
+    n_networks : int >= 1, default=1
+        Number of networks, trained on the same batches from random starts of their own
+        and averaged: probabilities by their mean, embeddings side by side, each divided
+        by its length. Time grows with it.
+
     random_starts : bool, default=False
         Whether training segments start at random places in their clip, redrawn in
         each epoch, instead of every `segment_hop`. No effect in whole-clip mode.
@@ -110,7 +123,8 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         `random_state`.
 
     random_state : int, RandomState or None, default=None
-        Decides weights, batches, dropout and the validation clips. An int gives the
+        Decides weights (of all networks), batches, dropout, mixtures and the
+        validation clips. An int gives the
         same fit again on the same computer.
 
     verbose : int, default=0
@@ -129,7 +143,7 @@ class IDConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
 
     centers_ : ndarray of shape (n_machines, n_embedding)
         Centres of the machines in the embedding, in the order of `classes_`; None if
-        `center_loss_weight` is 0.
+        `center_loss_weight` is 0. Those of several networks stand side by side.
 
     history_ : DataFrame
         A row for each epoch: `epoch`, `train_loss`, `seconds`, `kept`, and with

@@ -50,6 +50,9 @@ class DualPathNetwork(nn.Module):
     min_frames : int
         Length in frames of the shortest segment the network can take.
 
+    n_paths : int
+        2, each with half of the embedding.
+
     min_batch : int
         Number of segments in the smallest batch that it can be trained on.
 
@@ -79,6 +82,7 @@ class DualPathNetwork(nn.Module):
 
     min_frames = 1
     min_batch = 2  # what a batch norm of embeddings needs
+    n_paths = 2
     takes_spectrum = True
 
     def __init__(

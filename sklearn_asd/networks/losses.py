@@ -27,6 +27,7 @@ __all__ = [
     "Softmax",
     "SubClusterAdaCos",
     "find_loss",
+    "list_targets",
 ]
 
 # Settings of the losses.
@@ -648,7 +649,7 @@ class CenterLoss(nn.Module):
         loss : tensor of shape ()
             Mean over the batch.
         """
-        parts = [(y, 1.0)] if isinstance(y, torch.Tensor) else _parts(*y)
+        parts = list_targets(y)
         losses = [share * self._loss(outputs, classes) for classes, share in parts]
         if self.training and self.weight > 0:
             for classes, share in parts:
@@ -673,7 +674,22 @@ class CenterLoss(nn.Module):
         self.centers.index_add_(0, y, step * (share * self.center_lr / len(y)))
 
 
-def _parts(
-    y: torch.Tensor, other: torch.Tensor, share: torch.Tensor
+def list_targets(
+    y: torch.Tensor | list[torch.Tensor],
 ) -> list[tuple[torch.Tensor, Any]]:
-    return [(y, share), (other, 1 - share)]
+    """List the classes of a batch with their shares.
+
+    Parameters
+    ----------
+    y : tensor of shape (batch,), int64, or (y, other, share)
+        Classes; for mixed windows, the classes of both and the share of the first.
+
+    Returns
+    -------
+    targets : list of (classes, share)
+        Shares sum to 1.
+    """
+    if isinstance(y, torch.Tensor):
+        return [(y, 1.0)]
+    first, other, share = y
+    return [(first, share), (other, 1 - share)]

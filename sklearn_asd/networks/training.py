@@ -22,6 +22,12 @@ from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.draws import Draws, own_draws, seeded
 from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
+from sklearn_asd.networks.self_supervision import (
+    N_KINDS,
+    ExchangeLoss,
+    ExchangeNetwork,
+)
+from sklearn_asd.networks.several import AveragedNetworks, SeveralLosses
 from sklearn_asd.networks.windows import Inputs, WindowDataset
 
 __all__ = [
@@ -166,7 +172,9 @@ def make_net(
         module__n_mels=n_mels,
         module__n_embedding=n_embedding,
         module__n_spectrum=n_spectrum,
-        criterion=CenterLoss,
+        module__self_supervision=detector.self_supervision,
+        module__n_networks=detector.n_networks,
+        **_choose_criterion(detector),
         criterion__n_classes=n_classes,
         criterion__n_embedding=n_embedding,
         criterion__weight=detector.center_loss_weight,
@@ -191,8 +199,10 @@ def build_classifier(
     n_mels: int,
     n_embedding: int,
     n_spectrum: int = 0,
+    self_supervision: str | None = None,
+    n_networks: int = 1,
 ) -> nn.Module:
-    """Build a network whose logits are those of the loss.
+    """Build a network whose logits are those of the loss, or several.
 
     Parameters
     ----------
@@ -208,14 +218,41 @@ def build_classifier(
     n_spectrum : int, default=0
         Passed to the network, unless it is 0.
 
+    self_supervision : {"statex", "featex"} or None, default=None
+        What is exchanged between windows in training.
+
+    n_networks : int, default=1
+        Number of networks.
+
     Returns
     -------
     module : module
         Maps log-mels to (logits, embedding).
     """
-    module = network(**_name_sizes(n_classes, n_mels, n_spectrum))
-    head = loss.make_head(n_classes, n_embedding)
-    return module if head is None else NetworkWithHead(module, head)
+    n_learnt = n_classes * (1 if self_supervision is None else N_KINDS)
+
+    def build_one() -> nn.Module:
+        module = network(**_name_sizes(n_learnt, n_mels, n_spectrum))
+        head = loss.make_head(n_learnt, n_embedding)
+        if self_supervision is not None:
+            head = nn.Linear(n_embedding, n_learnt) if head is None else head
+            return ExchangeNetwork(module, head, n_classes, self_supervision)
+        return module if head is None else NetworkWithHead(module, head)
+
+    if n_networks == 1:
+        return build_one()
+    return AveragedNetworks(build_one() for _ in range(n_networks))
+
+
+def _choose_criterion(detector: Any) -> dict[str, Any]:
+    criterion = CenterLoss if detector.self_supervision is None else ExchangeLoss
+    if detector.n_networks == 1:
+        return {"criterion": criterion}
+    return {
+        "criterion": SeveralLosses,
+        "criterion__make_loss": criterion,
+        "criterion__n_networks": detector.n_networks,
+    }
 
 
 class NetworkWithHead(nn.Module):
@@ -440,6 +477,8 @@ def _check_batches(net: NeuralNet, batches: EqualBatches) -> None:
     factory = getattr(net, "module__network", net.module)
     factory = getattr(factory, "func", factory)
     least, smallest = getattr(factory, "min_batch", 1), batches.smallest
+    if getattr(net, "module__self_supervision", None) is not None:
+        least = max(2, least)  # to exchange something
     if smallest < least:
         raise ValueError(
             f"batch_size={net.batch_size} cuts {batches.n_windows} training segments "

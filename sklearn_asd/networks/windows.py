@@ -278,7 +278,8 @@ def predict_windows(
     """
     if len(windows.clip) == 0:
         logits = np.empty((0, net.module__n_classes))
-        return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
+        n_columns = net.criterion__n_embedding * getattr(net, "module__n_networks", 1)
+        return logits, np.empty((0, n_columns), dtype=np.float32)
     refuse_forked_cuda(net.device)
     module = net.module_.eval()
     device = torch.device(net.device)
