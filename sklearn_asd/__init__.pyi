@@ -37,6 +37,7 @@ from .export import export_onnx
 from .features import (
     AugmentationExpander,
     ClipSpectrograms,
+    LinearSpectrogram,
     LogMelSegmenter,
     NoiseCanceller,
     PowerSpectrum,
@@ -65,6 +66,7 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "GaussianDetector",
     "IDConfidenceDetector",
+    "LinearSpectrogram",
     "LogMelSegmenter",
     "LogMelView",
     "MahalanobisDetector",

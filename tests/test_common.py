@@ -45,6 +45,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     NoiseCanceller,
@@ -77,6 +78,7 @@ CHECKED = {
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
     NoiseCanceller: NoiseCanceller(),
     PowerSpectrum: PowerSpectrum(),
+    LinearSpectrogram: LinearSpectrogram(n_fft=64, n_spectrum=20),
     RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),
     IDConfidenceDetector: IDConfidenceOnRows(**TINY),
@@ -131,6 +133,7 @@ EXPECTED_FAILURES = {
         "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
     },
     PowerSpectrum: FRONT_END,
+    LinearSpectrogram: FRONT_END,
     NeighborsOnRows: {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,

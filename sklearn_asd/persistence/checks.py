@@ -343,7 +343,7 @@ def _check_network(kind: str, values: dict[str, Any]) -> None:
     """Check what all detectors with a network have."""
     fitted_on, history = values["_frames_fitted_on"], values["history_"]
     known = {"n_mels", "segment_frames", "sample_rate", "hop_length", "view_names"}
-    fine = known <= set(fitted_on) <= known | {"band_scale"}
+    fine = known <= set(fitted_on) <= known | {"band_scale", "n_spectrum"}
     _require(fine, f"{kind}._frames_fitted_on lacks some of {sorted(known)}")
     n_mels = values["n_features_in_"]
     fine = fitted_on["n_mels"] == n_mels
