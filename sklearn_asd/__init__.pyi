@@ -46,6 +46,7 @@ from .meta import (
     GammaProbabilityEnsemble,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     ThresholdTuner,
     ZScoreEnsemble,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "MissingClipError",
     "OnlyMachineTypes",
     "PerMachine",
+    "PerMachineType",
     "PowerSpectrum",
     "RecordingCheck",
     "SpectrumStatistics",

@@ -121,6 +121,7 @@ ESTIMATORS = Kinds(
             "GammaProbabilityEnsemble",
             "OnlyMachineTypes",
             "PerMachine",
+            "PerMachineType",
             "ThresholdTuner",
             "ZScoreEnsemble",
         ),
