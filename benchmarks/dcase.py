@@ -177,13 +177,14 @@ def run(args, clips, job, seed):
     scored = pd.concat([own, test]) if job.system in ("iii", "iv") else test
     pipe = build(job, args.year, args.dry_run, choose_options(args, seed))
     reset_peak()
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     pipe.fit(train)
     middle = time.perf_counter()
     scores = score(job, pipe, scored)
     took = {
         "hours_fit": (middle - begin) / 3600,
         "hours_score": (time.perf_counter() - middle) / 3600,
+        "cpu_hours": (time.process_time() - cpu) / 3600,
         **describe_costs(args.device),
         "n_train": len(train),
         "n_scored": len(scored),

@@ -59,7 +59,7 @@ _OVERALL = {
 }
 
 # Types of the evaluation sets. From 2023 they are in the order of `_AREAS`.
-_MACHINES = {
+MACHINES = {
     2020: "ToyCar ToyConveyor fan pump slider valve",
     2021: "ToyCar ToyTrain fan gearbox pump slider valve",
     2022: "ToyCar ToyTrain bearing fan gearbox slider valve",
@@ -127,7 +127,7 @@ def list_published(year, types):
         ("eval", system, "", area): value
         for (of, system), areas in _OVERALL.items()
         for area, value in areas.items()
-        if of == year and set(types) == set(_MACHINES[year].split())
+        if of == year and set(types) == set(MACHINES[year].split())
     }
     if year == 2020:
         rows |= {
@@ -142,9 +142,9 @@ def list_published(year, types):
             rows |= {
                 ("eval", system, kind, area): value
                 for area, values in areas
-                for kind, value in zip(_MACHINES[year].split(), values, strict=True)
+                for kind, value in zip(MACHINES[year].split(), values, strict=True)
             }
     names = ["set", "system", "machine_type", "area"]
     if not rows:
         return pd.Series(index=pd.MultiIndex.from_arrays([[]] * 4, names=names))
-    return pd.Series(rows, dtype=float).rename_axis(names)
+    return pd.Series(rows, dtype=float).rename_axis(names).sort_index()

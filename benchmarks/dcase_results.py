@@ -87,9 +87,11 @@ def average_types(sections, year):
     areas = [name for name in AREA_NAMES if name in sections]
     keys = ["set", "system", "seed", "machine_type"]
     # What sections of a type are combined by is what the year combines all by.
-    average = (lambda values: values.mean()) if year == 2020 else harmonic_mean
+    average = (
+        (lambda values: values.mean(skipna=False)) if year == 2020 else harmonic_mean
+    )
     of_types = sections.groupby(keys)[areas].agg(average)
-    long = of_types.rename_axis(columns="area").stack().rename("value").reset_index()
+    long = of_types.reset_index().melt(keys, areas, var_name="area")
     long["machine_type"] = long["machine_type"].replace("official", "")
     groups = long.groupby(["set", "system", "machine_type", "area"])["value"]
     return groups.agg(n_seeds="size", ours="mean", std="std")
@@ -191,10 +193,9 @@ def average_published(theirs, system, kinds, year):
 
 def tabulate_ways(ours):
     """The ways to combine (iii) and (iv) beside each other: AUC and pAUC or score."""
-    whole = ours.xs("", level="machine_type")
-    if "MI-mean" not in whole.index.unique("system"):
+    if WAYS[0] not in ours.index.unique("system"):
         return []
-    areas = [a for a in AREA_NAMES if a in whole.index.unique("area")]
+    areas = [a for a in AREA_NAMES if a in ours.index.unique("area")]
     lines = [
         "",
         "How (iii) and (iv) are combined, section 4.1.5 (all types, ours):",
@@ -205,7 +206,7 @@ def tabulate_ways(ours):
     for scaling in SCALINGS:
         for aggregation in AGGREGATIONS:
             system = name_of(scaling, aggregation)
-            cells = [with_spread(*find(whole, system, area)) for area in areas]
+            cells = [with_spread(*find(ours, system, "", area)) for area in areas]
             lines.append(as_row([scaling, aggregation, *cells]))
     return lines
 
@@ -243,13 +244,18 @@ def write_costs(out):
             "Jobs marked as resumed continued after an interruption: what they took "
             "before it is not counted."
         )
-    names = ["job", "clips learnt", "scored", "hours", "of them fit", "peak MB"]
-    names += ["GPU peak MB", "resumed", "on"]
+    # Processors of worker processes (--jobs) are not counted.
+    names = ["job", "clips learnt", "scored", "hours", "of them fit"]
+    names += ["hours of processors", "peak MB", "GPU peak MB", "resumed", "on"]
     lines += ["", as_row(names), as_row(["---"] * len(names))]
     for one in costs.itertuples():
         cells = [one.job, one.n_train, one.n_scored]
         cells += [f"{one.hours_fit + one.hours_score:.3f}", f"{one.hours_fit:.3f}"]
-        cells += [show_whole(one.peak_mb), show_whole(one.gpu_peak_mb)]
+        cells += [
+            f"{one.cpu_hours:.3f}",
+            show_whole(one.peak_mb),
+            show_whole(one.gpu_peak_mb),
+        ]
         cells += ["yes" if one.resumed else "no", one.on]
         lines.append(as_row(list(map(str, cells))))
     save(out / "took.md", "\n".join(lines) + "\n")

@@ -63,7 +63,9 @@ def write_year(folder, year, n_train=6, n_test=2, types=None):
             start = f"section_{section}"
             for number in range(n_train):
                 domain = DOMAINS[number % 3 == 2]
-                name = f"{start}_{domain}_train_normal_{number:04d}_vel_{number % 2}.wav"
+                name = (
+                    f"{start}_{domain}_train_normal_{number:04d}_vel_{number % 2}.wav"
+                )
                 recorder.write(f"{kind}/train/{name}", section, 1)
             shown = _write_tests(recorder, kind, section, of_set, n_test)
             if of_set == "eval":
@@ -116,7 +118,9 @@ def _write_2020(recorder, n_train, n_test, types):
                 shown = f"{word}_id_{machine}_{number:08d}.wav"
                 secret = f"id_{machine}_{hidden[number]:08d}.wav"
                 name = shown if machine in dev else secret
-                recorder.write(f"{kind}/test/{name}", machine, -1 if is_anomalous else 1)
+                recorder.write(
+                    f"{kind}/test/{name}", machine, -1 if is_anomalous else 1
+                )
                 if machine in new:
                     lines.append(f"{secret},{shown},{int(is_anomalous)}")
                     truth[kind, machine, secret] = int(is_anomalous), ""
