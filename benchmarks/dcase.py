@@ -32,9 +32,10 @@ import numpy as np
 import pandas as pd
 import torch
 from dcase_results import save, write_costs, write_submission, write_tables
-from dcase_systems import COMBINED, GROUPS, build, combine, list_jobs, score
+from dcase_systems import GROUPS, build, combine, list_jobs, score
 
 from sklearn_asd.datasets import fetch_dcase, load_dcase
+from sklearn_asd.presets import ID_SYSTEMS, training_types
 
 FEW = 4  # clips of each machine, label and domain in a dry run
 
@@ -93,7 +94,7 @@ def parse_arguments(arguments):
 def load_data(args):
     """Training and test recordings, with the columns `set` and `file`."""
     if args.data is None:
-        clips = fetch_dcase(args.year).data
+        clips = fetch_dcase(args.year, machine_types=list_needed(args)).data
     else:
         clips = load_dcase(args.data, args.year, eval_labels=args.eval_labels).data
     clips = clips[clips["split"].isin(["train", "test"])].reset_index(drop=True)
@@ -104,6 +105,17 @@ def load_data(args):
         if unknown:
             exit_with(f"there are no recordings of {', '.join(unknown)}: check --types")
     return thin(clips) if args.dry_run else clips
+
+
+def list_needed(args):
+    """Types to fetch: those asked for, and those that their systems learn from."""
+    if args.types is None or args.year > 2020:
+        return args.types
+    systems = set(args.system) & set(ID_SYSTEMS)
+    learnt = {
+        one for kind in args.types for s in systems for one in training_types(kind, s)
+    }
+    return sorted({*args.types, *learnt})
 
 
 def thin(clips):
@@ -259,9 +271,8 @@ def gather(args, clips, types):
         for seed, own in scores[scores["system"].isin(["iii", "iv"])].groupby("seed")
         if is_complete(own)
     ]
-    asked = set(args.system) & set(COMBINED)
     scores = scores[scores["split"] == "test"]
-    scores = pd.concat([scores, *(combined if asked else [])], ignore_index=True)
+    scores = pd.concat([scores, *combined], ignore_index=True)
     keys = ["machine_type", "split", "file"]
     scores = scores.merge(clips, on=keys, validate="many_to_one")
     groups = scores.groupby(["set", "system", "seed"])

@@ -87,14 +87,16 @@ def average_types(sections, year):
     areas = [name for name in AREA_NAMES if name in sections]
     keys = ["set", "system", "seed", "machine_type"]
     # What sections of a type are combined by is what the year combines all by.
-    average = (
-        (lambda values: values.mean(skipna=False)) if year == 2020 else harmonic_mean
-    )
+    average = mean if year == 2020 else harmonic_mean
     of_types = sections.groupby(keys)[areas].agg(average)
     long = of_types.reset_index().melt(keys, areas, var_name="area")
     long["machine_type"] = long["machine_type"].replace("official", "")
     groups = long.groupby(["set", "system", "machine_type", "area"])["value"]
     return groups.agg(n_seeds="size", ours="mean", std="std")
+
+
+def mean(values):
+    return np.mean(np.asarray(values, dtype=float))
 
 
 def harmonic_mean(values):
@@ -188,7 +190,7 @@ def average_published(theirs, system, kinds, year):
     known = [theirs.get((system, kind)) for kind in kinds]
     if None in known:
         return None
-    return float(np.mean(known)) if year == 2020 else harmonic_mean(known)
+    return mean(known) if year == 2020 else harmonic_mean(known)
 
 
 def tabulate_ways(ours):

@@ -1,5 +1,6 @@
 """The runner of all years, on small data sets of each year's layout."""
 
+import contextlib
 import csv
 import importlib
 import json
@@ -395,6 +396,33 @@ def test_the_dry_run_passes_on_real_recordings_without_a_training_split(
     assert len(of_default) == 7
     # Pump 02 has no anomalies here.
     assert of_default.index[of_default.isna()].fillna("").tolist() == ["", "pump"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--year", "2023"], None),
+        (["--year", "2023", "--types", "fan", "--system", "iii"], ["fan"]),
+        (["--year", "2020", "--types", "fan"], ["fan"]),
+        (
+            ["--year", "2020", "--types", "ToyCar", "--system", "i", "iv"],
+            ["ToyCar", "ToyConveyor"],
+        ),
+    ],
+)
+def test_without_a_folder_the_recordings_that_are_needed_are_fetched(
+    runner, conveyors, monkeypatch, options, expected
+):
+    asked = []
+
+    def fetch(year, *, machine_types):
+        asked.append((year, machine_types))
+        return load_dcase(conveyors, 2020)
+
+    monkeypatch.setattr(runner, "fetch_dcase", fetch)
+    with contextlib.suppress(SystemExit):  # there are conveyors only
+        runner.load_data(runner.parse_arguments(options))
+    assert asked == [(int(options[1]), expected)]
 
 
 # -- published figures ---------------------------------------------------------------
