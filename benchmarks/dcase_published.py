@@ -146,5 +146,6 @@ def list_published(year, types):
             }
     names = ["set", "system", "machine_type", "area"]
     if not rows:
-        return pd.Series(index=pd.MultiIndex.from_arrays([[]] * 4, names=names))
+        none = pd.MultiIndex.from_arrays([[]] * 4, names=names)
+        return pd.Series(index=none, dtype=float)
     return pd.Series(rows, dtype=float).rename_axis(names).sort_index()

@@ -143,7 +143,7 @@ def test_decisions_of_domains_are_rated_apart(run, tmp_path):
         out / "teams_eval/default_seed0/decision_result_bandsaw_section_00_test.csv"
     )
     alarms = of_default[of_default["machine_type"] == "bandsaw"]
-    assert decided.sum() == alarms[["false_alarms", "found"]].sum(axis=None)
+    assert decided.sum() == alarms[["false_alarms", "found"]].to_numpy().sum()
 
 
 def test_networks_tell_the_types_of_a_year_apart_where_each_has_one_section(
