@@ -48,6 +48,7 @@ from .meta import (
     GammaProbabilityEnsemble,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     ThresholdTuner,
     ZScoreEnsemble,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "NoiseCanceller",
     "OnlyMachineTypes",
     "PerMachine",
+    "PerMachineType",
     "PowerSpectrum",
     "RecordingCheck",
     "SpectrumStatistics",

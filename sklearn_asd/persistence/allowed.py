@@ -123,6 +123,7 @@ ESTIMATORS = Kinds(
             "GammaProbabilityEnsemble",
             "OnlyMachineTypes",
             "PerMachine",
+            "PerMachineType",
             "ThresholdTuner",
             "ZScoreEnsemble",
         ),
