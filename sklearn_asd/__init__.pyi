@@ -37,6 +37,7 @@ from .export import export_onnx
 from .features import (
     AugmentationExpander,
     ClipSpectrograms,
+    LinearSpectrogram,
     LogMelSegmenter,
     NoiseCanceller,
     PowerSpectrum,
@@ -47,6 +48,7 @@ from .meta import (
     GammaProbabilityEnsemble,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     ThresholdTuner,
     ZScoreEnsemble,
 )
@@ -65,6 +67,7 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "GaussianDetector",
     "IDConfidenceDetector",
+    "LinearSpectrogram",
     "LogMelSegmenter",
     "LogMelView",
     "MahalanobisDetector",
@@ -72,6 +75,7 @@ __all__ = [
     "NoiseCanceller",
     "OnlyMachineTypes",
     "PerMachine",
+    "PerMachineType",
     "PowerSpectrum",
     "RecordingCheck",
     "SpectrumStatistics",

@@ -262,6 +262,7 @@ _RULES_OF_PARAMETERS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "IDConfidenceDetector": (_check_device,),
     "LogMelSegmenter": (_check_segmenter,),
     "OnlyMachineTypes": (_check_types,),
+    "PerMachineType": (_check_members,),
     "Pipeline": (_check_steps,),
     "PowerSpectrum": (_check_power,),
     "SpectrumStatistics": (_check_poolings,),
@@ -343,7 +344,7 @@ def _check_network(kind: str, values: dict[str, Any]) -> None:
     """Check what all detectors with a network have."""
     fitted_on, history = values["_frames_fitted_on"], values["history_"]
     known = {"n_mels", "segment_frames", "sample_rate", "hop_length", "view_names"}
-    fine = known <= set(fitted_on) <= known | {"band_scale"}
+    fine = known <= set(fitted_on) <= known | {"band_scale", "n_spectrum"}
     _require(fine, f"{kind}._frames_fitted_on lacks some of {sorted(known)}")
     n_mels = values["n_features_in_"]
     fine = fitted_on["n_mels"] == n_mels
@@ -494,6 +495,7 @@ _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {
     "MahalanobisDetector": (_check_mahalanobis,),
     "OnlyMachineTypes": (_check_inner,),
     "PerMachine": (_check_per_machine,),
+    "PerMachineType": (_check_fitted_members,),
     "RecordingCheck": (_check_limits,),
     "SpectrumStatistics": (_check_inputs, _check_statistics),
     "StandardScaler": (_check_scaler,),
