@@ -99,6 +99,7 @@ def compare(name, model, test, folder, repeats):
         seconds,
         "graph",
         "python",
+        bound=1,
     )
     difference = np.abs(np.subtract(*(make()() for make in ways.values()))).max()
     graph, file = (
