@@ -18,6 +18,11 @@ from sklearn_asd.presets import make_detector
 BOUND = 3  # times as fast as librosa's loop, with two workers
 MOST_MS = 3  # from a file to its verdict
 
+REASONS = {
+    "WAV": "two threads share the interpreter's lock",
+    "FLAC": "most of the time is the decoder's, which librosa shares",
+}
+
 PROFILE = (
     "One worker spends half of its time for a WAV file on the log-mel, of which the "
     "FFT in single precision is half, a quarter on what remarks are made of, and an "
@@ -71,6 +76,7 @@ def time_files(paths, kind, repeats):
             len(paths),
             "clips/s",
             bound,
+            REASONS[kind],
         )
         for workers, bound in bounds.items()
     ]

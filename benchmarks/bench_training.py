@@ -11,7 +11,6 @@ import torch
 
 from sklearn_asd import ClipSpectrograms, IDConfidenceDetector
 from sklearn_asd.networks.allocator import reuse_large_blocks
-from sklearn_asd.networks.devices import has_bfloat16
 from sklearn_asd.networks.training import EqualBatches, make_net
 from sklearn_asd.networks.windows import WindowDataset
 
@@ -101,7 +100,7 @@ def measure(network, repeats, n_clips, device="cpu"):
     on_cpu = device == "cpu"
     fast, exact = BOUNDS[network] if on_cpu else (None, None)
     reference, profile = "plain float32", "see the profile below"
-    no_bf16 = "" if has_bfloat16() else NO_BFLOAT16
+    no_bf16 = "" if measuring.computes_bfloat16() else NO_BFLOAT16
     return [
         figure("an epoch in bfloat16", reference, "bfloat16", "plain", fast, no_bf16),
         figure("an epoch in float32", reference, "float32", "plain", exact, profile),

@@ -17,6 +17,7 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.networks.devices import has_bfloat16
 
 RATE = 16000
+AVX2 = "AVX2"  # what torch calls a processor without AVX-512
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -138,6 +139,11 @@ def memory(name):
     return int(kilobytes) * 1024 / 1e6
 
 
+def computes_bfloat16():
+    """False for a processor without it, and for an imitated one."""
+    return has_bfloat16() and torch.backends.cpu.get_cpu_capability() != AVX2
+
+
 # Features of processors that the libraries make use of.
 FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd")
 # What makes the libraries imitate an older processor.
@@ -163,7 +169,7 @@ def describe_computer():
     text = f"{os.cpu_count()} cores of {model}"
     text += f" with {', '.join(found)}" if found else ""
     text += f"; torch uses {torch.backends.cpu.get_cpu_capability()}"
-    text += " and bfloat16" if has_bfloat16() else ""
+    text += " and bfloat16" if computes_bfloat16() else ""
     given = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
     if given:
         text += f". Another processor is imitated by {', '.join(given)}"
@@ -188,7 +194,12 @@ def show(value):
 
 
 def keep(name, figures, notes=()):
-    """Print the figures, and write them for the documentation."""
+    """Print the figures, and write them for the documentation.
+
+    Those of an imitated processor have a page's section of their own.
+    """
+    if "ATEN_CPU_CAPABILITY" in os.environ:
+        name = f"{name}_{os.environ['ATEN_CPU_CAPABILITY']}"
     if figures:
         print(tabulate(figures))
     print(*notes, sep="\n", flush=True)

@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Container, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
+from itertools import chain
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
@@ -282,14 +283,13 @@ class FrontEnd(ClipTransformer, ABC):
         tasks = [
             (row, part) for row, views in wanted for part in _split(views, n_parts)
         ]
+        clips = [(singles[row], views) for row, views in tasks]
         n_groups = _GROUPS_PER_WORKER * effective_n_jobs(self.n_jobs)
         groups = parallel(
-            delayed(self._make_group)(
-                [(singles[row], views) for row, views in group], cache.by_content
-            )
-            for group in _split(tasks, n_groups)
+            delayed(self._make_group)(group, cache.by_content)
+            for group in _split(clips, n_groups)
         )
-        results = (made for group in groups for made in group)
+        results = chain.from_iterable(groups)
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -305,9 +305,9 @@ class FrontEnd(ClipTransformer, ABC):
         return bad
 
     def _make_group(
-        self, tasks: list[tuple[Clips, list[int]]], by_content: bool
+        self, clips: list[tuple[Clips, list[int]]], by_content: bool
     ) -> list[_Made]:
-        return [self._make_frames(clip, views, by_content) for clip, views in tasks]
+        return [self._make_frames(clip, views, by_content) for clip, views in clips]
 
     def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
         """Read one clip and compute the frames of some views, one after the other.
