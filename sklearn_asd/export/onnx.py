@@ -115,7 +115,7 @@ def export_onnx(estimator, path):
 
     A clip's frames are in memory at once, up to 25 kB each with a window of 1024: for
     hours of sound, pass it in pieces. In onnxruntime on one thread, a graph takes about
-    as long as Python or less; with :class:`PowerSpectrum` three times as long, as the
+    as long as Python or less; with :class:`PowerSpectrum` about twice as long, as the
     runtime is slow at Fourier transforms. That of a log-mel is two products of
     matrices, which a window whose length is prime makes one large one.
 
