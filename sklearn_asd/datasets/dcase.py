@@ -130,9 +130,9 @@ def fetch_dcase(
 
     Notes
     -----
-    The recordings are licensed for non-commercial use (CC BY-NC-SA 4.0). Expect half a
-    GB to two GB for each archive, and as much again unpacked. Archives may be deleted
-    once they are unpacked.
+    The recordings are licensed for non-commercial use (CC BY-NC-SA 4.0). Expect 0.1 to
+    2 GB for each archive, and as much again unpacked. Archives may be deleted once they
+    are unpacked.
 
     The archives are those of the Zenodo records that the challenge's baselines name
     (development, additional training, evaluation): 4562016, 4660992, 4884786 (2021);

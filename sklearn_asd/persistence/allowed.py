@@ -112,7 +112,9 @@ ESTIMATORS = Kinds(
         ),
         "sklearn_asd.features": (
             "AugmentationExpander",
+            "LinearSpectrogram",
             "LogMelSegmenter",
+            "NoiseCanceller",
             "PowerSpectrum",
             "RecordingCheck",
             "SpectrumStatistics",
@@ -128,9 +130,19 @@ ESTIMATORS = Kinds(
     }
 )
 
-NETWORKS = Kinds({"sklearn_asd.networks": ("PVMilk20", "InoueT18")})
+NETWORKS = Kinds({"sklearn_asd.networks": ("PVMilk20", "InoueT18", "DualPathNetwork")})
 
-LOSSES = Kinds({"sklearn_asd.networks": ("Softmax", "ArcFace", "AdaCos")})
+LOSSES = Kinds(
+    {
+        "sklearn_asd.networks": (
+            "Softmax",
+            "ArcFace",
+            "AdaCos",
+            "SubClusterAdaCos",
+            "AdaProj",
+        )
+    }
+)
 
 _NETS = Kinds({"skorch": ("NeuralNet",)})
 
