@@ -278,7 +278,7 @@ def gather(args, clips, types):
     for (of_set, system, seed), own in groups:
         folder = args.out / f"teams_{of_set}" / f"{system}_seed{seed}"
         write_submission(folder, own, args.year)
-    notes = ["**A dry run: the numbers mean nothing.**"] if args.dry_run else []
+    notes = ["", "**A dry run: the numbers mean nothing.**"] if args.dry_run else []
     write_tables(args.out, scores, args.year, notes)
     write_costs(args.out)
 
