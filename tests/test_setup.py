@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 # Extras for developers of the library, whose tools are always recent.
 TOOLS = {"test", "bench", "docs", "dev"}
 
-# On most machines older ones are gigabytes, for GPUs: docs/versions.md says what passed.
+# Older ones are gigabytes, for GPUs: docs/versions.md says what passed.
 TRIED_BY_HAND = {"torch"}
 
 
