@@ -1,7 +1,15 @@
 from .check import RecordingCheck
 from .expander import AugmentationExpander
 from .logmel import log_mel_spectrogram
-from .pooling import POOLINGS, BandCorrelations, Percentile, RankWeightedMean, pool
+from .pooling import (
+    POOLINGS,
+    BandCorrelations,
+    DeviationWeightedMean,
+    GeneralizedMean,
+    Percentile,
+    RankWeightedMean,
+    pool,
+)
 from .power_spectrum import PowerSpectrum
 from .segmenter import LogMelSegmenter
 from .spectrograms import ClipSpectrograms, Windows
@@ -12,6 +20,8 @@ __all__ = [
     "AugmentationExpander",
     "BandCorrelations",
     "ClipSpectrograms",
+    "DeviationWeightedMean",
+    "GeneralizedMean",
     "LogMelSegmenter",
     "Percentile",
     "PowerSpectrum",

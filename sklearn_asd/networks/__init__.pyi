@@ -1,4 +1,5 @@
 from .architectures import InoueT18, PVMilk20
+from .encoder_embedding import EncoderEmbedding
 from .losses import AdaCos, ArcFace, CenterLoss, Softmax
 from .reconstruction import DenseAutoencoder, DenseInterpolator
 
@@ -8,6 +9,7 @@ __all__ = [
     "CenterLoss",
     "DenseAutoencoder",
     "DenseInterpolator",
+    "EncoderEmbedding",
     "InoueT18",
     "PVMilk20",
     "Softmax",
