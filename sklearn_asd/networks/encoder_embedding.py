@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
@@ -32,6 +33,8 @@ from sklearn_asd.networks.encoders import (
 )
 
 __all__ = ["EncoderEmbedding"]
+
+_NAME_OF_CODE = re.compile(r"[\w.]+:[\w.<>]+")
 
 
 @dataclass(eq=False, repr=False)
@@ -290,8 +293,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
         ImportError
             If it is a model of transformers, which is not installed.
         """
-        code = isinstance(self.encoder, str) and ":" in self.encoder
-        if code and not os.path.isdir(self.encoder):
+        if isinstance(self.encoder, str) and _NAME_OF_CODE.fullmatch(self.encoder):
             raise ValueError(
                 f"the encoder {shorten(self.encoder)} is code of yours, which a model "
                 f"file does not hold: pass it as load_model(..., encoders="

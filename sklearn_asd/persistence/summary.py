@@ -38,8 +38,8 @@ def summarize(estimator: BaseEstimator) -> dict[str, Any]:
         "encoders": [
             {
                 "encoder": one.name_encoder(),
-                "revision": one.revision_,
-                "weights": one.weights_,
+                "revision": getattr(one, "revision_", None),
+                "weights": getattr(one, "weights_", None),
             }
             for one in walk(estimator)
             if hasattr(one, "name_encoder")
