@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from encoders import bands
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
@@ -23,6 +24,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     BadClipError,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
@@ -81,6 +83,7 @@ DETECTORS = {
     ),
     "spectrum": lambda: make_pipeline(Short(), spectrum()),
     "power spectrum": lambda: make_pipeline(PowerSpectrum(), spectrum()),
+    "encoder": lambda: make_pipeline(EncoderEmbedding(bands), spectrum()),
     "gaussian": lambda: make_pipeline(Short(), GaussianDetector(SpectrumStatistics())),
     "ensemble": lambda: make_pipeline(
         Short(),

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from encoders import bands
 from rows_as_clips import (
     AugmentConfidenceOnRows,
     AutoencoderOnRows,
@@ -42,6 +43,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
@@ -75,6 +77,7 @@ CHECKED = {
     # Whole clips, since the checks' waveforms have a handful of samples.
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
     PowerSpectrum: PowerSpectrum(),
+    EncoderEmbedding: EncoderEmbedding(bands),
     RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),
     IDConfidenceDetector: IDConfidenceOnRows(**TINY),
@@ -124,6 +127,7 @@ EXPECTED_FAILURES = {
     },
     LogMelSegmenter: FRONT_END,
     PowerSpectrum: FRONT_END,
+    EncoderEmbedding: FRONT_END,
     NeighborsOnRows: {
         "check_outliers_train": HONEST,
         "check_outliers_fit_predict": HONEST,

@@ -1,17 +1,24 @@
 import pandas as pd
 import pytest
+from encoders import bands
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     ClipSpectrograms,
+    EncoderEmbedding,
     LogMelSegmenter,
     PowerSpectrum,
     SpectrumStatistics,
 )
 
-TRANSFORMERS = [AugmentationExpander(), LogMelSegmenter(), PowerSpectrum()]
+TRANSFORMERS = [
+    AugmentationExpander(),
+    EncoderEmbedding(bands),
+    LogMelSegmenter(),
+    PowerSpectrum(),
+]
 
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS)
