@@ -52,7 +52,8 @@ def load_network():
     from aisfx.inference import get_path_modelWeights
     from aisfx.models.cnn2d import EmbeddingNet
 
-    weights, _ = torch.load(get_path_modelWeights(), map_location="cpu")
+    # A pickle of the package, whose code runs as well.
+    weights, _ = torch.load(get_path_modelWeights(), "cpu", weights_only=False)
     prefix = "embedding_net."
     own = {k.removeprefix(prefix): v for k, v in weights.items() if prefix in k}
     network = EmbeddingNet("max", 3, 1, 64)

@@ -232,7 +232,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
             If it is a model of transformers, which is not installed.
         """
         super().fit(X, y)
-        opened = self._open(choose_device(self.device))
+        opened = self._open(choose_device(self.device), self.revision)
         self.n_features_ = self._probe(opened)
         self.weights_, self.revision_ = opened.weights, opened.revision
         return self
@@ -274,21 +274,18 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
         """
         self._check(X)
         if isinstance(self.encoder, str | PathLike) and hasattr(self, "weights_"):
-            self.check_weights(download=True)
+            self._refuse_other_weights(self._open_to_score())
         return super().transform(X)
 
-    def check_weights(self, download=False):
+    def check_weights(self):
         """Check that the encoder is there, and has the weights that it had in `fit`.
 
-        Parameters
-        ----------
-        download : bool, default=False
-            Whether a model from the hub may be downloaded.
+        Nothing is downloaded.
 
         Raises
         ------
         ValueError
-            If the encoder is missing, or has other weights.
+            If the encoder is missing, has other weights, or gives other features.
 
         ImportError
             If it is a model of transformers, which is not installed.
@@ -296,20 +293,22 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
         if isinstance(self.encoder, str) and _NAME_OF_CODE.fullmatch(self.encoder):
             raise ValueError(
                 f"the encoder {shorten(self.encoder)} is code of yours, which a model "
-                f"file does not hold: pass it as load_model(..., encoders="
+                "file does not hold: pass it as load_model(..., encoders="
                 f"{{{shorten(self.encoder)}: encoder}})"
             )
-        opened = self._open(choose_device_or_cpu(self.device), download)
-        if opened.weights != self.weights_:
-            raise ValueError(
-                f"the encoder {opened.name} has the SHA-256 {opened.weights}, and it "
-                f"was {self.weights_} in fit: give the same files"
-                + (f" (revision {self.revision_})" if self.revision_ else "")
-                + ", or fit again"
-            )
+        opened = self._open_to_score(download=False)
+        self._refuse_other_weights(opened)
         n_features = self._probe(opened)
         if n_features != self.n_features_:
             raise ValueError(self._differ(opened, n_features))
+
+    def _refuse_other_weights(self, opened: Encoder) -> None:
+        if opened.weights != self.weights_:
+            of = f" (revision {self.revision_})" if self.revision_ else ""
+            raise ValueError(
+                f"the encoder {opened.name} has the SHA-256 {opened.weights}, and it "
+                f"was {self.weights_} in fit: give the same files{of}, or fit again"
+            )
 
     def name_encoder(self):
         """Name the encoder, for a model file.
@@ -323,8 +322,10 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
             return os.fspath(self.encoder)
         return name_code(self.encoder)
 
-    def _open(self, device: str, download: bool = True) -> Encoder:
-        opened = open_encoder(self.encoder, self.revision, device, download)
+    def _open(
+        self, device: str, revision: str | None, download: bool = True
+    ) -> Encoder:
+        opened = open_encoder(self.encoder, revision, device, download)
         if opened.sample_rate not in (None, self.sample_rate):
             raise ValueError(
                 f"sample_rate={self.sample_rate:g}, and the encoder {opened.name} was "
@@ -334,8 +335,9 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
             )
         return opened
 
-    def _open_to_score(self) -> Encoder:
-        return self._open(choose_device_or_cpu(self.device))
+    def _open_to_score(self, download: bool = True) -> Encoder:
+        revision = getattr(self, "revision_", None) or self.revision
+        return self._open(choose_device_or_cpu(self.device), revision, download)
 
     def _probe(self, opened: Encoder) -> int:
         return opened.probe(self.sample_rate, self.max_duration).shape[1]
@@ -376,7 +378,8 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     def _list_settings(self) -> dict[str, Any]:
         poolings = None if self.pooling is None else list(name_poolings(self.pooling))
-        identity = self._open_to_score().describe(self.sample_rate)
+        encoder = self._open_to_score()
+        identity = encoder.describe(self.sample_rate, self.max_duration)
         return super()._list_settings() | {"encoder": identity, "pooling": poolings}
 
     def _compute_frames(self, sound: Sound, view: View) -> np.ndarray:

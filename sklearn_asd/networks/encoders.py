@@ -29,7 +29,9 @@ __all__ = ["Encoder", "encode_all", "find_folder", "name_code", "open_encoder"]
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors*")
 
 # A network is used by one thread at a time, as it may have to change its mode.
-_IN_USE = threading.RLock()
+_IN_USE = {"lock": threading.RLock()}
+if hasattr(os, "register_at_fork"):  # the thread that would free it is not in a child
+    os.register_at_fork(after_in_child=lambda: _IN_USE.update(lock=threading.RLock()))
 
 _PROBE = 1.0  # s of noise, by which an encoder is known
 _TAIL = 0.05  # s at the end of a clip, of which an encoder must hear something
@@ -62,34 +64,30 @@ class Encoder(ABC):
     revision: str | None = None
 
     @abstractmethod
-    def encode(self, waveforms: np.ndarray) -> Any:
-        """Encode waveforms of one length.
-
-        Parameters
-        ----------
-        waveforms : ndarray of shape (n_clips, n_samples), float32
-            Samples in [-1, 1].
-
-        Returns
-        -------
-        frames : array-like of shape (n_clips, n_times, n_features)
-            Unchecked.
-        """
+    def _encode(self, waveforms: np.ndarray) -> Any:
+        """Encode waveforms of one length; what comes out is not checked."""
 
     @abstractmethod
-    def describe(self, sample_rate: float) -> Any:
-        """Describe all that its frames depend on, for the name of a cache.
+    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
+        """Name all that the frames depend on."""
+
+    def describe(self, sample_rate: float, duration: float | None = None) -> list[str]:
+        """Name all that its frames depend on, for the name of a cache.
 
         Parameters
         ----------
         sample_rate : float
             Rate of the waveforms in Hz.
 
+        duration : float or None, default=None
+            As of :meth:`probe`.
+
         Returns
         -------
-        identity : any
-            Texts.
+        identity : list of str
+            Equal for encoders that give the same frames.
         """
+        return self._describe(sample_rate, duration)
 
     def __call__(self, waveforms: np.ndarray) -> np.ndarray:
         """Encode waveforms of one length, and check what comes out.
@@ -109,8 +107,8 @@ class Encoder(ABC):
         ValueError
             If the result is no array of numbers of that shape.
         """
-        with _IN_USE:
-            given = self.encode(waveforms)
+        with _IN_USE["lock"]:
+            given = self._encode(waveforms)
         given = getattr(given, "last_hidden_state", given)
         if isinstance(given, torch.Tensor):
             given = given.detach().float().cpu().numpy()
@@ -173,13 +171,14 @@ class FunctionEncoder(Encoder):
         self.function = function
         self.name = name_code(function)
 
-    def encode(self, waveforms: np.ndarray) -> Any:
+    def _encode(self, waveforms: np.ndarray) -> Any:
         """Call the function."""
         return self.function(waveforms)
 
-    def describe(self, sample_rate: float) -> Any:
+    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give the digest of what it makes of a fixed sound."""
-        return [self.name, hashlib.sha256(self.probe(sample_rate)).hexdigest()]
+        frames = self.probe(sample_rate, duration)
+        return [self.name, hashlib.sha256(frames.tobytes()).hexdigest()]
 
 
 class ModuleEncoder(Encoder):
@@ -208,14 +207,14 @@ class ModuleEncoder(Encoder):
             digest.update(flat.view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def encode(self, waveforms: np.ndarray) -> Any:
+    def _encode(self, waveforms: np.ndarray) -> Any:
         """Call the module, frozen and in evaluation mode."""
         with _evaluating(self.module, self.device), torch.inference_mode():
             given = self.module(torch.from_numpy(waveforms).to(self.device))
             given = getattr(given, "last_hidden_state", given)
             return given.cpu() if isinstance(given, torch.Tensor) else given
 
-    def describe(self, sample_rate: float) -> Any:
+    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give its layers and weights."""
         return [repr(self.module), self.weights, torch.__version__]
 
@@ -241,13 +240,13 @@ class TransformersEncoder(Encoder):
         self.sample_rate = float(self.extractor.sampling_rate)
         self._heard: dict[int, bool] = {}
 
-    def encode(self, waveforms: np.ndarray) -> Any:
+    def _encode(self, waveforms: np.ndarray) -> Any:
         """Extract the features of the model, and call it."""
         self._refuse_unheard(waveforms.shape[1])
         with torch.inference_mode():
             return self.model(**self._extract(waveforms).to(self.device))
 
-    def describe(self, sample_rate: float) -> Any:
+    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give its weights, and the versions that compute with them."""
         transformers = _import_transformers(self.name)
         return [self.weights, torch.__version__, transformers.__version__]
@@ -527,9 +526,14 @@ def _load_model(folder: Path) -> tuple[Any, Any]:
     shows_progress = log.is_progress_bar_enabled()
     log.disable_progress_bar()
     try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            folder, trust_remote_code=False
+        )
         model, loaded = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True
+            folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(

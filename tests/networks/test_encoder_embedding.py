@@ -30,6 +30,7 @@ from sklearn_asd import (
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.audio.resampling import resample
+from sklearn_asd.explanation import clip_spectrograms, time_scores
 from sklearn_asd.features import DeviationWeightedMean, Percentile, pool
 from sklearn_asd.report import write_report
 
@@ -365,6 +366,18 @@ def test_a_report_has_no_picture_of_features(table, tmp_path):
     assert "There is no picture: the model hears no spectrogram." in text
     assert "<audio" in text
     assert "Spectrogram of" not in text
+
+
+def test_explanations_say_in_which_frames_an_anomaly_is(table):
+    pipe = make_pipeline(EncoderEmbedding(bands), AFTER["whitened"]()).fit(table)
+    odd = table[:1].copy()
+    odd["audio"] = [samples.copy() for samples in odd["audio"]]
+    odd["audio"].iloc[0][4000:5000] *= 50
+    times = time_scores(pipe, odd, X_normal=table, n_times=4)
+    assert times["stop"].iloc[-1] == 25  # frames of 20 ms
+    assert times["contribution"].idxmax() == 2
+    with pytest.raises(TypeError, match="takes no spectrograms"):
+        clip_spectrograms(pipe, odd)
 
 
 def test_a_graph_is_refused_by_name(table, tmp_path):
