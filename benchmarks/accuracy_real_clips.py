@@ -116,7 +116,8 @@ def read_encoded(folder, name, machine_id):
     clips = load_clips(folder / name)
     clips["machine_id"] = clips[machine_id]
     train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    read = EncoderEmbedding(encoder_aisfx.aisfx, n_jobs=-1)
+    cache = RESULTS / "encoded"
+    read = EncoderEmbedding(encoder_aisfx.aisfx, cache_dir=cache, n_jobs=-1)
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 

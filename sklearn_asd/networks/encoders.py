@@ -253,7 +253,12 @@ class TransformersEncoder(Encoder):
 
     def _extract(self, waveforms: np.ndarray) -> Any:
         rate = self.extractor.sampling_rate
-        return self.extractor(list(waveforms), sampling_rate=rate, return_tensors="pt")
+        try:
+            return self.extractor(
+                list(waveforms), sampling_rate=rate, return_tensors="pt"
+            )
+        except ValueError as error:  # as for clips that are too short
+            raise RuntimeError(str(error)) from error
 
     def _refuse_unheard(self, n_samples: int) -> None:
         """Refuse clips of which the extractor cuts off the end."""
