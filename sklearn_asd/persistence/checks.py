@@ -237,6 +237,8 @@ def _check_poolings(statistics: Any) -> None:
 
 
 def _check_embedding(embedding: Any) -> None:
+    fine = isinstance(embedding.encoder, str)
+    _require(fine, f"an encoder is {embedding.encoder!r:.80}, and not its name")
     check_device_name(embedding.device)
     if embedding.pooling is not None:
         name_poolings(embedding.pooling)

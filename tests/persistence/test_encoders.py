@@ -110,6 +110,7 @@ def test_encoders_deep_inside_are_found(waves, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("encoder", {"network": ["InoueT18", None]}, "InoueT18.*, and not its name"),
         ("max_duration", 1e12, "an encoder takes 1.6e.16 samples"),
         ("device", "meta", "device='meta' is unknown"),
         ("pooling", ["unheard of"], "'unheard of' is unknown"),
