@@ -16,7 +16,7 @@ import sklearn
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._utils.files import replacing
-from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.messages import abbreviate, shorten
 from sklearn_asd._version import __version__
 from sklearn_asd.persistence import early_format2, format1
 from sklearn_asd.persistence.files import Unpacked, pack, read_file, unpack
@@ -330,15 +330,29 @@ def load_with_notes(
             f"{os.fspath(path)} has no encoder {abbreviate(unknown)}: {known}"
         )
     for one in embeddings:
-        one.encoder = encoders.get(one.name_encoder(), one.encoder)
-        if hasattr(one, "weights_"):
-            try:
-                one.check_weights()
-            except ValueError as error:
-                raise ValueError(
-                    f"{os.fspath(path)} cannot be used without its encoder: {error}"
-                ) from error
+        _place_encoder(path, one, encoders)
     return loaded
+
+
+def _place_encoder(
+    path: str | os.PathLike[str], one: Any, encoders: dict[str, Any]
+) -> None:
+    """Give an estimator its encoder, and check that it is the one of its fit."""
+    name = one.name_encoder()
+    one.encoder = encoders.get(name, one.encoder)
+    if not hasattr(one, "weights_"):  # not fitted
+        return
+    try:
+        one.check_weights()
+    except ValueError as error:
+        facts = {"revision": one.revision_, "SHA-256": one.weights_}
+        known = ", ".join(f"{k} {fact}" for k, fact in facts.items() if fact)
+        moved = f"encoders={{{shorten(name)}: ...}}"
+        remedy = "" if "encoders=" in str(error) else f"; what has moved: {moved}"
+        raise ValueError(
+            f"{os.fspath(path)} needs the encoder {shorten(name)}"
+            f"{f' ({known})' if known else ''}: {error}{remedy}"
+        ) from error
 
 
 def _load(path: str | os.PathLike[str]) -> tuple[LoadedModel, list[Any]]:
