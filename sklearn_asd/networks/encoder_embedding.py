@@ -16,6 +16,7 @@ from sklearn_asd._utils.messages import abbreviate, shorten
 from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.views import Sound
+from sklearn_asd.features.cache import FileCache, MemoryCache
 from sklearn_asd.features.front_end import FrontEnd, Made, refuse_log_mel_views
 from sklearn_asd.features.pooling import (
     POOLINGS,
@@ -123,8 +124,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     weights_ : str or None
         SHA-256 of the encoder's files, or of the state of a torch module; None for
-        other callables. A model of transformers with other files than in `fit` is
-        refused.
+        other callables. `transform` refuses a model of transformers with other files.
 
     revision_ : str or None
         Commit of a model from the hub.
@@ -237,46 +237,6 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
         self.weights_, self.revision_ = opened.weights, opened.revision
         return self
 
-    def transform(self, X):
-        """Read the clips and encode them.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips, list of paths, list of 1-D arrays, or 2-D array
-            The clips; see :meth:`sklearn_asd.Clips.from_X`.
-
-        Returns
-        -------
-        frames : ClipSpectrograms
-            One row for each clip, in the same order, with its machine; the columns of
-            `frames` are the encoder's features, or the poolings' one after the other.
-
-        Raises
-        ------
-        BadClipError
-            If a clip cannot be used and ``on_bad_clip="raise"``. It is a ValueError,
-            and a FileNotFoundError too where the file is missing.
-
-        ValueError
-            If the encoder's files are missing or have changed since `fit`, or it gives
-            other features.
-
-        OSError
-            If `cache_dir` cannot be used, for example because the disk is full.
-
-        RuntimeError
-            If a worker process was killed, or the device has too little memory.
-
-        Warns
-        -----
-        UnusableClipWarning
-            If clips cannot be used and ``on_bad_clip="nan"``.
-        """
-        self._check(X)
-        if isinstance(self.encoder, str | PathLike) and hasattr(self, "weights_"):
-            self._refuse_other_weights(self._open_to_score())
-        return super().transform(X)
-
     def check_weights(self):
         """Check that the encoder is there, and has the weights that it had in `fit`.
 
@@ -371,6 +331,11 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
                 "the cache could not see: give it to SpectrumStatistics, with "
                 "pooling=None, or set cache_dir=None"
             )
+
+    def _open_cache(self) -> MemoryCache | FileCache:
+        if isinstance(self.encoder, str | PathLike) and hasattr(self, "weights_"):
+            self._refuse_other_weights(self._open_to_score())
+        return super()._open_cache()
 
     def _count_bands(self) -> int:
         n_features = self._count_features(self._open_to_score())
