@@ -16,11 +16,11 @@ import torch
 # What the network was trained on.
 RATE = 44100
 LARGEST = 9.457798957824707  # of log10(10,000 power + 1)
-BLOCK, HOP = 100, 50  # frames
+BLOCK = 100  # frames
 
 
 def aisfx(waveforms):
-    """Encode waveforms at 16 kHz: a vector of 512 features for 2.3 s, every 1.2 s."""
+    """Encode waveforms at 16 kHz: 512 features for each 2.3 s, as it was trained."""
     return np.stack([encode(samples) for samples in waveforms])
 
 
@@ -40,7 +40,8 @@ def encode(samples):
     frames = np.log10(10_000 * mel.T + 1) / LARGEST
     short = max(0, BLOCK - len(frames))
     frames = np.pad(frames, ((0, short), (0, 0))).astype(np.float32)
-    starts = range(0, len(frames) - BLOCK + 1, HOP)
+    last = len(frames) - BLOCK  # which ends where the clip does
+    starts = [*range(0, last, BLOCK), last]
     blocks = np.stack([frames[start : start + BLOCK] for start in starts])
     with torch.inference_mode():
         return load_network()(torch.from_numpy(blocks)).numpy()
@@ -58,4 +59,4 @@ def load_network():
     own = {k.removeprefix(prefix): v for k, v in weights.items() if prefix in k}
     network = EmbeddingNet("max", 3, 1, 64)
     network.load_state_dict(own)
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last)
