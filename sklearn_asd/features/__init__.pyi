@@ -1,5 +1,7 @@
+from .canceller import NoiseCanceller
 from .check import RecordingCheck
 from .expander import AugmentationExpander
+from .linear_spectrogram import LinearSpectrogram
 from .logmel import log_mel_spectrogram
 from .pooling import (
     POOLINGS,
@@ -22,7 +24,9 @@ __all__ = [
     "ClipSpectrograms",
     "DeviationWeightedMean",
     "GeneralizedMean",
+    "LinearSpectrogram",
     "LogMelSegmenter",
+    "NoiseCanceller",
     "Percentile",
     "PowerSpectrum",
     "RankWeightedMean",

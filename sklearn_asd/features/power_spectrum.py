@@ -16,7 +16,11 @@ from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.audio import Clips, View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.audio.windows import hann_window
-from sklearn_asd.features.front_end import FrontEnd, find_fmax, refuse_log_mel_views
+from sklearn_asd.features.front_end import (
+    FrontEnd,
+    find_fmax,
+    refuse_log_mel_views,
+)
 
 __all__ = ["MIN_DENSITY", "PowerSpectrum", "band_filters", "mean_power_density"]
 

@@ -8,6 +8,7 @@ from sklearn_asd import (
     AugmentationExpander,
     ClipSpectrograms,
     EncoderEmbedding,
+    LinearSpectrogram,
     LogMelSegmenter,
     PowerSpectrum,
     SpectrumStatistics,
@@ -16,6 +17,7 @@ from sklearn_asd import (
 TRANSFORMERS = [
     AugmentationExpander(),
     EncoderEmbedding(bands),
+    LinearSpectrogram(),
     LogMelSegmenter(),
     PowerSpectrum(),
 ]
