@@ -16,7 +16,12 @@ import pytest
 import torch
 from sklearn.pipeline import make_pipeline
 
-from sklearn_asd import LogMelSegmenter
+from sklearn_asd import (
+    EmbeddingNeighborDetector,
+    EncoderEmbedding,
+    LogMelSegmenter,
+    SpectrumStatistics,
+)
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.networks.architectures import NETWORKS
 
@@ -312,3 +317,20 @@ def test_a_monitor_is_timed_window_by_window():
     text = monitor.describe(1, [(0.04, 0.02)] * 100)
     assert "watches 500 machines: held" in text
     assert "at most 40 ms: held" in text
+
+
+def test_a_pretrained_encoder_tells_tones_from_noise():
+    """The weights are in a package of their own: pip install --no-deps aisfx."""
+    pytest.importorskip("aisfx", reason="its weights are in the package aisfx")
+    encode = load("encoder_aisfx").aisfx
+    t, rng = np.arange(3 * 16000) / 16000, np.random.default_rng(0)
+    tones = [np.sin(2 * np.pi * pitch * t) / 3 for pitch in (400, 420, 440)]
+    waves = np.array([*tones, rng.normal(scale=0.1, size=len(t))])
+    embedding = EncoderEmbedding(encode, pooling="mean")
+    X = embedding.fit_transform(waves)
+    assert embedding.n_features_ == 512
+    near = EmbeddingNeighborDetector(SpectrumStatistics("mean")).fit(X[:3])
+    scores = near.score_samples(X)
+    assert scores[3] < scores[:3].min() - 0.1
+    again = embedding.transform(waves[1:2])
+    np.testing.assert_allclose(again.frames[0], X.frames[1], atol=1e-5)

@@ -136,6 +136,24 @@ def _correlations(
     return (unit[:, upper[0]] * unit[:, upper[1]]).sum(dim=0).clamp(-1, 1)
 
 
+def _generalized_mean(power: float, values: torch.Tensor) -> torch.Tensor:
+    largest = values.abs().amax(0)
+    scaled = values / torch.where(largest > 0, largest, 1.0)
+    raised = (scaled.sign() * scaled.abs() ** power).mean(0)
+    return largest * raised.sign() * raised.abs() ** (1 / power)
+
+
+def _deviation_weighted_mean(weight: float, values: torch.Tensor) -> torch.Tensor:
+    deviations = (values - values.mean(0)).abs()
+    largest = deviations.amax((0, 1))
+    constant = largest <= pooling.CONSTANT_SPREAD * values.abs().amax((0, 1))
+    scaled = deviations / torch.where(constant, 1.0, largest)
+    distances = scaled.square().sum(1).sqrt()
+    furthest = torch.where(constant, 1.0, distances.amax(0))
+    weights = torch.where(constant, 1.0, (distances / furthest) ** weight)
+    return weights @ values / weights.sum()
+
+
 _FUNCTIONS: list[tuple[pooling.Pooling, TensorPooling]] = [
     (pooling.mean, lambda values: values.mean(0)),
     (pooling.std, _std),
@@ -148,4 +166,8 @@ _WITH_SETTINGS: dict[type, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     pooling.RankWeightedMean: lambda one, x: _rank_weighted_mean(float(one.decay), x),
     pooling.Percentile: lambda one, x: _percentile(float(one.q), x),
     pooling.BandCorrelations: _correlations,
+    pooling.GeneralizedMean: lambda one, x: _generalized_mean(float(one.power), x),
+    pooling.DeviationWeightedMean: lambda one, x: _deviation_weighted_mean(
+        float(one.weight), x
+    ),
 }

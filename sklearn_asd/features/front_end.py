@@ -28,7 +28,7 @@ from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["FrontEnd", "find_fmax", "refuse_log_mel_views"]
+__all__ = ["FrontEnd", "Made", "find_fmax", "refuse_log_mel_views"]
 
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
@@ -51,10 +51,25 @@ np.empty(2**24, dtype=np.uint8)
 _UNKNOWN = np.full(len(FACTS), np.nan)
 
 
-class _Made(NamedTuple):
-    """What a worker makes of a clip: frames of its views, or an error."""
+class Made(NamedTuple):
+    """What a worker makes of a clip: frames of its views, or an error.
 
-    content: bytes | None  # names what was read, where that is wanted
+    Attributes
+    ----------
+    content : bytes or None
+        Names what was read, where that is wanted.
+
+    frames : list of ndarray
+        Of each view.
+
+    facts : ndarray of shape (n_facts,)
+        What was measured on the recording.
+
+    error : BadClipError or None, default=None
+        Why there are no frames.
+    """
+
+    content: bytes | None
     frames: list[np.ndarray]
     facts: np.ndarray
     error: BadClipError | None = None
@@ -231,12 +246,15 @@ class FrontEnd(ClipTransformer, ABC):
     def _open_cache(self) -> MemoryCache | FileCache:
         if self.cache_dir is None:
             return MemoryCache(self._count_bands(), self.dtype)
-        values = {name: getattr(self, name) for name in self._frame_settings.split()}
-        settings = self._frames_version, values
+        settings = self._frames_version, self._list_settings()
         kind = self._computes.replace(" ", "-")
         return FileCache(
             self.cache_dir, settings, self._count_bands(), self.dtype, kind
         )
+
+    def _list_settings(self) -> dict[str, Any]:
+        """Name all that the frames depend on, for the name of their cache."""
+        return {name: getattr(self, name) for name in self._frame_settings.split()}
 
     def _fill_cache(
         self, cache: MemoryCache | FileCache, clips: Clips
@@ -311,7 +329,7 @@ class FrontEnd(ClipTransformer, ABC):
             delayed(self._make_group)(group, cache.by_content)
             for group in _split(clips, n_groups)
         )
-        results = chain.from_iterable(groups)
+        results = self._finish(list(chain.from_iterable(groups)))
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -328,10 +346,10 @@ class FrontEnd(ClipTransformer, ABC):
 
     def _make_group(
         self, clips: list[tuple[Clips, list[int]]], by_content: bool
-    ) -> list[_Made]:
+    ) -> list[Made]:
         return [self._make_frames(clip, views, by_content) for clip, views in clips]
 
-    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
+    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> Made:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
@@ -342,21 +360,27 @@ class FrontEnd(ClipTransformer, ABC):
         try:
             samples, facts = clip.measure(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return _Made(content, [self._round(sound, view) for view in wanted], facts)
+            return Made(content, [self._round(sound, view) for view in wanted], facts)
         except BadClipError as error:
-            return _Made(content, [], _UNKNOWN, error)
+            return Made(content, [], _UNKNOWN, error)
         except MemoryError:
             reason = "needs more memory than there is: split it, or leave it out"
-            return _Made(content, [], _UNKNOWN, BadClipError(reason))
+            return Made(content, [], _UNKNOWN, BadClipError(reason))
+
+    def _finish(self, made: list[Made]) -> list[Made]:
+        """Do what is better done for several clips at once than by the workers."""
+        return made
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""
-        frames = self._compute_frames(sound, view)
+        return self._convert(self._compute_frames(sound, view), view.name)
+
+    def _convert(self, frames: np.ndarray, view: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             frames = frames.astype(self.dtype, copy=False)
         if not np.isfinite(frames).all():
             raise BadClipError(
-                f"has a view {shorten(view.name)} whose {self._computes} is NaN or "
+                f"has a view {shorten(view)} whose {self._computes} is NaN or "
                 "infinite "
                 f"in {self.dtype}: leave the view or the clip out"
             )
