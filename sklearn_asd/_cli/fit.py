@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 import pandas as pd
@@ -191,9 +192,7 @@ def fit(
     seconds, unusable = conventions.train(detector, clips)
     left_out = _count_used(clips, unusable)
     scored = scored.drop(left_out, errors="ignore")
-    for one in walk(detector):  # progress is for whoever trains
-        if hasattr(one, "verbose"):
-            one.verbose = False
+    _hide_progress(detector)
     pieces = choose_pieces(scored) if piece is None else Pieces(piece)
     save_model(detector, output, make_notes(id_column, scored, pieces, machine_from))
     name = printable(output)
@@ -219,6 +218,13 @@ def _choose_output() -> str:
             f"-o, as in -o {_DEFAULT_OUTPUT} to replace it"
         )
     return _DEFAULT_OUTPUT
+
+
+def _hide_progress(detector: Any) -> None:
+    """Leave progress to whoever trains."""
+    for one in walk(detector):
+        if hasattr(one, "verbose"):
+            one.verbose = False
 
 
 def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> pd.Index:
