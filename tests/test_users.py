@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import resample_poly
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
@@ -104,6 +105,19 @@ def test_no_place_is_named_in_clips_that_are_normal(cars, default):
     assert named == [False] * 3
 
 
+def test_bands_that_are_missing_throughout_are_at_no_moment(cars, default):
+    """Sound in any two seconds would take most of the anomaly away."""
+    row, sound = read_car(cars[1])
+    spectrum = np.fft.rfft(sound)
+    spectrum[len(spectrum) // 2 :] = 0
+    clip = row.assign(audio=[np.fft.irfft(spectrum, len(sound))])
+    normal = cars[0][cars[0]["car"] == "B2"]
+    found = locate_anomaly(default, clip, 0, X_normal=normal)
+    assert default.predict(clip) == [-1]
+    assert found.time is None
+    assert found.band is None or found.band[0] > 3500
+
+
 # -- 1.3: recordings that cannot be compared -----------------------------------------
 
 
@@ -139,6 +153,41 @@ def test_a_pulled_plug_is_no_fault_and_not_normal(cars, default):
         0: "holds no sound: is the microphone off, muted or unplugged?"
     }
     assert default.predict(clip) == [-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "remark"),
+    [
+        ("same.wav", RATE, ""),
+        ("b_44k.wav", 44_100, "recorded at 44100 Hz, the training recordings at 16000"),
+        ("c.ogg", RATE, "a compressed format, unlike the training recordings"),
+        ("d.mp3", RATE, "a compressed format, unlike the training recordings; nothing"),
+    ],
+)
+def test_a_file_of_another_kind_has_its_remark(
+    cars, default, tmp_path, name, rate, remark
+):
+    """As MP3 it scored 92 below the threshold, without a word."""
+    row, sound = read_car(cars[1])
+    if name.endswith("mp3") and "MP3" not in soundfile.available_formats():
+        pytest.skip("this libsndfile writes no MP3")
+    soundfile.write(tmp_path / name, resample_poly(sound, rate, RATE), rate)
+    clip = row.drop(columns="car").assign(path=str(tmp_path / name))
+    said = Opened(default, clip).remarks.get(0, "")
+    assert said.startswith(remark)
+    assert bool(said) == bool(remark)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rows", "neighbors"])
+def test_silence_alone_is_not_learnt(kind):
+    """A fit of zeros called everything normal."""
+    detector = {
+        "gaussian": GaussianDetector(SpectrumStatistics()),
+        "rows": make_pipeline(SpectrumStatistics(), MahalanobisDetector()),
+        "neighbors": make_detector("neighbors"),
+    }[kind]
+    with pytest.raises(ValueError, match="hold no sound, all are below -90 dB"):
+        make_pipeline(SEGMENT, detector).fit(np.zeros((9, RATE)))
 
 
 # -- 1.5, 1.6: figures ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import click
 import pandas as pd
@@ -67,7 +68,7 @@ _DEFAULT_OUTPUT = "machines.asd"
 @conventions.channel_option
 @piece_option(
     "Cut longer training recordings into pieces of this length, and learn from each. "
-    "Recordings to judge are cut likewise. Default: none is cut."
+    "Recordings to judge are cut likewise. Default: they are learnt from whole."
 )
 @click.option(
     "--epochs",
@@ -168,7 +169,7 @@ def fit(
     """
     id_column = one_form(id_column)
     _check_options(id_column, machine_from)
-    clips = recordings.read_folder(folder, machine_from)
+    found = clips = recordings.read_folder(folder, machine_from)
     output = output or _choose_output()
     conventions.prepare_outputs({"--output": output}, clips["path"])
     clips = recordings.choose_machine_id(clips, id_column)
@@ -189,14 +190,14 @@ def fit(
     counts = _count_by_machine(scored)
     detector = systems.make_system(system, judged_type, counts, rate, options)
     seconds, unusable = conventions.train(detector, clips)
-    scored = scored.drop(_count_used(clips, unusable), errors="ignore")
-    for one in walk(detector):  # progress is for whoever trains
-        if hasattr(one, "verbose"):
-            one.verbose = False
+    left_out = _count_used(clips, unusable)
+    scored = scored.drop(left_out, errors="ignore")
+    _hide_progress(detector)
     pieces = choose_pieces(scored) if piece is None else Pieces(piece)
     save_model(detector, output, make_notes(id_column, scored, pieces, machine_from))
     name = printable(output)
-    conventions.echo(f"Trained in {seconds:.0f} s. The model is in {name}.")
+    used = _describe_used(found, clips.drop(left_out))
+    conventions.echo(f"Trained in {seconds:.0f} s on {used}. The model is in {name}.")
     conventions.echo(systems.explain_threshold(detector, rate, counts))
     conventions.echo(f"Now try: sklearn-asd score {name} FILES_OR_FOLDERS")
 
@@ -219,6 +220,13 @@ def _choose_output() -> str:
     return _DEFAULT_OUTPUT
 
 
+def _hide_progress(detector: Any) -> None:
+    """Leave progress to whoever trains."""
+    for one in walk(detector):
+        if hasattr(one, "verbose"):
+            one.verbose = False
+
+
 def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> pd.Index:
     """Say how many recordings are left; give the labels of those that are not."""
     left_out = clips.index[list(unusable)]
@@ -234,6 +242,14 @@ def _count_used(clips: pd.DataFrame, unusable: dict[int, str]) -> pd.Index:
     text = f"Used: {used.sum()} of {count(len(clips), 'normal recording')}."
     conventions.note("\n".join([text, *lines]))
     return left_out
+
+
+def _describe_used(found: pd.DataFrame, used: pd.DataFrame) -> str:
+    """Count the recordings that were found, and those that were learnt from."""
+    n_found, n_used = len(found), used["path"].nunique()
+    if n_used == n_found:
+        return f"all {count(n_found, 'recording')} found"
+    return f"{n_used} of {count(n_found, 'recording')} found"
 
 
 def _cut(clips: pd.DataFrame, piece: float) -> pd.DataFrame:

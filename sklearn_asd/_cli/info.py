@@ -12,7 +12,7 @@ from sklearn_asd._cli.models import Model, read_model, trust_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.summary import summarize
 
@@ -60,12 +60,21 @@ def info(model, trust):
         "False alarms": _describe_rate(final_step(loaded.detector)),
         "Written by": _describe_versions(loaded.versions),
         "Checksum": _describe_checksum(loaded.checksum),
-        "Paths": loaded.machine_from or "machines are told by folders and names",
+        "Paths": _describe_paths(loaded),
         "Machines": _describe_machines(loaded, summary["classes"]),
         "History": describe_history(loaded.history),
     }
     for name, text in lines.items():
         echo(f"{name + ':':<14}{text}")
+
+
+def _describe_paths(model: Model) -> str:
+    """Say what tells the machine of a recording."""
+    if model.machine_from is not None:
+        return printable(model.machine_from)
+    if model.id_column != "machine_id":
+        return f"machines are told by {printable(model.id_column)!r} in the names"
+    return "machines are told by folders and names"
 
 
 def _describe_kind(detector: Any) -> str:
@@ -94,7 +103,10 @@ def _describe_rate(detector: Any) -> str:
     rate = find_rate(detector)
     if rate is None:
         return "unknown"
-    return f"{100 * rate:g} % of the training recordings lie below the threshold"
+    below = f"{100 * rate:g} % of the training recordings lie below the threshold"
+    if leaves_clips_out(detector):
+        below += ", each judged as if the model had not been trained on it"
+    return below
 
 
 def _describe_versions(versions: dict[str, str] | None) -> str:

@@ -25,6 +25,7 @@ from sklearn_asd.audio.folders import (
     list_recordings,
     read_name,
 )
+from sklearn_asd.audio.naming import NamePattern
 
 __all__ = [
     "assign_machines",
@@ -140,6 +141,7 @@ def _check_pattern(clips: pd.DataFrame, machine_from: str) -> None:
             f"{count(len(unfit), 'recording')}, such as {printable(unfit[0])}: it is "
             'the end of a path, with * for the rest of a name, as in "{machine}/*"'
         )
+    _warn_of_two_readings(clips, machine_from)
     if unfit:
         names = abbreviate(list(map(printable, unfit)))
         echo(
@@ -147,6 +149,22 @@ def _check_pattern(clips: pd.DataFrame, machine_from: str) -> None:
             f"fit: {names}",
             err=True,
         )
+
+
+def _warn_of_two_readings(clips: pd.DataFrame, machine_from: str) -> None:
+    """Say so if the pattern could as well find other machines."""
+    pattern = NamePattern(machine_from)
+    for path, machine in clips[["path", "machine_id"]].dropna().to_numpy():
+        other = pattern.read_shortest(os.path.abspath(path))
+        if other not in (None, machine):
+            echo(
+                f"Warning: --machine-from {machine_from!r} can be read in two ways. "
+                f"{printable(path)} is taken to be of machine {printable(machine)}, "
+                f"and not of {printable(other)}. If that is wrong, put {{date}}, "
+                "{time}, {number} or plain text next to {machine}",
+                err=True,
+            )
+            return
 
 
 def read_paths(

@@ -97,10 +97,10 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
     not tell the machine, name it with --machine-id, or say with --machine-from where it
     stands. A model of a single machine assigns such recordings to it.
 
-    A recording is "unusable" if it is damaged, holds no sound, or is of a machine that
-    the model does not know. The others are judged as usual. So is what is passed over
-    in a folder and may hold recordings: folders that cannot be listed, hidden
-    recordings, other formats.
+    A recording is "unusable", and has no verdict, if it is damaged, holds no sound, or
+    is of a machine that the model does not know. What is passed over in a folder is
+    unusable too if it may hold recordings: folders that cannot be listed, hidden
+    recordings, other formats. All others are judged as usual.
 
     A remark at the end of a line says that a recording cannot be compared with those of
     training: another level, length or format, clipping, dropouts, a missing
@@ -109,16 +109,16 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
 
     A recording that is longer than those of training is cut into pieces of their
     length, and the worst piece decides. The line of an anomalous one says when that is.
-    The more pieces, the lower a piece must score, so that as few normal recordings
-    raise an alarm as among short ones.
+    The more pieces a recording has, the lower its worst piece must score for an alarm.
+    So long normal recordings raise no more false alarms than short ones.
 
     Columns of the table: path, machine_type, machine_id, verdict, margin, reason (why a
     recording is unusable), remark, and start and stop of the worst piece in seconds
     (empty for a recording judged whole). Lines and table show control characters as
     escapes, and in the table what a spreadsheet would compute begins with an
     apostrophe. JSON has the exact names, and also machine (type/id), score and
-    threshold: the margin is the score minus the threshold. Its other fields are of
-    recordings that are watched. What is unknown or infinite is null.
+    threshold: the margin is the score minus the threshold. Fields that only
+    sklearn-asd watch fills, and numbers that are unknown or infinite, are null.
 
     \b
     Examples:
@@ -151,12 +151,18 @@ def score(model, paths, machine_id, machine_from, piece, csv, report, as_json, t
         refused = clips[clips["reason"] != ""].set_index("path")["reason"].to_dict()
         _write_report(template, verdicts, loaded, model, refused, report)
     counts = judged["verdict"].value_counts()
-    kinds = ("normal", "anomalous", UNUSABLE)
-    note(
-        f"{count(len(judged), 'recording')}: "
-        + ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds)
-    )
+    note(_summarize(counts, int((judged["remark"] != "").sum())))
     return 2 if UNUSABLE in counts else int("anomalous" in counts)
+
+
+def _summarize(counts: pd.Series, n_remarks: int) -> str:
+    """Count the verdicts, and those that say little about the machine."""
+    kinds = ("normal", "anomalous", UNUSABLE)
+    text = ", ".join(f"{counts.get(kind, 0)} {kind}" for kind in kinds)
+    text = f"{count(int(counts.sum()), 'recording')}: {text}"
+    if n_remarks:
+        text += f"; {n_remarks} cannot be compared with those of training (see remarks)"
+    return text
 
 
 def _list(

@@ -261,11 +261,9 @@ class NamePattern:
         parts = re.split(r"(\{[^{}]*\}|\*)", _without_suffix(self.pattern))
         fields = [part[1:-1] for part in parts[1::2] if part != "*"]
         _check_fields(self.pattern, fields, parts[::2])
-        expression = "".join(
-            _as_expression(part, number) if number % 2 else re.escape(part)
-            for number, part in enumerate(parts)
+        self._expression, self._shortest = (
+            _compile(parts, few) for few in (False, True)
         )
-        self._expression = re.compile(rf"(?:.*/)?{expression}", re.IGNORECASE)
 
     def __repr__(self) -> str:
         return f"NamePattern({self.pattern!r})"
@@ -284,17 +282,31 @@ class NamePattern:
             `machine_id`, `machine_type` if the pattern has it, and the other fields;
             None if the path does not fit.
         """
-        plain = PurePath(path)
-        text = one_form(plain.with_suffix("").as_posix())
-        found = self._expression.fullmatch(text)
-        if found is None:
-            return None
-        facts = {
-            _COLUMNS.get(name[2:], name[2:]): one_form(value)
-            for name, value in found.groupdict().items()
-            if name.startswith("f_")
-        }
-        return facts if all(facts.values()) else None
+        return _read(self._expression, path)
+
+    def read_shortest(self, path: str | os.PathLike[str]) -> str | None:
+        """Read the machine as if fields and "*" took as little as they can.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of a recording.
+
+        Returns
+        -------
+        machine_id : str or None
+            Another one than that of `read` where the path can be read in two ways; None
+            if the path does not fit.
+
+        Examples
+        --------
+        >>> from sklearn_asd.audio.naming import NamePattern
+        >>> pattern = NamePattern("{machine}_{place}")
+        >>> pattern.read("pump_1_hall.wav"), pattern.read_shortest("pump_1_hall.wav")
+        ({'machine_id': 'pump_1', 'place': 'hall'}, 'pump')
+        """
+        facts = _read(self._shortest, path)
+        return None if facts is None else facts["machine_id"]
 
 
 def _without_suffix(pattern: str) -> str:
@@ -302,11 +314,36 @@ def _without_suffix(pattern: str) -> str:
     return stem if dot + suffix.lower() in AUDIO_SUFFIXES else pattern
 
 
-def _as_expression(part: str, number: int) -> str:
+def _compile(parts: list[str], few: bool) -> re.Pattern[str]:
+    """Make an expression of literals and fields, which take much or little."""
+    expression = "".join(
+        _as_expression(part, number, "?" * few) if number % 2 else re.escape(part)
+        for number, part in enumerate(parts)
+    )
+    return re.compile(rf"(?:.*/)?{expression}", re.IGNORECASE)
+
+
+def _read(
+    expression: re.Pattern[str], path: str | os.PathLike[str]
+) -> dict[str, str] | None:
+    """Read the fields in a path; None if it does not fit."""
+    text = one_form(PurePath(path).with_suffix("").as_posix())
+    found = expression.fullmatch(text)
+    if found is None:
+        return None
+    facts = {
+        _COLUMNS.get(name[2:], name[2:]): one_form(value)
+        for name, value in found.groupdict().items()
+        if name.startswith("f_")
+    }
+    return facts if all(facts.values()) else None
+
+
+def _as_expression(part: str, number: int, few: str) -> str:
     if part == "*":
-        return "[^/]*"
+        return f"[^/]*{few}"
     field = part[1:-1]
-    inner = _FIELDS.get(field, "[^/]+")
+    inner = _FIELDS.get(field, f"[^/]+{few}")
     return f"(?P<f_{field}>{_anonymous(inner, f'_{number}')})"
 
 

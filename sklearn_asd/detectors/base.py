@@ -21,6 +21,7 @@ from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.features.check import refuse_silent_machines
 from sklearn_asd.features.spectrograms import check_spectrograms
 from sklearn_asd.networks.devices import choose_device_or_cpu
 from sklearn_asd.networks.training import restore_net
@@ -210,7 +211,8 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there are no such clips, or y has other values.
+        If there are no such clips, none of a machine holds sound, or y has other
+        values.
     """
     usable = normal_rows(y, len(X)) & X.usable
     if not usable.any():
@@ -218,6 +220,7 @@ def usable_normal_rows(X: ClipSpectrograms, y: Any) -> np.ndarray:
             "X holds no usable normal clip: y is -1 for all, or no clip could be read "
             "and is long enough"
         )
+    refuse_silent_machines(X[usable])
     return usable
 
 

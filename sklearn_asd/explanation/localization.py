@@ -36,6 +36,9 @@ _BAND = ["low", "high"]
 # does not vanish for clips that are just above the threshold.
 _LEAST_OF_EXCESS = 1 / 3
 _LEAST_OF_WHOLE = 1 / 2
+# And if it holds this share of all contributions: where normal sound in any piece takes
+# the anomaly away, as that of bands which are missing throughout, no piece is special.
+_LEAST_OF_CONTRIBUTIONS = 0.4
 
 
 class Location(NamedTuple):
@@ -361,8 +364,9 @@ def locate_anomaly(detector, X, clip=0, *, X_normal):
 
     A place is named only if the anomaly score falls by at least half of what the clip
     scores above its most similar normal clips, and by at least a third of what it
-    scores above the threshold, when normal sound replaces it. Nothing is named for
-    clips that are not called anomalous.
+    scores above the threshold, when normal sound replaces it, and if its pieces hold
+    at least 40 % of all contributions. Nothing is named for clips that are not called
+    anomalous.
 
     Parameters
     ----------
@@ -501,6 +505,10 @@ def _name_place(
     if len(enough) == 0:
         return None, np.nan
     place = enough[0]
+    shares = scores["contribution"].clip(lower=0).to_numpy()
+    own = shares[firsts[place] : lasts[place] + 1].sum()
+    if own < _LEAST_OF_CONTRIBUTIONS * shares.sum():
+        return None, np.nan
     low, high = scores.columns[:2]
     edges = (
         float(scores[low].iloc[firsts[place]]),

@@ -13,7 +13,7 @@ from sklearn_asd.audio.remarks import FACTS, is_silent, make_remark
 from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.spectrograms import ClipSpectrograms, check_spectrograms
 
-__all__ = ["RecordingCheck"]
+__all__ = ["RecordingCheck", "refuse_silent_machines"]
 
 
 class RecordingCheck(ClipTransformer):
@@ -102,8 +102,8 @@ training recordings 4 s']
         """
         X = check_spectrograms(X, type(self).__name__)
         rows = np.flatnonzero(normal_rows(y, len(X)))
+        refuse_silent_machines(X[rows])
         facts, labels = _facts(X)[rows], _labels(X)[rows]
-        _refuse_silent_machines(facts, labels)
         self.machines_ = np.unique(labels[labels != ""])
         groups = [labels == one for one in self.machines_]
         groups.append(np.ones(len(rows), dtype=bool))
@@ -213,8 +213,20 @@ def _labels(X: ClipSpectrograms) -> np.ndarray:
     return np.array(known, dtype=str)
 
 
-def _refuse_silent_machines(facts: np.ndarray, labels: np.ndarray) -> None:
-    """Refuse to learn a machine of which nothing was heard."""
+def refuse_silent_machines(X: ClipSpectrograms) -> None:
+    """Refuse to learn a machine of which nothing was heard.
+
+    Parameters
+    ----------
+    X : ClipSpectrograms of n_clips
+        Clips to learn from. Of those without facts nothing is known.
+
+    Raises
+    ------
+    ValueError
+        If no clip of a machine holds sound: silence would be what is normal.
+    """
+    facts, labels = _facts(X), _labels(X)
     is_mute = {
         label: bool(is_silent(facts[labels == label]).all())
         for label in np.unique(labels)

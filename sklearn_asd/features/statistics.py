@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import EstimatorMixin
 from sklearn_asd._utils.parameters import StrOptions, validates_parameters
+from sklearn_asd.features.check import refuse_silent_machines
 from sklearn_asd.features.pooling import (
     POOLINGS,
     BandCorrelations,
@@ -138,9 +139,10 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
 
         ValueError
             If a statistic is unknown, two have the same name, or one gives anything but
-            a 1-D array of finite numbers.
+            a 1-D array of finite numbers; or if no clip of a machine holds sound.
         """
         X = check_spectrograms(X, type(self).__name__)
+        refuse_silent_machines(X)
         self.n_values_ = self._count_values(X)
         self.n_features_in_, self.band_scale_ = X.n_mels, X.band_scale
         return self

@@ -16,8 +16,8 @@ _SHARE = 0.2
 _FEWEST_HIGH = 10
 _FEWEST = 3  # scores that have a tail
 _HEAVIEST = 0.5  # shape with which the variance is infinite
-# Least shape, in standard errors of a shape that is fitted to as many scores: few scores
-# seldom hold what makes a tail heavy, and many pieces meet it.
+# Least shape, in standard errors of a shape that is fitted to as many scores: few
+# scores seldom hold what makes a tail heavy, and many pieces meet it.
 _LEAST = 0.4
 
 
@@ -27,8 +27,8 @@ def piece_thresholds(opened: Opened, n_pieces: np.ndarray) -> np.ndarray:
     For one piece it is the detector's own. For n pieces, the worst of n independent
     clips lies above it as often as one clip lies above the detector's own, by the tail
     of the scores of left-out training clips: a generalised Pareto distribution of the
-    highest fifth of them. The fewer these are, the heavier it is at least, as chance may
-    hide a heavy tail.
+    highest fifth of them. The fewer these are, the heavier it is at least, as
+    chance may hide a heavy tail.
 
     Parameters
     ----------

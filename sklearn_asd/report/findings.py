@@ -51,12 +51,16 @@ class Portrait(NamedTuple):
 
     sound : Sound or None
         That recording; None if there is none.
+
+    is_known : bool
+        Whether it is known to be normal, and not only judged so.
     """
 
     machine: str
     trend: Image | None
-    name: str
-    sound: Sound | None
+    name: str = ""
+    sound: Sound | None = None
+    is_known: bool = True
 
 
 class Findings:
@@ -151,6 +155,17 @@ class Findings:
             True if it has.
         """
         return self.segmenter is not None and self.max_audio_duration > 0
+
+    @property
+    def remarked(self) -> list[int]:
+        """Recordings with a verdict that cannot be compared with those of training.
+
+        Returns
+        -------
+        rows : list of int
+            Those with a remark.
+        """
+        return [row for row in self.verdicts.remarks if row not in self.unusable]
 
     @property
     def never_alarms(self) -> bool:
@@ -258,7 +273,9 @@ class Findings:
         lowest = self.machines["worst"].sort_values(kind="stable")
         chosen = set(lowest.index[:_MOST_PORTRAITS])
         portraits = [
-            Portrait(name, self._draw_trend(name, rows), *self._hear_normal(name, rows))
+            Portrait(
+                name, self._draw_trend(name, rows), **self._hear_normal(name, rows)
+            )
             for name, rows in group_recordings(self.verdicts).items()
             if name in chosen
         ]
@@ -384,22 +401,26 @@ class Findings:
             numbers[rows] = np.arange(1, len(rows) + 1)
         return numbers
 
-    def _hear_normal(self, name: str, rows: np.ndarray) -> tuple[str, Sound | None]:
-        """Choose the most normal recording of a machine, or else one of training."""
+    def _hear_normal(self, name: str, rows: np.ndarray) -> dict[str, Any]:
+        """Choose a normal recording of a machine, or else one that is judged so.
+
+        Faults that the model misses are judged normal too.
+        """
         if not self.has_sound:
-            return "", None
+            return {}
+        named, X = "", None
+        if self.normal_clips is not None:
+            named, X = self.normal_clips.take_first(name)
+        is_known = X is not None
         known = set(rows.tolist()) & set(self.normal) - set(self.verdicts.remarks)
         ranked = [row for row in reversed(self.normal) if row in known]
-        if ranked:
+        if not is_known and ranked:
             named, X = self.names[ranked[0]], self._take(ranked[0])
-        elif self.normal_clips is not None:
-            named, X = self.normal_clips.take_first(name)
-        else:
-            return "", None
         try:
-            return named, None if X is None else self._encode([X])[0]
+            sound = None if X is None else self._encode([X])[0]
         except (BadClipError, OSError):  # gone since it was judged
-            return "", None
+            return {}
+        return {"name": named, "sound": sound, "is_known": is_known}
 
     def _take(self, row: int) -> Any:
         """One recording, or the piece that was judged of a long one."""

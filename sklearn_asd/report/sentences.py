@@ -23,6 +23,11 @@ __all__ = [
 
 _MOST_DIGITS = 6
 _CLIP = re.compile(r"\bclip(s?)\b")  # as Python's users say
+_CAUTION = (
+    "Recordings of other days, places or devices than those of training may raise more "
+    "alarms."
+)
+_BOUNDED = ("false_alarm_rate", "gamma")  # policies that promise a rate
 
 
 def choose_digits(margins: Iterable[float]) -> int:
@@ -87,7 +92,10 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
     if hasattr(last, "promise_"):
         promise = _CLIP.sub(r"recording\1", last.promise_)
         promise = promise.replace("scored NaN", "could not be judged")
-        return [f"{promise[0].upper()}{promise[1:]}.", *_bound(last, n_clips)]
+        promise = f"{promise[0].upper()}{promise[1:]}."
+        promises = getattr(last, "policy", None) in _BOUNDED
+        promises = promises and bool(np.isfinite(getattr(last, "offset_", 0.0)))
+        return [promise, *_bound(last, n_clips), *[_CAUTION] * promises]
     each = ""
     if isinstance(last, PerMachine):
         last, each = final_step(last.estimator), " of each machine"
@@ -96,7 +104,8 @@ def describe_threshold(detector: Any, n_clips: int) -> list[str]:
         return [
             f"Expected false alarms: about {100 * share:.3g} % of normal recordings"
             f"{each}, estimated from training recordings, each of which was left out "
-            "in turn. Machines with few training recordings may have more."
+            "in turn. Machines with few training recordings may have more.",
+            _CAUTION,
         ]
     known = [
         "How many false alarms to expect is not known: the threshold was set by "

@@ -128,12 +128,13 @@ def test_notes_of_a_later_version_are_read(run, cars, works, tmp_path):
 
 
 def test_low_rates_are_told_once_and_counts_are_of_what_is_used(run, works, tmp_path):
-    code, _, errors = run("fit", works / "C", "-o", tmp_path / "m.asd")
+    code, output, errors = run("fit", works / "C", "-o", tmp_path / "m.asd")
     assert code == 0
     assert errors.count("is sampled at 8000 Hz") == 1
     assert "Left out: 6 files, each is sampled at 8000 Hz" in errors
     assert "fit the model with --sample-rate 8000" in errors
     assert f"{works / 'C' / 'car_B1' / '2024-05-01_0800.wav'}" in errors
+    assert " s on 12 of 18 recordings found. The model" in output
     assert "Used: 12 of 18 normal recordings.\n  car_B1  4 of 6\n" in errors
     _, output, _ = run("info", tmp_path / "m.asd")
     assert "3, with 12 training recordings:\n  car_B1  4" in output
@@ -168,6 +169,19 @@ def test_dates_are_not_learnt_as_machines(run, works, tmp_path, layout, pattern)
     code, _, errors = run("fit", works / "E", "-o", tmp_path / "d.asd", *by_day)
     assert code == 0
     assert "18 normal recordings of 3 machines:\n  2024-05-01  6" in errors
+
+
+def test_a_pattern_with_two_readings_is_told(run, works, tmp_path):
+    pattern = ["--machine-from", "{machine}_{place}_{time}"]
+    arguments = ["fit", works / "B", "-o", tmp_path / "m.asd"]
+    code, output, errors = run(*arguments, *pattern)
+    assert code == 0
+    assert "can be read in two ways" in errors
+    assert "is taken to be of machine car_B1, and not of car. If" in errors
+    assert "Trained in " in output
+    assert " s on all 18 recordings found. The model" in output
+    _, _, errors = run(*arguments, "--machine-from", "{machine}_{date}")
+    assert "two ways" not in errors
 
 
 def test_a_recording_that_does_not_fit_the_pattern_is_named(run, works, tmp_path):

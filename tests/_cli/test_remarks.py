@@ -67,7 +67,7 @@ def test_each_case_has_its_remark_in_lines_table_json_and_report(
 ):
     paths = sorted(cases.iterdir())
     table, page = tmp_path / "v.csv", tmp_path / "v.html"
-    _, lines, _ = run("score", model, *paths, "--csv", table, "--report", page)
+    _, lines, counts = run("score", model, *paths, "--csv", table, "--report", page)
     _, objects, _ = run("score", model, *paths, "--json")
     rows = pd.read_csv(table, keep_default_na=False)
     html, n_remarks = page.read_text(), 0
@@ -84,7 +84,12 @@ def test_each_case_has_its_remark_in_lines_table_json_and_report(
     # Beside the clip in its table, and where it is explained.
     assert html.count('class="remark"') == n_remarks
     n_anomalous = (rows["verdict"] == "anomalous").sum()
-    assert html.count("cannot be compared with those of training") == min(
+    in_summary = (
+        f"<strong>{n_remarks} recordings</strong> cannot be compared with those"
+    )
+    assert html.count(in_summary) == 1
+    assert f"; {n_remarks} cannot be compared with those of training (see" in counts
+    assert html.count("cannot be compared with those of training") == 1 + min(
         10, (rows[rows["verdict"] == "anomalous"]["remark"] != "").sum()
     )
     assert n_anomalous >= 3

@@ -116,6 +116,24 @@ def test_patterns_read_the_end_of_paths(pattern, path, facts):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "path", "longest", "shortest"),
+    [
+        ("{machine}_{place}", "pump_1_hall.wav", "pump_1", "pump"),
+        ("{place}_{machine}", "hall_2_pump.wav", "pump", "2_pump"),
+        ("{machine}_*", "r/pump_1_0800.wav", "pump_1", "pump"),
+        ("{machine}_{date}", "car_B1_2024-05-01_0800.wav", "car_B1", "car_B1"),
+        ("{date}/{machine}_{time}", "2024-05-01/car_B1_0800.wav", "car_B1", "car_B1"),
+        ("{machine}/*", "a/pump_1/x_1.wav", "pump_1", "pump_1"),
+    ],
+)
+def test_patterns_may_have_two_readings(pattern, path, longest, shortest):
+    read = NamePattern(pattern)
+    assert read.read(path)["machine_id"] == longest
+    assert read.read_shortest(path) == shortest
+    assert read.read_shortest("other/") is None
+
+
+@pytest.mark.parametrize(
     ("pattern", "message"),
     [
         ("{date}/*", r"has no field \{machine\}: say where"),

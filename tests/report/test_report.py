@@ -723,6 +723,17 @@ def test_the_most_normal_recording_of_each_machine_can_be_heard(
         assert np.corrcoef(samples[: len(audio)], audio)[0, 1] > 0.95  # MP3 is lossy
 
 
+def test_a_known_normal_recording_is_heard_rather_than_one_judged_so(
+    tmp_path, level, audio
+):
+    """A fault that the model misses is judged normal, too."""
+    known, judged = "A normal recording to compare with", "The highest margin here"
+    page = report(tmp_path, level, audio, max_details=0)
+    assert (known in page.text, judged in page.text) == (False, True)
+    page = report(tmp_path, level, audio, X_normal=audio[-1:], max_details=0)
+    assert (known in page.text, judged in page.text) == (True, False)
+
+
 def test_without_a_normal_recording_one_of_training_is_heard(tmp_path, level, audio):
     level[-1].offset_ = 200.0  # all is anomalous
     page = report(tmp_path, level, audio, X_normal=[audio[0]], max_details=0)

@@ -1,6 +1,8 @@
 // Columns are sorted by clicks on their heads. Without this script the tables stay as
 // they are written.
 for (const table of document.querySelectorAll("table.sortable")) {
+  if (table.tBodies[0].rows.length < 2) continue;
+  table.classList.add("sorts"); // a phone shows the heads, too
   const heads = [...table.tHead.rows[0].cells];
   const valueOf = (row, column) => {
     const cell = row.cells[column];
