@@ -123,8 +123,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, and then to `add_normals`, as if it
-        had been left out of the means and covariances; NaN for anomalous and unusable clips, and for those of
-        machines whose clips are all equal, if there are others.
+        had been left out of the means and covariances; NaN for anomalous and unusable
+        clips, and for those of machines whose clips are all equal, if there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     offset_ : float

@@ -55,8 +55,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
 
     training_score_samples_ : ndarray of shape (n_samples,)
         Score of each row passed to `fit`, and then to `add_normals`, by a covariance of
-        other folds; NaN for anomalous rows. :class:`~sklearn_asd.GammaProbabilityEnsemble`
-        calibrates on it.
+        other folds; NaN for anomalous rows.
+        :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.

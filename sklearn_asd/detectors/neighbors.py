@@ -151,8 +151,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, and then to `add_normals`, with the
-        clip itself left out of the neighbours and of their spreads; NaN for anomalous and unusable clips, and
-        for those of machines whose clips are all equal, if there are others.
+        clip itself left out of the neighbours and of their spreads; NaN for anomalous
+        and unusable clips, and for those of machines whose clips are all equal, if
+        there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     shifts_, scales_ : ndarray of shape (n_training, n_bands)

@@ -62,6 +62,12 @@ _TEXTS = {
     "_training_types",
 }
 _CONFIDENCE = {"classes_": "classes", "centers_": "classes n", "machines_": "machines"}
+# Of the clips that were learnt from, for those to be added.
+_ADDED = {
+    "_training_rows": "points",
+    "_training_groups": "points",
+    "_training_machines": "points",
+}
 # Names of the axes of arrays: axes of one name are equally long in one estimator.
 _AXES = {
     "AugmentConfidenceDetector": _CONFIDENCE,
@@ -96,12 +102,16 @@ _AXES = {
         "_training_points": "points columns",
         "_training_rows": "points",
     },
-    "PerMachine": {"classes_": "machines"},
+    "GammaProbabilityEnsemble": _ADDED,
+    "OnlyMachineTypes": _ADDED,
+    "PerMachine": {"classes_": "machines", **_ADDED},
     "RecordingCheck": {
         "machines_": "machines",
         "low_": "limits facts",
         "high_": "limits facts",
     },
+    "ThresholdTuner": _ADDED,
+    "ZScoreEnsemble": _ADDED,
     "StandardScaler": {
         "n_features_in_": "columns",
         "mean_": "columns",
