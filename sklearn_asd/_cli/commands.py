@@ -22,6 +22,7 @@ _LONGEST = 6000
 
 # Each is a function of its name, in the module of its name, with _ for -.
 _COMMANDS = {
+    "acknowledge": "Note that an alarm is known.",
     "add-normals": "Learn from false alarms.",
     "calibrate": "Set thresholds by normals of the site.",
     "check": "Find out which faults a model hears.",

@@ -23,6 +23,7 @@ from command import RATE
 from killing import Forks
 
 import sklearn_asd
+from sklearn_asd.monitoring.log import acknowledge
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="needs fork and signals"
@@ -397,6 +398,77 @@ def test_files_that_vanish_with_their_drive_are_judged_when_it_is_back(
     (site / "away").rename(site / "new")
     monkeypatch.chdir(site)
     assert len(run("watch", model, "new", "--once", *NOW)[1].splitlines()) == 3
+
+
+# -- alarms that somebody knows of ---------------------------------------------------
+
+
+def test_a_running_watch_hears_that_an_alarm_is_known(run, forks, model, recorder):
+    recorder(*3 * ["broken"])
+    tell = ["--run", "sh -c 'cat >> events.txt'"]
+    process = forks.start("watch", model, "new", *NOW, *tell)
+    wait_for(lambda: "alarm" in events(), "an alarm")
+    assert run("acknowledge", "watch.jsonl", "valve_01")[0] == 2
+    code, lines, _ = run("acknowledge", "watch.jsonl", "valve_00")
+    assert (code, lines) == (0, "Acknowledged: the alarm of valve_00.\n")
+    wait_for(lambda: events()[-1] == "acknowledged", "the event")
+    recorder("broken")
+    wait_for(lambda: len(judged()) == 4, "the next verdict")
+    assert judged()[-1]["state"] == "acknowledged"
+    code, _, errors = run("acknowledge", "watch.jsonl")
+    assert code == 2
+    assert "tells of no alarm that is still to be acknowledged" in errors
+    assert forks.kill(process, signal.SIGTERM) == 0
+    told = [json.loads(line) for line in Path("events.txt").read_text().splitlines()]
+    assert told[-1]["event"] == "acknowledged"
+    assert told[-1]["previous"] == "alarm"
+    assert not Path("errors.txt").read_text().count("no watch wrote")
+
+
+def test_the_next_watch_hears_that_an_alarm_is_known(run, model, recorder):
+    recorder(*3 * ["broken"])
+    run("watch", model, "new", "--once", *NOW)
+    code, _, errors = run("acknowledge", "watch.jsonl", "valve_07")
+    assert code == 2
+    assert "no alarm of 'valve_07' that" in errors
+    assert "name one of valve_00" in errors
+    assert run("acknowledge", "watch.jsonl")[0] == 0
+    recorder("normal", "normal", "normal")
+    _, output, errors = run("watch", model, "new", "--once", *NOW)
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert errors == ""
+    assert [row["event"] for row in rows] == ["acknowledged", None, None, "normal"]
+    for name in ("nowhere", model):
+        assert run("acknowledge", name)[0] == 2
+
+
+def test_a_stream_hears_that_an_alarm_is_known(run, stream, long_sound):
+    source, sink = os.pipe()
+    content = long_sound[1].astype("<i2").tobytes()
+
+    def play():
+        with os.fdopen(sink, "wb", buffering=0) as file:
+            file.write(content[: 5 * 2 * 2 * RATE])
+            wait_for(lambda: "alarm" in events(), "an alarm")
+            acknowledge("watch.jsonl", [read_log()[-1]["machine"]])
+            wait_for(lambda: events()[-1] == "acknowledged", "the event")
+            file.write(content[4 * 2 * 2 * RATE : 5 * 2 * 2 * RATE])
+
+    player = threading.Thread(target=play)
+    player.start()
+    raw = ["--format", "s16le", "--rate", RATE]
+    assert stream(os.fdopen(source, "rb"), *raw)[0] == 0
+    player.join()
+    rows = [row for row in read_log() if row.get("state")]
+    assert [row["state"] for row in rows[-3:]] == ["alarm", *2 * ["acknowledged"]]
+
+
+def test_a_margin_can_be_asked_for_to_end_an_alarm(run, model, recorder):
+    recorder(*3 * ["broken"], *3 * ["normal"])
+    run("watch", model, "new", "--once", "--release", "100", *NOW)
+    assert events()[-1] == "alarm"
+    run("watch", model, "new", "--once", "--log", "other.jsonl", *NOW)
+    assert events("other.jsonl")[-1] == "normal"
 
 
 # -- commands and kept sounds --------------------------------------------------------
