@@ -105,7 +105,7 @@ def calibrate(model, folder, output, rate, machine_id, machine_from, piece):
     entry = make_entry(
         "calibrate", normals.judged, normals.digests, rate, thresholds=changes
     )
-    kept = {} if piece is None else {"pieces": list(pieces)}
+    kept = {} if pieces is None or piece is None else {"pieces": list(pieces)}
     save_entry(loaded, tuner, entry, output, **kept)
     for name, (before, after) in changes.items():
         echo(describe_change(name, before, after))

@@ -332,7 +332,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     def _append_machines(self, labels: np.ndarray) -> None:
         """Note the machines of more clips; their types are known."""
-        known, kinds = self._training_machines, self._training_types
+        known: Any = self._training_machines
+        kinds = self._training_types
         self._training_machines = np.concatenate([known, labels])
         if kinds is not None:
             first = dict(zip(known, kinds, strict=True))

@@ -382,7 +382,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             beyond 1e50, or the detector has ``metric="mahalanobis"`` and comes from a
             file of an earlier version.
         """
-        known = self._training_points
+        known: Any = self._training_points
         if self.metric == "mahalanobis":
             refuse_without_rows(self, "_training_embedding")
             known = self._training_embedding

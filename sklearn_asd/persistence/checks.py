@@ -320,7 +320,8 @@ def _check_mahalanobis(kind: str, values: dict[str, Any]) -> None:
     location = getattr(values["covariance_"], "location_", ())
     n_columns = values.get("n_features_in_", len(location))
     fine = 0 < len(location) == n_columns
-    fine = fine and values.get("_training_points", location[None]).shape[1] == n_columns
+    points = values.get("_training_points")
+    fine = fine and (points is None or points.shape[1] == n_columns)
     _require(fine, f"{kind}.covariance_ is not of {n_columns} columns")
     _check_rows(kind, values)
 
