@@ -122,12 +122,10 @@ class WatchedStream:
 
     def _new_windows(self, monitor: Monitor) -> list[LogEntry]:
         """Windows since the last call."""
-        rows = monitor.log
-        rows = rows[rows["verdict"].notna() & (rows["stop"] > self._stop)]
-        if len(rows):
-            self._stop = rows["stop"].max()
-        rows = rows.astype(object).where(rows.notna(), None)
-        return [LogEntry(**row) for row in rows.to_dict("records")]
+        windows = [one for one in monitor.entries if one.verdict]
+        new = [one for one in windows if (one.stop or 0.0) > self._stop]
+        self._stop = max([self._stop, *(one.stop or 0.0 for one in new)])
+        return new
 
     def _check_silence(self) -> bool:
         """Notice that nothing comes; whether that is so."""
