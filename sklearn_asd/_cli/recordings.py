@@ -237,6 +237,8 @@ def _find_machines(
         machine, way = stated if stated in known else None, ""
         if machine is None and pattern is None:
             machine, way = _find_otherwise(Path(row["path"]), known)
+        if machine is None and pattern is None:
+            machine, way = _find_by_type(stated, known)
         ways[way] += 1
         reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
@@ -258,6 +260,19 @@ def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, s
         only = printable(str(known[0]))
         return known[0], f"taken to be of {only}, the only machine that the model knows"
     return None, ""
+
+
+def _find_by_type(stated: Machine, known: list[Machine]) -> tuple[Machine | None, str]:
+    """Find the machine that is stated by its type, if the model knows one of it.
+
+    Recordings with the names of the challenge below a folder car_B1 are of car_B1/00,
+    and others below such a folder of car_B1.
+    """
+    found = [one for one in known if one.machine_type == stated.machine_id]
+    if len(found) != 1:
+        return None, ""
+    only = printable(str(found[0]))
+    return found[0], f"taken to be of {only}, the only machine of its type"
 
 
 def _state_machine(row: dict[Any, Any], column: str) -> Machine:
