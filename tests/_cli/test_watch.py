@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -663,6 +664,49 @@ def test_a_broker_gets_the_events(run, model, site, recorder):
         broker.wait()
     told = json.loads(heard.stdout)
     assert (told["machine"], told["event"]) == ("valve_00", "alarm")  # the last one
+
+
+@pytest.mark.slow
+def test_a_supervisor_begins_a_killed_watch_again(model, site, recorder):
+    """As systemd with Restart=always: whatever kills it, and until it is stopped."""
+    command = shlex.join(
+        [sys.executable, "-m", "sklearn_asd", "watch", str(model), "new", *NOW]
+    )
+    loop = f"while [ ! -e stop ]; do {command} & echo $! > pid; wait $!; done"
+    supervisor = subprocess.Popen(
+        ["sh", "-c", loop],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": PACKAGE},
+    )
+    try:
+        for number in (1, 2):
+            recorder("normal")
+            wait_for(lambda n=number: len(judged()) == n, "a verdict")
+            if number == 2:
+                Path("stop").touch()
+            os.kill(int(Path("pid").read_text()), signal.SIGKILL)
+        assert supervisor.wait(60) is not None
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    check_complete((site / "new").rglob("*.*"))
+
+
+@pytest.mark.slow
+def test_10000_waiting_files_are_judged_at_the_speed_of_score(run, model, recorder):
+    for _ in range(100):
+        first = recorder("normal")
+    for number in range(10_000 - 100):
+        os.link(first, first.with_name(f"link_{number}{first.suffix}"))
+    seconds = {}
+    for name, more in (("score", ["--json"]), ("watch", ["--once", *NOW])):
+        started = time.process_time()
+        assert run(name, model, "new", *more)[0] in (0, 1)
+        seconds[name] = time.process_time() - started
+    assert len(judged()) == 10_000
+    print(seconds)
+    assert seconds["watch"] <= 1.25 * seconds["score"]
 
 
 def test_a_service_that_is_restarted_goes_on(model, site, recorder):
