@@ -26,6 +26,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
@@ -75,6 +76,10 @@ DETECTORS = {
     ),
     "neighbors": lambda: make_pipeline(
         Short(), EmbeddingNeighborDetector(id_confidence())
+    ),
+    "dual path": lambda: make_pipeline(
+        LinearSpectrogram(n_fft=256, hop_length=256, n_spectrum=100),
+        EmbeddingNeighborDetector(id_confidence().set_params(network="dualpath")),
     ),
     "autoencoder": lambda: make_pipeline(
         Short(), AutoencoderDetector(batch_size=64, max_epochs=1, random_state=0)
@@ -234,13 +239,14 @@ def test_bad_files_are_named_by_workers_or_score_nan_on_request(tmp_path, kind):
 @pytest.mark.parametrize(
     "kind", [kind for kind, bad in BAD_FILES.items() if "segments need" not in bad[2]]
 )
-def test_bad_files_have_no_power_spectrum_either(tmp_path, kind):
+@pytest.mark.parametrize("front_end", [PowerSpectrum, LinearSpectrogram])
+def test_bad_files_have_no_other_spectrum_either(tmp_path, kind, front_end):
     name, make, message = BAD_FILES[kind]
     path = tmp_path / name
     make(path)
     shown = re.escape(cut(path.name))
     with pytest.raises(BadClipError, match=rf"^clip 0 \({shown}\) {message}"):
-        PowerSpectrum().transform([path])
+        front_end().transform([path])
 
 
 @pytest.fixture

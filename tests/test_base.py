@@ -13,6 +13,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
@@ -32,6 +33,7 @@ from sklearn_asd._base import (
 
 ESTIMATORS = [
     IDConfidenceDetector(),
+    LinearSpectrogram(),
     LogMelSegmenter(),
     PowerSpectrum(),
     SpectrumStatistics(),

@@ -27,17 +27,22 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
 
     Parameters
     ----------
-    network : {"pvmilk20", "inouet18"} or callable, default="inouet18"
+    network : {"pvmilk20", "inouet18", "dualpath"} or callable, default="inouet18"
         The classifier: a name, a torch module class, or any callable that is called
         as ``network(n_classes=..., n_mels=...)`` and returns a module mapping
-        (batch, n_mels, n_frames) to (logits, embedding). Use ``functools.partial`` for
+        (batch, n_mels, n_frames) to (logits, embedding). "dualpath" also hears the
+        spectra of whole clips, as :class:`~sklearn_asd.LinearSpectrogram` computes
+        them. Use ``functools.partial`` for
         more settings: ``partial(InoueT18, dropout=(0.2, 0.2))``.
 
-    loss : {"softmax", "arcface", "adacos"} or loss, default="softmax"
+    loss : {"softmax", "arcface", "adacos", "subcluster_adacos", "adaproj"} or loss, \
+            default="softmax"
         What separates the classes. "softmax" is the paper's dense layer. The others
-        give each class a direction in the embedding and classify by angle.
+        give each class directions in the embedding and classify by angle.
         An object sets more than its name: :class:`~sklearn_asd.networks.ArcFace`,
-        :class:`~sklearn_asd.networks.AdaCos`, or one of your own with their two
+        :class:`~sklearn_asd.networks.AdaCos`,
+        :class:`~sklearn_asd.networks.SubClusterAdaCos`,
+        :class:`~sklearn_asd.networks.AdaProj`, or one of your own with their two
         methods.
 
     center_loss_weight : float >= 0, default=0.005
@@ -64,6 +69,19 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         Above 0, the network is trained on mixtures of two segments of a batch, with
         shares drawn from Beta(mixup, mixup), and must recognise both. That improves
         embeddings for :class:`EmbeddingNeighborDetector`.
+
+    self_supervision : {None, "statex", "featex"}, default=None
+        Whether the network also learns to tell clips from those that are made of two:
+        for each class there are two more, of the first and of the second clip.
+        "statex" gives a segment the mean and the standard deviation over time of
+        another one, at each frequency; "featex" exchanges the paths' embeddings of
+        ``network="dualpath"``. Half of each batch is exchanged. Scores use the classes
+        as they are.
+
+    n_networks : int >= 1, default=1
+        Number of networks, trained on the same batches from random starts of their own
+        and averaged: probabilities by their mean, embeddings side by side, each divided
+        by its length. Time grows with it.
 
     random_starts : bool, default=False
         Whether training segments start at random places in their clip, redrawn in
@@ -102,7 +120,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         `random_state`.
 
     random_state : int, RandomState or None, default=None
-        Decides weights, batches, dropout and the validation clips. An int gives the
+        Decides weights (of all networks), batches, dropout, mixtures and the
+        validation clips. An int gives the
         same fit again on the same computer.
 
     verbose : int, default=0
@@ -124,7 +143,7 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
 
     centers_ : ndarray of shape (n_machines * n_views, n_embedding)
         Centres of the classes in the embedding, in the order of `classes_`; None if
-        `center_loss_weight` is 0.
+        `center_loss_weight` is 0. Those of several networks stand side by side.
 
     history_ : DataFrame
         A row for each epoch: `epoch`, `train_loss`, `seconds`, `kept`, and with

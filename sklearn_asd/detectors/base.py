@@ -90,8 +90,8 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
             X = self._leave_out_short(X)
         X = X[usable_normal_rows(X, y)]
         self.n_features_in_ = X.n_mels
-        self._fit(X)
         self._frames_fitted_on = _describe_frames(X)
+        self._fit(X)
         scores = self.score_samples(X)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
         return self
@@ -160,7 +160,7 @@ class BaseDetector(JudgingMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         X = self._select_views(check_spectrograms(X, type(self).__name__))
         # Models of earlier versions were all fitted on mel bands.
-        fitted_on = {"band_scale": "mel"} | self._frames_fitted_on
+        fitted_on = {"band_scale": "mel", "n_spectrum": 0} | self._frames_fitted_on
         for name, value in _describe_frames(X).items():
             fitted = fitted_on[name]
             unknown = name in ("sample_rate", "hop_length") and None in (value, fitted)
@@ -234,4 +234,5 @@ def _describe_frames(X: ClipSpectrograms) -> dict[str, Any]:
         "sample_rate": X.sample_rate,
         "hop_length": X.hop_length,
         "view_names": X.view_names,
+        "n_spectrum": X.n_spectrum,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 
 import numpy as np
@@ -23,10 +23,16 @@ from sklearn_asd.features.pooling import (
     check_score_pooling,
 )
 from sklearn_asd.features.spectrograms import SEGMENT_FRAMES
-from sklearn_asd.networks.architectures import NETWORKS, Network, find_min_frames
+from sklearn_asd.networks.architectures import (
+    NETWORKS,
+    Network,
+    find_min_frames,
+    takes_spectrum,
+)
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import open_checkpoint
 from sklearn_asd.networks.losses import LOSSES, Loss
+from sklearn_asd.networks.self_supervision import SELF_SUPERVISIONS
 from sklearn_asd.networks.training import AutocastNet, fit_net, make_net
 from sklearn_asd.networks.windows import (
     WindowDataset,
@@ -53,6 +59,8 @@ class ConfidenceDetector(BaseDetector):
         "loss": [StrOptions(set(LOSSES)), HasMethods(["make_head", "adjust_logits"])],
         "pooling": [StrOptions(set(SCORE_POOLINGS)), callable],
         "mixup": [Interval(Real, 0, None, closed="left")],
+        "self_supervision": [StrOptions(set(SELF_SUPERVISIONS)), None],
+        "n_networks": [Interval(Integral, 1, None, closed="left")],
         "random_starts": ["boolean"],
         "center_loss_weight": [Interval(Real, 0, None, closed="left")],
         "center_lr": [Interval(Real, 0, None, closed="neither")],
@@ -75,6 +83,8 @@ class ConfidenceDetector(BaseDetector):
     batch_size: int
     max_epochs: int = 100
     mixup: float = 0.0
+    self_supervision: str | None = None
+    n_networks: int = 1
     random_starts: bool = False
     validation_fraction: float = 0.0
     pooling: str | Pooling = "mean"
@@ -122,7 +132,8 @@ class ConfidenceDetector(BaseDetector):
     def _make_net(self, device: str, n_frames: int = SEGMENT_FRAMES) -> AutocastNet:
         """Build an untrained network; any number of frames makes the same weights."""
         n_classes, n_mels = len(self.classes_), self.n_features_in_
-        return make_net(self, n_classes, n_mels, n_frames, device)
+        n_spectrum = self._frames_fitted_on.get("n_spectrum", 0)
+        return make_net(self, n_classes, n_mels, n_frames, device, n_spectrum)
 
     def _make_dataset(self, X: ClipSpectrograms, own: np.ndarray) -> WindowDataset:
         """Segments of every view, at their own places or at random ones."""
@@ -131,7 +142,8 @@ class ConfidenceDetector(BaseDetector):
             starts, stops = (b[windows.clip, windows.view] for b in (X.starts, X.stops))
             windows = Windows(windows.clip, windows.view, starts, stops - starts)
         y = own[windows.clip, windows.view]
-        return WindowDataset(X, windows, y, X.segment_frames, self.mixup)
+        with_spectra = takes_spectrum(self.network)
+        return WindowDataset(X, windows, y, X.segment_frames, self.mixup, with_spectra)
 
     def _hold_out(self, machine: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
         """Hold out validation clips of every machine; none if the share is 0."""

@@ -47,6 +47,8 @@ def band_edges(X: ClipSpectrograms) -> np.ndarray:
         return np.arange(X.n_mels + 1.0)
     if X.band_scale == "log":
         return np.geomspace(X.fmin, X.fmax, X.n_mels + 1)
+    if X.band_scale == "linear":
+        return np.linspace(X.fmin, X.fmax, X.n_mels + 1)
     # The centres of the bands are halves[2:-1:2].
     halves = mel_frequencies(2 * X.n_mels + 3, X.fmin, X.fmax)
     return halves[1::2]

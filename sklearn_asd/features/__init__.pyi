@@ -1,5 +1,7 @@
+from .canceller import NoiseCanceller
 from .check import RecordingCheck
 from .expander import AugmentationExpander
+from .linear_spectrogram import LinearSpectrogram
 from .logmel import log_mel_spectrogram
 from .pooling import POOLINGS, BandCorrelations, Percentile, RankWeightedMean, pool
 from .power_spectrum import PowerSpectrum
@@ -12,7 +14,9 @@ __all__ = [
     "AugmentationExpander",
     "BandCorrelations",
     "ClipSpectrograms",
+    "LinearSpectrogram",
     "LogMelSegmenter",
+    "NoiseCanceller",
     "Percentile",
     "PowerSpectrum",
     "RankWeightedMean",

@@ -28,7 +28,7 @@ from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["FrontEnd", "find_fmax"]
+__all__ = ["FrontEnd", "find_fmax", "refuse_log_mel_views"]
 
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
@@ -62,7 +62,8 @@ class FrontEnd(ClipTransformer, ABC):
     Reading, workers, caches and bad clips are the same for all. A subclass has the
     parameters below and those of its own, and says what its frames are: the two class
     attributes, and the methods `_count_bands`, `_compute_frames` and
-    `_describe_result`; `_check_settings` and `_find_short` where it refuses something.
+    `_describe_result`; `_check_settings` and `_find_short` where it refuses something,
+    `_count_spectrum` where it gives the spectra of whole clips too.
     """
 
     sample_rate: float
@@ -152,6 +153,8 @@ class FrontEnd(ClipTransformer, ABC):
         keys, errors = self._fill_cache(cache, clips)
         bounds, bad = self._find_bounds(clips, keys, cache, errors)
         self._stop_if_bad(clips, bad)
+        frames = cache.frames()
+        spectra = self._take_spectra(frames, bounds)
         facts = [
             _UNKNOWN if row in bad else cache.facts[of_clip[0]]
             for row, of_clip in enumerate(keys)
@@ -163,7 +166,7 @@ class FrontEnd(ClipTransformer, ABC):
             text = f"{n_bad} cannot be used and score NaN:{listed}"
             warnings.warn(UnusableClipWarning(text, problems), stacklevel=2)
         return ClipSpectrograms(
-            cache.frames(),
+            frames,
             bounds[..., 0],
             bounds[..., 1],
             machine_type=clips.machine_type,
@@ -173,8 +176,23 @@ class FrontEnd(ClipTransformer, ABC):
             sample_rate=self.sample_rate,
             problems=problems,
             facts=np.array(facts),
+            spectra=spectra,
             **self._describe_result(),
         )
+
+    def _take_spectra(
+        self, frames: np.ndarray, bounds: np.ndarray
+    ) -> np.ndarray | None:
+        """Take the spectra off the ends of the views, whose bounds are moved."""
+        if not (n_spectrum := self._count_spectrum()):
+            return None
+        n_rows = ceil(n_spectrum / self._count_bands())
+        usable = bounds[..., 1] > bounds[..., 0]
+        bounds[usable, 1] -= n_rows
+        spectra = np.full((*usable.shape, n_spectrum), np.nan, dtype=frames.dtype)
+        rows = bounds[usable, 1][:, None] + np.arange(n_rows)
+        spectra[usable] = frames[rows].reshape(len(rows), -1)[:, :n_spectrum]
+        return spectra
 
     def _check(self, X: Any) -> Clips:
         self._validate_params()
@@ -187,6 +205,10 @@ class FrontEnd(ClipTransformer, ABC):
     @abstractmethod
     def _count_bands(self) -> int:
         """Count the columns of the frames."""
+
+    def _count_spectrum(self) -> int:
+        """Count the values of a whole clip's spectrum, which its last frames hold."""
+        return 0
 
     @abstractmethod
     def _compute_frames(self, sound: Sound, view: View) -> np.ndarray:
@@ -407,6 +429,37 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
             f"half of sample_rate, {highest:g} Hz: choose fmin < fmax within it"
         )
     return fmax
+
+
+def refuse_log_mel_views(clips: Clips, front_end: str) -> Clips:
+    """Refuse views that change a log-mel, where there is none.
+
+    Parameters
+    ----------
+    clips : Clips
+        The clips.
+
+    front_end : str
+        Name of the class that computes no log-mel.
+
+    Returns
+    -------
+    clips : Clips
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If there is such a view.
+    """
+    refused = [view.name for view in clips.views if view.changes_log_mel]
+    if refused:
+        raise ValueError(
+            f"{front_end} computes no log-mel, and the views {abbreviate(refused)} "
+            "change one: leave them out of AugmentationExpander's extra, make them as "
+            "WaveformView, or use LogMelSegmenter"
+        )
+    return clips
 
 
 def _warn_of_what_teaches_nothing(clips: Clips, facts: np.ndarray) -> None:

@@ -12,12 +12,15 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval
 from sklearn_asd.audio import Clips, View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.audio.windows import hann_window
-from sklearn_asd.features.front_end import FrontEnd, find_fmax
+from sklearn_asd.features.front_end import (
+    FrontEnd,
+    find_fmax,
+    refuse_log_mel_views,
+)
 
 __all__ = ["MIN_DENSITY", "PowerSpectrum", "band_filters", "mean_power_density"]
 
@@ -163,16 +166,7 @@ class PowerSpectrum(FrontEnd):  # numpydoc ignore=PR02
 
     def _check(self, X: Any) -> Clips:
         """Refuse views of a log-mel, which there is none of."""
-        clips = super()._check(X)
-        refused = [view.name for view in clips.views if view.changes_log_mel]
-        if refused:
-            raise ValueError(
-                f"PowerSpectrum computes no log-mel, and the views "
-                f"{abbreviate(refused)} change one: leave them out of "
-                "AugmentationExpander's extra, make them as WaveformView, or use "
-                "LogMelSegmenter"
-            )
-        return clips
+        return refuse_log_mel_views(super()._check(X), type(self).__name__)
 
     def _check_settings(self) -> None:
         self._find_fmax()

@@ -29,7 +29,7 @@ SEGMENT_FRAMES = 96
 SEGMENT_HOP_FRAMES = 48
 
 # What a band is called, by how the bands are spaced.
-BAND_NAMES = {"mel": "mel", "log": "band"}
+BAND_NAMES = {"mel": "mel", "log": "band", "linear": "bin"}
 
 
 class Windows(NamedTuple):
@@ -68,10 +68,11 @@ class Windows(NamedTuple):
 class ClipSpectrograms(ClipTable):
     """Log-mels of many clips in one array, with each clip's bounds and machine.
 
-    What travels between :class:`LogMelSegmenter`, or :class:`PowerSpectrum`, and the
-    detectors. A row is a clip; its segments are windows into the shared `frames`, so
-    overlapping segments cost nothing and clips of any length mix. Indexing by integer,
-    slice, mask or index array gives the same kind and shares the frames.
+    What travels between :class:`LogMelSegmenter`, :class:`PowerSpectrum` or
+    :class:`LinearSpectrogram` and the detectors. A row is a clip; its segments are
+    windows into the shared `frames`, so overlapping segments cost nothing and clips of
+    any length mix. Indexing by integer, slice, mask or index array gives the same kind
+    and shares the frames.
     ``np.asarray`` gives a dense array where all clips are equally long.
 
     Parameters
@@ -106,9 +107,10 @@ class ClipSpectrograms(ClipTable):
     fmin, fmax : float or None, default=None
         Edges of the mel bands in Hz, for axes of plots; None where they are not known.
 
-    band_scale : {"mel", "log"}, default="mel"
-        How the bands between `fmin` and `fmax` are spaced: log-mels, or the bands of
-        :class:`PowerSpectrum`, whose edges are evenly spaced in log-frequency.
+    band_scale : {"mel", "log", "linear"}, default="mel"
+        How the bands between `fmin` and `fmax` are spaced: log-mels, the bands of
+        :class:`PowerSpectrum`, whose edges are evenly spaced in log-frequency, or the
+        bins of :class:`LinearSpectrogram`.
 
     problems : mapping of int to str or None, default=None
         Why clips cannot be used, by row: each text completes "clip 3 (x.wav) ...".
@@ -116,6 +118,10 @@ class ClipSpectrograms(ClipTable):
     facts : ndarray of shape (n_clips, n_facts) or None, default=None
         What was measured on each recording, for :class:`RecordingCheck`; NaN for clips
         that could not be used.
+
+    spectra : ndarray of shape (n_clips, n_views, n_spectrum) or None, default=None
+        The spectrum of each whole clip, which :class:`LinearSpectrogram` computes for
+        :class:`~sklearn_asd.networks.DualPathNetwork`, float32 or float16.
 
     Attributes
     ----------
@@ -134,6 +140,9 @@ class ClipSpectrograms(ClipTable):
 
     main_view : int
         Index of the original view, or 0 where there is none: it stands for the clip.
+
+    n_spectrum : int
+        Number of values of `spectra`; 0 without.
 
     shape : tuple of int
         ``(n_clips,)``.
@@ -160,7 +169,15 @@ class ClipSpectrograms(ClipTable):
     array([[6]])
     """
 
-    _columns = ("starts", "stops", "machine_type", "machine_id", "domain", "facts")
+    _columns = (
+        "starts",
+        "stops",
+        "machine_type",
+        "machine_id",
+        "domain",
+        "facts",
+        "spectra",
+    )
 
     def __init__(
         self,
@@ -181,6 +198,7 @@ class ClipSpectrograms(ClipTable):
         band_scale: str = "mel",
         problems: Mapping[int, str] | None = None,
         facts: np.ndarray | None = None,
+        spectra: np.ndarray | None = None,
     ) -> None:
         self.frames = refuse_masked(frames, "frames")
         self.starts = _as_clips_by_views(starts)
@@ -189,15 +207,12 @@ class ClipSpectrograms(ClipTable):
         self.machine_id = as_labels(machine_id)
         self.domain = as_labels(domain)
         self.facts = facts
+        self.spectra = spectra
         self._check_lengths()
         self.segment_frames = segment_frames
         self.segment_hop_frames = segment_hop_frames
         self.view_names = tuple(view_names)
-        if len(self.view_names) != self.starts.shape[1]:
-            raise ValueError(
-                f"view_names has {len(self.view_names)} names for "
-                f"{self.starts.shape[1]} views"
-            )
+        self._check_views()
         self.sample_rate = sample_rate
         self.hop_length = hop_length
         self.fmin = fmin
@@ -205,6 +220,17 @@ class ClipSpectrograms(ClipTable):
         check_choice("band_scale", band_scale, BAND_NAMES)
         self.band_scale = band_scale
         self.problems = dict(problems or {})
+
+    def _check_views(self) -> None:
+        shape = self.starts.shape
+        if len(self.view_names) != shape[1]:
+            n_names = len(self.view_names)
+            raise ValueError(f"view_names has {n_names} names for {shape[1]} views")
+        if self.spectra is not None and np.shape(self.spectra)[:-1] != shape:
+            raise ValueError(
+                f"spectra has the shape {np.shape(self.spectra)}; it must be "
+                f"{(*shape, 'n_spectrum')}: clips, views, values"
+            )
 
     @classmethod
     def from_arrays(
@@ -272,6 +298,11 @@ class ClipSpectrograms(ClipTable):
         return self.frames.shape[1]
 
     @property
+    def n_spectrum(self) -> int:
+        """Number of values of the whole clips' spectra; 0 where there are none."""
+        return 0 if self.spectra is None else self.spectra.shape[-1]
+
+    @property
     def main_view(self) -> int:
         """Index of the view that stands for the clip: the original, or the first."""
         names = self.view_names
@@ -320,6 +351,7 @@ class ClipSpectrograms(ClipTable):
         vars(self).setdefault("problems", {})  # missing from older pickles
         vars(self).setdefault("band_scale", "mel")
         vars(self).setdefault("facts", None)
+        vars(self).setdefault("spectra", None)
         if isinstance(self.frames, FileFrames):
             self.frames = self.frames.open(self._sample_rows())
 
@@ -394,7 +426,12 @@ class ClipSpectrograms(ClipTable):
             )
         view = self.view_names.index(name)
         starts, stops = self.starts[:, view], self.stops[:, view]
-        return self._with(starts=starts, stops=stops, view_names=(name,))
+        spectra = self.spectra
+        if spectra is not None:
+            spectra = spectra[:, view : view + 1]
+        return self._with(
+            starts=starts, stops=stops, spectra=spectra, view_names=(name,)
+        )
 
     def select_original(self, estimator: str) -> ClipSpectrograms:
         """Choose the unchanged view of every clip.

@@ -2,6 +2,7 @@ from .adding import add_normals
 from .ensemble import GammaProbabilityEnsemble
 from .only_machine_types import OnlyMachineTypes
 from .per_machine import PerMachine
+from .per_machine_type import PerMachineType
 from .thresholds import ThresholdTuner
 from .zscore import ZScoreEnsemble
 
@@ -9,6 +10,7 @@ __all__ = [
     "GammaProbabilityEnsemble",
     "OnlyMachineTypes",
     "PerMachine",
+    "PerMachineType",
     "ThresholdTuner",
     "ZScoreEnsemble",
     "add_normals",

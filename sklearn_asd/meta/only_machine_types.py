@@ -56,7 +56,10 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Its threshold, if it has one for all clips.
 
     offsets_ : dict of str to float
-        Its threshold of each machine, if machines have their own.
+        Its threshold of each machine or group, if these have their own.
+
+    group_by_ : list of str
+        The columns that tell the groups, if `offsets_` are of groups.
 
     promise_ : str
         What the thresholds promise, if it is a :class:`~sklearn_asd.ThresholdTuner`.
@@ -104,6 +107,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "estimator_": BaseEstimator,
         "offset_": NotRequired[Real],
         "offsets_": NotRequired[dict],
+        "group_by_": NotRequired[list],
         "_training_rows": NotRequired[np.ndarray],  # earlier files have none
     }
 
@@ -202,6 +206,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             self.offset_ = float(np.squeeze(detector.offset_))
         if hasattr(detector, "offsets_"):
             self.offsets_ = dict(detector.offsets_)
+        if hasattr(detector, "group_by_"):
+            self.group_by_ = list(detector.group_by_)
 
     def inner_detectors(self, X):
         """List the fitted estimator, with the clips of its types."""

@@ -2,7 +2,9 @@
 
 Both end in a maximum over time, so they take segments of any length, and both map
 ``(batch, n_mels, n_frames)`` to ``(logits, embedding)``. Any module class with the same
-input and outputs can replace them.
+input and outputs can replace them. If it has ``takes_spectrum = True`` and clips have
+spectra, it is called with `n_spectrum` too and given pairs: segments, and the spectra
+(batch, n_spectrum) of the clips that these are of.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from sklearn_asd._utils.messages import shorten
+from sklearn_asd.networks.dual_path import DualPathNetwork
 from sklearn_asd.networks.fast_layers import (
     FastDropout,
     FittedConv2d,
@@ -22,7 +25,14 @@ from sklearn_asd.networks.fast_layers import (
     run_folded,
 )
 
-__all__ = ["NETWORKS", "InoueT18", "Network", "PVMilk20", "find_min_frames"]
+__all__ = [
+    "NETWORKS",
+    "InoueT18",
+    "Network",
+    "PVMilk20",
+    "find_min_frames",
+    "takes_spectrum",
+]
 
 
 class PVMilk20(nn.Module):
@@ -221,7 +231,11 @@ class InoueT18(nn.Module):
 
 # A network of the library is a class above and a row here. Detectors take it by this
 # name; model files hold the name of its class.
-NETWORKS: dict[str, type[nn.Module]] = {"pvmilk20": PVMilk20, "inouet18": InoueT18}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "pvmilk20": PVMilk20,
+    "inouet18": InoueT18,
+    "dualpath": DualPathNetwork,
+}
 
 # What the parameter `network` of detectors takes: a name, or a class or factory.
 Network = str | Callable[..., nn.Module]
@@ -240,8 +254,28 @@ def find_min_frames(network: Network) -> int:
     min_frames : int
         Its attribute of that name, in frames; 1 if it has none.
     """
+    return getattr(_find_class(network), "min_frames", 1)
+
+
+def takes_spectrum(network: Network) -> bool:
+    """Tell whether a network also hears the spectra of whole clips.
+
+    Parameters
+    ----------
+    network : str or callable
+        Name, class or `functools.partial` of a network.
+
+    Returns
+    -------
+    takes_it : bool
+        Its attribute `takes_spectrum`; False if it has none.
+    """
+    return getattr(_find_class(network), "takes_spectrum", False)
+
+
+def _find_class(network: Network) -> Callable[..., nn.Module]:
     factory = NETWORKS[network] if isinstance(network, str) else network
-    return getattr(getattr(factory, "func", factory), "min_frames", 1)
+    return getattr(factory, "func", factory)
 
 
 def _convolve(

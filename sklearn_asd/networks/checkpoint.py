@@ -243,6 +243,8 @@ def _add_frames(digest: Any, X: ClipSpectrograms) -> None:
     for clip in range(len(X)):
         for view in range(len(X.view_names)):
             digest.update(np.ascontiguousarray(X.log_mel(clip, view).T).data)
+    if X.spectra is not None:
+        digest.update(np.ascontiguousarray(X.spectra).data)
 
 
 def _state(net: NeuralNet, validation: Any) -> dict[str, Any]:

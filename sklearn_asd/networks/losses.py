@@ -17,13 +17,25 @@ from torch.nn import functional
 
 from sklearn_asd._utils.parameters import Interval, validate_parameter_constraints
 
-__all__ = ["LOSSES", "AdaCos", "ArcFace", "CenterLoss", "Loss", "Softmax", "find_loss"]
+__all__ = [
+    "LOSSES",
+    "AdaCos",
+    "AdaProj",
+    "ArcFace",
+    "CenterLoss",
+    "Loss",
+    "Softmax",
+    "SubClusterAdaCos",
+    "find_loss",
+    "list_targets",
+]
 
 # Settings of the losses.
 _CONSTRAINTS: dict = {
     "scale": [Interval(Real, 0, math.inf, closed="neither")],
     "margin": [Interval(Real, 0, math.pi, closed="left")],
     "n_sub_centers": [Interval(Integral, 1, None, closed="left")],
+    "trained_centers": ["boolean"],
 }
 
 
@@ -238,15 +250,158 @@ class AdaCos(Softmax):  # numpydoc ignore=PR02
         head : CosineHead
             Maps embeddings to logits.
         """
-        scale = math.sqrt(2) * math.log(max(n_classes, 3) - 1)
+        scale = _find_scale(n_classes)
         return CosineHead(n_classes, n_embedding, scale, self.n_sub_centers)
+
+
+@dataclass(frozen=True)
+class SubClusterAdaCos(Softmax):  # numpydoc ignore=PR02
+    """Classes are clusters of directions in the embedding, whose probabilities add up.
+
+    Logits are ``log(sum_k exp(scale * cosine_k))`` over the sub-centres of a class, so
+    its probability is the sum of theirs. Directions at random that stay fixed leave the
+    embedding no single place to collapse to.
+
+    Parameters
+    ----------
+    n_sub_centers : int >= 1, default=16
+        Directions of each class.
+
+    trained_centers : bool, default=False
+        Whether the directions are learnt; otherwise they stay as they are drawn.
+
+    Notes
+    -----
+    The scale is :class:`AdaCos`'s, for as many classes as there are directions, and
+    stays fixed too.
+
+    References
+    ----------
+    K. Wilkinghoff, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound
+    Detection", IJCNN 2021.
+
+    Examples
+    --------
+    >>> from sklearn_asd.networks import SubClusterAdaCos
+    >>> head = SubClusterAdaCos().make_head(n_classes=6, n_embedding=256)
+    >>> round(head.scale, 2), sum(p.numel() for p in head.parameters())
+    (6.44, 0)
+    """
+
+    n_sub_centers: int = 16
+    trained_centers: bool = False
+
+    def __post_init__(self) -> None:
+        validate_parameter_constraints(_CONSTRAINTS, vars(self), "SubClusterAdaCos")
+
+    def make_head(self, n_classes: int, n_embedding: int) -> SubClusterHead:
+        """Make directions of the classes.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Number of classes, and size of the embedding.
+
+        Returns
+        -------
+        head : SubClusterHead
+            Maps embeddings to logits.
+        """
+        centers = torch.randn(n_classes, self.n_sub_centers, n_embedding)
+        scale = _find_scale(n_classes * self.n_sub_centers)
+        return SubClusterHead(centers, scale, self.trained_centers)
+
+
+@dataclass(frozen=True)
+class AdaProj(Softmax):  # numpydoc ignore=PR02
+    """Classes are subspaces of the embedding; only the angle to them counts.
+
+    Logits are :class:`AdaCos`'s scale times the cosine of the angle between the
+    embedding and its projection onto the subspace of a class. Within that, clips of a
+    class may differ, which restricts the embedding less than a single direction does.
+
+    Parameters
+    ----------
+    n_sub_centers : int >= 1, default=32
+        Number of directions that span the subspace of a class; fewer than the embedding
+        has columns.
+
+    trained_centers : bool, default=False
+        Whether the directions are learnt; otherwise they stay as they are drawn.
+
+    References
+    ----------
+    K. Wilkinghoff, "AdaProj: Adaptively Scaled Angular Margin Subspace Projections for
+    Anomalous Sound Detection with Auxiliary Classification Tasks", DCASE 2024 Workshop;
+    here with a fixed scale.
+
+    Examples
+    --------
+    >>> from sklearn_asd import IDConfidenceDetector
+    >>> from sklearn_asd.networks import AdaProj
+    >>> IDConfidenceDetector(network="dualpath", loss=AdaProj(n_sub_centers=8))
+    IDConfidenceDetector(loss=AdaProj(n_sub_centers=8, trained_centers=False),
+                         network='dualpath')
+    """
+
+    n_sub_centers: int = 32
+    trained_centers: bool = False
+
+    def __post_init__(self) -> None:
+        validate_parameter_constraints(_CONSTRAINTS, vars(self), "AdaProj")
+
+    def make_head(self, n_classes: int, n_embedding: int) -> SubspaceHead:
+        """Make subspaces of the classes.
+
+        Parameters
+        ----------
+        n_classes, n_embedding : int
+            Number of classes, and size of the embedding.
+
+        Returns
+        -------
+        head : SubspaceHead
+            Maps embeddings to logits.
+
+        Raises
+        ------
+        ValueError
+            If the subspaces would be the whole space.
+        """
+        if self.n_sub_centers >= n_embedding:
+            raise ValueError(
+                f"n_sub_centers={self.n_sub_centers} directions span all {n_embedding} "
+                f"columns of the embedding: lower it to {n_embedding - 1} or less"
+            )
+        centers = torch.randn(n_classes, self.n_sub_centers, n_embedding)
+        return SubspaceHead(centers, _find_scale(n_classes), self.trained_centers)
 
 
 LOSSES: dict[str, type[Loss]] = {
     "softmax": Softmax,
     "arcface": ArcFace,
     "adacos": AdaCos,
+    "subcluster_adacos": SubClusterAdaCos,
+    "adaproj": AdaProj,
 }
+
+
+def _find_scale(n_directions: int) -> float:
+    """Scale of the fixed AdaCos, at which a softmax of cosines is most sensitive."""
+    return math.sqrt(2) * math.log(max(n_directions, 3) - 1)
+
+
+def _keep_centers(head: nn.Module, centers: torch.Tensor, trained: bool) -> None:
+    if trained:
+        head.centers = nn.Parameter(centers)
+    else:
+        head.register_buffer("centers", centers)
+
+
+def _make_basis(centers: torch.Tensor) -> torch.Tensor:
+    """Orthonormal rows that span what the centres of each class span."""
+    basis, _ = torch.linalg.qr(centers.transpose(1, 2))
+    return basis.transpose(1, 2)
 
 
 def find_loss(loss: str | Loss) -> Loss:
@@ -314,6 +469,95 @@ class CosineHead(nn.Module):
             functional.normalize(embedding), directions.flatten(0, 1)
         )
         return self.scale * cosines.unflatten(1, directions.shape[:2]).amax(dim=2)
+
+
+class SubClusterHead(nn.Module):
+    """Logits whose exponentials are sums over the directions of each class.
+
+    Parameters
+    ----------
+    centers : tensor of shape (n_classes, n_sub_centers, n_embedding)
+        Directions to begin with, of any length.
+
+    scale : float > 0
+        Factor of the cosines.
+
+    trained : bool, default=False
+        Whether the directions are learnt.
+    """
+
+    centers: torch.Tensor
+
+    def __init__(
+        self, centers: torch.Tensor, scale: float, trained: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        _keep_centers(self, centers, trained)
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Classify embeddings.
+
+        Parameters
+        ----------
+        embedding : tensor of shape (batch, n_embedding)
+            Of any length.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            Their softmax gives the classes' probabilities.
+        """
+        centers = functional.normalize(self.centers, dim=-1)
+        cosines = functional.linear(
+            functional.normalize(embedding), centers.flatten(0, 1)
+        )
+        by_class = cosines.unflatten(1, centers.shape[:2])
+        return (self.scale * by_class).logsumexp(dim=2)
+
+
+class SubspaceHead(nn.Module):
+    """Logits that are scaled cosines between an embedding and subspaces of classes.
+
+    Parameters
+    ----------
+    centers : tensor of shape (n_classes, n_sub_centers, n_embedding)
+        Directions that span the subspaces to begin with.
+
+    scale : float > 0
+        Logits are cosines times this.
+
+    trained : bool, default=False
+        Whether the directions are learnt.
+    """
+
+    centers: torch.Tensor
+
+    def __init__(
+        self, centers: torch.Tensor, scale: float, trained: bool = False
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.trained = trained
+        _keep_centers(self, centers if trained else _make_basis(centers), trained)
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Classify embeddings.
+
+        Parameters
+        ----------
+        embedding : tensor of shape (batch, n_embedding)
+            Of any length.
+
+        Returns
+        -------
+        logits : tensor of shape (batch, n_classes)
+            In [0, scale].
+        """
+        basis = _make_basis(self.centers) if self.trained else self.centers
+        inside = functional.linear(functional.normalize(embedding), basis.flatten(0, 1))
+        by_class = inside.unflatten(1, basis.shape[:2])
+        return self.scale * torch.linalg.vector_norm(by_class, dim=2)
 
 
 class CenterLoss(nn.Module):
@@ -405,7 +649,7 @@ class CenterLoss(nn.Module):
         loss : tensor of shape ()
             Mean over the batch.
         """
-        parts = [(y, 1.0)] if isinstance(y, torch.Tensor) else _parts(*y)
+        parts = list_targets(y)
         losses = [share * self._loss(outputs, classes) for classes, share in parts]
         if self.training and self.weight > 0:
             for classes, share in parts:
@@ -430,7 +674,22 @@ class CenterLoss(nn.Module):
         self.centers.index_add_(0, y, step * (share * self.center_lr / len(y)))
 
 
-def _parts(
-    y: torch.Tensor, other: torch.Tensor, share: torch.Tensor
+def list_targets(
+    y: torch.Tensor | list[torch.Tensor],
 ) -> list[tuple[torch.Tensor, Any]]:
-    return [(y, share), (other, 1 - share)]
+    """List the classes of a batch with their shares.
+
+    Parameters
+    ----------
+    y : tensor of shape (batch,), int64, or (y, other, share)
+        Classes; for mixed windows, the classes of both and the share of the first.
+
+    Returns
+    -------
+    targets : list of (classes, share)
+        Shares sum to 1.
+    """
+    if isinstance(y, torch.Tensor):
+        return [(y, 1.0)]
+    first, other, share = y
+    return [(first, share), (other, 1 - share)]

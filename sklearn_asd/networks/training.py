@@ -16,13 +16,19 @@ from torch import nn
 
 from sklearn_asd._utils.messages import shorten
 from sklearn_asd.networks.allocator import reuse_large_blocks
-from sklearn_asd.networks.architectures import NETWORKS
+from sklearn_asd.networks.architectures import NETWORKS, takes_spectrum
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
 from sklearn_asd.networks.draws import Draws, own_draws, seeded
 from sklearn_asd.networks.losses import CenterLoss, Loss, find_loss
-from sklearn_asd.networks.windows import WindowDataset
+from sklearn_asd.networks.self_supervision import (
+    N_KINDS,
+    ExchangeLoss,
+    ExchangeNetwork,
+)
+from sklearn_asd.networks.several import AveragedNetworks, SeveralLosses
+from sklearn_asd.networks.windows import Inputs, WindowDataset
 
 __all__ = [
     "AutocastNet",
@@ -102,6 +108,11 @@ class EqualBatches:
         self.n_windows = n_windows
         self.n_batches = math.ceil(n_windows / batch_size)
 
+    @property
+    def smallest(self) -> int:
+        """Number of windows in the smallest batch."""
+        return self.n_windows // self.n_batches
+
     def __iter__(self) -> Iterator[list[int]]:
         with own_draws():
             order = torch.randperm(self.n_windows)
@@ -110,7 +121,12 @@ class EqualBatches:
 
 
 def make_net(
-    detector: Any, n_classes: int, n_mels: int, n_frames: int, device: str
+    detector: Any,
+    n_classes: int,
+    n_mels: int,
+    n_frames: int,
+    device: str,
+    n_spectrum: int = 0,
 ) -> AutocastNet:
     """Build an untrained net by the parameters of a detector.
 
@@ -128,6 +144,9 @@ def make_net(
     device : str
         See :func:`choose_device`.
 
+    n_spectrum : int, default=0
+        Number of values of whole clips' spectra, for a network that hears them.
+
     Returns
     -------
     net : AutocastNet
@@ -140,7 +159,9 @@ def make_net(
     """
     network = detector.network
     factory = NETWORKS[network] if isinstance(network, str) else network
-    n_embedding = check_network(factory, n_classes, n_mels, n_frames)
+    if not takes_spectrum(network):
+        n_spectrum = 0
+    n_embedding = check_network(factory, n_classes, n_mels, n_frames, n_spectrum)
     device = choose_device(device)
     loss = find_loss(detector.loss)
     return AutocastNet(
@@ -150,7 +171,10 @@ def make_net(
         module__n_classes=n_classes,
         module__n_mels=n_mels,
         module__n_embedding=n_embedding,
-        criterion=CenterLoss,
+        module__n_spectrum=n_spectrum,
+        module__self_supervision=detector.self_supervision,
+        module__n_networks=detector.n_networks,
+        **_choose_criterion(detector),
         criterion__n_classes=n_classes,
         criterion__n_embedding=n_embedding,
         criterion__weight=detector.center_loss_weight,
@@ -174,8 +198,11 @@ def build_classifier(
     n_classes: int,
     n_mels: int,
     n_embedding: int,
+    n_spectrum: int = 0,
+    self_supervision: str | None = None,
+    n_networks: int = 1,
 ) -> nn.Module:
-    """Build a network whose logits are those of the loss.
+    """Build a network whose logits are those of the loss, or several.
 
     Parameters
     ----------
@@ -188,14 +215,44 @@ def build_classifier(
     n_classes, n_mels, n_embedding : int
         Sizes.
 
+    n_spectrum : int, default=0
+        Passed to the network, unless it is 0.
+
+    self_supervision : {"statex", "featex"} or None, default=None
+        What is exchanged between windows in training.
+
+    n_networks : int, default=1
+        Number of networks.
+
     Returns
     -------
     module : module
         Maps log-mels to (logits, embedding).
     """
-    module = network(n_classes=n_classes, n_mels=n_mels)
-    head = loss.make_head(n_classes, n_embedding)
-    return module if head is None else NetworkWithHead(module, head)
+    n_learnt = n_classes * (1 if self_supervision is None else N_KINDS)
+
+    def build_one() -> nn.Module:
+        module = network(**_name_sizes(n_learnt, n_mels, n_spectrum))
+        head = loss.make_head(n_learnt, n_embedding)
+        if self_supervision is not None:
+            head = nn.Linear(n_embedding, n_learnt) if head is None else head
+            return ExchangeNetwork(module, head, n_classes, self_supervision)
+        return module if head is None else NetworkWithHead(module, head)
+
+    if n_networks == 1:
+        return build_one()
+    return AveragedNetworks(build_one() for _ in range(n_networks))
+
+
+def _choose_criterion(detector: Any) -> dict[str, Any]:
+    criterion = CenterLoss if detector.self_supervision is None else ExchangeLoss
+    if detector.n_networks == 1:
+        return {"criterion": criterion}
+    return {
+        "criterion": SeveralLosses,
+        "criterion__make_loss": criterion,
+        "criterion__n_networks": detector.n_networks,
+    }
 
 
 class NetworkWithHead(nn.Module):
@@ -215,13 +272,13 @@ class NetworkWithHead(nn.Module):
         self.network = network
         self.head = head
 
-    def forward(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Classify segments.
 
         Parameters
         ----------
-        log_mel : tensor of shape (batch, n_mels, n_frames)
-            Log-mels in dB.
+        inputs : tensor of shape (batch, n_mels, n_frames), or pair
+            Log-mels in dB; whatever the network takes.
 
         Returns
         -------
@@ -231,7 +288,7 @@ class NetworkWithHead(nn.Module):
         embedding : tensor of shape (batch, n_embedding)
             The network's.
         """
-        _, embedding = self.network(log_mel)
+        _, embedding = self.network(inputs)
         return self.head(embedding), embedding
 
 
@@ -275,11 +332,14 @@ def fit_net(
     Raises
     ------
     ValueError
-        If the loss became NaN or infinite.
+        If the loss became NaN or infinite, or a batch is smaller than the network's
+        `min_batch`.
     """
     net.callbacks = [one for one in (validation, checkpoint) if one is not None]
+    batches = EqualBatches(len(dataset), net.batch_size)
+    _check_batches(net, batches)
     net.set_params(
-        iterator_train__sampler=EqualBatches(len(dataset), net.batch_size),
+        iterator_train__sampler=batches,
         iterator_train__batch_size=None,  # the sampler's indices are whole batches
     )
     dataset.move_to(net.device)
@@ -352,7 +412,11 @@ def restore_net(net: NeuralNet, state: dict[str, np.ndarray], device: str) -> Ne
 
 
 def check_network(
-    factory: Callable[..., nn.Module], n_classes: int, n_mels: int, n_frames: int
+    factory: Callable[..., nn.Module],
+    n_classes: int,
+    n_mels: int,
+    n_frames: int,
+    n_spectrum: int = 0,
 ) -> int:
     """Run a network on silence, and measure its embedding.
 
@@ -367,6 +431,9 @@ def check_network(
     n_frames : int
         Length of the shortest window that it must take.
 
+    n_spectrum : int, default=0
+        Number of values of the spectra that it must take too; 0 for none.
+
     Returns
     -------
     n_embedding : int
@@ -379,7 +446,8 @@ def check_network(
         ``(logits, embedding)`` of the right shapes.
     """
     with Draws(0), torch.inference_mode():
-        module = _build(factory, n_classes, n_mels).eval()
+        sizes = _name_sizes(n_classes, n_mels, n_spectrum)
+        module = _build(factory, sizes).eval()
         name = type(module).__name__
         min_frames = getattr(module, "min_frames", 1)
         if n_frames < min_frames:
@@ -388,7 +456,11 @@ def check_network(
                 f"{n_frames}: use longer segments or clips, or LogMelSegmenter where "
                 "the clips are power spectra, of 1 frame each"
             )
-        outputs = module(torch.zeros(2, n_mels, n_frames))
+        frames = torch.zeros(2, n_mels, n_frames)
+        silence: Inputs = frames
+        if n_spectrum:
+            silence = frames, torch.zeros(2, n_spectrum)
+        outputs = module(silence)
     if not isinstance(outputs, tuple):
         outputs = (outputs,)
     shapes = [tuple(output.shape) for output in outputs]
@@ -401,18 +473,38 @@ def check_network(
     return shapes[1][1]
 
 
-def _build(factory: Callable[..., nn.Module], n_classes: int, n_mels: int) -> nn.Module:
+def _check_batches(net: NeuralNet, batches: EqualBatches) -> None:
+    factory = getattr(net, "module__network", net.module)
+    factory = getattr(factory, "func", factory)
+    least, smallest = getattr(factory, "min_batch", 1), batches.smallest
+    if getattr(net, "module__self_supervision", None) is not None:
+        least = max(2, least)  # to exchange something
+    if smallest < least:
+        raise ValueError(
+            f"batch_size={net.batch_size} cuts {batches.n_windows} training segments "
+            f"into batches of {smallest}, and {factory.__name__} needs {least}: raise "
+            "batch_size, or add normal clips"
+        )
+
+
+def _name_sizes(n_classes: int, n_mels: int, n_spectrum: int) -> dict[str, int]:
+    """Name the sizes that a network is called with."""
+    sizes = {"n_classes": n_classes, "n_mels": n_mels}
+    return sizes | ({"n_spectrum": n_spectrum} if n_spectrum else {})
+
+
+def _build(factory: Callable[..., nn.Module], sizes: dict[str, int]) -> nn.Module:
     if isinstance(factory, nn.Module):
         raise ValueError(
             f"network is a module, {type(factory).__name__}(...); give its class, or "
             "functools.partial(class, ...), which is called for each fit"
         )
     try:
-        return factory(n_classes=n_classes, n_mels=n_mels)
+        return factory(**sizes)
     except TypeError as error:
+        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise ValueError(
-            f"network={shorten(factory)} cannot be called with n_classes={n_classes}, "
-            f"n_mels={n_mels}: {error}"
+            f"network={shorten(factory)} cannot be called with {given}: {error}"
         ) from error
 
 

@@ -19,14 +19,20 @@ from sklearn_asd.networks.devices import refuse_forked_cuda
 from sklearn_asd.networks.draws import own_draws
 
 __all__ = [
+    "Inputs",
     "WindowDataset",
     "average_segments",
     "gather",
+    "gather_spectra",
     "pool_outputs",
     "pool_segments",
     "predict_windows",
     "summarize_windows",
 ]
+
+# What a network is given: windows of frames, and the spectra of their whole clips if it
+# hears them and there are some.
+Inputs = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 
 # Windows whose logits and embeddings are in memory at once.
 _WINDOWS_SUMMARIZED_AT_ONCE = 4096
@@ -60,6 +66,9 @@ class WindowDataset(Dataset):
         Above 0, the windows of a batch are mixed with each other, with shares drawn
         from Beta(mixup, mixup); see :class:`~sklearn_asd.IDConfidenceDetector`.
 
+    with_spectra : bool, default=False
+        Whether a batch is a pair: the windows, and the spectra of their whole clips.
+
     Warns
     -----
     UserWarning
@@ -73,8 +82,11 @@ class WindowDataset(Dataset):
         y: np.ndarray | None = None,
         n_frames: int | None = None,
         mixup: float = 0.0,
+        with_spectra: bool = False,
     ) -> None:
         self.frames: np.ndarray | torch.Tensor = spectrograms.frames
+        self.spectra = spectrograms.spectra if with_spectra else None
+        self.view = windows.clip, windows.view
         self.start = windows.start
         self.n_frames = _shortest(windows) if n_frames is None else n_frames
         self.spare = windows.n_frames - self.n_frames
@@ -115,18 +127,25 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.start)
 
-    def __getitem__(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
+    def __getitem__(self, indices: list[int]) -> tuple[Inputs, Any]:
         """Gather a whole batch, so that the loader has nothing to collate."""
         with own_draws():
             return self._gather(indices)
 
-    def _gather(self, indices: list[int]) -> tuple[torch.Tensor, Any]:
+    def _gather(self, indices: list[int]) -> tuple[Inputs, Any]:
         start, spare = self.start[indices], self.spare[indices]
         if spare.any():
             start = start + (torch.rand(len(start)).numpy() * (spare + 1)).astype(int)
         log_mel = move(gather(self.frames, start, self.n_frames), self.device)
-        y = log_mel if self.y is None else self.y[indices].to(self.device)
-        return (log_mel, y) if self.mixup == 0 else _mix(log_mel, y, self.mixup)
+        if self.y is None:
+            return log_mel, log_mel
+        inputs: Inputs = log_mel
+        if self.spectra is not None:
+            clip, view = (numbers[indices] for numbers in self.view)
+            spectra = gather_spectra(self.spectra, clip, view)
+            inputs = log_mel, move(spectra, self.device)
+        y = self.y[indices].to(self.device)
+        return (inputs, y) if self.mixup == 0 else _mix(inputs, y, self.mixup)
 
 
 def _shortest(windows: Windows) -> int:
@@ -141,14 +160,17 @@ def _shortest(windows: Windows) -> int:
     return shortest
 
 
-def _mix(
-    log_mel: torch.Tensor, y: torch.Tensor, alpha: float
-) -> tuple[torch.Tensor, Any]:
+def _mix(inputs: Inputs, y: torch.Tensor, alpha: float) -> tuple[Inputs, Any]:
     """Mix each window with another one of the batch, all with the same share."""
     share = torch.distributions.Beta(alpha, alpha).sample()
     partner = torch.randperm(len(y)).to(y.device)
-    mixed = torch.lerp(log_mel[partner], log_mel, share.to(log_mel.device))
-    return mixed, (y, y[partner], share)
+
+    def mix(one: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(one[partner], one, share.to(one.device))
+
+    if isinstance(inputs, torch.Tensor):
+        return mix(inputs), (y, y[partner], share)
+    return (mix(inputs[0]), mix(inputs[1])), (y, y[partner], share)
 
 
 def gather(
@@ -178,6 +200,27 @@ def gather(
     else:
         windows = torch.from_numpy(frames[rows].astype(np.float32, copy=False))
     return windows.transpose(1, 2)
+
+
+def gather_spectra(
+    spectra: np.ndarray, clip: np.ndarray, view: np.ndarray
+) -> torch.Tensor:
+    """Copy the spectra of the whole clips that windows are of.
+
+    Parameters
+    ----------
+    spectra : ndarray of shape (n_clips, n_views, n_spectrum)
+        The spectra.
+
+    clip, view : ndarray of shape (n_windows,), int
+        The clip and the view of each window.
+
+    Returns
+    -------
+    spectra : tensor of shape (n_windows, n_spectrum), float32
+        One for each window.
+    """
+    return torch.from_numpy(spectra[clip, view].astype(np.float32, copy=False))
 
 
 def move(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -235,10 +278,12 @@ def predict_windows(
     """
     if len(windows.clip) == 0:
         logits = np.empty((0, net.module__n_classes))
-        return logits, np.empty((0, net.criterion__n_embedding), dtype=np.float32)
+        n_columns = net.criterion__n_embedding * getattr(net, "module__n_networks", 1)
+        return logits, np.empty((0, n_columns), dtype=np.float32)
     refuse_forked_cuda(net.device)
     module = net.module_.eval()
     device = torch.device(net.device)
+    spectra = spectrograms.spectra if getattr(net, "module__n_spectrum", 0) else None
     n_frames_at_once = _FRAMES_SCORED_AT_ONCE[device.type == "cuda"]
     order, outputs = [], []
     # Without TF32, which CUDA would otherwise use.
@@ -250,7 +295,13 @@ def predict_windows(
             for first in range(0, len(same), batch_size):
                 rows = same[first : first + batch_size]
                 batch = gather(spectrograms.frames, windows.start[rows], n_frames)
-                outputs.append([o.cpu() for o in module(move(batch, device))])
+                batch = move(batch, device)
+                inputs: Inputs = batch
+                if spectra is not None:
+                    clip, view = windows.clip[rows], windows.view[rows]
+                    own = gather_spectra(spectra, clip, view)
+                    inputs = batch, move(own, device)
+                outputs.append([o.cpu() for o in module(inputs)])
                 order.append(rows)
     inverse = np.argsort(np.concatenate(order))
     logits, embedding = (

@@ -112,7 +112,9 @@ ESTIMATORS = Kinds(
         ),
         "sklearn_asd.features": (
             "AugmentationExpander",
+            "LinearSpectrogram",
             "LogMelSegmenter",
+            "NoiseCanceller",
             "PowerSpectrum",
             "RecordingCheck",
             "SpectrumStatistics",
@@ -121,15 +123,26 @@ ESTIMATORS = Kinds(
             "GammaProbabilityEnsemble",
             "OnlyMachineTypes",
             "PerMachine",
+            "PerMachineType",
             "ThresholdTuner",
             "ZScoreEnsemble",
         ),
     }
 )
 
-NETWORKS = Kinds({"sklearn_asd.networks": ("PVMilk20", "InoueT18")})
+NETWORKS = Kinds({"sklearn_asd.networks": ("PVMilk20", "InoueT18", "DualPathNetwork")})
 
-LOSSES = Kinds({"sklearn_asd.networks": ("Softmax", "ArcFace", "AdaCos")})
+LOSSES = Kinds(
+    {
+        "sklearn_asd.networks": (
+            "Softmax",
+            "ArcFace",
+            "AdaCos",
+            "SubClusterAdaCos",
+            "AdaProj",
+        )
+    }
+)
 
 _NETS = Kinds({"skorch": ("NeuralNet",)})
 

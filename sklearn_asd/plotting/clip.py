@@ -21,7 +21,11 @@ __all__ = ["ClipScoreDisplay", "lay_out"]
 _FREQUENCIES = {
     "mel": (0, 250, 500, 1000, 2000, 4000, 8000, 16000, 32000),
     "log": (1, 10, 30, 100, 300, 1000, 3000, 10000, 30000),
+    "linear": (0, 1000, 2000, 4000, 8000, 16000, 32000),
 }
+
+# Linear magnitudes are drawn in dB, at least -100 as those of log-mels.
+_MIN_MAGNITUDE = 1e-5
 
 # Drawn are the fewest cells that contribute this share of all.
 _SHARE_OF_CELLS = 0.5
@@ -74,7 +78,7 @@ class ClipScoreDisplay:  # numpydoc ignore=PR02
     edges : ndarray of shape (n_mels + 1,) or None, default=None
         Edges of the mel bands in Hz; None: the axis, and `location`, count mel bands.
 
-    band_scale : {"mel", "log"}, default="mel"
+    band_scale : {"mel", "log", "linear"}, default="mel"
         How the bands are spaced; see :class:`~sklearn_asd.ClipSpectrograms`.
 
     normal : ndarray of shape (n_mels, n_normal_frames) or None, default=None
@@ -448,14 +452,21 @@ def lay_out(
     """
     has_frequencies = None not in (heard.fmin, heard.fmax)
     return ClipScoreDisplay(
-        heard.log_mel(0, heard.main_view),
+        _in_decibels(heard),
         location,
         cells=cells,
         frame_duration=frame_duration(heard),
         edges=band_edges(heard) if has_frequencies else None,
         band_scale=heard.band_scale,
-        normal=None if normal is None else normal.log_mel(0, normal.main_view),
+        normal=None if normal is None else _in_decibels(normal),
     )
+
+
+def _in_decibels(X: ClipSpectrograms) -> np.ndarray:
+    frames = X.log_mel(0, X.main_view)
+    if X.band_scale != "linear":
+        return frames
+    return 20 * np.log10(np.maximum(frames.astype(np.float32), _MIN_MAGNITUDE))
 
 
 def _subtract(log_mel: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -339,7 +339,7 @@ class Findings:
     def _draw(
         self, display: ClipScoreDisplay, row: int, nearest: evidence.Nearest | None
     ) -> Image:
-        kind = "Spectrogram" if display.band_scale == "mel" else "Power spectrum"
+        kind = "Power spectrum" if display.band_scale == "log" else "Spectrogram"
         alt = f"{kind} of {self.names[row]}. {describe_place(display)}"
         height = 2.5
         if display.location is not None and display.location.times is not None:

@@ -6,12 +6,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn_asd import (
     AugmentationExpander,
     ClipSpectrograms,
+    LinearSpectrogram,
     LogMelSegmenter,
     PowerSpectrum,
     SpectrumStatistics,
 )
 
-TRANSFORMERS = [AugmentationExpander(), LogMelSegmenter(), PowerSpectrum()]
+TRANSFORMERS = [
+    AugmentationExpander(),
+    LinearSpectrogram(),
+    LogMelSegmenter(),
+    PowerSpectrum(),
+]
 
 
 @pytest.mark.parametrize("transformer", TRANSFORMERS)

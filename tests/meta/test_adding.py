@@ -129,9 +129,18 @@ def test_domains_are_added(rng):
     X = ClipSpectrograms.from_arrays(
         log_mels, domain=20 * ["source", "target"], segment_frames=None
     )
-    detector = EmbeddingNeighborDetector(MEAN, by_domain=True)
-    whole = copy.deepcopy(detector).fit(X)
-    assert_same(add_normals(detector.fit(X[:30]), X[30:]), whole, X)
+    for detector in (
+        EmbeddingNeighborDetector(MEAN, by_domain=True),
+        GaussianDetector(MEAN, by_domain=True),
+        ThresholdTuner(
+            GaussianDetector(MEAN),
+            group_by="domain",
+            false_alarm_rate=0.2,
+            validation_fraction="training_scores",
+        ),
+    ):
+        whole = copy.deepcopy(detector).fit(X)
+        assert_same(add_normals(detector.fit(X[:30]), X[30:]), whole, X)
 
 
 def test_false_alarms_become_normal(clips, rng):

@@ -7,8 +7,20 @@ from sklearn.base import clone
 from torch.nn import functional
 
 from sklearn_asd import IDConfidenceDetector
-from sklearn_asd.networks import AdaCos, ArcFace, CenterLoss, Softmax
-from sklearn_asd.networks.losses import LOSSES, find_loss
+from sklearn_asd.networks import (
+    AdaCos,
+    AdaProj,
+    ArcFace,
+    CenterLoss,
+    Softmax,
+    SubClusterAdaCos,
+)
+from sklearn_asd.networks.losses import (
+    LOSSES,
+    SubClusterHead,
+    SubspaceHead,
+    find_loss,
+)
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 EMBEDDING = torch.tensor([[1.0, 0.0], [0.0, 2.0], [4.0, 0.0]])
@@ -117,6 +129,8 @@ def test_losses_have_names():
         "softmax": Softmax(),
         "arcface": ArcFace(scale=30.0, margin=0.25, n_sub_centers=1),
         "adacos": AdaCos(n_sub_centers=1),
+        "subcluster_adacos": SubClusterAdaCos(n_sub_centers=16, trained_centers=False),
+        "adaproj": AdaProj(n_sub_centers=32, trained_centers=False),
     }
     assert find_loss(ArcFace(margin=0.1)) == ArcFace(margin=0.1)
 
@@ -205,3 +219,61 @@ def test_the_scale_of_adacos_is_that_of_its_paper():
     scales = [AdaCos().make_head(n_classes, 2).scale for n_classes in (41, 3, 2)]
     assert scales[0] == pytest.approx(math.sqrt(2) * math.log(40))
     assert scales[2] == scales[1] > 0  # log(2 - 1) would be 0
+
+
+# -- several directions for each class -------------------------------------------
+
+
+def test_the_probabilities_of_sub_clusters_add_up():
+    """Two classes of two directions each, along the axes, at a scale of 3."""
+    centers = torch.eye(4).reshape(2, 2, 4)
+    logits = SubClusterHead(centers, scale=3.0)(torch.tensor([[2.0, 0, 0, 0]]))
+    expected = torch.tensor([math.e**3 + 1, 1 + 1]) / (math.e**3 + 3)
+    torch.testing.assert_close(logits.softmax(dim=1)[0], expected)
+
+
+def test_one_sub_cluster_is_adacos():
+    embedding = torch.randn(5, 8)
+    centers = torch.randn(3, 1, 8)
+    head = AdaCos().make_head(3, 8)
+    head.directions.data = centers
+    same = SubClusterHead(centers, head.scale)
+    torch.testing.assert_close(same(embedding), head(embedding))
+
+
+def test_a_subspace_has_the_cosine_of_the_projection():
+    """Of (3, 4, 12): the x-y plane has 5 / 13, and the z axis 12 / 13."""
+    plane, axis = [[1.0, 0, 0], [1, 1, 0]], [[0.0, 0, 2], [0, 0, 2]]
+    head = SubspaceHead(torch.tensor([plane]), scale=26.0)
+    embedding = torch.tensor([[3.0, 4, 12]])
+    torch.testing.assert_close(head(embedding), torch.tensor([[10.0]]))
+    head = SubspaceHead(torch.tensor([axis])[:, :1], scale=26.0)
+    torch.testing.assert_close(head(embedding), torch.tensor([[24.0]]))
+
+
+@pytest.mark.parametrize("loss", [SubClusterAdaCos, AdaProj])
+@pytest.mark.parametrize("trained", [False, True])
+def test_centers_are_learnt_on_request(loss, trained):
+    head = loss(n_sub_centers=2, trained_centers=trained).make_head(3, 8)
+    embedding = torch.randn(4, 8, requires_grad=True)
+    head(embedding).square().sum().backward()
+    assert embedding.grad.abs().sum() > 0
+    assert [name for name, _ in head.named_parameters()] == ["centers"] * trained
+    assert list(head.state_dict()) == ["centers"]
+    if trained:
+        assert head.centers.grad.abs().sum() > 0
+
+
+def test_a_subspace_that_is_the_whole_space_is_refused():
+    with pytest.raises(ValueError, match="n_sub_centers=8 directions span all 8 col"):
+        AdaProj(n_sub_centers=8).make_head(3, 8)
+
+
+@pytest.mark.parametrize("loss", [SubClusterAdaCos, AdaProj])
+def test_settings_of_several_directions_are_checked(loss):
+    assert loss() == loss(trained_centers=False)
+    assert pickle.loads(pickle.dumps(loss(n_sub_centers=3))) == loss(n_sub_centers=3)
+    with pytest.raises(ValueError, match="'n_sub_centers' parameter"):
+        loss(n_sub_centers=0)
+    with pytest.raises(ValueError, match="'trained_centers' parameter"):
+        loss(trained_centers="yes")
