@@ -11,7 +11,6 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.text import one_form, printable
 from sklearn_asd.monitoring.log import acknowledge as write_acknowledgement
 from sklearn_asd.monitoring.log import read_states
-from sklearn_asd.monitoring.rules import ALARM
 
 __all__ = ["acknowledge"]
 
@@ -39,7 +38,7 @@ def acknowledge(log, machine):
     if not os.path.isfile(log):
         raise ValueError(f"there is no log {log!r}: name the file of watch --log")
     states = read_states(log)
-    alarms = [name for name, one in states.items() if one.alarm == ALARM]
+    alarms = [name for name, one in states.items() if one.alarm == "alarm"]
     chosen = _choose(alarms, machine)
     write_acknowledgement(log, chosen)
     for one in chosen:

@@ -236,9 +236,7 @@ def _find_machines(
         stated = _state_machine(row, column)
         machine, way = stated if stated in known else None, ""
         if machine is None and pattern is None:
-            machine, way = _find_otherwise(Path(row["path"]), known)
-        if machine is None and pattern is None:
-            machine, way = _find_by_type(stated, known)
+            machine, way = _find_otherwise(Path(row["path"]), stated, known)
         ways[way] += 1
         reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
@@ -248,7 +246,9 @@ def _find_machines(
     return found
 
 
-def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, str]:
+def _find_otherwise(
+    path: Path, stated: Machine, known: list[Machine]
+) -> tuple[Machine | None, str]:
     """Find the machine of a path that does not state it, and how, if this is told."""
     if read_name(path.stem):
         return None, ""
@@ -259,7 +259,7 @@ def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, s
     if len(known) == 1:
         only = printable(str(known[0]))
         return known[0], f"taken to be of {only}, the only machine that the model knows"
-    return None, ""
+    return _find_by_type(stated, known)
 
 
 def _find_by_type(stated: Machine, known: list[Machine]) -> tuple[Machine | None, str]:

@@ -18,7 +18,7 @@ import filelock
 
 from sklearn_asd.monitoring.events import write_time
 from sklearn_asd.monitoring.folder import Stamp
-from sklearn_asd.monitoring.rules import ALARM, AlarmState
+from sklearn_asd.monitoring.rules import AlarmState
 
 __all__ = ["N_RECENT", "WatchLog", "acknowledge", "read_states"]
 
@@ -246,7 +246,7 @@ class WatchLog:
         elif "command_of" in row:
             self.pending.pop(row["command_of"], None)
         elif "acknowledges" in row:
-            if self.states[row["acknowledges"]].alarm == ALARM:
+            if self.states[row["acknowledges"]].alarm == "alarm":
                 self.acknowledged[row["acknowledges"]] = logged
         else:
             self._take_window(row, logged)
@@ -258,7 +258,7 @@ class WatchLog:
             machine = row["machine"] or ""
             state = self.states[machine] = AlarmState.from_dict(row["alarm_state"])
             self.names[machine] = row["machine_type"], row["machine_id"]
-            if state.alarm != ALARM:
+            if state.alarm != "alarm":
                 self.acknowledged.pop(machine, None)
             if row["verdict"]:
                 self.heard[machine] = logged
