@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.base import OutlierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._utils.validation import bounded_messages
 from sklearn_asd._version import __version__
@@ -21,6 +22,7 @@ from sklearn_asd._version import __version__
 __all__ = [
     "EstimatorMixin",
     "JudgingMixin",
+    "adds_or_not",
     "all_or_nothing",
     "documentation_address",
     "fit_clone",
@@ -117,7 +119,7 @@ class JudgingMixin(EstimatorMixin, OutlierMixin):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name, value in list(vars(cls).items()):
-            public = not name.startswith(("_", "fit", "set_", "get_"))
+            public = not name.startswith(("_", "fit", "add_", "set_", "get_"))
             if public and isinstance(value, FunctionType):
                 setattr(cls, name, of_one_fit(value))
 
@@ -224,6 +226,32 @@ def all_or_nothing(fit: Callable[..., Any]) -> Callable[..., Any]:
         return self
 
     return _fit_and_replace
+
+
+def adds_or_not(add_normals: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `add_normals` start from the fit, and change the estimator in one step.
+
+    Parameters
+    ----------
+    add_normals : callable
+        The method of a fitted estimator.
+
+    Returns
+    -------
+    add_normals : callable
+        The same method, which sets all attributes or none, as :func:`all_or_nothing`
+        does.
+    """
+
+    @wraps(add_normals)
+    def _add_and_replace(self, X):
+        check_is_fitted(self)
+        fresh = _share(self, dict(vars(self)))
+        add_normals(fresh, X)
+        self.__dict__ = vars(fresh)
+        return self
+
+    return _add_and_replace
 
 
 def fit_clone(estimator: Any, X: Any) -> Any:

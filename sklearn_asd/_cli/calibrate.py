@@ -11,28 +11,34 @@ import numpy as np
 import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_asd._base import is_frozen
 from sklearn_asd._cli.conventions import (
     CONTEXT,
     echo,
     machine_id_option,
     quiet_option,
 )
-from sklearn_asd._cli.history import finite, make_entry, save_entry
-from sklearn_asd._cli.layouts import machine_from_option
-from sklearn_asd._cli.models import Model, Pieces, pieces_to_judge, read_model
-from sklearn_asd._cli.normals import (
-    judge_normals,
+from sklearn_asd._cli.history import (
+    describe_change,
     label_machines,
-    promised_rate,
-    rate_option,
+    list_changes,
+    make_entry,
+    save_entry,
 )
+from sklearn_asd._cli.layouts import machine_from_option
+from sklearn_asd._cli.models import (
+    Model,
+    cut_recordings,
+    piece_option,
+    pieces_to_judge,
+    read_model,
+    undo_calibration,
+)
+from sklearn_asd._cli.normals import judge_normals, promised_rate, rate_option
 from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
-from sklearn_asd.audio.pieces import cut_into_pieces
 from sklearn_asd.audio.reading import UnusableClipWarning
 from sklearn_asd.meta import ThresholdTuner
-from sklearn_asd.meta.structure import compares_machines, find_offsets
+from sklearn_asd.meta.structure import compares_machines
 
 __all__ = ["calibrate"]
 
@@ -49,8 +55,9 @@ __all__ = ["calibrate"]
 @rate_option
 @machine_id_option
 @machine_from_option
+@piece_option()
 @quiet_option
-def calibrate(model, folder, output, rate, machine_id, machine_from):
+def calibrate(model, folder, output, rate, machine_id, machine_from, piece):
     """Set the thresholds of MODEL by normal recordings in FOLDER.
 
     Use normal recordings of the site that the model was not trained on, of other days
@@ -64,10 +71,11 @@ def calibrate(model, folder, output, rate, machine_id, machine_from):
     promised. The thresholds of all machines are then set for the lowest rate that can,
     with a warning: 20 % with 4 recordings.
 
-    Recordings labelled anomalous, in folders called train, or used before are left
-    out. Long recordings are cut as by sklearn-asd score, and each piece counts. Each
-    recording is read twice. The model keeps date, machines, files and their SHA-256,
-    rate and thresholds before and after; sklearn-asd info shows a summary.
+    Recordings labelled anomalous, in folders called train, or used before, and copies
+    of these, are left out. Long recordings are cut as by sklearn-asd score, and each
+    piece counts; the model keeps the length of --piece for score and watch. Each
+    recording is read three times. The model keeps date, machines, files and their
+    SHA-256, rate and thresholds before and after; sklearn-asd info shows a summary.
 
     \b
     Examples:
@@ -82,37 +90,28 @@ def calibrate(model, folder, output, rate, machine_id, machine_from):
     loaded = read_model(model, trust=False)
     rate = promised_rate(loaded, rate)
     output = output or model
-    pieces = pieces_to_judge(loaded, None)
-    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, output)
-    clips = _cut(normals.judged, pieces)
-    base = _open(loaded.detector)
+    pieces = pieces_to_judge(loaded, piece)
+    if piece is not None and loaded.machines is None:
+        raise ValueError(
+            "the model was not written by sklearn-asd fit, so it cannot keep the "
+            "length of --piece for later: leave it out"
+        )
+    normals = judge_normals(loaded, [folder], machine_id, machine_from, pieces, output)
+    clips = cut_recordings(normals.judged, pieces)
+    base = undo_calibration(loaded.detector)
     rate = _choose_rate(base, loaded, clips, rate)
     tuner = _tune(base, clips, rate)
-    changes = _list_changes(loaded.detector, tuner, clips)
+    changes = list_changes(loaded.detector, tuner, clips)
     entry = make_entry(
         "calibrate", normals.judged, normals.digests, rate, thresholds=changes
     )
-    save_entry(loaded, tuner, entry, output)
+    kept = {} if pieces is None or piece is None else {"pieces": list(pieces)}
+    save_entry(loaded, tuner, entry, output, **kept)
     for name, (before, after) in changes.items():
-        echo(f"{printable(name)}  threshold {_write(before)} -> {_write(after)}")
+        echo(describe_change(name, before, after))
     echo(f"Expected false alarms: {tuner.promise_}.")
     echo(f"The calibrated model is in {printable(output)}.")
     return 2 if normals.n_problems else 0
-
-
-def _open(detector: Any) -> Any:
-    """Take the detector out of an earlier calibration."""
-    inner: Any = getattr(detector, "detector", None)
-    return inner.estimator if is_frozen(inner) else detector
-
-
-def _cut(judged: pd.DataFrame, pieces: Pieces | None) -> pd.DataFrame:
-    """Cut recordings as the model judges them."""
-    clips = judged[["path", "machine_type", "machine_id"]]
-    if pieces is None:
-        return clips
-    table = cut_into_pieces(clips, pieces.duration, longest=pieces.longest)
-    return table.reset_index(drop=True)
 
 
 def _choose_rate(base: Any, model: Model, clips: pd.DataFrame, rate: float) -> float:
@@ -163,29 +162,3 @@ def _tune(base: Any, clips: pd.DataFrame, rate: float) -> ThresholdTuner:
             "recordings, or a higher --false-alarm-rate"
         )
     return tuner
-
-
-def _list_changes(
-    before: Any, after: Any, clips: pd.DataFrame
-) -> dict[str, list[float | None]]:
-    """Threshold of each machine before and after."""
-    first = clips.assign(label=label_machines(clips)).drop_duplicates("label")
-    rows = first.drop(columns="label").reset_index(drop=True)
-    old, new = (
-        np.broadcast_to(_thresholds(one, rows), len(rows)) for one in (before, after)
-    )
-    return {
-        str(name): [finite(a), finite(b)]
-        for name, a, b in zip(first["label"], old, new, strict=True)
-    }
-
-
-def _thresholds(detector: Any, rows: pd.DataFrame) -> Any:
-    last = detector
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
-    return find_offsets(last, rows)
-
-
-def _write(threshold: float | None) -> str:
-    return "none" if threshold is None else f"{threshold:.6g}"

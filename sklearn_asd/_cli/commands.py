@@ -20,8 +20,10 @@ __all__ = ["main"]
 # Characters of an error: the longest name of a file has 4096.
 _LONGEST = 6000
 
-# Each is a function of its name, in the module of its name.
+# Each is a function of its name, in the module of its name, with _ for -.
 _COMMANDS = {
+    "acknowledge": "Note that an alarm is known.",
+    "add-normals": "Learn from false alarms.",
     "calibrate": "Set thresholds by normals of the site.",
     "check": "Find out which faults a model hears.",
     "demo": "Try a detector on built-in sounds.",
@@ -80,8 +82,9 @@ class _Commands(click.Group):
         if name is None or known is None:  # while a shell completes a name
             return name, known, rest
         with starting_fast():
-            module = import_module(f"sklearn_asd._cli.{name}")
-        return name, getattr(module, name), rest
+            place = name.replace("-", "_")
+            module = import_module(f"sklearn_asd._cli.{place}")
+        return name, getattr(module, place), rest
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)

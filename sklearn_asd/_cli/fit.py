@@ -9,6 +9,7 @@ import click
 import pandas as pd
 
 from sklearn_asd._cli import conventions, recordings, systems
+from sklearn_asd._cli.history import hash_files
 from sklearn_asd._cli.layouts import check_layout, machine_from_option
 from sklearn_asd._cli.models import Pieces, choose_pieces, make_notes, piece_option
 from sklearn_asd._utils.messages import count
@@ -194,12 +195,18 @@ def fit(
     scored = scored.drop(left_out, errors="ignore")
     _hide_progress(detector)
     pieces = choose_pieces(scored) if piece is None else Pieces(piece)
-    save_model(detector, output, make_notes(id_column, scored, pieces, machine_from))
+    save_model(detector, output, _note(id_column, scored, pieces, machine_from))
     name = printable(output)
     used = _describe_used(found, clips.drop(left_out))
     conventions.echo(f"Trained in {seconds:.0f} s on {used}. The model is in {name}.")
     conventions.echo(systems.explain_threshold(detector, rate, counts))
     conventions.echo(f"Now try: sklearn-asd score {name} FILES_OR_FOLDERS")
+
+
+def _note(column: str, clips: pd.DataFrame, *rest: Any) -> dict[str, Any]:
+    """Collect what the model keeps about its recordings, with their SHA-256."""
+    notes = make_notes(column, clips, *rest)
+    return notes | {"files": hash_files(dict.fromkeys(notes["training"]["path"]))}
 
 
 def _check_options(id_column: str, machine_from: str | None) -> None:

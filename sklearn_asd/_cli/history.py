@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sklearn_asd._cli.models import Model
@@ -16,13 +18,16 @@ from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.scoring import final_step
+from sklearn_asd.meta.structure import find_offsets
 from sklearn_asd.persistence import save_model
 
 __all__ = [
+    "describe_change",
     "describe_history",
     "find_rate",
-    "finite",
     "hash_files",
+    "label_machines",
+    "list_changes",
     "make_entry",
     "save_entry",
 ]
@@ -53,20 +58,24 @@ def find_rate(detector: Any) -> float | None:
     return float(rate) if isinstance(rate, Real) else None
 
 
-def hash_files(paths: list[str]) -> dict[str, str]:
+def hash_files(paths: Iterable[str]) -> dict[str, str]:
     """Compute the SHA-256 of each file.
 
     Parameters
     ----------
-    paths : list of str
+    paths : iterable of str
         Files.
 
     Returns
     -------
     digests : dict of str to str
-        In hexadecimal, by path.
+        In hexadecimal, by path; without files that cannot be read any more.
     """
-    return {path: _hash_file(path) for path in paths}
+    digests = {}
+    for path in paths:
+        with suppress(OSError):
+            digests[path] = _hash_file(path)
+    return digests
 
 
 def _hash_file(path: str) -> str:
@@ -89,7 +98,7 @@ def make_entry(
     Parameters
     ----------
     command : str
-        "calibrate" or "verify".
+        "add-normals", "calibrate" or "verify".
 
     judged : DataFrame
         The recordings that were used.
@@ -109,19 +118,20 @@ def make_entry(
         Values of JSON.
     """
     files = judged.drop_duplicates("path")
-    labels = machine_labels(files)
-    counts = files.groupby(["all"] * len(files) if labels is None else labels).size()
+    counts = files.groupby(label_machines(files)).size()
     return {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_recordings": {str(name): int(n) for name, n in counts.items()},
-        "files": {path: digests[path] for path in files["path"]},
+        "files": {path: digests.get(path, "") for path in files["path"]},
         "rate": rate,
         **results,
     }
 
 
-def save_entry(model: Model, detector: Any, entry: dict[str, Any], path: str) -> None:
+def save_entry(
+    model: Model, detector: Any, entry: dict[str, Any], path: str, **changes: Any
+) -> None:
     """Write a model with one more entry in its history.
 
     Parameters
@@ -137,6 +147,9 @@ def save_entry(model: Model, detector: Any, entry: dict[str, Any], path: str) ->
 
     path : str
         File to write. An older file is replaced once the new one is complete.
+
+    **changes : any
+        Notes to replace.
     """
     notes = {} if model.notes is None else model.notes
     if not isinstance(notes, dict):
@@ -144,7 +157,8 @@ def save_entry(model: Model, detector: Any, entry: dict[str, Any], path: str) ->
             "the notes of the model are not those of sklearn-asd fit, so they have no "
             "place for a history: save it with notes that are a dict, or None"
         )
-    save_model(detector, path, {**notes, "history": [*model.history, entry]})
+    changes |= {"history": [*model.history, entry]}
+    save_model(detector, path, {**notes, **changes})
 
 
 def describe_history(history: list[dict[str, Any]]) -> str:
@@ -168,13 +182,89 @@ def _describe_entry(entry: dict[str, Any]) -> str:
     text = (
         f"{entry['date']}  {entry['command']}  "
         f"{count(sum(counts.values()), 'normal recording')} of "
-        f"{count(len(counts), 'machine')}, {100 * entry['rate']:.3g} %"
+        f"{count(len(counts), 'machine')}"
     )
+    if entry["command"] != "add-normals":
+        text += f", {100 * entry['rate']:.3g} %"
     if "passed" in entry:
         text += ", passed" if entry["passed"] else ", failed"
     return printable(text)
 
 
-def finite(threshold: float) -> float | None:
+def list_changes(
+    before: Any, after: Any, clips: pd.DataFrame
+) -> dict[str, list[float | None]]:
+    """List the threshold of each machine before and after.
+
+    Parameters
+    ----------
+    before, after : outlier detector or Pipeline
+        Fitted.
+
+    clips : DataFrame of n_clips rows
+        Recordings of the machines.
+
+    Returns
+    -------
+    thresholds : dict of str to list
+        Values of JSON, by the name of the machine: None stands for infinity.
+    """
+    first = clips.assign(label=label_machines(clips)).drop_duplicates("label")
+    rows = first.drop(columns="label").reset_index(drop=True)
+    old, new = (
+        np.broadcast_to(_find_thresholds(one, rows), len(rows))
+        for one in (before, after)
+    )
+    return {
+        str(name): [_finite(a), _finite(b)]
+        for name, a, b in zip(first["label"], old, new, strict=True)
+    }
+
+
+def describe_change(name: str, before: float | None, after: float | None) -> str:
+    """Write how the threshold of a machine changed.
+
+    Parameters
+    ----------
+    name : str
+        The machine.
+
+    before, after : float or None
+        From :func:`list_changes`.
+
+    Returns
+    -------
+    text : str
+        A line.
+    """
+    old, new = ("none" if one is None else f"{one:.6g}" for one in (before, after))
+    return f"{printable(name)}  threshold {old} -> {new}"
+
+
+def label_machines(clips: pd.DataFrame) -> Any:
+    """Name the machine of each recording, or "all" if no machines are known.
+
+    Parameters
+    ----------
+    clips : DataFrame of n_clips rows
+        Recordings.
+
+    Returns
+    -------
+    labels : sequence of str
+        One for each.
+    """
+    labels = machine_labels(clips)
+    return ["all"] * len(clips) if labels is None else labels
+
+
+def _find_thresholds(detector: Any, rows: pd.DataFrame) -> Any:
+    last = detector
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    return find_offsets(last, rows)
+
+
+def _finite(threshold: float) -> float | None:
     """Write a threshold for JSON, which has no infinity."""
     return float(threshold) if math.isfinite(threshold) else None

@@ -13,9 +13,10 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from sklearn_asd._base import is_frozen
 from sklearn_asd._utils.text import one_form
 from sklearn_asd.audio.naming import NamePattern
-from sklearn_asd.audio.pieces import TOLERANCE, measure_durations
+from sklearn_asd.audio.pieces import TOLERANCE, cut_into_pieces, measure_durations
 from sklearn_asd.meta.scoring import honest_training_scores
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.files import is_model_file
@@ -26,12 +27,14 @@ __all__ = [
     "Model",
     "Pieces",
     "choose_pieces",
+    "cut_recordings",
     "has_networks",
     "make_notes",
     "piece_option",
     "pieces_to_judge",
     "read_model",
     "trust_option",
+    "undo_calibration",
 ]
 
 trust_option = click.option(
@@ -89,7 +92,8 @@ class Model(NamedTuple):
     how to cut recordings that are longer; None if this is not known. `versions` are
     those of the packages that wrote the file, and `checksum` says whether it has a
     checksum, which was right; both are None for a file of joblib. `notes` are those of
-    the file, and `history` lists what was done after the model was fitted.
+    the file, and `history` lists what was done after the model was fitted. `files` are
+    the SHA-256 of the recordings of the fit, by path; empty if they are not known.
     """
 
     detector: Any
@@ -102,6 +106,7 @@ class Model(NamedTuple):
     checksum: bool | None = None
     notes: Any = None
     history: list[dict[str, Any]] = []
+    files: dict[str, str] = {}
 
 
 def has_networks(detector: Any) -> bool:
@@ -136,6 +141,21 @@ def pieces_to_judge(model: Model, piece: float | None) -> Pieces | None:
             "give a model of sklearn-asd fit"
         )
     return Pieces(piece)
+
+
+def cut_recordings(judged: pd.DataFrame, pieces: Pieces | None) -> pd.DataFrame:
+    """Cut recordings as the model judges them; a table with a row for each piece."""
+    clips = judged[["path", "machine_type", "machine_id"]]
+    if pieces is None:
+        return clips
+    table = cut_into_pieces(clips, pieces.duration, longest=pieces.longest)
+    return table.reset_index(drop=True)
+
+
+def undo_calibration(detector: Any) -> Any:
+    """Take the detector out of an earlier calibration, if there was one."""
+    inner: Any = getattr(detector, "detector", None)
+    return inner.estimator if is_frozen(inner) else detector
 
 
 def make_notes(
@@ -210,6 +230,7 @@ def _add_notes(detector: Any, notes: Any) -> Model:
         pd.DataFrame(notes["training"], dtype=object),
         Pieces(*notes["pieces"]) if notes.get("pieces") else None,
         notes.get("machine_from"),
+        files=notes.get("files", {}),
     )
 
 
@@ -218,8 +239,8 @@ def _read_history(notes: Any) -> list[dict[str, Any]]:
     history = notes.get("history", []) if isinstance(notes, dict) else []
     if not isinstance(history, list) or not all(map(_is_entry, history)):
         raise ValueError(
-            "the history in the model's notes is not that of sklearn-asd calibrate and "
-            "verify: fit it again"
+            "the history in the model's notes is not that of sklearn-asd calibrate, "
+            "verify and add-normals: fit it again"
         )
     return history
 
@@ -250,6 +271,7 @@ def _check_notes(notes: dict[str, Any]) -> None:
     fine = fine and isinstance(machines, list) and len(machines) > 0
     fine = fine and _is_pieces(notes.get("pieces"))
     fine = fine and _is_pattern(notes.get("machine_from"))
+    fine = fine and ("files" not in notes or _maps_to(notes, "files", str))
     if not fine or not all(map(_is_machine, machines)):
         raise ValueError(
             "the notes of the model about its recordings are not those of sklearn-asd "

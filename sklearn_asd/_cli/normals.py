@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import click
@@ -13,10 +14,10 @@ from sklearn_asd._cli.history import find_rate, hash_files
 from sklearn_asd._cli.models import Model, Pieces
 from sklearn_asd._cli.recordings import assign_machines, read_paths
 from sklearn_asd._cli.verdicts import UNUSABLE, judge
-from sklearn_asd._utils.messages import count
-from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd._utils.messages import abbreviate, count
+from sklearn_asd.audio.remarks import condition_of
 
-__all__ = ["Normals", "judge_normals", "label_machines", "promised_rate", "rate_option"]
+__all__ = ["Normals", "judge_normals", "promised_rate", "rate_option"]
 
 rate_option = click.option(
     "--false-alarm-rate",
@@ -42,30 +43,32 @@ class Normals(NamedTuple):
 
 def judge_normals(
     model: Model,
-    folder: str,
+    paths: Iterable[str],
     machine_id: str | None,
     machine_from: str | None,
     pieces: Pieces | None,
     output: str | None,
+    learns: bool = False,
 ) -> Normals:
-    """Judge the normal recordings of a folder that the model does not know yet.
+    """Judge the normal recordings of files and folders that the model does not know.
 
     Those labelled anomalous, in folders called train, or used before to train or to
     calibrate are left out and counted. Those without a verdict are named. An output
-    that cannot be written is refused before the work.
+    that cannot be written is refused before the work. If the model `learns` from them,
+    their folder and an earlier calibration do not matter, but their audio must be good.
     """
-    clips, problems = read_paths([folder], machine_from or model.machine_from)
+    clips, problems = read_paths(paths, machine_from or model.machine_from)
     prepare_outputs({"--output": output}, clips["path"])
     clips = _leave_out(clips, "labelled anomalous", clips["label"] == -1)
-    clips = _leave_out(clips, "in folders called train", clips["split"] == "train")
+    if not learns:
+        clips = _leave_out(clips, "in folders called train", clips["split"] == "train")
     clips = assign_machines(clips, model, machine_id, machine_from)
-    if model.training is not None:
-        trained = clips["path"].map(os.path.abspath).isin(model.training["path"])
-        clips = _leave_out(clips, "that the model was trained on", trained)
+    digests = hash_files(clips["path"])
+    clips = _leave_out_known(clips, digests, model, learns)
     if clips.empty:
         raise ValueError(
-            f"{folder!r} holds no normal recordings that the model was not trained "
-            "on: give newer ones"
+            f"{abbreviate(list(paths))} holds no normal recordings that the model was "
+            "not trained on or calibrated by: give newer ones"
         )
     judged, _ = judge(model.detector, clips, pieces)
     unusable = judged["verdict"] == UNUSABLE
@@ -73,24 +76,53 @@ def judge_normals(
     for line in group_reasons(problems):
         echo(f"unusable: {line}", err=True)
     judged = judged[~unusable]
-    digests = hash_files(list(judged["path"]))
-    known = _calibrated_on(model)
-    used = judged["path"].map(digests).isin(known)
-    judged = _leave_out(judged, "that the model was calibrated on", used)
+    if learns:
+        bad = judged["remark"].map(condition_of) != ""
+        which = "in which the machine cannot be heard: sklearn-asd score tells why"
+        judged = _leave_out(judged, which, bad)
     if judged.empty:
         raise ValueError("none of the recordings could be used: give others")
-    _warn_of_remarks(judged)
+    if not learns:
+        _warn_of_remarks(judged)
     return Normals(judged, digests, len(problems))
 
 
+def _leave_out_known(
+    clips: pd.DataFrame, digests: dict[str, str], model: Model, learns: bool
+) -> pd.DataFrame:
+    """Leave out recordings that were used before, by their names and contents."""
+    if model.training is not None:
+        trained = clips["path"].map(os.path.abspath).isin(model.training["path"])
+        clips = _leave_out(clips, "that the model was trained on", trained)
+    copied = clips["path"].map(digests).isin(_trained_on(model))
+    clips = _leave_out(clips, "that are copies of those of training", copied)
+    contents = clips["path"].map(digests)
+    if learns:
+        again = contents.duplicated() & contents.notna()
+        return _leave_out(clips, "that are copies of others", again)
+    used = contents.isin(_calibrated_on(model))
+    return _leave_out(clips, "that the model was calibrated on", used)
+
+
+def _trained_on(model: Model) -> set[str]:
+    """SHA-256 of the recordings that the model learnt from."""
+    added = [one for one in model.history if one["command"] == "add-normals"]
+    return set(model.files.values()) | _list_files(added)
+
+
 def _calibrated_on(model: Model) -> set[str]:
-    """SHA-256 of the recordings that set the thresholds."""
-    return {
-        digest
-        for entry in model.history
-        if entry["command"] == "calibrate"
-        for digest in entry["files"].values()
-    }
+    """SHA-256 of the recordings that set the thresholds, unless that was undone."""
+    entries: list[dict[str, Any]] = []
+    for entry in model.history:
+        if entry["command"] == "add-normals":
+            entries = []
+        elif entry["command"] == "calibrate":
+            entries.append(entry)
+    return _list_files(entries)
+
+
+def _list_files(entries: list[dict[str, Any]]) -> set[str]:
+    return {one for entry in entries for one in entry["files"].values() if one}
 
 
 def _warn_of_remarks(judged: pd.DataFrame) -> None:
@@ -112,12 +144,6 @@ def promised_rate(model: Model, rate: float | None) -> float:
             "one with --false-alarm-rate, such as 0.05"
         )
     return rate
-
-
-def label_machines(clips: pd.DataFrame) -> Any:
-    """Name the machine of each recording, or "all" if no machines are known."""
-    labels = machine_labels(clips)
-    return ["all"] * len(clips) if labels is None else labels
 
 
 def _leave_out(clips: pd.DataFrame, which: str, rows: pd.Series) -> pd.DataFrame:

@@ -254,7 +254,7 @@ def _find_machines(
         stated = _state_machine(row, column)
         machine, way = stated if stated in known else None, ""
         if machine is None and pattern is None:
-            machine, way = _find_otherwise(Path(row["path"]), known)
+            machine, way = _find_otherwise(Path(row["path"]), stated, known)
         ways[way] += 1
         reason = "" if machine else _explain_unknown(stated, known, column, pattern)
         found.append((*(machine or (None, None)), reason))
@@ -264,7 +264,9 @@ def _find_machines(
     return found
 
 
-def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, str]:
+def _find_otherwise(
+    path: Path, stated: Machine, known: list[Machine]
+) -> tuple[Machine | None, str]:
     """Find the machine of a path that does not state it, and how, if this is told."""
     if read_name(path.stem):
         return None, ""
@@ -275,7 +277,20 @@ def _find_otherwise(path: Path, known: list[Machine]) -> tuple[Machine | None, s
     if len(known) == 1:
         only = printable(str(known[0]))
         return known[0], f"taken to be of {only}, the only machine that the model knows"
-    return None, ""
+    return _find_by_type(stated, known)
+
+
+def _find_by_type(stated: Machine, known: list[Machine]) -> tuple[Machine | None, str]:
+    """Find the machine that is stated by its type, if the model knows one of it.
+
+    Recordings with the names of the challenge below a folder car_B1 are of car_B1/00,
+    and others below such a folder of car_B1.
+    """
+    found = [one for one in known if one.machine_type == stated.machine_id]
+    if len(found) != 1:
+        return None, ""
+    only = printable(str(found[0]))
+    return found[0], f"taken to be of {only}, the only machine of its type"
 
 
 def _state_machine(row: dict[Any, Any], column: str) -> Machine:

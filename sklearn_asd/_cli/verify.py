@@ -12,15 +12,10 @@ from sklearn_asd._cli.conventions import (
     machine_id_option,
     quiet_option,
 )
-from sklearn_asd._cli.history import make_entry, save_entry
+from sklearn_asd._cli.history import label_machines, make_entry, save_entry
 from sklearn_asd._cli.layouts import machine_from_option
 from sklearn_asd._cli.models import piece_option, pieces_to_judge, read_model
-from sklearn_asd._cli.normals import (
-    judge_normals,
-    label_machines,
-    promised_rate,
-    rate_option,
-)
+from sklearn_asd._cli.normals import judge_normals, promised_rate, rate_option
 from sklearn_asd._utils.text import printable
 
 __all__ = ["verify"]
@@ -51,7 +46,7 @@ def verify(model, folder, rate, machine_id, machine_from, piece, record, output)
     interval wide, and passing then says little.
 
     Recordings labelled anomalous, in folders called train, or used before to train or
-    calibrate are left out.
+    calibrate, and copies of these, are left out.
 
     \b
     Examples:
@@ -68,7 +63,7 @@ def verify(model, folder, rate, machine_id, machine_from, piece, record, output)
     rate = promised_rate(loaded, rate)
     pieces = pieces_to_judge(loaded, piece)
     target = output or (model if record else None)
-    normals = judge_normals(loaded, folder, machine_id, machine_from, pieces, target)
+    normals = judge_normals(loaded, [folder], machine_id, machine_from, pieces, target)
     table = _count_alarms(normals.judged)
     passed = bool((table["low"] <= rate).all())
     _show(table, rate, passed)

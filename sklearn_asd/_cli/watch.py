@@ -37,10 +37,6 @@ _SECONDS = click.FloatRange(0)
 _MORE_SECONDS = click.FloatRange(0, min_open=True)
 
 
-def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRule:
-    return AlarmRule.parse(text)
-
-
 @click.command(context_settings=CONTEXT)
 @click.argument("model")
 @click.argument("source")
@@ -54,9 +50,15 @@ def _read_rule(context: click.Context, _: click.Parameter, text: str) -> AlarmRu
     "--alarm",
     metavar="K/N",
     default="3/3",
-    callback=_read_rule,
     help="Raise an alarm if K of the last N recordings of a machine are anomalous; of "
     "a stream: K of N windows.",
+)
+@click.option(
+    "--release",
+    metavar="MARGIN",
+    type=_SECONDS,
+    default=0.0,
+    help="End an alarm after K of N recordings with at least this margin.",
 )
 @machine_id_option
 @click.option(
@@ -154,9 +156,9 @@ def watch(context, model, source, log, once, trust, **options):
 
     Prints a JSON object on each line, for each recording and for each change of a
     machine's state, which is an event. The states are normal, suspect (an alarm is
-    near), alarm, and those in which a machine cannot be judged: "no data" (no
-    recording came), "stopped" (far quieter than in training) and "bad audio" (such as
-    clipping or dropouts).
+    near), alarm, acknowledged (by sklearn-asd acknowledge), and those in which a
+    machine cannot be judged: "no data" (no recording came), "stopped" (far quieter than
+    in training) and "bad audio" (such as clipping or dropouts).
 
     The log has the same lines. It is all that a watch remembers: after a kill, a loss
     of power or a restart it goes on from there, and judges no file twice. A file is
@@ -184,13 +186,14 @@ def watch(context, model, source, log, once, trust, **options):
     stop = Stop()
     with stop.listen():
         command = _make_command(options["run"], options["timeout"])
+        rule = AlarmRule.parse(options["alarm"], options["release"])
         loaded = read_model(model, trust)
         check_outputs({"--log": log}, [model])
         file = WatchLog(log)
         try:
             watch = Watch(
                 file,
-                options["alarm"],
+                rule,
                 options["no_data_after"],
                 stop,
                 command,
@@ -200,7 +203,7 @@ def watch(context, model, source, log, once, trust, **options):
             _say_what_was_wrong(watch)
             facts: dict[str, Any] = {"model": os.path.abspath(model), "source": source}
             machines = _expect_machines(loaded, options["machine_id"])
-            facts |= {"rule": str(options["alarm"])}
+            facts |= {"rule": str(rule)}
             facts |= {"no_data_after": options["no_data_after"]}
             if source == "-":
                 name, names = _choose_machine(machines)

@@ -38,6 +38,7 @@ class WatchedFolder:
         if once:
             self.folder.find(self.watch.log.files)  # to see what changes
             self.watch.wait(self.options["settle"])
+        self.watch.look_after_others()  # also what came between two watches
         while not stop.came:
             self._judge(self._find(once))
             if stop.came:
@@ -64,7 +65,7 @@ class WatchedFolder:
             if self.watch.stop.came:
                 return
             self._judge_block(files[start : start + BLOCK])
-            self.watch.look_after_commands()
+            self.watch.look_after_others()
 
     def _judge_block(self, files: Sequence[FoundFile]) -> None:
         stamps = {file.path: file.stamp for file in files}

@@ -50,7 +50,8 @@ class WatchedStream:
         begins_anew = False
         while not self.watch.stop.came:
             content = reader.get(_TICK)
-            self.watch.look_after_commands()
+            self.watch.look_after_others()
+            self._follow_log()
             if content is None:
                 begins_anew |= self._check_silence()
                 continue
@@ -64,6 +65,12 @@ class WatchedStream:
             if len(samples):
                 self._push(samples, time.time() if begins_anew else None)
                 begins_anew = False
+
+    def _follow_log(self) -> None:
+        """Take over the state of the log, in which an alarm may be acknowledged."""
+        state = self.watch.log.states.get(self.machine or "")
+        if self._monitor is not None and state is not None:
+            self._monitor.state = state
 
     def _decode(self, content: bytes) -> np.ndarray:
         try:
@@ -115,21 +122,17 @@ class WatchedStream:
 
     def _new_windows(self, monitor: Monitor) -> list[LogEntry]:
         """Windows since the last call."""
-        rows = monitor.log
-        rows = rows[rows["verdict"].notna() & (rows["stop"] > self._stop)]
-        if len(rows):
-            self._stop = rows["stop"].max()
-        rows = rows.astype(object).where(rows.notna(), None)
-        return [LogEntry(**row) for row in rows.to_dict("records")]
+        windows = [one for one in monitor.entries if one.verdict]
+        new = [one for one in windows if (one.stop or 0.0) > self._stop]
+        self._stop = max([self._stop, *(one.stop or 0.0 for one in new)])
+        return new
 
     def _check_silence(self) -> bool:
         """Notice that nothing comes; whether that is so."""
         self.watch.check_silence()
         state = self.watch.log.states.get(self.machine or "")
-        silent = state is not None and state.condition == "no data"
-        if silent and state is not None and self._monitor is not None:
-            self._monitor.state = state
-        return silent
+        self._follow_log()
+        return state is not None and state.condition == "no data"
 
     def _keep(self, block: np.ndarray, monitor: Monitor) -> None:
         """Remember the last samples, for an alarm to come."""

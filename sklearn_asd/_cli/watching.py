@@ -184,10 +184,10 @@ class Watch:
     def wait(self, seconds: float) -> None:
         """Look after the commands for a time, or until a signal comes."""
         until = time.monotonic() + seconds
-        self.look_after_commands()
+        self.look_after_others()
         while not self.stop.came and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK))
-            self.look_after_commands()
+            self.look_after_others()
 
     def finish(self) -> None:
         """Wait for the commands; after a signal only for the one that runs."""
@@ -196,6 +196,21 @@ class Watch:
                 break  # the next watch runs the others
             self.look_after_commands()
             time.sleep(_TICK)
+
+    def look_after_others(self) -> None:
+        """Take acknowledgements from the log; begin and end commands."""
+        self.log.catch_up()
+        rows = []
+        for machine, moment in self.log.acknowledged.items():
+            before = self.log.states[machine]
+            after = self.rule.acknowledge(before, moment)
+            kind, identity = self._names[machine]
+            entry = LogEntry(time=moment, machine_type=kind, machine_id=identity)
+            entry, more = _add_state(entry, {}, before.name, after)
+            rows.append(entry.as_dict() | more)
+        if rows:
+            self._publish(rows)
+        self.look_after_commands()
 
     def look_after_commands(self) -> None:
         """Begin and end commands, and log how they ended."""

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import (
     JudgingMixin,
+    adds_or_not,
     all_or_nothing,
     fit_clone,
     left_out_threshold,
@@ -27,6 +28,7 @@ from sklearn_asd._utils.validation import (
     validate_data,
 )
 from sklearn_asd.audio.machines import known_labels, machine_columns
+from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
 from sklearn_asd.detectors.constants import (
     are_copies,
     find_units,
@@ -127,9 +129,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         The anomaly score of a row x is ``norm((x - mean) @ whitening)``.
 
     training_score_samples_ : ndarray of shape (n_clips,)
-        Score of each clip that was passed to `fit` as if it had been left out of the
-        means and covariances; NaN for anomalous and unusable clips, and for those of
-        machines whose clips are all equal, if there are others.
+        Score of each clip that was passed to `fit`, and then to `add_normals`, as if it
+        had been left out of the means and covariances; NaN for anomalous and unusable
+        clips, and for those of machines whose clips are all equal, if there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     offset_ : float
@@ -162,6 +164,9 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     Each machine, and with `by_domain` each of its domains, needs two clips; the only
     one of its type three.
+
+    The rows of all training clips are kept for :meth:`add_normals`, 8 bytes for each
+    number.
 
     Cost of `fit`, beside the encoder's: seven eigendecompositions for each machine.
     That takes seconds for 16,000 clips of 256 columns. Scoring a clip multiplies it
@@ -217,6 +222,12 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         "_owners": NotRequired[np.ndarray],  # earlier files have none
         "training_score_samples_": np.ndarray,
         "offset_": Real,
+        # Files of earlier versions have none of these.
+        "_training_points": NotRequired[np.ndarray],
+        "_training_machines": NotRequired[np.ndarray | None],
+        "_training_types": NotRequired[np.ndarray | None],
+        "_training_domains": NotRequired[np.ndarray | None],
+        "_training_rows": NotRequired[np.ndarray],
     }
 
     # `training_score_samples_` and the threshold are of clips left out of the fit.
@@ -285,14 +296,81 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             raise ValueError(
                 "X holds no usable normal clip: y is -1 for all, or no clip can be read"
             )
-        points = refuse_extremes(embedding[usable])
-        distances = self._fit_types(_safe_indexing(X, usable), points)
+        self._training_points = refuse_extremes(embedding[usable])
+        some = _safe_indexing(X, usable)
+        self._training_machines = label_training_clips(some)
+        self._training_types = _list_types(some)
+        self._training_domains = self._list_domains(some)
+        self._training_rows = rows[usable]
+        self._learn(n_clips)
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Learn from more normal clips, exactly as if `fit` had been given them too.
+
+        Means, covariances, what the likelihood chooses, training scores and threshold
+        are computed again of the rows of all clips. The encoder stays as it is: a
+        network learns nothing.
+
+        Parameters
+        ----------
+        X : any of n_clips
+            Normal clips of the machines fitted, as the encoder takes them. Clips that
+            cannot be used are left out.
+
+        Returns
+        -------
+        self : GaussianDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If no clip can be used, one is a copy of a clip that was learnt from or is
+            of another machine, a number is beyond 1e50, or the detector comes from a
+            file of an earlier version, which kept no rows.
+        """
+        refuse_without_rows(self, "_training_points")
+        embedding = self._embed(X)
+        usable = choose_new(embedding, self._training_points)
+        labels = label_clips(X, getattr(self, "classes_", None))
+        points, rows = self._training_points, self._training_rows
+        n_before = len(self.training_score_samples_)
+        self._training_points = np.concatenate([points, embedding[usable]])
+        self._training_rows = np.concatenate([rows, n_before + usable])
+        if labels is not None:
+            self._append_machines(labels[usable].astype(str))
+        if self._training_domains is not None:
+            domains: Any = self._list_domains(_safe_indexing(X, usable))
+            self._training_domains = np.append(self._training_domains, domains)
+        self._learn(n_before + len(embedding))
+        return self
+
+    def _list_domains(self, X: Any) -> np.ndarray | None:
+        if not self.by_domain:
+            return None
+        return known_labels(X, "with by_domain=True", "domain").astype(str)
+
+    def _append_machines(self, labels: np.ndarray) -> None:
+        """Note the machines of more clips; their types are known."""
+        known: Any = self._training_machines
+        kinds = self._training_types
+        self._training_machines = np.concatenate([known, labels])
+        if kinds is not None:
+            first = dict(zip(known, kinds, strict=True))
+            more = [first[label] for label in labels]
+            self._training_types = np.concatenate([kinds, more])
+
+    def _learn(self, n_clips: int) -> None:
+        """Fit the Gaussians, and set what follows from their left-out distances."""
+        points = self._training_points
+        distances = self._fit_types(points)
         self.training_score_samples_ = np.full(n_clips, np.nan)
-        self.training_score_samples_[rows[usable]] = -distances
+        self.training_score_samples_[self._training_rows] = -distances
         self.offset_ = left_out_threshold(-distances, self.contamination)
         if not (distances > 0).all():  # a copy may deviate by a unit in each column
             self.offset_ = min(self.offset_, -float(np.sqrt(points.shape[1])))
-        return self
 
     def _fit_encoder(self, X: Any) -> np.ndarray:
         self.encoder_ = None
@@ -303,13 +381,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             self.n_features_in_ = self.encoder_.n_features_in_
         return embed_clips(self.encoder_, X)
 
-    def _fit_types(self, X: Any, points: np.ndarray) -> np.ndarray:
+    def _fit_types(self, points: np.ndarray) -> np.ndarray:
         """Fit each machine type; return the distances of left-out clips."""
-        names, machine, self._owners = self._name_means(X, len(points))
+        names, machine, self._owners = self._name_means(len(points))
         n_columns = points.shape[1]
         self.means_ = np.empty((len(names), n_columns))
         self.whitenings_ = np.empty((len(names), n_columns, n_columns))
-        types = _group_by_type(X, len(points))
+        types = _group_by_type(self._training_types, len(points))
         for rows in types:
             self._refuse_few(names, machine[rows])
         copies, table = self._fit_copies(points, machine, names)
@@ -336,19 +414,17 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         self.machines_ = pd.concat(tables).loc[list(names)]
         return distances
 
-    def _name_means(
-        self, X: Any, n_clips: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _name_means(self, n_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Names of the means, the mean of each clip, and the machine of each mean."""
-        labels = label_training_clips(X)
+        labels: Any = self._training_machines
         if labels is None:
             labels = np.full(n_clips, "")
         else:
             self.classes_ = np.unique(labels)
         known, machine = np.unique(labels, return_inverse=True)
-        if not self.by_domain:
+        domains: Any = self._training_domains
+        if domains is None:
             return known, machine, np.arange(len(known))
-        domains = known_labels(X, "with by_domain=True", "domain").astype(str)
         pairs = sorted(set(zip(machine.tolist(), domains.tolist(), strict=True)))
         place = {pair: number for number, pair in enumerate(pairs)}
         of_clip = [place[pair] for pair in zip(machine, domains, strict=True)]
@@ -385,7 +461,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
                 self.whitenings_[one] = np.diag(1 / find_units(points[rows]))
                 found.append(names[one])
                 counts.append(len(rows))
-        warn_of_copies(sum(counts), [name for name in found if name], level=5)
+        warn_of_copies(sum(counts), [name for name in found if name], level=6)
         # They share nothing with other machines, and cannot be told from them.
         numbers = np.array(counts, dtype=int)
         columns = zip(_COLUMNS, (numbers, 0.0, 0.0, 1.0, np.nan, np.nan), strict=True)
@@ -406,12 +482,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             its domains; NaN for clips that could not be used.
         """
         check_is_fitted(self)
-        if self.encoder_ is None:
-            refuse_masked(X, "X")
-            points = validate_data(self, X, dtype=np.float64, reset=False)
-        else:
-            points = embed_clips(self.encoder_, X)
-        points = refuse_extremes(points)
+        points = refuse_extremes(self._embed(X))
         classes: Any = getattr(self, "classes_", None)
         labels = label_clips(X, classes)
         scores = np.full(len(points), np.nan)
@@ -430,6 +501,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             scores[rows] = -np.min(distances, axis=0)
         return scores
 
+    def _embed(self, X: Any) -> np.ndarray:
+        """Rows of clips to score or to add."""
+        if self.encoder_ is not None:
+            return embed_clips(self.encoder_, X)
+        refuse_masked(X, "X")
+        return validate_data(self, X, dtype=np.float64, reset=False)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         with suppress(TypeError, AttributeError):  # fit refuses a wrong encoder
@@ -439,12 +517,18 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         return tags
 
 
-def _group_by_type(X: Any, n_clips: int) -> list[np.ndarray]:
-    """Rows of each machine type; one group where X has no types."""
+def _list_types(X: Any) -> np.ndarray | None:
+    """Machine type of each clip, "" where it has none; None where X has no types."""
     kinds = machine_columns(X)[0]
     if kinds is None:
+        return None
+    return np.array(["" if kind is None else kind for kind in kinds], dtype=str)
+
+
+def _group_by_type(kinds: np.ndarray | None, n_clips: int) -> list[np.ndarray]:
+    """Rows of each machine type; one group where there are no types."""
+    if kinds is None:
         return [np.arange(n_clips)]
-    kinds = np.array(["" if kind is None else kind for kind in kinds])
     return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
 
 

@@ -11,9 +11,15 @@ from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing, left_out_threshold
+from sklearn_asd._base import (
+    JudgingMixin,
+    adds_or_not,
+    all_or_nothing,
+    left_out_threshold,
+)
 from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows, refuse_masked, validate_data
+from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
 from sklearn_asd.detectors.constants import (
     find_constants,
     find_units,
@@ -48,9 +54,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         Mean and covariance of the training rows.
 
     training_score_samples_ : ndarray of shape (n_samples,)
-        Score of each row passed to `fit`, by a covariance of other folds; NaN for
-        anomalous rows. :class:`~sklearn_asd.GammaProbabilityEnsemble`
-        calibrates on it.
+        Score of each row passed to `fit`, and then to `add_normals`, by a covariance of
+        other folds; NaN for anomalous rows.
+        :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
@@ -80,6 +86,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
 
     The shrinkage is that of Ledoit and Wolf, but at least 1 / n_samples.
 
+    The normal rows are kept for :meth:`add_normals`.
+
     Cost: n_folds + 1 covariances; the time for each grows with n_samples times
     n_features squared.
 
@@ -108,6 +116,9 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         "training_score_samples_": NotRequired[np.ndarray],
         "covariance_": LedoitWolf,
         "offset_": Real,
+        # Files of earlier versions have neither.
+        "_training_points": NotRequired[np.ndarray],
+        "_training_rows": NotRequired[np.ndarray],
     }
 
     # `training_score_samples_` and the threshold are of clips left out of the fit.
@@ -151,15 +162,52 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         normal = np.flatnonzero(normal_rows(y, len(X), lenient=True))
         if len(normal) < 3:
             raise ValueError(f"y marks {len(normal)} rows as normal; 3 are needed")
-        rows = refuse_extremes(X[normal])
+        self._training_points, self._training_rows = refuse_extremes(X[normal]), normal
+        self._learn(len(X))
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Learn from more normal rows, exactly as if `fit` had been given them too.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows of normal clips.
+
+        Returns
+        -------
+        self : MahalanobisDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a row is a copy of one that was learnt from, a number is beyond 1e50, or
+            the detector comes from a file of an earlier version, which kept no rows.
+        """
+        refuse_without_rows(self, "_training_points")
+        refuse_masked(X, "X")
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        usable = choose_new(X, self._training_points)
+        n_before = len(self.training_score_samples_)
+        points, rows = self._training_points, self._training_rows
+        self._training_points = np.concatenate([points, X])
+        self._training_rows = np.concatenate([rows, n_before + usable])
+        self._learn(n_before + len(X))
+        return self
+
+    def _learn(self, n_rows: int) -> None:
+        """Set the covariance, the training scores and the threshold."""
+        rows, normal = self._training_points, self._training_rows
         constant, units = find_constants(rows, rows - rows[0]), find_units(rows)
         self.covariance_ = _fit_covariance(rows, constant, units)
-        self.training_score_samples_ = np.full(len(X), np.nan)
+        self.training_score_samples_ = np.full(n_rows, np.nan)
         if constant.all():
-            warn_of_copies(len(rows), level=3)
+            warn_of_copies(len(rows), level=4)
             self.training_score_samples_[normal] = 0.0
-            self.offset_ = -float(np.sqrt(X.shape[1]))  # a unit in each column
-            return self
+            self.offset_ = -float(np.sqrt(rows.shape[1]))  # a unit in each column
+            return
         # Rows without those of a fold may be equal, which is chance if all are not.
         least = np.trace(self.covariance_.covariance_[~constant][:, ~constant])
         least /= (~constant).sum() * len(rows)
@@ -170,7 +218,6 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         self.offset_ = left_out_threshold(
             self.training_score_samples_, self.contamination
         )
-        return self
 
     def score_samples(self, X):
         """Score rows: the higher, the more normal.

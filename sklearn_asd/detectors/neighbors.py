@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import JudgingMixin, all_or_nothing, fit_clone
+from sklearn_asd._base import JudgingMixin, adds_or_not, all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import (
     Interval,
@@ -23,6 +23,7 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
+from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
 from sklearn_asd.detectors.constants import (
     are_copies,
     measure_from_copies,
@@ -149,9 +150,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         IDs.
 
     training_score_samples_ : ndarray of shape (n_clips,)
-        Score of each clip that was passed to `fit`, with the clip itself left out of
-        the neighbours and of their spreads; NaN for anomalous and unusable clips, and
-        for those of machines whose clips are all equal, if there are others.
+        Score of each clip that was passed to `fit`, and then to `add_normals`, with the
+        clip itself left out of the neighbours and of their spreads; NaN for anomalous
+        and unusable clips, and for those of machines whose clips are all equal, if
+        there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
     shifts_, scales_ : ndarray of shape (n_training, n_bands)
@@ -259,6 +261,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "_training_points": np.ndarray,
         "_training_rows": np.ndarray,
         "_whitening": np.ndarray | None,
+        # What `_whitening` is of; files of earlier versions have none.
+        "_training_embedding": NotRequired[np.ndarray | None],
     }
 
     @property
@@ -343,13 +347,71 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             self.n_features_in_ = self.encoder_.n_features_in_
         embedding = self.embed(X)
         usable = np.flatnonzero(~np.isnan(embedding).any(axis=1))
-        self._keep_neighbors(_safe_indexing(X, usable), embedding[usable])
+        if not len(usable):
+            raise ValueError("X holds no usable normal clip: all embeddings are NaN")
+        some = _safe_indexing(X, usable)
+        self._training_machines = label_training_clips(some)
+        self._training_domains = self._label_domains(some)
         self._training_rows = normal[usable]
-        scores = -self._normalize(embedding[usable])
+        self._learn(embedding[usable], n_clips)
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Keep more normal clips to compare with, exactly as `fit` would have.
+
+        Whitening, spreads, training scores and threshold are computed again of all
+        clips. The encoder stays as it is: a network learns nothing.
+
+        Parameters
+        ----------
+        X : any of n_clips
+            Normal clips of the machines fitted, as the encoder takes them. Clips that
+            cannot be used are left out.
+
+        Returns
+        -------
+        self : EmbeddingNeighborDetector
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If no clip can be used, one is a copy of a clip that was learnt from or is
+            of another machine, a domain that is new has too few clips, a number is
+            beyond 1e50, or the detector has ``metric="mahalanobis"`` and comes from a
+            file of an earlier version.
+        """
+        known: Any = self._training_points
+        if self.metric == "mahalanobis":
+            refuse_without_rows(self, "_training_embedding")
+            known = self._training_embedding
+        embedding = self.embed(X)
+        usable = choose_new(embedding, known)
+        some = _safe_indexing(X, usable)
+        labels, domains = (
+            label_clips(some, self._training_machines),
+            self._label_domains(some),
+        )
+        if labels is not None:
+            before = self._training_machines
+            self._training_machines = np.concatenate([before, labels.astype(str)])
+        if domains is not None:
+            self._training_domains = np.concatenate([self._training_domains, domains])
+        n_before = len(self.training_score_samples_)
+        rows = n_before + usable
+        self._training_rows = np.concatenate([self._training_rows, rows])
+        known = np.concatenate([known, embedding[usable]])
+        self._learn(known, n_before + len(embedding))
+        return self
+
+    def _learn(self, embedding: np.ndarray, n_clips: int) -> None:
+        """Set all that follows from the embedding of the usable normal clips."""
+        self._keep_neighbors(embedding)
+        scores = -self._normalize(embedding)
         self.offset_ = self._set_apart_copies(scores)
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[self._training_rows] = scores
-        return self
 
     def _set_apart_copies(self, scores: np.ndarray) -> float:
         """Warn of banks of equal clips, which say nothing of the others' scores.
@@ -365,7 +427,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         machines, domains = self._training_machines, self._training_domains
         banks = np.array(_name_banks(machines, domains, len(scores)))
         names = [] if machines is None else np.unique(banks[copies]).tolist()
-        warn_of_copies(int(copies.sum()), names, level=4)
+        warn_of_copies(int(copies.sum()), names, level=5)
         if not copies.all():
             scores[copies] = np.nan
             threshold = float(np.nanpercentile(scores, 100 * self.contamination))
@@ -376,18 +438,16 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             return None
         return known_labels(X, "with by_domain=True", "domain").astype(str)
 
-    def _keep_neighbors(self, X: Any, embedding: np.ndarray) -> None:
-        """Keep points, machines and domains of the usable normal clips."""
-        if len(embedding) == 0:
-            raise ValueError("X holds no usable normal clip: all embeddings are NaN")
-        machines, domains = label_training_clips(X), self._label_domains(X)
+    def _keep_neighbors(self, embedding: np.ndarray) -> None:
+        """Keep the points of the usable normal clips."""
+        machines, domains = self._training_machines, self._training_domains
         self._refuse_few_clips(machines, domains, len(embedding))
-        self._training_machines = machines
-        self._training_domains = domains
-        self._whitening = None
+        self._whitening = self._training_embedding = None
         if self.metric == "mahalanobis":
+            self._training_embedding = embedding
             self._whitening = self._make_whitening(embedding)
-        self._training_points = self._place(embedding)
+        # A copy, as the points of copies change.
+        self._training_points = np.array(self._place(embedding))
         for bank in self._find_banks(len(embedding)):
             if are_copies(embedding[bank]):
                 self._training_points[bank] = self._training_points[bank[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import adds_or_not, all_or_nothing
 from sklearn_asd._utils.messages import abbreviate, check_choice
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import machine_labels
@@ -109,6 +109,34 @@ training recordings 4 s']
         groups.append(np.ones(len(rows), dtype=bool))
         self.low_ = np.array([_reduce(np.fmin, facts[group]) for group in groups])
         self.high_ = np.array([_reduce(np.fmax, facts[group]) for group in groups])
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Widen the limits to those of more normal clips, exactly as `fit` would have.
+
+        Parameters
+        ----------
+        X : ClipSpectrograms of n_clips
+            Normal clips, as the front end made them that made those of training.
+
+        Returns
+        -------
+        self : RecordingCheck
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If X is not ClipSpectrograms.
+        """
+        X = check_spectrograms(X, type(self).__name__)
+        facts, labels = _facts(X), _labels(X)
+        groups = [labels == one for one in self.machines_]
+        groups.append(np.ones(len(facts), dtype=bool))
+        low = [_reduce(np.fmin, facts[group]) for group in groups]
+        high = [_reduce(np.fmax, facts[group]) for group in groups]
+        self.low_, self.high_ = np.fmin(self.low_, low), np.fmax(self.high_, high)
         return self
 
     def transform(self, X):

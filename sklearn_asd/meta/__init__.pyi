@@ -1,3 +1,4 @@
+from .adding import add_normals
 from .ensemble import GammaProbabilityEnsemble
 from .only_machine_types import OnlyMachineTypes
 from .per_machine import PerMachine
@@ -12,4 +13,5 @@ __all__ = [
     "PerMachineType",
     "ThresholdTuner",
     "ZScoreEnsemble",
+    "add_normals",
 ]

@@ -13,7 +13,7 @@ from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
+from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
@@ -227,6 +227,50 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             )
             raw, left_out = self._calibrate(X, members, parallel)
         scoring.copy_features(self, self.estimators_)
+        self._keep_groups(np.flatnonzero(normal), groups)
+        scores = self._set_scales(names, raw, groups)
+        if left_out:
+            self.training_score_samples_ = scatter([(normal, scores)], n_clips)
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips to the members, and fit the Gamma distributions anew.
+
+        Parameters
+        ----------
+        X : any
+            Normal clips of the machines fitted, as the members take them.
+
+        Returns
+        -------
+        self : GammaProbabilityEnsemble
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If a member cannot learn more.
+
+        ValueError
+            If a clip is of an unknown machine, or a copy of one that was learnt from;
+            or a member has no left-out scores of its training clips.
+        """
+        (X,) = indexable(X)
+        more = self._find_groups(X)
+        if self.scales_:
+            self._refuse_unknown_groups(more)
+        raw = self._add_to_members(X, more)
+        names, groups = list(self.named_estimators_), self._list_training_groups()
+        scores = self._set_scales(names, raw, groups)
+        n_clips = len(self.training_score_samples_) + len(more)
+        self.training_score_samples_ = scatter([(self._training_rows, scores)], n_clips)
+        return self
+
+    def _set_scales(
+        self, names: list[str], raw: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
+        """Set the Gamma distributions and the threshold; return the scores."""
         self.scales_ = {} if self.scaling is None else _fit_scales(names, raw, groups)
         scores = self._aggregate(raw, groups)
         if np.isnan(scores).all():
@@ -235,9 +279,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
                 "members that score the same clips"
             )
         self.offset_ = float(np.nanpercentile(scores, 100 * self.contamination))
-        if left_out:
-            self.training_score_samples_ = scatter([(normal, scores)], n_clips)
-        return self
+        return scores
 
     @property
     def compares_machines(self) -> bool:
@@ -365,6 +407,15 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             log_rest = np.where(beyond, log_confidence(raw), np.log1p(-f))
             with np.errstate(divide="ignore"):
                 return np.where(beyond, -np.exp(log_rest), np.log(f)), log_rest
+        self._refuse_unknown_groups(groups)
+        log_f, log_rest = (np.full_like(raw, np.nan) for _ in range(2))
+        for group, scales in self.scales_.items():
+            rows = groups == group if group is not None else slice(None)
+            for j, scale in enumerate(scales):
+                log_f[rows, j], log_rest[rows, j] = scale.log_cdf_sf(raw[rows, j])
+        return log_f, log_rest
+
+    def _refuse_unknown_groups(self, groups: np.ndarray) -> None:
         unknown = set(groups) - set(self.scales_)
         if unknown:
             raise ValueError(
@@ -372,12 +423,6 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
                 f"fitted ones, {abbreviate(sorted(self.scales_))}: fit with clips of "
                 "it, or set group_by=None"
             )
-        log_f, log_rest = (np.full_like(raw, np.nan) for _ in range(2))
-        for group, scales in self.scales_.items():
-            rows = groups == group if group is not None else slice(None)
-            for j, scale in enumerate(scales):
-                log_f[rows, j], log_rest[rows, j] = scale.log_cdf_sf(raw[rows, j])
-        return log_f, log_rest
 
     def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Logarithm of 1 - f for the aggregated f."""

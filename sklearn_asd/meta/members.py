@@ -18,7 +18,9 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd._base import fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import machine_labels
+from sklearn_asd.detectors.adding import refuse_without_rows
 from sklearn_asd.meta import scoring
+from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
 
 __all__ = ["EnsembleOfMembers", "fit_on_folds", "put_together"]
@@ -41,6 +43,9 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
         "n_features_in_": NotRequired[Integral],
         "feature_names_in_": NotRequired[np.ndarray],
         "estimators_": list,
+        # Files of earlier versions have neither.
+        "_training_rows": NotRequired[np.ndarray],
+        "_training_groups": NotRequired[np.ndarray | None],
     }
 
     @property
@@ -99,6 +104,40 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
         for member in kept.values():
             scoring.check_scores_clips(member)
         return list(kept), list(kept.values())
+
+    def _keep_groups(self, rows: np.ndarray, groups: np.ndarray) -> None:
+        """Keep the rows of the training clips, and the groups that they are scaled in.
+
+        Groups are str, or None for each clip if there are none.
+        """
+        self._training_rows = rows
+        ungrouped = bool(len(groups)) and groups[0] is None
+        self._training_groups = None if ungrouped else groups.astype(str)
+
+    def _list_training_groups(self) -> np.ndarray:
+        """Group of each training clip; None for each if there are no groups."""
+        if self._training_groups is None:
+            return np.full(len(self._training_rows), None)
+        return self._training_groups.astype(object)
+
+    def _add_to_members(self, X: Any, groups: np.ndarray) -> np.ndarray:
+        """Add clips, which have these groups, to the members.
+
+        Returns the left-out anomaly scores of all clips, (n_clips, n_members).
+        """
+        refuse_without_rows(self, "_training_rows")
+        members = self.named_estimators_
+        added = {name: add_normals(member, X) for name, member in members.items()}
+        self.estimators_ = list(added.values())
+        scores = [
+            new_training_scores(member, f"member {name!r:.200}")
+            for name, member in added.items()
+        ]
+        n_before = len(self.training_score_samples_)
+        known = self._list_training_groups()
+        rows = np.append(self._training_rows, n_before + np.arange(len(groups)))
+        self._keep_groups(rows, np.append(known, groups))
+        return np.column_stack(scores)
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:
         """Rows to fit on and rows to score, in folds that each hold every machine."""

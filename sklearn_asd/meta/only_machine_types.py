@@ -12,11 +12,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import as_labels, known_labels
+from sklearn_asd.detectors.adding import refuse_without_rows
+from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.scoring import (
     check_scores_clips,
     decisions,
@@ -63,9 +65,9 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         What the thresholds promise, if it is a :class:`~sklearn_asd.ThresholdTuner`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
-        Score of each clip passed to `fit` as if it had been left out of it; NaN for
-        clips not trained on. Present if the estimator has such scores, as
-        :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
+        Score of each clip passed to `fit`, and then to `add_normals`, as if it had been
+        left out of it; NaN for clips not trained on. Present if the estimator has such
+        scores, as :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
 
     See Also
     --------
@@ -106,6 +108,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "offset_": NotRequired[Real],
         "offsets_": NotRequired[dict],
         "group_by_": NotRequired[list],
+        "_training_rows": NotRequired[np.ndarray],  # earlier files have none
     }
 
     def __init__(self, estimator, machine_types):
@@ -152,6 +155,52 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         self._check_types_present(types[normal])
         rows = np.flatnonzero(normal & np.isin(types.astype(str), self._list_types()))
         self.estimator_ = fit_clone(self.estimator, take_rows(X, rows))
+        self._training_rows = rows
+        self._copy_thresholds()
+        self._keep_training_scores([Inner(self.estimator_, rows)], X)
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips of the types to the estimator.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Normal clips; those of other types are ignored.
+
+        Returns
+        -------
+        self : OnlyMachineTypes
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If the estimator cannot learn more.
+
+        ValueError
+            If there is no clip of the types, a clip is of an unknown machine, or a copy
+            of one that was learnt from, or the detector comes from a file of an earlier
+            version.
+        """
+        refuse_without_rows(self, "_training_rows")
+        types = known_labels(X, _PURPOSE, "machine_type")
+        self._check_types_present(types)
+        rows = np.flatnonzero(np.isin(types.astype(str), self._list_types()))
+        self.estimator_ = add_normals(self.estimator_, take_rows(X, rows))
+        self._copy_thresholds()
+        before = getattr(self, "training_score_samples_", np.empty(0))
+        self._training_rows = np.append(self._training_rows, len(before) + rows)
+        if len(before):
+            scores = new_training_scores(self.estimator_, "the estimator")
+            self.training_score_samples_ = scatter(
+                [(self._training_rows, -scores)], len(before) + len(types)
+            )
+        return self
+
+    def _copy_thresholds(self) -> None:
+        """Take over the thresholds of the estimator."""
         detector = final_step(self.estimator_)
         if hasattr(self.estimator_, "score_samples") and hasattr(detector, "offset_"):
             self.offset_ = float(np.squeeze(detector.offset_))
@@ -159,8 +208,6 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             self.offsets_ = dict(detector.offsets_)
         if hasattr(detector, "group_by_"):
             self.group_by_ = list(detector.group_by_)
-        self._keep_training_scores([Inner(self.estimator_, rows)], X)
-        return self
 
     def inner_detectors(self, X):
         """List the fitted estimator, with the clips of its types."""

@@ -14,11 +14,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone
+from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, refuse_unseen
+from sklearn_asd.detectors.adding import refuse_without_rows
 from sklearn_asd.features import ClipSpectrograms
+from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.policies import describe_silence, join_promises
 from sklearn_asd.meta.scoring import (
     anomaly_scores,
@@ -27,7 +29,12 @@ from sklearn_asd.meta.scoring import (
     leaves_clips_out,
     own_offset,
 )
-from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, take_rows
+from sklearn_asd.meta.structure import (
+    Inner,
+    MetaDetectorMixin,
+    scatter,
+    take_rows,
+)
 
 __all__ = ["PerMachine"]
 
@@ -67,9 +74,9 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         :class:`~sklearn_asd.ThresholdTuner`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
-        Score of each clip passed to `fit` as if it had been left out of it; NaN for
-        clips not trained on. Present if the estimator has such scores, as
-        :class:`MahalanobisDetector` does.
+        Score of each clip passed to `fit`, and then to `add_normals`, as if it had been
+        left out of it; NaN for clips not trained on. Present if the estimator has such
+        scores, as :class:`MahalanobisDetector` does.
 
     See Also
     --------
@@ -123,6 +130,9 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         "classes_": np.ndarray,
         "estimators_": dict,
         "offsets_": NotRequired[dict],
+        # Files of earlier versions have neither.
+        "_training_rows": NotRequired[np.ndarray],
+        "_training_machines": NotRequired[np.ndarray],
     }
 
     def __init__(self, estimator, *, n_jobs=None):
@@ -185,7 +195,66 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
             self._warn_of_silence()
         inner = [Inner(self.estimators_[label], rows[label]) for label in rows]
         self._keep_training_scores(inner, X)
+        self._training_rows = np.flatnonzero(normal)
+        self._training_machines = labels[normal].astype(str)
         return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips to the detectors of their machines.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Normal clips of the machines fitted.
+
+        Returns
+        -------
+        self : PerMachine
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If the estimator cannot learn more.
+
+        ValueError
+            If a clip is of an unknown machine, or a copy of one that was learnt from,
+            or the detector comes from a file of an earlier version.
+        """
+        refuse_without_rows(self, "_training_rows")
+        labels = known_labels(X, "to choose the detector that learns a clip")
+        refuse_unseen(labels, self.classes_)
+        usable = _find_usable(X)
+        estimators, offsets = (
+            dict(self.estimators_),
+            dict(getattr(self, "offsets_", {})),
+        )
+        for label, rows in _group(labels, usable):
+            some = take_rows(X, rows)
+            estimators[label] = add_normals(estimators[label], some)
+            if offsets:
+                offsets[label] = own_offset(estimators[label], some)
+        self.estimators_ = estimators
+        if offsets:
+            self.offsets_ = offsets
+            self._warn_of_silence()
+        before = getattr(self, "training_score_samples_", np.empty(0))
+        new = len(before) + np.flatnonzero(usable)
+        self._training_rows = np.append(self._training_rows, new)
+        more = labels[usable].astype(str)
+        self._training_machines = np.append(self._training_machines, more)
+        if len(before):
+            self.training_score_samples_ = scatter(
+                list(self._list_training_scores()), len(before) + len(labels)
+            )
+        return self
+
+    def _list_training_scores(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows of each machine's training clips, with their left-out scores."""
+        for label, estimator in self.estimators_.items():
+            scores = new_training_scores(estimator, f"the detector of {label!r:.200}")
+            yield self._training_rows[self._training_machines == label], -scores
 
     def inner_detectors(self, X):
         """List the detector of each machine, with its clips."""

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, check_scalar, get_tags, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
+from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate, check_choice, count
 from sklearn_asd._utils.parameters import (
     HasMethods,
@@ -27,7 +27,9 @@ from sklearn_asd.audio.machines import (
     hold_out,
     known_labels,
     machine_labels,
+    refuse_unseen,
 )
+from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.policies import (
     POLICIES,
     Policy,
@@ -257,6 +259,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         "n_validation_unusable_": Integral,
         "_rank": NotRequired[Integral | None],
         "_ranks": NotRequired[dict],
+        # Files of earlier versions have neither.
+        "_training_rows": NotRequired[np.ndarray],
+        "_training_machines": NotRequired[np.ndarray | None],
     }
 
     def __init__(
@@ -339,7 +344,65 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self._set_thresholds(scores, normal[validation], parts)
         honest = np.where(normal[validation], scores, np.nan)
         self.training_score_samples_ = scatter([(validation, honest)], len(normal))
+        self._training_rows = np.flatnonzero(normal)
+        self._training_machines = None if machine is None else machine[normal]
         return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips to the detector, and set the threshold anew.
+
+        Parameters
+        ----------
+        X : any
+            Normal clips of the machines fitted, as the detector takes them.
+
+        Returns
+        -------
+        self : ThresholdTuner
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If the detector cannot learn more.
+
+        ValueError
+            If training scores did not set the threshold alone: clips that were held
+            out, or are anomalous, are not kept, and would now score differently. Also
+            if a clip is of an unknown machine, or a copy of one that was learnt from.
+        """
+        self._refuse_held_out()
+        (X,) = indexable(X)
+        self.detector_ = add_normals(self.detector_, X)
+        scores = -new_training_scores(self.detector_, "the detector")
+        n_new = _num_samples(X)
+        n_before = len(self.training_score_samples_)
+        rows = np.append(self._training_rows, n_before + np.arange(n_new))
+        machine = self._training_machines
+        if machine is not None:
+            labels: Any = self._find_groups(X)
+            refuse_unseen(labels, self.offsets_)
+            machine = np.append(machine, labels)
+        self._training_rows, self._training_machines = rows, machine
+        parts = _split_by_machine(machine, np.arange(len(rows)))
+        self._set_thresholds(scores, np.ones(len(rows), dtype=bool), parts)
+        self.training_score_samples_ = scatter([(rows, scores)], n_before + n_new)
+        return self
+
+    def _refuse_held_out(self) -> None:
+        """Refuse to add clips if that leaves the threshold behind."""
+        n_anomalous = self.n_validation_anomalous_
+        by_training = getattr(self, "uses_training_scores_", False)
+        if by_training and not n_anomalous and hasattr(self, "_training_rows"):
+            return
+        what = f"{count(n_anomalous, 'anomalous clip')}" if n_anomalous else "clips"
+        raise ValueError(
+            f"the threshold is of {what} that ThresholdTuner did not keep, and that "
+            "would now score differently: add to its detector_, and set the threshold "
+            "of the result by other normal clips: detector = add_normals("
+            "tuner.detector_, X); ThresholdTuner(FrozenEstimator(detector)).fit(others)"
+        )
 
     def inner_detectors(self, X):
         """List the fitted detector."""

@@ -14,6 +14,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import (
+    adds_or_not,
     all_or_nothing,
     fit_clone,
     is_frozen,
@@ -111,8 +112,8 @@ class ZScoreEnsemble(EnsembleOfMembers):
         For each machine type `center` and `scale` of the aggregated z-scores.
 
     training_score_samples_ : ndarray of shape (n_clips,)
-        Score of each clip that was passed to `fit`, with itself left out; NaN for
-        clips not trained on.
+        Score of each clip that was passed to `fit`, and then to `add_normals`, with
+        itself left out; NaN for clips not trained on.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
@@ -195,6 +196,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         "scales_": dict,
         "total_scales_": dict,
         "offset_": Real,
+        "_training_machines": NotRequired[np.ndarray | None],
     }
 
     def __init__(
@@ -255,7 +257,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
             )
         X = take_rows(X, np.flatnonzero(normal))
         groups = _find_groups(X)
-        compared = self._find_compared(X, groups)
+        self._keep_groups(np.flatnonzero(normal), groups)
+        self._training_machines = self._find_machines(X)
+        compared = self._find_compared(groups)
         with Parallel(n_jobs=self.n_jobs, prefer="threads") as parallel:
             self.estimators_ = parallel(
                 delayed(fit_clone)(member, X) for member in members
@@ -264,11 +268,56 @@ class ZScoreEnsemble(EnsembleOfMembers):
             raw, tables = self._calibrate(X, members, machines, parallel)
         scoring.copy_features(self, self.estimators_)
         self._select(raw, groups, compared, tables)
+        self._set_scales(raw, groups, n_clips)
+        return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips to the members, and standardise their scores anew.
+
+        The members are selected anew if each has computed sibling AUCs of its own, as
+        :class:`~sklearn_asd.GaussianDetector` does; otherwise the selection stays.
+
+        Parameters
+        ----------
+        X : any
+            Normal clips of the machines fitted, as the members take them.
+
+        Returns
+        -------
+        self : ZScoreEnsemble
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If a member cannot learn more.
+
+        ValueError
+            If a clip is of an unknown machine, or a copy of one that was learnt from;
+            or a member has no left-out scores of its training clips.
+        """
+        (X,) = indexable(X)
+        more = self._known_groups(X)
+        raw = self._add_to_members(X, more)
+        groups = self._list_training_groups()
+        if self._training_machines is not None:
+            known, machines = self._training_machines, self._find_machines(X)
+            self._training_machines = np.concatenate([known, machines])
+        compared = self._find_compared(groups)
+        tables: list[Any] = list(map(own_table, self.estimators_))
+        if not compared or all(table is not None for table in tables):
+            self._select(raw, groups, compared, tables)
+        n_clips = len(self.training_score_samples_) + len(more)
+        self._set_scales(raw, groups, n_clips)
+        return self
+
+    def _set_scales(self, raw: np.ndarray, groups: np.ndarray, n_clips: int) -> None:
+        """Set scales, left-out training scores and threshold."""
         self._fit_scales(raw, groups)
         scores = self._score(raw, groups, left_out=True)
         self.offset_ = left_out_threshold(scores, self.contamination)
-        self.training_score_samples_ = scatter([(normal, scores)], n_clips)
-        return self
+        self.training_score_samples_ = scatter([(self._training_rows, scores)], n_clips)
 
     @property
     def leaves_clips_out(self) -> bool:
@@ -381,13 +430,19 @@ class ZScoreEnsemble(EnsembleOfMembers):
             if is_frozen(members[j]):
                 refuse_rounding(members[j], fitted, X, raw[:, j], f"member {name!r}")
 
-    def _find_compared(self, X: Any, groups: np.ndarray) -> dict[str | None, set[str]]:
-        """Machines of each type with several, if members have to be selected."""
+    def _find_machines(self, X: Any) -> np.ndarray | None:
+        """Machine of each clip, if members have to be selected; None if not."""
         n_members = len(self._list_members()[0])
         has_choice = self.n_selected is not None and self.n_selected < n_members
         if not has_choice or machine_labels(X) is None:
+            return None
+        return known_labels(X, "to select members by sibling AUC").astype(str)
+
+    def _find_compared(self, groups: np.ndarray) -> dict[str | None, set[str]]:
+        """Machines of each type with several, if members have to be selected."""
+        labels = self._training_machines
+        if labels is None:
             return {}
-        labels = known_labels(X, "to select members by sibling AUC")
         machines = {group: set(labels[rows]) for group, rows in _split(groups)}
         return {group: names for group, names in machines.items() if len(names) > 1}
 

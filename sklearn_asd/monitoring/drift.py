@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 from typing import Any
 
@@ -11,9 +10,13 @@ from sklearn.utils import check_random_state
 
 __all__ = ["DriftTest", "benjamini_hochberg", "conformal_p_values"]
 
-# Exponents of the bets: the smaller, the more a bet wins by extreme p-values.
-_EXPONENTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+# Exponents of the bets: below 1 the smaller, the more a bet wins by extreme p-values;
+# above 1 it wins if few are extreme on one side, as when all scores change a little.
+_EXPONENTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 2.0, 3.0])
 _LOG_EXPONENTS = np.log(_EXPONENTS)
+
+# Different scores that are told apart, at most: memory has a bound.
+_MOST_CELLS = 4096
 
 
 def conformal_p_values(scores: Any, reference: Any) -> np.ndarray:
@@ -146,7 +149,7 @@ class DriftTest:
 
     Notes
     -----
-    The bets are on low and on high scores, with five powers of the p-value, and start
+    The bets are on low and on high scores, with seven powers of the p-value, and start
     at each window `k` with a share of about ``1 / (k log(k)^2)`` of the first capital,
     so that a change after a long time is found nearly as soon as an early one.
 
@@ -154,8 +157,10 @@ class DriftTest:
     unless something changes. Windows that overlap, a machine with shifts or programs,
     and recordings of few days are not: the test then finds these.
 
-    Cost: 32 bytes a window, as all scores are kept to rank the next one, and time that
-    grows with the logarithm of their number.
+    Cost: at most 64 KB and a tenth of a millisecond a window, however many there were.
+    All scores count in the ranks. If more than 4,096 are different they are rounded
+    down to multiples of a power of 2, the smallest that leaves as many, which keeps the
+    promise: it depends on the scores, and not on their order.
 
     References
     ----------
@@ -189,7 +194,7 @@ class DriftTest:
         self.n_windows = 0
         self.found = False
         self.since: Any = None
-        self._scores = _known(reference).tolist()
+        self._scores = _Counts(_known(reference))
         self._random = check_random_state(random_state)
         n_bets = 2 * len(_EXPONENTS)
         # Logarithm of what each bet holds, with all that began at other windows.
@@ -237,12 +242,10 @@ class DriftTest:
 
     def _rank(self, score: float) -> float:
         """Share of the scores so far that are lower; equal ones are drawn."""
-        n_lower = bisect.bisect_left(self._scores, score)
-        n_equal = bisect.bisect_right(self._scores, score) - n_lower + 1
-        self._scores.insert(n_lower, score)
+        n_lower, n_equal, n_scores = self._scores.add(score)
         # In (0, 1]: the logarithm of 0 is no bet.
         drawn = 1.0 - self._random.uniform()
-        return (n_lower + drawn * n_equal) / len(self._scores)
+        return (n_lower + drawn * n_equal) / n_scores
 
     def _look_back(self, wins: np.ndarray, time: Any) -> None:
         """Note since when each bet wins."""
@@ -254,6 +257,50 @@ class DriftTest:
     def _log_capital(self) -> float:
         rest = math.log(_unused(self.n_windows))
         return float(np.logaddexp.reduce(self._held, initial=rest))
+
+
+class _Counts:
+    """How often each score was there, in cells of a width that is a power of 2.
+
+    The width is 0, or the smallest that leaves `_MOST_CELLS` cells: which scores are
+    equal follows from all scores so far, whatever their order.
+    """
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self._cells, self._counts = np.unique(scores, return_counts=True)
+        self._n_scores = len(scores)
+        self._width = 0.0
+        self._widen()
+
+    def add(self, score: float) -> tuple[int, int, int]:
+        """Count a score; how many are lower, equal and in all, with itself."""
+        cell = self._find_cell(score)
+        place = int(np.searchsorted(self._cells, cell))
+        if place == len(self._cells) or self._cells[place] != cell:
+            self._cells = np.insert(self._cells, place, cell)
+            self._counts = np.insert(self._counts, place, 0)
+        self._counts[place] += 1
+        self._n_scores += 1
+        if len(self._cells) > _MOST_CELLS:
+            self._widen()
+            place = int(np.searchsorted(self._cells, self._find_cell(score)))
+        n_lower = int(self._counts[:place].sum())
+        return n_lower, int(self._counts[place]), self._n_scores
+
+    def _find_cell(self, scores: Any) -> Any:
+        return np.floor(scores / self._width) if self._width else scores
+
+    def _widen(self) -> None:
+        """Make cells wider until there are few enough."""
+        while len(self._cells) > _MOST_CELLS:
+            if self._width:
+                self._width, wider = 2 * self._width, np.floor(self._cells / 2)
+            else:  # a width that still tells all apart
+                finite = self._cells[np.isfinite(self._cells)]
+                self._width = 2.0 ** math.floor(math.log2(np.diff(finite).min()))
+                wider = self._find_cell(self._cells)
+            self._cells, place = np.unique(wider, return_inverse=True)
+            self._counts = np.bincount(place, self._counts).astype(int)
 
 
 def _unused(n_windows: int) -> float:

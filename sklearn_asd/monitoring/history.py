@@ -117,8 +117,8 @@ def _read_line(line: bytes) -> tuple[str, dict[str, Any]]:
     logged = _as_seconds(values["logged"])
     if "watch" in values:
         return "start", values | {"logged": logged}
-    if "command_of" in values:
-        return "command", {"logged": logged}
+    if "command_of" in values or "acknowledges" in values:
+        return "note", {"logged": logged}
     row = _make_row(values)
     return ("foreign", {}) if row is None else ("row", row | {"logged": logged})
 

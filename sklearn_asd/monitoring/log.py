@@ -1,4 +1,7 @@
-"""The log of a watch: what was judged, which is all that a watch remembers."""
+"""The log of a watch: what was judged, which is all that a watch remembers.
+
+Others may append to it that somebody knows of an alarm (:func:`acknowledge`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +20,7 @@ from sklearn_asd.monitoring.events import write_time
 from sklearn_asd.monitoring.folder import Stamp
 from sklearn_asd.monitoring.rules import AlarmState
 
-__all__ = ["N_RECENT", "WatchLog"]
+__all__ = ["N_RECENT", "WatchLog", "acknowledge", "read_states"]
 
 # Bytes read at a time from the end of a log, to find its last whole line.
 _BLOCK = 2**16
@@ -65,6 +69,10 @@ class WatchLog:
     pending : dict of int to dict
         Events whose command has not ended, by their number.
 
+    acknowledged : dict of str to float
+        Machines whose alarm somebody knows of, and since when, as others have noted;
+        until their state says so too.
+
     n_events : int
         Number of the last event.
 
@@ -92,6 +100,7 @@ class WatchLog:
         self.heard: dict[str, float] = {}
         self.started: float | None = None
         self.pending: dict[int, dict[str, Any]] = {}
+        self.acknowledged: dict[str, float] = {}
         self.n_events = self.n_repaired = self.n_foreign = 0
         self._runs_commands = False
         self._lock = filelock.FileLock(f"{self.path}.lock")
@@ -128,6 +137,7 @@ class WatchLog:
         OSError
             If they could not be written. The log is as before.
         """
+        self.catch_up()
         rows = self._number(rows)
         lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         try:
@@ -136,10 +146,36 @@ class WatchLog:
         except OSError:
             self._file.truncate(self._size)
             raise
-        self._size += len(lines)
+        end = self._file.tell()
+        self._take_between(self._size, end - len(lines))
+        self._size = end
         for row in rows:
             self._take(row)
         return rows
+
+    def catch_up(self) -> None:
+        """Read what others have appended since; this is quick where there is nothing.
+
+        Raises
+        ------
+        OSError
+            If the log cannot be read.
+        """
+        if os.fstat(self._file.fileno()).st_size <= self._size:
+            return
+        self._size += self._take_between(self._size, None)
+
+    def _take_between(self, start: int, stop: int | None) -> int:
+        """Remember what others have appended, and return its size in bytes."""
+        if start == stop:
+            return 0
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            content = file.read(-1 if stop is None else stop - start)
+        whole = content[: content.rfind(b"\n") + 1]  # a line may be being written
+        for line in whole.splitlines(keepends=True):
+            self._take_line(line)
+        return len(whole)
 
     def close(self) -> None:
         """Let other watches have the log."""
@@ -193,10 +229,13 @@ class WatchLog:
     def _read(self) -> None:
         with open(self.path, "rb") as file:
             for line in file:
-                try:
-                    self._take(json.loads(line))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    self.n_foreign += 1
+                self._take_line(line)
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            self._take(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self.n_foreign += 1
 
     def _take(self, row: dict[str, Any]) -> None:
         """Remember what a row says."""
@@ -204,16 +243,23 @@ class WatchLog:
         if "watch" in row:
             self.started = logged if self.started is None else self.started
             self._runs_commands = row["runs_commands"]
-            return
-        if "command_of" in row:
+        elif "command_of" in row:
             self.pending.pop(row["command_of"], None)
-            return
+        elif "acknowledges" in row:
+            if self.states[row["acknowledges"]].alarm == "alarm":
+                self.acknowledged[row["acknowledges"]] = logged
+        else:
+            self._take_window(row, logged)
+
+    def _take_window(self, row: dict[str, Any], logged: float) -> None:
         if "size" in row:
             self.files[row["path"]] = Stamp(row["size"], row["mtime_ns"])
         if row.get("alarm_state"):
             machine = row["machine"] or ""
-            self.states[machine] = AlarmState.from_dict(row["alarm_state"])
+            state = self.states[machine] = AlarmState.from_dict(row["alarm_state"])
             self.names[machine] = row["machine_type"], row["machine_id"]
+            if state.alarm != "alarm":
+                self.acknowledged.pop(machine, None)
             if row["verdict"]:
                 self.heard[machine] = logged
                 self._remember(machine, row)
@@ -226,3 +272,71 @@ class WatchLog:
         if "mtime_ns" in row:
             recent = self.recent.setdefault(machine, deque(maxlen=N_RECENT))
             recent.append((row["mtime_ns"] / 1e9, row["path"]))
+
+
+def read_states(path: str | os.PathLike[str]) -> dict[str, AlarmState]:
+    """Read in which state each machine is, while a watch may go on.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The log of a watch.
+
+    Returns
+    -------
+    states : dict of str to AlarmState
+        By the names of the machines; "" if the log names none.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+
+    ValueError
+        If it is not the log of a watch.
+    """
+    states: dict[str, AlarmState] = {}
+    is_log = False
+    with open(path, "rb") as file:
+        for line in file:
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                row = json.loads(line)
+                is_log |= "logged" in row
+                if row.get("alarm_state"):
+                    state = AlarmState.from_dict(row["alarm_state"])
+                    states[row["machine"] or ""] = state
+    if not is_log:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not the log of a watch: name the file of --log"
+        )
+    return states
+
+
+def acknowledge(path: str | os.PathLike[str], machines: Iterable[str]) -> None:
+    """Note in the log of a watch, which may go on, that somebody knows of alarms.
+
+    The watch, or the next one, then changes the states of the machines.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The log.
+
+    machines : iterable of str
+        Machines in alarm, as in :func:`read_states`.
+
+    Raises
+    ------
+    OSError
+        If the log cannot be written.
+    """
+    now = write_time(time.time())
+    rows = [{"acknowledges": one, "logged": now} for one in machines]
+    with open(path, "r+b", buffering=0) as file:
+        # One that a kill has cut would swallow the line.
+        file.seek(-1, os.SEEK_END)
+        start = b"" if file.read(1) == b"\n" else b"\n"
+    lines = start + b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    with open(path, "ab", buffering=0) as file:
+        file.write(lines)  # at once, so that no line of the watch comes between
+        os.fsync(file.fileno())

@@ -72,6 +72,9 @@ class Monitor:
         State of the machine; ``state.name`` is one of
         ``sklearn_asd.monitoring.STATES``. It is "no data" until the first window.
 
+    entries : list of LogEntry
+        What `log` has, at once and without pandas.
+
     log : DataFrame
         The last `keep_windows` windows, and changes of state between windows. Its
         columns are the fields of :class:`LogEntry`; what is not known is NaN or None.
@@ -152,6 +155,17 @@ class Monitor:
         self._n_filled = 0  # negative: so many samples are skipped before the window
         self._n_heard = 0  # samples since the first one
         self._anchor: tuple[float, int] | None = None  # time of one of these samples
+
+    @property
+    def entries(self) -> list[LogEntry]:
+        """The last windows and changes of state.
+
+        Returns
+        -------
+        entries : list of LogEntry
+            The oldest first.
+        """
+        return list(self._entries)
 
     @property
     def log(self) -> pd.DataFrame:

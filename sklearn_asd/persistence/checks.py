@@ -59,10 +59,18 @@ _TEXTS = {
     "feature_names_in_",
     "machines_",
     "_training_domains",
+    "_training_groups",
     "_training_machines",
+    "_training_types",
 }
 _WHOLE = {"_training_rows", "_owners"}
 _CONFIDENCE = {"classes_": "classes", "centers_": "classes n", "machines_": "machines"}
+# Of the clips that were learnt from, for those to be added.
+_ADDED = {
+    "_training_rows": "points",
+    "_training_groups": "points",
+    "_training_machines": "points",
+}
 # Names of the axes of arrays: axes of one name are equally long in one estimator.
 _AXES = {
     "AugmentConfidenceDetector": _CONFIDENCE,
@@ -71,6 +79,7 @@ _AXES = {
         "_training_rows": "points",
         "_training_machines": "points",
         "_training_domains": "points",
+        "_training_embedding": "points columns",
         "shifts_": "points bands",
         "scales_": "points bands",
         "_whitening": "columns columns",
@@ -81,6 +90,11 @@ _AXES = {
         "means_": "means columns",
         "whitenings_": "means columns columns",
         "_owners": "means",
+        "_training_points": "points columns",
+        "_training_machines": "points",
+        "_training_types": "points",
+        "_training_domains": "points",
+        "_training_rows": "points",
     },
     "IDConfidenceDetector": _CONFIDENCE,
     "LedoitWolf": {
@@ -89,12 +103,20 @@ _AXES = {
         "covariance_": "columns columns",
         "precision_": "columns columns",
     },
-    "PerMachine": {"classes_": "machines"},
+    "MahalanobisDetector": {
+        "_training_points": "points columns",
+        "_training_rows": "points",
+    },
+    "GammaProbabilityEnsemble": _ADDED,
+    "OnlyMachineTypes": _ADDED,
+    "PerMachine": {"classes_": "machines", **_ADDED},
     "RecordingCheck": {
         "machines_": "machines",
         "low_": "limits facts",
         "high_": "limits facts",
     },
+    "ThresholdTuner": _ADDED,
+    "ZScoreEnsemble": _ADDED,
     "StandardScaler": {
         "n_features_in_": "columns",
         "mean_": "columns",
@@ -315,7 +337,10 @@ def _check_mahalanobis(kind: str, values: dict[str, Any]) -> None:
     location = getattr(values["covariance_"], "location_", ())
     n_columns = values.get("n_features_in_", len(location))
     fine = 0 < len(location) == n_columns
+    points = values.get("_training_points")
+    fine = fine and (points is None or points.shape[1] == n_columns)
     _require(fine, f"{kind}.covariance_ is not of {n_columns} columns")
+    _check_rows(kind, values)
 
 
 def _check_gaussian(kind: str, values: dict[str, Any]) -> None:
@@ -332,6 +357,7 @@ def _check_gaussian(kind: str, values: dict[str, Any]) -> None:
         _require(fine, f"{kind}.n_features_in_ is not {n_columns}")
     else:
         _check_encoder(kind, values["encoder_"])
+    _check_rows(kind, values)
 
 
 def _check_encoder(kind: str, encoder: Any) -> None:
@@ -347,6 +373,16 @@ def _check_neighbors(kind: str, values: dict[str, Any]) -> None:
     _require(fine, f"{kind}.scales_ is negative or 0")
     fine = values["metric"] != "mahalanobis" or values["_whitening"] is not None
     _require(fine, f"{kind}._whitening is None")
+    _check_rows(kind, values)
+
+
+def _check_rows(kind: str, values: dict[str, Any]) -> None:
+    """Check what clips are added to; files of earlier versions may have none."""
+    kept = [name for name in values if name.startswith("_training_")]
+    if not kept:
+        return
+    fine = {"_training_rows", "training_score_samples_"} <= set(values)
+    _require(fine and len(values["_training_rows"]), f"{kind} has {kept}, and no rows")
     _check_order(kind, values, "_training_rows")
     rows, n_clips = values["_training_rows"], len(values["training_score_samples_"])
     fine = rows[0] >= 0 and rows[-1] < n_clips

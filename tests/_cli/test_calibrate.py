@@ -1,8 +1,10 @@
 """Thresholds by normal recordings of the site, and false alarms on later ones."""
 
 import hashlib
+import json
 import shutil
 
+import graphs
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from sklearn_asd import (
     LogMelSegmenter,
     PerMachine,
     SpectrumStatistics,
+    export_onnx,
     load_clips,
     load_model,
     save_model,
@@ -217,3 +220,59 @@ def test_cars_of_other_days_raise_fewer_alarms(run, recordings, tmp_path):
     assert run("verify", path, tmp_path / "week_2")[0] == 1
     assert run("calibrate", path, tmp_path / "week_1", "-o", new)[0] == 0
     assert run("verify", new, tmp_path / "week_2")[0] == 0
+
+
+def test_copies_of_training_recordings_are_left_out(run, model, folder, site, tmp_path):
+    week = shutil.copytree(site / "week_1", tmp_path / "week")
+    for path in (folder / "recordings" / "valve_00").iterdir():
+        shutil.copy(path, week / "valve_00" / f"copy_{path.name}")
+    new = tmp_path / "site.asd"
+    code, lines, errors = run("calibrate", model, week, "-o", new)
+    assert code == 0
+    assert "Left out: 20 recordings that are copies of those of training." in errors
+    assert "based on 20 normal clips" in lines
+    _, lines, errors = run("verify", model, week)
+    assert "Left out: 20 recordings that are copies of those of training." in errors
+    assert "all machines  20 of 20" in lines
+
+
+def test_the_length_of_pieces_is_asked_for_and_kept(run, model, site, tmp_path):
+    new = tmp_path / "site.asd"
+    piece = ("--piece", "1")
+    code, lines, errors = run("calibrate", model, site / "week_1", "-o", new, *piece)
+    assert code == 0, errors
+    assert "based on 40 normal clips" in lines
+    assert tuple(read_model(str(new), trust=False).pieces) == (1.0, None)
+    path = next((site / "week_2" / "valve_00").iterdir())
+    row = json.loads(run("score", new, path, "--json")[1])
+    assert row["stop"] - row["start"] == pytest.approx(1.0)
+    plain = tmp_path / "plain.asd"
+    save_model(load_model(model), plain)
+    code, _, errors = run("calibrate", plain, site / "week_1", *piece)
+    assert code == 2
+    assert "cannot keep the length of --piece" in errors
+
+
+@pytest.mark.slow
+def test_a_graph_of_a_calibrated_model_gives_the_same_verdicts(
+    run, model, site, folder, tmp_path
+):
+    own = save_per_machine(model, tmp_path / "own.asd")
+    for name, path in (("common", model), ("own", own)):
+        new, graph = tmp_path / f"{name}.site.asd", tmp_path / f"{name}.onnx"
+        rate = ("--false-alarm-rate", "0.1")
+        assert run("calibrate", path, site / "week_1", "-o", new, *rate)[0] == 0
+        calibrated = load_model(new)
+        machines = export_onnx(calibrated, graph)
+        clips = pd.concat(
+            [load_clips(site / "week_2"), load_clips(folder / "broken")]
+        ).reset_index(drop=True)
+        waveforms = [soundfile.read(one, dtype="float32")[0] for one in clips["path"]]
+        places = [machines.index(one) for one in clips["machine_id"]]
+        scores, verdicts = graphs.run(graph, waveforms, places)
+        expected = -calibrated.score_samples(clips)
+        np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(verdicts, calibrated.predict(clips))
+        before = load_model(path).predict(clips)
+        assert (verdicts != before).any()
+        assert set(verdicts) == {1, -1}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from command import RATE
+from command import RATE, write
 
 from sklearn_asd import save_model
 from sklearn_asd.persistence.models import load_with_notes
@@ -281,3 +281,27 @@ def test_unicode_forms_of_a_name_are_one_machine(run, works, tmp_path):
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m.asd", *pattern)
     assert code == 0
     assert "6 normal recordings of 1 machine:\n  Gerät  6" in errors
+
+
+def test_folders_of_types_with_one_machine_name_it(run, tmp_path, rng):
+    """Names of the challenge below car_B1 are of car_B1/00, and so are others."""
+    for car in ("car_B1", "car_B2"):
+        for number in range(4):
+            noise = rng.normal(scale=0.01, size=RATE)
+            name = f"section_00_source_train_normal_{number:04d}_spd_31V.wav"
+            write(tmp_path / "old" / car / name, noise)
+            write(tmp_path / "new" / car / f"{number}.wav", noise[::-1])
+    model = tmp_path / "cars.asd"
+    code, _, errors = run("fit", tmp_path / "old", "-o", model)
+    assert code == 0
+    assert "car_B1/00  4" in errors
+    code, lines, errors = run("score", model, tmp_path / "new", "--json")
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert [row["machine"] for row in rows] == 4 * ["car_B1/00"] + 4 * ["car_B2/00"]
+    assert "4 recordings taken to be of car_B1/00, the only machine of its" in errors
+    watch = ("watch", model, tmp_path / "new", "--once", "--settle", "0")
+    _, lines, _ = run(*watch, "--log", tmp_path / "log.jsonl")
+    assert {json.loads(line)["machine"] for line in lines.splitlines()} == {
+        "car_B1/00",
+        "car_B2/00",
+    }

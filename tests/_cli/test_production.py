@@ -84,6 +84,22 @@ def test_the_service_runs_what_it_says(site, run):
     assert run(*words, *AT_ONCE)[0] == 0
 
 
+def test_systemd_takes_the_service(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "sklearn-asd.service"
+    text = find_block("[Unit]").replace("User=machines", "User=root")
+    program = text.split("ExecStart=")[1].split()[0]
+    unit.write_text(text.replace(program, shutil.which("true")))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False
+    )
+    if "Failed to" in done.stderr and "sklearn-asd" not in done.stderr:
+        pytest.skip(f"systemd-analyze cannot work here: {done.stderr[:200]}")
+    assert "sklearn-asd" not in done.stderr
+    assert done.returncode == 0
+
+
 def test_the_line_for_cron_prints_errors_only(site):
     line = find_line("*/5 * * * * ").removeprefix("*/5 * * * * ")
     program = site / ".venv" / "bin" / "sklearn-asd"
@@ -104,6 +120,22 @@ def test_alarms_go_into_a_file(watch):
     watch(find_line('sklearn-asd watch machines.asd new --run "sh -c'))
     (line,) = Path("alarms.txt").read_text().splitlines()
     assert json.loads(line)["event"] == "alarm"
+
+
+def test_the_line_acknowledges_an_alarm(watch, run, site):
+    watch(find_line("sklearn-asd watch machines.asd new/ --alarm 3/5"))
+    line = find_line("sklearn-asd acknowledge").replace("pump_3", "valve_00")
+    assert run(*shlex.split(line)[1:])[0] == 0
+    run("watch", "machines.asd", "new/", "--alarm", "3/5", *AT_ONCE)
+    rows = [json.loads(row) for row in Path("watch.jsonl").read_text().splitlines()]
+    assert rows[-1]["event"] == "acknowledged"
+
+
+def test_the_line_learns_from_false_alarms(run, site):
+    line = find_line("sklearn-asd add-normals")
+    path = sorted((site / "new" / "valve_00").iterdir())[0]
+    words = line.replace("new/pump_3/0900.wav new/pump_3/0910.wav", str(path))
+    assert run(*shlex.split(words)[1:])[0] == 0
 
 
 def test_events_go_to_a_web_service(watch):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, kstest
 
-from sklearn_asd import ClipSpectrograms
+from sklearn_asd import (
+    ClipSpectrograms,
+    LogMelSegmenter,
+    cut_into_pieces,
+    load_clips,
+)
 from sklearn_asd.monitoring import (
     DriftTest,
     benjamini_hochberg,
@@ -52,7 +57,7 @@ def test_the_capital_by_hand():
     drift = DriftTest([1.0], random_state=0)
     drift.update(0.0)
     p_value = (1 - np.random.RandomState(0).uniform()) / 2
-    powers = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    powers = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 2.0, 3.0])
     won = [powers * p ** (powers - 1) for p in (p_value, 1 - p_value)]
     unused = 1 / (1 + np.log(2))
     assert drift.capital == pytest.approx(unused + (1 - unused) * np.mean(won))
@@ -84,15 +89,49 @@ def test_nothing_is_found_in_unchanged_streams(decimals, rng):
     assert count_found(streams, 10, 0.05) <= 50
 
 
-def test_the_ranks_that_are_bet_on_are_uniform(rng):
-    ranks = []
-    drift = DriftTest(rng.integers(0, 5, size=20))
-    for score in rng.integers(0, 5, size=1000):
-        before = sorted(drift._scores)
-        drift.update(score)
-        low, high = np.searchsorted(before, [score, score + 1]) / len(before)
-        ranks.append(rng.uniform(low, high))
+@pytest.mark.parametrize("n_cells", [4, 4096])
+def test_the_ranks_that_are_bet_on_are_uniform(n_cells, rng, monkeypatch):
+    monkeypatch.setattr("sklearn_asd.monitoring.drift._MOST_CELLS", n_cells)
+    drift = DriftTest(rng.normal(size=20).round(1))
+    ranks = [drift._rank(score) for score in rng.normal(size=1000).round(1)]
     assert kstest(ranks, "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(ranks[1:], ranks[:-1])[0, 1]) < 0.1
+
+
+def test_few_numbers_are_kept_and_ranks_stay_the_same(rng, monkeypatch):
+    """Of 20,000 scores 256 cells: a rank is off by the share of its cell at most."""
+    scores = 1e6 + np.append(rng.standard_t(2, size=20_000), -1e9)
+    exact = DriftTest(scores[:100])
+    monkeypatch.setattr("sklearn_asd.monitoring.drift._MOST_CELLS", 256)
+    rounded = DriftTest(scores[:100])
+    for score in scores[100:-1]:
+        rounded._rank(score)
+    kept = rounded._scores
+    assert 128 <= len(kept._cells) <= 256
+    assert kept._counts.sum() == kept._n_scores == 20_000
+    monkeypatch.undo()
+    for score in scores[100:-1]:
+        exact._rank(score)
+    assert len(exact._scores._cells) <= 4096
+    largest = kept._counts.max() / 20_000
+    assert largest < 0.1
+    for score in [*rng.normal(1e6, size=50), -1e9]:
+        assert rounded._rank(score) == pytest.approx(exact._rank(score), abs=largest)
+    # The cells follow from the scores alone.
+    again = DriftTest(scores[:100])
+    monkeypatch.setattr("sklearn_asd.monitoring.drift._MOST_CELLS", 256)
+    again = DriftTest(np.append(scores[:1], rng.permutation(scores[1:-1])))
+    first = DriftTest(scores[:-1])
+    np.testing.assert_array_equal(again._scores._cells, first._scores._cells)
+    np.testing.assert_array_equal(again._scores._counts, first._scores._counts)
+
+
+def test_infinite_scores_and_equal_ones_can_be_ranked(monkeypatch):
+    monkeypatch.setattr("sklearn_asd.monitoring.drift._MOST_CELLS", 3)
+    drift = DriftTest([1.0, 2.0])
+    for score in [-np.inf, 3.5, 3.5, -np.inf, 1e300, 2.0]:
+        assert 0 < drift._rank(score) <= 1
+    assert drift._scores._counts.sum() == 8
 
 
 @pytest.mark.parametrize("shift", [-2.0, 3.0])
@@ -166,3 +205,49 @@ def test_nothing_is_found_in_real_normals_that_are_shuffled(car_scores, rng):
     scores = [np.concatenate(car_scores[own][:2])[:80] for own in car_scores]
     streams = [rng.permutation(scores[n % 2]) for n in range(1000)]
     assert count_found(streams, 50, 0.05) <= 50
+
+
+def score_cars(X, car, learnt):
+    """Reference, new normals and those of each other car, by the model of each car."""
+    for own in np.unique(car):
+        detector = make_detector().fit(X[np.flatnonzero(learnt & (car == own))])
+        rest = X[np.flatnonzero(~learnt)].as_machine("ToyCar", own)
+        scores = detector.score_samples(rest)
+        parts = {one: scores[car[~learnt] == one] for one in np.unique(car)}
+        new = parts.pop(own)
+        yield from ((detector.training_score_samples_, new, o) for o in parts.values())
+
+
+def read_cars(recordings, name):
+    """All normals of ToyCar: clips, cars, and which are learnt from."""
+    if name == "toycar2020":
+        with np.load(recordings("toycar2020_logmel") / "clips.npz") as file:
+            normal = file["label"] == 1
+            car, log_mels = file["machine_id"][normal], file["log_mel"][normal]
+        car = car.astype(str)
+        X = ClipSpectrograms.from_arrays(
+            np.float32(log_mels), machine_type=["ToyCar"] * len(car), machine_id=car
+        )
+        return X, car, np.arange(len(car)) % 2 == 0
+    clips = load_clips(recordings("toycar2023") / "ToyCar" / "train")
+    clips = clips.assign(machine_id=clips["car"])
+    number = clips.groupby("car").cumcount().to_numpy()
+    pieces = cut_into_pieces(clips, 3.0)
+    X = LogMelSegmenter(segment_duration=None).transform(pieces)
+    return X, pieces["car"].to_numpy(str), number[pieces.index] % 2 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "most"), [("toycar2020", 70), ("toycar2023", 35)]
+)  # as docs/guide/listening.md says
+def test_any_other_real_car_is_named_within_the_stated_windows(recordings, name, most):
+    pairs = list(score_cars(*read_cars(recordings, name)))
+    for seed in range(max(20, len(pairs))):
+        rng = np.random.default_rng(seed)
+        reference, new, others = map(rng.permutation, pairs[seed % len(pairs)])
+        drift = DriftTest(reference, random_state=seed)
+        stream = [*new, *others[:most]]
+        found = [drift.update(score, time) for time, score in enumerate(stream)]
+        assert found[-1]
+        assert not found[len(new) - 1]

@@ -7,7 +7,7 @@ import pytest
 
 from sklearn_asd.monitoring import AlarmState, LogEntry
 from sklearn_asd.monitoring.folder import Stamp
-from sklearn_asd.monitoring.log import WatchLog
+from sklearn_asd.monitoring.log import WatchLog, acknowledge, read_states
 
 STATE = AlarmState("suspect", "", (1, -1), 5.0)
 
@@ -115,3 +115,56 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path, content):
     with pytest.raises(ValueError, match="is not the log of a watch: name another"):
         WatchLog(path)
     assert path.read_bytes() == content
+
+
+ALARM = AlarmState("alarm", "", (), 5.0)
+
+
+def test_what_others_append_is_read_wherever_it_comes(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    log = WatchLog(path)
+    row = make_row(event="alarm") | {"alarm_state": dataclasses.asdict(ALARM)}
+    log.append([{"watch": "begins", "runs_commands": True}, row])
+    assert read_states(path) == {"m": ALARM}
+    acknowledge(path, ["m"])
+    log.catch_up()
+    (moment,) = log.acknowledged.values()
+    assert moment > 1e9
+    known = dataclasses.asdict(dataclasses.replace(ALARM, alarm="acknowledged"))
+    log.append([make_row("b.wav", "acknowledged") | {"alarm_state": known}])
+    assert log.acknowledged == {}
+    acknowledge(path, ["m"])  # too late: it changes nothing
+    log.append([make_row("c.wav")])
+    assert log.acknowledged == {}
+    write = log._write
+
+    def write_after_another(lines):
+        acknowledge(path, ["m"])
+        write(lines)
+
+    log.append([row])
+    monkeypatch.setattr(log, "_write", write_after_another)
+    log.append([make_row("d.wav") | {"alarm_state": dataclasses.asdict(ALARM)}])
+    monkeypatch.undo()
+    assert list(log.acknowledged) == ["m"]
+    log.append([make_row("e.wav") | {"alarm_state": dataclasses.asdict(ALARM)}])
+    states, events = dict(log.states), log.n_events
+    log.close()
+    again = WatchLog(path)
+    assert (again.states, again.n_events, again.n_foreign) == (states, events, 0)
+    assert list(again.acknowledged) == ["m"]
+    assert set(again.files) == {f"{name}.wav" for name in "abcde"}
+    again.close()
+
+
+def test_an_acknowledgement_is_no_part_of_a_line_that_a_kill_has_cut(tmp_path):
+    path = tmp_path / "log"
+    log = WatchLog(path)
+    log.append([make_row() | {"alarm_state": dataclasses.asdict(ALARM)}])
+    log.close()
+    path.write_bytes(path.read_bytes() + b'{"half')
+    acknowledge(path, ["m"])
+    log = WatchLog(path)
+    assert list(log.acknowledged) == ["m"]
+    assert (log.n_repaired, log.n_foreign) == (0, 1)
+    log.close()
