@@ -9,7 +9,7 @@ SET_UP := setup.cfg pyproject.toml constraints.txt
 RUN_TESTS := -m pytest -n 2 -m "not slow"
 
 .PHONY: demo test test-min test-slow coverage docs lint clean
-.PHONY: bench bench-accuracy bench-dcase2020 bench-localization bench-precision
+.PHONY: bench bench-accuracy bench-dcase bench-localization bench-precision
 .PHONY: bench-submissions
 
 ## Train two detectors on built-in sounds, print tables of results, and write a picture of
@@ -45,9 +45,10 @@ bench: .venv/.bench
 bench-accuracy: .venv/.bench
 	$(BIN)/python benchmarks/accuracy_real_clips.py "$(DATA)"
 
-## Compute the paper's Table 3 from a folder of DCASE 2020: DATA=<folder>.
-bench-dcase2020: .venv/.demo
-	$(BIN)/python benchmarks/accuracy_dcase2020.py --data "$(DATA)"
+## Rate systems on DCASE Task 2 of a year. DATA=<folder> of the recordings, YEAR=2020,
+## SYSTEM=paper: as described in docs/accuracy.md.
+bench-dcase: .venv/.demo
+	$(BIN)/python benchmarks/dcase.py --year $(or $(YEAR),2020) --data "$(DATA)" --system $(or $(SYSTEM),paper)
 
 ## Measure whether explanations name the right place: DATA=<folder>, see CONTRIBUTING.md.
 bench-localization: .venv/.demo

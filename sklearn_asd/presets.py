@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sklearn.base import clone
@@ -24,6 +25,7 @@ from sklearn_asd.features import (
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta.ensemble import GammaProbabilityEnsemble
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.per_machine_type import PerMachineType
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.meta.zscore import ZScoreEnsemble
 
@@ -226,12 +228,15 @@ NETWORK_DETECTORS = ("ensemble", "networks")
 
 
 def make_paper_system(machine_type, system="i", **overrides):
-    """Build one of the paper's systems for one machine type of DCASE 2020.
+    """Build one of the paper's systems, for one or more machine types of DCASE 2020.
 
     Parameters
     ----------
-    machine_type : {"ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"}
-        Type of the machines whose clips are to be scored, spelt exactly so.
+    machine_type : {"ToyCar", "ToyConveyor", "fan", "pump", "slider", "valve"}, \
+            sequence of these, or "all"
+        Type of the machines whose clips are to be scored, spelt exactly so. Several
+        types, or "all" six, make one detector, in which each clip is judged by the
+        networks of its own type.
 
     system : {"i", "ii", "iii", "iv", "baseline"}, default="i"
         - "iii" tells machine types and IDs apart, with the network, input, centre
@@ -239,7 +244,9 @@ def make_paper_system(machine_type, system="i", **overrides):
         - "iv" tells views of the type's clips apart, with the same settings for all
           types;
         - "i" and "ii" combine the two: "i" their scores as they are, "ii" after
-          scaling them by Gamma distributions;
+          scaling them by Gamma distributions. With several types, the networks of one
+          kind share a distribution, the paper's MI; ``group_by="machine_type"`` fits
+          one for each type, MD;
         - "baseline" is the challenge's autoencoder.
 
     **overrides : any
@@ -251,13 +258,14 @@ def make_paper_system(machine_type, system="i", **overrides):
 
     Returns
     -------
-    system : OnlyMachineTypes or GammaProbabilityEnsemble
+    system : OnlyMachineTypes, PerMachineType or GammaProbabilityEnsemble
         Unfitted. It learns from normal clips of `training_types` and ignores other
         types, so one table of all clips serves every system.
 
         "iii", "iv" and "baseline" are a Pipeline with the steps "segment" and
         "detect" ("iv": "expand" before) in an
-        :class:`~sklearn_asd.OnlyMachineTypes`; "i" and "ii" are
+        :class:`~sklearn_asd.OnlyMachineTypes`, or one for each of several types in a
+        :class:`~sklearn_asd.PerMachineType`; "i" and "ii" are
         an ensemble of two such members, "id" and "augment".
 
     Raises
@@ -280,9 +288,10 @@ def make_paper_system(machine_type, system="i", **overrides):
     validation clips. Here a tenth of each machine's normal clips is held out, and the
     best of 100 epochs by that measure is kept.
 
-    The paper fits the Gamma distribution of "ii" to scores of all six types'
-    networks. Here it is fitted to those of the member's own training clips, since
-    the networks of the other types are not part of the system.
+    The paper fits the Gamma distributions of "ii" to scores of all six types'
+    networks: ``make_paper_system("all", "ii")``, which trains twelve. The system of a
+    single type does not contain the other networks, so its distributions are fitted to
+    its own training clips.
 
     The settings suit about a thousand clips or more of each type. With fewer, use a
     smaller `batch_size`: each batch is one step of learning.
@@ -309,8 +318,12 @@ def make_paper_system(machine_type, system="i", **overrides):
     >>> system.fit(train).score_samples(test).shape  # higher is more normal
     (4,)
     """
-    _check_names(machine_type, system)
-    built = _BUILDERS[system](machine_type)
+    types = DCASE2020_TYPES if machine_type == "all" else machine_type
+    if types == [] or types == ():
+        raise ValueError("machine_type is empty: name one or more types, or take 'all'")
+    for kind in types if isinstance(types, list | tuple) else [types]:
+        _check_names(kind, system)
+    built = _BUILDERS[system](types)
     _override(built, system, overrides)
     return built
 
@@ -399,7 +412,20 @@ def _check_names(machine_type: str, system: str) -> None:
     check_choice("system", system, PAPER_SYSTEMS)
 
 
-def _make_id_system(machine_type: str) -> OnlyMachineTypes:
+def _make_for(
+    machine_type: str | Sequence[str], system: str, make: Callable[[str], Pipeline]
+) -> OnlyMachineTypes | PerMachineType:
+    """Make a detector of one type, or one that judges each type by its own."""
+    if isinstance(machine_type, str):
+        types = training_types(machine_type, system)
+        return OnlyMachineTypes(make(machine_type), types)
+    return PerMachineType(
+        [(kind, make(kind)) for kind in machine_type],
+        training_types={kind: training_types(kind, system) for kind in machine_type},
+    )
+
+
+def _make_id_pipeline(machine_type: str) -> Pipeline:
     """System (iii), sections 2.1 and 4.1.3."""
     row = _TABLE_2[machine_type]
     detect = IDConfidenceDetector(
@@ -409,11 +435,10 @@ def _make_id_system(machine_type: str) -> OnlyMachineTypes:
         validation_fraction=0.1,
     )
     segment = LogMelSegmenter(segment_duration=row.segment_duration)
-    pipe = Pipeline([("segment", segment), ("detect", detect)])
-    return OnlyMachineTypes(pipe, training_types(machine_type, "iii"))
+    return Pipeline([("segment", segment), ("detect", detect)])
 
 
-def _make_augment_system(machine_type: str) -> OnlyMachineTypes:
+def _make_augment_pipeline(machine_type: str) -> Pipeline:
     """System (iv), sections 2.2 and 4.1.4."""
     detect = AugmentConfidenceDetector(
         network="inouet18",
@@ -424,33 +449,33 @@ def _make_augment_system(machine_type: str) -> OnlyMachineTypes:
     )
     # Their defaults are the paper's.
     expand, segment = AugmentationExpander(), LogMelSegmenter()
-    pipe = Pipeline([("expand", expand), ("segment", segment), ("detect", detect)])
-    return OnlyMachineTypes(pipe, training_types(machine_type, "iv"))
+    return Pipeline([("expand", expand), ("segment", segment), ("detect", detect)])
 
 
-def _make_ensemble(machine_type: str, scaling: str | None) -> GammaProbabilityEnsemble:
+def _make_ensemble(
+    machine_type: str | Sequence[str], scaling: str | None
+) -> GammaProbabilityEnsemble:
     """Systems (i) and (ii), sections 3.3 and 4.1.5."""
     members = [
-        ("id", _make_id_system(machine_type)),
-        ("augment", _make_augment_system(machine_type)),
+        ("id", _make_for(machine_type, "iii", _make_id_pipeline)),
+        ("augment", _make_for(machine_type, "iv", _make_augment_pipeline)),
     ]
     return GammaProbabilityEnsemble(members, scaling=scaling, aggregation="probability")
 
 
-def _make_baseline(machine_type: str) -> OnlyMachineTypes:
+def _make_baseline(machine_type: str) -> Pipeline:
     """The challenge's baseline, which reconstructs every five frames of a clip."""
     detect = AutoencoderDetector(n_frames=5, batch_size=512, max_epochs=100)
     segment = LogMelSegmenter(segment_duration=None)
-    pipe = Pipeline([("segment", segment), ("detect", detect)])
-    return OnlyMachineTypes(pipe, training_types(machine_type, "baseline"))
+    return Pipeline([("segment", segment), ("detect", detect)])
 
 
 _BUILDERS = {
-    "i": lambda machine_type: _make_ensemble(machine_type, None),
-    "ii": lambda machine_type: _make_ensemble(machine_type, "gamma"),
-    "iii": _make_id_system,
-    "iv": _make_augment_system,
-    "baseline": _make_baseline,
+    "i": lambda types: _make_ensemble(types, None),
+    "ii": lambda types: _make_ensemble(types, "gamma"),
+    "iii": lambda types: _make_for(types, "iii", _make_id_pipeline),
+    "iv": lambda types: _make_for(types, "iv", _make_augment_pipeline),
+    "baseline": lambda types: _make_for(types, "baseline", _make_baseline),
 }
 
 PAPER_SYSTEMS = tuple(_BUILDERS)
@@ -465,7 +490,8 @@ def _override(built: Any, system: str, overrides: dict[str, Any]) -> None:
     owners = [
         one
         for one in walk(built)
-        if not isinstance(one, OnlyMachineTypes | Pipeline)  # which define the system
+        # The others define the system.
+        if not isinstance(one, OnlyMachineTypes | PerMachineType | Pipeline)
     ]
     names = {name for owner in owners for name in owner.get_params(deep=False)}
     names.discard("estimators")

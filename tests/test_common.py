@@ -22,6 +22,7 @@ from rows_as_clips import (
     NeighborsOnRows,
     OnlyMachineTypesOnRows,
     PerMachineOnRows,
+    PerMachineTypeOnRows,
     StatisticsOnRows,
     TinyNetwork,
 )
@@ -48,8 +49,10 @@ from sklearn_asd import (
     LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
+    NoiseCanceller,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     PowerSpectrum,
     RecordingCheck,
     SpectrumStatistics,
@@ -75,6 +78,7 @@ CHECKED = {
     AugmentationExpander: AugmentationExpander(),
     # Whole clips, since the checks' waveforms have a handful of samples.
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
+    NoiseCanceller: NoiseCanceller(),
     PowerSpectrum: PowerSpectrum(),
     LinearSpectrogram: LinearSpectrogram(n_fft=64, n_spectrum=20),
     RecordingCheck: CheckOnRows(),
@@ -90,6 +94,9 @@ CHECKED = {
     PerMachine: PerMachineOnRows(make_pipeline(SpectrumStatistics(), FOREST)),
     OnlyMachineTypes: OnlyMachineTypesOnRows(
         make_pipeline(SpectrumStatistics(), FOREST), "fan"
+    ),
+    PerMachineType: PerMachineTypeOnRows(
+        [("fan", make_pipeline(SpectrumStatistics(), FOREST))]
     ),
     GammaProbabilityEnsemble: GammaProbabilityEnsemble(
         [("forest", FOREST), ("factor", LocalOutlierFactor(novelty=True))]
@@ -125,6 +132,11 @@ EXPECTED_FAILURES = {
         "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
     },
     LogMelSegmenter: FRONT_END,
+    NoiseCanceller: {
+        "check_n_features_in": TIME_AXIS,
+        "check_n_features_in_after_fitting": TIME_AXIS,
+        "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
+    },
     PowerSpectrum: FRONT_END,
     LinearSpectrogram: FRONT_END,
     NeighborsOnRows: {
@@ -211,6 +223,7 @@ def test_every_parameter_is_documented_and_has_its_constraint(kind):
         "IDConfidenceDetector",
         "OnlyMachineTypes",
         "PerMachine",
+        "PerMachineType",
         "RecordingCheck",
         "SpectrumStatistics",
     ],
@@ -305,6 +318,9 @@ DETECTORS = {
     OnlyMachineTypes: lambda: make_pipeline(
         segment(), OnlyMachineTypes(statistics(), "fan")
     ),
+    PerMachineType: lambda: make_pipeline(
+        segment(), PerMachineType([("fan", statistics())])
+    ),
     GammaProbabilityEnsemble: lambda: make_pipeline(segment(), ensemble()),
     ThresholdTuner: lambda: make_pipeline(segment(), tuner()),
     ZScoreEnsemble: lambda: make_pipeline(segment(), z_scores()),
@@ -362,6 +378,8 @@ def test_scores_decisions_and_verdicts_are_one_chain(name):
     assert np.isfinite(scores).all()
     detector = pipe[-1]
     if isinstance(detector, PerMachine) or not hasattr(detector, "offset_"):
+        if isinstance(detector, PerMachineType):
+            (detector,) = detector.estimators_
         detector = getattr(detector, "estimator_", detector)
         offset = [detector.offsets_[f"fan/{machine}"] for machine in clips.machine_id]
     else:

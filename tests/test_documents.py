@@ -4,17 +4,15 @@ The examples of the gallery are run by ``make docs``.
 """
 
 import importlib
-import os
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from command import exit_code
 
 import sklearn_asd
 from sklearn_asd.datasets import make_machine_sounds
@@ -80,16 +78,17 @@ def test_every_public_class_and_function_has_an_example():
     assert without == ["sklearn_asd.metrics.pauc_scorer"]
 
 
-def run_demo(folder, *arguments):
-    """Run the demo in a folder, which gets the picture."""
-    return subprocess.run(
-        [sys.executable, "-m", "sklearn_asd", "demo", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def run_demo(tmp_path, monkeypatch, capsys):
+    """Run the demo in an empty folder, which gets the picture."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = exit_code("demo", *arguments)
+        return SimpleNamespace(code=code, **capsys.readouterr()._asdict())
+
+    return run
 
 
 def write_folder(folder, name, sample_rate=16000):
@@ -116,15 +115,15 @@ def write_folder(folder, name, sample_rate=16000):
     return str(folder)
 
 
-def test_the_demo_leaves_out_damaged_clips_and_unknown_machines(tmp_path):
+def test_the_demo_leaves_out_damaged_clips_and_unknown_machines(tmp_path, run_demo):
     folder = write_folder(tmp_path, "fan/{split}/{label}_id_{id}_{number}.wav")
     (tmp_path / "fan" / "test" / "normal_id_00_00000099.wav").write_bytes(b"noise")
     unknown = tmp_path / "fan" / "test" / "normal_id_07_00000000.wav"
     soundfile.write(unknown, np.zeros(64000), 16000)
-    demo = run_demo(tmp_path, "--data", folder, "--epochs", "1")
-    assert demo.returncode == 0, demo.stderr
-    assert "1 clips are of machines without training clips" in demo.stderr
-    assert "normal_id_00_00000099.wav) cannot be decoded" in demo.stderr
+    demo = run_demo("--data", folder, "--epochs", "1")
+    assert demo.code == 0, demo.err
+    assert "1 clips are of machines without training clips" in demo.err
+    assert "normal_id_00_00000099.wav) cannot be decoded" in demo.err
 
 
 @pytest.mark.parametrize(
@@ -134,28 +133,30 @@ def test_the_demo_leaves_out_damaged_clips_and_unknown_machines(tmp_path):
         ("fan/test/{label}_id_{id}_{number}.wav", 4),  # no training split
     ],
 )
-def test_the_demo_makes_a_table_of_a_folder(tmp_path, name, n_train):
-    demo = run_demo(tmp_path, "--data", write_folder(tmp_path, name), "--epochs", "1")
-    assert demo.returncode == 0, demo.stderr
-    assert f"{n_train} normal clips to train on" in demo.stderr
-    assert "average" in demo.stdout
+def test_the_demo_makes_a_table_of_a_folder(tmp_path, run_demo, name, n_train):
+    demo = run_demo("--data", write_folder(tmp_path, name), "--epochs", "1")
+    assert demo.code == 0, demo.err
+    assert f"{n_train} normal clips to train on" in demo.err
+    assert "average" in demo.out
     assert (tmp_path / "sklearn-asd-demo.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_demo_ranks_clips_without_labels_at_their_own_sample_rate(tmp_path):
+def test_the_demo_ranks_clips_without_labels_at_their_own_sample_rate(
+    tmp_path, run_demo
+):
     folder = write_folder(tmp_path, "{id}/{number}.wav", 8000)
-    demo = run_demo(tmp_path, "--data", folder, "--epochs", "1")
-    assert demo.returncode == 0, demo.stderr
-    assert demo.stdout.count("The least normal clips are:") == 2  # one each
+    demo = run_demo("--data", folder, "--epochs", "1")
+    assert demo.code == 0, demo.err
+    assert demo.out.count("The least normal clips are:") == 2  # one each
     assert not (tmp_path / "sklearn-asd-demo.png").exists()
-    assert "Sample rate: 8000 Hz" in demo.stderr
+    assert "Sample rate: 8000 Hz" in demo.err
 
 
-def test_the_demo_says_which_attributes_could_tell_machines_apart(tmp_path):
+def test_the_demo_says_which_attributes_could_tell_machines_apart(tmp_path, run_demo):
     name = "car/{split}/section_00_source_{split}_{label}_{number}_car_{id}.wav"
     folder = write_folder(tmp_path, name)
-    demo = run_demo(tmp_path, "--data", folder, "--epochs", "1")
-    assert demo.returncode != 0
-    assert "name it with --id-column (make demo ID=...): car, domain" in (demo.stderr)
-    demo = run_demo(tmp_path, "--data", folder, "--id-column", "car", "--epochs", "1")
-    assert demo.returncode == 0, demo.stderr
+    demo = run_demo("--data", folder, "--epochs", "1")
+    assert demo.code != 0
+    assert "name it with --id-column (make demo ID=...): car, domain" in (demo.err)
+    demo = run_demo("--data", folder, "--id-column", "car", "--epochs", "1")
+    assert demo.code == 0, demo.err

@@ -12,6 +12,7 @@ from sklearn_asd import (
     IDConfidenceDetector,
     LogMelSegmenter,
     OnlyMachineTypes,
+    PerMachineType,
     ZScoreEnsemble,
 )
 from sklearn_asd.datasets import make_machine_sounds
@@ -104,6 +105,45 @@ def test_the_baseline_is_the_autoencoder_of_the_type(machine_type):
     assert isinstance(detect, AutoencoderDetector)
     assert (detect.n_frames, detect.n_hidden, detect.n_bottleneck) == (5, 128, 8)
     assert (detect.batch_size, detect.max_epochs, detect.lr) == (512, 100, 1e-3)
+
+
+@pytest.mark.parametrize("system", ["iii", "iv", "baseline"])
+def test_one_detector_of_all_types_has_the_system_of_each(system):
+    built = make_paper_system("all", system)
+    assert isinstance(built, PerMachineType)
+    assert [kind for kind, _ in built.estimators] == list(ALL)
+    for kind, pipe in built.estimators:
+        alone = make_paper_system(kind, system)
+        assert repr(pipe) == repr(alone.estimator)
+        assert built.training_types[kind] == alone.machine_types
+
+
+@pytest.mark.parametrize(("system", "scaling"), [("i", None), ("ii", "gamma")])
+def test_the_ensembles_of_all_types_have_two_members_and_not_twelve(system, scaling):
+    ensemble = make_paper_system("all", system, max_epochs=3)
+    assert (ensemble.scaling, ensemble.group_by) == (scaling, None)
+    for (name, member), one in zip(ensemble.estimators, ("iii", "iv"), strict=True):
+        assert name in ("id", "augment")
+        assert repr(member) == repr(make_paper_system("all", one, max_epochs=3))
+    by_type = make_paper_system(["fan", "pump"], "ii", group_by="machine_type")
+    assert by_type.group_by == "machine_type"
+    assert [kind for kind, _ in dict(by_type.estimators)["id"].estimators] == [
+        "fan",
+        "pump",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        (["fan", "Pump"], "'Pump' is unknown: did you mean 'pump'"),
+        ((), "machine_type is empty: name one or more types"),
+        ("al", "'al' is unknown"),
+    ],
+)
+def test_unknown_types_among_several_are_refused(types, message):
+    with pytest.raises(ValueError, match=message):
+        make_paper_system(types)
 
 
 @pytest.mark.parametrize("row", TABLE_2, ids=lambda row: row[0])
@@ -251,6 +291,21 @@ def test_one_fit_on_all_clips_scores_those_of_the_type(clips, system, tmp_path):
     joblib.dump(ensemble, tmp_path / "system.joblib")
     loaded = joblib.load(tmp_path / "system.joblib")
     np.testing.assert_array_equal(loaded.score_samples(own), scores)
+
+
+def test_one_detector_of_two_types_scores_as_those_of_each_do(clips):
+    train, test = clips["train"], clips["test"]
+    types = ["ToyCar", "ToyConveyor"]
+    both = make_paper_system(types, "ii", **SMALL).fit(train)
+    raw = both.member_scores(test)["raw"]
+    assert list(both.scales_) == [None]  # one for both types, of each member
+    for kind in types:
+        alone = make_paper_system(kind, "ii", **SMALL).fit(train)
+        rows = (test["machine_type"] == kind).to_numpy()
+        own = alone.member_scores(test[rows])["raw"]
+        np.testing.assert_array_equal(raw[rows], own)
+    fans = (test["machine_type"] == "fan").to_numpy()
+    np.testing.assert_array_equal(np.isnan(both.score_samples(test)), fans)
 
 
 def test_without_the_other_types_it_is_trained_after_a_warning(clips):

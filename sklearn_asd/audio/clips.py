@@ -20,6 +20,7 @@ from sklearn_asd._utils.validation import (
     fill_masked,
     refuse_files,
 )
+from sklearn_asd.audio.cancelling import ChannelPair
 from sklearn_asd.audio.machines import as_labels, is_missing, machine_labels
 from sklearn_asd.audio.reading import (
     KeptRecording,
@@ -65,6 +66,10 @@ class Clips(ClipTable):
     views : sequence of View, default=(ORIGINAL,)
         The views wanted of every clip; see :class:`~sklearn_asd.AugmentationExpander`.
 
+    pair : ChannelPair, default=None
+        The two channels that are combined as a clip is read; see
+        :class:`~sklearn_asd.NoiseCanceller`.
+
     Examples
     --------
     >>> from sklearn_asd.audio import Clips
@@ -87,6 +92,7 @@ class Clips(ClipTable):
 
     start: np.ndarray | None = None  # missing from older pickles
     stop: np.ndarray | None = None
+    pair: ChannelPair | None = None
 
     def __init__(
         self,
@@ -99,6 +105,7 @@ class Clips(ClipTable):
         start: Iterable[float | None] | None = None,
         stop: Iterable[float | None] | None = None,
         views: Sequence[View] = (ORIGINAL,),
+        pair: ChannelPair | None = None,
     ) -> None:
         self.sources = np.fromiter(map(fill_masked, sources), dtype=object)
         self.sample_rate = _as_numbers(sample_rate, "sample_rate", "Hz")
@@ -108,6 +115,7 @@ class Clips(ClipTable):
         self.start = _as_numbers(start, "start", "s")
         self.stop = _as_numbers(stop, "stop", "s")
         self.views = tuple(views)
+        self.pair = pair
         self._check_lengths()
         self._check_pieces()
         if not (self.views and all(isinstance(view, View) for view in self.views)):
@@ -190,6 +198,21 @@ class Clips(ClipTable):
             The same clips; nothing is computed.
         """
         return self._with(views=views)
+
+    def with_pair(self, pair: ChannelPair) -> Clips:
+        """Ask for two channels to be combined as clips are read.
+
+        Parameters
+        ----------
+        pair : ChannelPair
+            The channels, and how.
+
+        Returns
+        -------
+        clips : Clips
+            The same clips; nothing is read.
+        """
+        return self._with(pair=pair)
 
     def with_content(self) -> Clips:
         """Read all files into memory, undecoded.
@@ -282,7 +305,8 @@ class Clips(ClipTable):
             Wanted sample rate in Hz.
 
         channel : "mix" or int, default="mix"
-            Channel of a file: the average of all, or the one with this index.
+            Channel of a file: the average of all, or the one with this index. A pair
+            of channels that the clips ask for goes first.
 
         Returns
         -------
@@ -326,13 +350,14 @@ class Clips(ClipTable):
         self, row: int, sample_rate: float, channel: Literal["mix"] | int
     ) -> Recording | Measured:
         source, span = self.sources[row], self.span(row)
+        wanted = channel if self.pair is None else self.pair
         if isinstance(source, KeptRecording):
-            return source.measure(sample_rate, channel, span)
+            return source.measure(sample_rate, wanted, span)
         if isinstance(source, str | os.PathLike | bytes):
-            return open_file(source, sample_rate, channel, span)
+            return open_file(source, sample_rate, wanted, span)
         rate = np.nan if self.sample_rate is None else self.sample_rate[row]
         array_rate = None if np.isnan(rate) else rate
-        return open_array(source, array_rate, sample_rate, span)
+        return open_array(source, array_rate, sample_rate, span, self.pair)
 
     def _check_pieces(self) -> None:
         """Refuse pieces that begin before their recording, or end before they begin."""

@@ -53,12 +53,14 @@ _WORDS = {
 _NAME_SECTION = re.compile(
     r"section_(?P<machine_id>\d+)"
     rf"(?P<words>(?:_(?:{'|'.join(_WORDS)}|machine|noise))*)"
-    r"_\d+(?:_(?P<attributes>.+))?"
+    r"_\d+(?:_(?P<attributes>.*))?"
 )
 # Attributes of the toys in 2021: A1Spd28VMic1.
 _GLUED = re.compile(r"(?P<car>[A-Z]\d+)Spd(?P<spd>\w+)Mic(?P<mic>\d+)")
 
 _COLUMNS = ["path", "machine_type", "machine_id", "split", "label"]
+# The columns that come next, if there are any such names.
+_DCASE_COLUMNS = ["section", "domain"]
 
 
 def load_clips(
@@ -101,9 +103,11 @@ def load_clips(
           without noise, and noise without machines) or missing. A folder of that name
           decides, otherwise the file's name does;
         - `label`: +1 normal, -1 anomalous, or missing (pandas' Int64);
-        - `domain` and one column for each attribute found in the names, such as
+        - of DCASE names since 2021 `section` (the same digits as in `machine_id`),
+          `domain` ("source" or "target") and one column for each attribute, such as
           `car` ("B1") and `spd` ("31V"); missing where a name lacks it. To tell
-          machines apart by an attribute: ``clips.assign(machine_id=clips["car"])``.
+          machines apart by an attribute: ``clips.assign(machine_id=clips["car"])``,
+          which leaves the section to :func:`~sklearn_asd.metrics.dcase_score`.
 
     Raises
     ------
@@ -441,8 +445,9 @@ def describe_recordings(
 def _tabulate(rows: list[dict[str, Any]]) -> pd.DataFrame:
     # Of type object, as text in Apache Arrow cannot hold names that are not UTF-8.
     clips = pd.DataFrame(rows, columns=None if rows else _COLUMNS, dtype=object)
-    others = clips.columns.difference(_COLUMNS, sort=False)
-    return clips.reindex(columns=[*_COLUMNS, *others]).astype({"label": "Int64"})
+    first = [*_COLUMNS, *(name for name in _DCASE_COLUMNS if name in clips)]
+    others = clips.columns.difference(first, sort=False)
+    return clips.reindex(columns=[*first, *others]).astype({"label": "Int64"})
 
 
 def _describe(path: Path, root: Path, pattern: NamePattern | None) -> dict[str, Any]:
@@ -478,8 +483,8 @@ def read_name(stem: str) -> dict[str, str]:
     Returns
     -------
     facts : dict of str to str
-        `machine_id`, and those of `domain`, `split`, `label` and attributes that the
-        name holds. Empty for names that are not of the DCASE challenge.
+        `machine_id`, and those of `section`, `domain`, `split`, `label` and attributes
+        that the name holds. Empty for names that are not of the DCASE challenge.
     """
     if match := _NAME_2020.fullmatch(stem):
         return {k: v for k, v in match.groupdict().items() if v is not None}
@@ -489,7 +494,8 @@ def read_name(stem: str) -> dict[str, str]:
         if "noise" in words:
             facts.pop("label", None)  # it is about a machine
         attributes = _split_attributes(match["attributes"] or "")
-        return attributes | facts | {"machine_id": match["machine_id"]}
+        section = match["machine_id"]
+        return attributes | facts | {"machine_id": section, "section": section}
     return {}
 
 

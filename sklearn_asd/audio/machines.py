@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "as_labels",
     "count_held_out",
     "domain_labels",
+    "group_labels",
     "hold_out",
     "is_missing",
     "known_labels",
@@ -154,6 +155,59 @@ def domain_labels(X: Any) -> np.ndarray | None:
     if isinstance(X, pd.DataFrame):
         return as_labels(X.get("domain"))
     return getattr(X, "domain", None)
+
+
+def group_labels(X: Any, group_by: str | Sequence[str]) -> np.ndarray:
+    """Name the group of each clip by the values of some columns.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips or ClipSpectrograms of n_clips
+        The clips. "machine_type", "machine_id" (the pair of both) and "domain" are read
+        from each of them, other columns from a table.
+
+    group_by : str or sequence of str
+        The columns.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,), str
+        The value of one column, or the values of several, such as
+        "fan/00, domain target".
+
+    Raises
+    ------
+    ValueError
+        If no column is named, or X lacks a value for some or all clips.
+    """
+    names = [group_by] if isinstance(group_by, str) else list(group_by)
+    if not names:
+        raise ValueError('group_by is empty: name columns, such as "domain", or None')
+    columns = [_read_group(X, name) for name in names]
+    if len(columns) == 1:
+        return columns[0]
+    rows = zip(*columns, strict=True)
+    named = [[f"{n} {v}" for n, v in zip(names, row, strict=True)] for row in rows]
+    if names[0] == "machine_id":
+        named = [[row[0].partition(" ")[2], *row[1:]] for row in named]
+    return np.array([", ".join(row) for row in named], dtype=object)
+
+
+def _read_group(X: Any, column: str) -> np.ndarray:
+    X = as_pandas(X)
+    if column == "machine_id":
+        labels = machine_labels(X)
+    elif isinstance(X, pd.DataFrame):
+        labels = as_labels(X.get(column))
+    else:
+        known = ("machine_type", "domain")
+        labels = getattr(X, column, None) if column in known else None
+    if labels is None or None in labels:
+        raise ValueError(
+            f"X has no {column!r:.200} for some or all clips, and group_by needs it: "
+            "fill it in, or set group_by=None"
+        )
+    return labels
 
 
 def known_labels(X: Any, purpose: str, column: str = "machine_id") -> np.ndarray:

@@ -17,6 +17,7 @@ import soundfile
 
 from sklearn_asd._utils.messages import shorten
 from sklearn_asd._utils.validation import fill_masked
+from sklearn_asd.audio.cancelling import MIN_WINDOWS, ChannelPair
 from sklearn_asd.audio.remarks import Channels, measure_recording
 from sklearn_asd.audio.resampling import resample
 from sklearn_asd.audio.unfinished import (
@@ -43,6 +44,10 @@ __all__ = [
     "read_bytes",
     "read_file",
 ]
+
+
+# What is read of a recording's channels: their average, one, or a pair's combination.
+Channel = Literal["mix"] | int | ChannelPair
 
 
 class BadClipError(ValueError):
@@ -234,13 +239,13 @@ class KeptRecording(os.PathLike):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._measured: dict[tuple[float, Literal["mix"] | int, Span], Measured] = {}
+        self._measured: dict[tuple[float, Channel, Span], Measured] = {}
 
     def __fspath__(self) -> str:
         return self.path
 
     def measure(
-        self, sample_rate: float, channel: Literal["mix"] | int, span: Span = WHOLE
+        self, sample_rate: float, channel: Channel, span: Span = WHOLE
     ) -> Measured:
         """Read the file, unless that was done before.
 
@@ -287,7 +292,7 @@ _LARGE_HEADER = 2**13
 def read_file(
     path: str | os.PathLike[str],
     sample_rate: float,
-    channel: Literal["mix"] | int = "mix",
+    channel: Channel = "mix",
 ) -> np.ndarray:
     """Read a sound file as mono samples.
 
@@ -300,8 +305,8 @@ def read_file(
         Wanted sample rate in Hz. A file with a higher rate is resampled (soxr, high
         quality, as in ``librosa.load``).
 
-    channel : "mix" or int, default="mix"
-        "mix" averages the channels; an index takes that one.
+    channel : "mix", int or ChannelPair, default="mix"
+        "mix" averages the channels; an index takes that one; a pair is combined.
 
     Returns
     -------
@@ -335,7 +340,7 @@ def read_file(
 def open_file(
     source: str | os.PathLike[str] | bytes,
     sample_rate: float,
-    channel: Literal["mix"] | int = "mix",
+    channel: Channel = "mix",
     span: Span = WHOLE,
 ) -> Recording:
     """Read a sound file, so that it can be measured too; see :func:`read_file`.
@@ -444,12 +449,14 @@ def _explaining() -> Iterator[None]:
 def _read(
     source: str | bytes | BytesIO,
     sample_rate: float,
-    channel: Literal["mix"] | int,
+    channel: Channel,
     span: Span,
 ) -> Recording:
     """Read what libsndfile opens: the name of a file, or its content."""
     with _explaining():
         signal, file_rate, channels, compressed = _decode(source, channel, span)
+    if isinstance(channel, ChannelPair):
+        signal = _combine(signal, channel)
     samples = _resample(_check_samples(signal), file_rate, sample_rate)
     return Recording(samples, sample_rate, signal, file_rate, channels, compressed)
 
@@ -496,6 +503,7 @@ def open_array(
     array_rate: float | None,
     sample_rate: float,
     span: Span = WHOLE,
+    pair: ChannelPair | None = None,
 ) -> Recording:
     """Read an array, so that it can be measured too; see :func:`read_array`.
 
@@ -507,6 +515,9 @@ def open_array(
     span : Span, default=Span(0.0, inf)
         Part to read.
 
+    pair : ChannelPair, default=None
+        Combines the channels of samples of shape (n_samples, n_channels).
+
     Returns
     -------
     recording : Recording
@@ -517,13 +528,16 @@ def open_array(
     BadClipError
         See :func:`read_array`.
     """
-    samples = _as_vector(samples)
+    samples = _as_vector(samples) if pair is None else _as_channels(samples)
     if array_rate is None:
         array_rate = sample_rate
     if not span.is_whole:
         _check_rate(array_rate)
         samples = samples[slice(*span.to_samples(len(samples), array_rate))]
-    signal = _check_samples(as_floats(samples))
+    if pair is None:
+        signal = _check_samples(as_floats(samples))
+    else:
+        signal = _combine(np.stack(list(map(as_floats, samples.T)), axis=1), pair)
     samples = _resample(signal, array_rate, sample_rate)
     return Recording(samples, sample_rate, signal, array_rate)
 
@@ -568,6 +582,37 @@ def _as_vector(samples: Any) -> np.ndarray:
     return samples
 
 
+def _as_channels(samples: Any) -> np.ndarray:
+    samples = np.asarray(fill_masked(samples))
+    if samples.ndim == 1:
+        return samples[:, None]
+    if samples.ndim != 2 or 0 < len(samples) < samples.shape[1]:
+        raise BadClipError(
+            f"has an array of shape {samples.shape}; several channels have the shape "
+            "(n_samples, n_channels): transpose it"
+        )
+    return samples
+
+
+def _combine(samples: np.ndarray, pair: ChannelPair) -> np.ndarray:
+    """Combine the channels of a whole recording, (n_samples, n_channels)."""
+    n_samples, n_channels = samples.shape
+    if n_channels <= max(pair.near, pair.far):
+        raise BadClipError(
+            f"has {n_channels} channel(s), and NoiseCanceller needs the channels "
+            f"near={pair.near} and far={pair.far}, counted from 0: record with two "
+            "microphones, or leave NoiseCanceller out"
+        )
+    for channel in (pair.near, pair.far):
+        _check_samples(samples[:, channel])
+    if n_samples < (least := MIN_WINDOWS * pair.n_fft):
+        raise BadClipError(
+            f"has {n_samples} samples, and NoiseCanceller needs {least} to tell noise "
+            f"from the machine, {MIN_WINDOWS} times n_fft={pair.n_fft}: lower n_fft"
+        )
+    return pair.combine(samples)
+
+
 def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
     """Check a path first, as libsndfile's messages are less clear."""
     path = Path(path)
@@ -596,9 +641,9 @@ def _refuse_unless_a_file(path: str | os.PathLike[str]) -> None:
 
 
 def _decode(
-    source: str | bytes | BytesIO, channel: Literal["mix"] | int, span: Span
+    source: str | bytes | BytesIO, channel: Channel, span: Span
 ) -> tuple[np.ndarray, float, Channels | None, bool]:
-    """Read the samples of one channel, or the channels' average, and about them."""
+    """Read one channel, the channels' average, or all for a pair, and about them."""
     with _open(source) as (file, content):
         decoded = _read_blocks(file, channel, span)
     if content is not None and not is_whole_flac(content):
@@ -647,15 +692,19 @@ def _describe_empty(n_bytes: int) -> str:
 
 
 def _read_blocks(
-    file: soundfile.SoundFile, channel: Literal["mix"] | int, span: Span
+    file: soundfile.SoundFile, channel: Channel, span: Span
 ) -> tuple[np.ndarray, float, Channels | None, bool]:
+    compressed = file.subtype.startswith(_LOSSY)
+    if isinstance(channel, ChannelPair):
+        none = np.empty((0, file.channels), dtype=np.float32)
+        blocks = np.concatenate([none, *_read_span(file, span)])
+        return blocks, file.samplerate, None, compressed
     kept = [np.empty(0, dtype=np.float32)]
     channels = Channels() if channel == "mix" and file.channels > 1 else None
     for block in _read_span(file, span):
         if channels is not None:
             channels.add(block)
         kept.append(_choose_channel(block, channel))
-    compressed = file.subtype.startswith(_LOSSY)
     return np.concatenate(kept), file.samplerate, channels, compressed
 
 

@@ -26,7 +26,7 @@ from sklearn_asd._utils.validation import (
     refuse_masked,
     validate_data,
 )
-from sklearn_asd.audio.machines import machine_columns
+from sklearn_asd.audio.machines import known_labels, machine_columns
 from sklearn_asd.detectors.constants import (
     are_copies,
     find_units,
@@ -91,6 +91,12 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         holds back the columns that vary least. "auto" chooses among 0, 0.5 and 1 by the
         likelihood, which takes three times as long.
 
+    by_domain : bool, default=False
+        Whether each domain of a machine has a mean and a covariance of its own, by the
+        column `domain` of X, such as "source" and "target". A clip's score is that of
+        the domain it is nearest to; the domain of a clip to score is not used. Domains
+        share covariance as machines do, so a few clips of one are enough.
+
     contamination : float in (0, 0.5], default=0.1
         Share of new normal clips, like those of training, that the threshold calls
         anomalous, judged by training clips that are left out of the fit. Fewer than
@@ -105,18 +111,19 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         Names of the machines, "type/id", sorted; absent if the training clips had no
         IDs.
 
-    machines_ : DataFrame of n_machines rows
-        What was learnt of each machine, by its name ("" without IDs): `n_clips`; the
+    machines_ : DataFrame of n_means rows
+        What was learnt of each machine, by its name ("" without IDs), or of each domain
+        of it, such as "fan/00, domain target", with `by_domain`: `n_clips`; the
         chosen `sharing`, `shrinkage` and `standardization`; and how well the machine's
         Gaussian tells its own left-out clips from those of the other machines of its
         type, `sibling_auc`, an AUC, and `sibling_gap`, the difference of the mean
         log-distances in standard deviations. The last two are NaN if it is the only
         one, or its clips are all equal.
 
-    means_ : ndarray of shape (n_machines, n_columns)
-        Mean of each machine's rows.
+    means_ : ndarray of shape (n_means, n_columns)
+        Mean of each machine's rows, or of each domain's, in the order of `machines_`.
 
-    whitenings_ : ndarray of shape (n_machines, n_columns, n_columns)
+    whitenings_ : ndarray of shape (n_means, n_columns, n_columns)
         The anomaly score of a row x is ``norm((x - mean) @ whitening)``.
 
     training_score_samples_ : ndarray of shape (n_clips,)
@@ -153,7 +160,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
     *Several machine types* are fitted separately. Their distances do not compare, and
     share one threshold: :class:`~sklearn_asd.ZScoreEnsemble` standardises them.
 
-    Each machine needs two clips; the only one of its type three.
+    Each machine, and with `by_domain` each of its domains, needs two clips; the only
+    one of its type three.
 
     Cost of `fit`, beside the encoder's: seven eigendecompositions for each machine.
     That takes seconds for 16,000 clips of 256 columns. Scoring a clip multiplies it
@@ -195,6 +203,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         "sharing": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "standardization": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "by_domain": ["boolean"],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
     }
     _fitted_attributes: dict = {
@@ -205,6 +214,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         "machines_": pd.DataFrame,
         "means_": np.ndarray,
         "whitenings_": np.ndarray,
+        "_owners": NotRequired[np.ndarray],  # earlier files have none
         "training_score_samples_": np.ndarray,
         "offset_": Real,
     }
@@ -219,12 +229,14 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         sharing="auto",
         shrinkage="auto",
         standardization=1.0,
+        by_domain=False,
         contamination=0.1,
     ):
         self.encoder = encoder
         self.sharing = sharing
         self.shrinkage = shrinkage
         self.standardization = standardization
+        self.by_domain = by_domain
         self.contamination = contamination
 
     @validates_parameters(prefer_skip_nested_validation=True)
@@ -254,7 +266,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             If y holds anything but +1 and -1, no clip can be used, a machine has fewer
             than two usable normal clips, or three if it is the only one of its type, or
             some clips have a machine ID and others have none, or a number is beyond
-            1e50.
+            1e50, or `by_domain` is True and clips have no domain.
 
         Warns
         -----
@@ -293,18 +305,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
 
     def _fit_types(self, X: Any, points: np.ndarray) -> np.ndarray:
         """Fit each machine type; return the distances of left-out clips."""
-        labels = label_training_clips(X)
-        if labels is None:
-            labels = np.full(len(points), "")
-        else:
-            self.classes_ = np.unique(labels)
-        names, machine = np.unique(labels, return_inverse=True)
+        names, machine, self._owners = self._name_means(X, len(points))
         n_columns = points.shape[1]
         self.means_ = np.empty((len(names), n_columns))
         self.whitenings_ = np.empty((len(names), n_columns, n_columns))
         types = _group_by_type(X, len(points))
         for rows in types:
-            _refuse_few(names, machine[rows])
+            self._refuse_few(names, machine[rows])
         copies, table = self._fit_copies(points, machine, names)
         distances, tables = np.full(len(points), np.nan), [table]
         if copies.all():
@@ -313,7 +320,7 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             rows = rows[~copies[rows]]
             if not len(rows):
                 continue
-            _refuse_few(names, machine[rows])
+            self._refuse_few(names, machine[rows])
             own, number = np.unique(machine[rows], return_inverse=True)
             fitted = fit_gaussians(
                 points[rows],
@@ -323,10 +330,44 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
                 list_settings(self.standardization, STANDARDIZATIONS),
             )
             self.means_[own], self.whitenings_[own] = fitted.means, fitted.whitenings
-            distances[rows] = fitted.left_out
-            tables.append(_describe(fitted, number, names[own]))
+            owners = self._owners[own]
+            distances[rows] = _find_nearest(fitted, number, owners)
+            tables.append(_describe(fitted, number, names[own], owners))
         self.machines_ = pd.concat(tables).loc[list(names)]
         return distances
+
+    def _name_means(
+        self, X: Any, n_clips: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Names of the means, the mean of each clip, and the machine of each mean."""
+        labels = label_training_clips(X)
+        if labels is None:
+            labels = np.full(n_clips, "")
+        else:
+            self.classes_ = np.unique(labels)
+        known, machine = np.unique(labels, return_inverse=True)
+        if not self.by_domain:
+            return known, machine, np.arange(len(known))
+        domains = known_labels(X, "with by_domain=True", "domain").astype(str)
+        pairs = sorted(set(zip(machine.tolist(), domains.tolist(), strict=True)))
+        place = {pair: number for number, pair in enumerate(pairs)}
+        of_clip = [place[pair] for pair in zip(machine, domains, strict=True)]
+        names = [f"{known[one]}, domain {domain}" for one, domain in pairs]
+        names = np.array([name.removeprefix(", ") for name in names])
+        return names, np.array(of_clip), np.array([one for one, _ in pairs])
+
+    def _refuse_few(self, names: np.ndarray, machine: np.ndarray) -> None:
+        """Refuse machines that have no covariance when a clip is left out."""
+        own, counts = np.unique(machine, return_counts=True)
+        least = 2 if len(own) > 1 else 3
+        few = [name or "X" for name in names[own[counts < least]].tolist()]
+        if few:
+            other = ", or set by_domain=False" if self.by_domain else ""
+            raise ValueError(
+                f"{abbreviate(few)} has fewer than {least} usable normal clips, and "
+                f"{least} are needed to leave one out: add recordings, or leave the "
+                f"machine out{other}"
+            )
 
     def _fit_copies(
         self, points: np.ndarray, machine: np.ndarray, names: np.ndarray
@@ -361,8 +402,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_clips,), float64
-            Minus the Mahalanobis distance to the machine's mean; NaN for clips that
-            could not be used.
+            Minus the Mahalanobis distance to the machine's mean, or to the nearest of
+            its domains; NaN for clips that could not be used.
         """
         check_is_fitted(self)
         if self.encoder_ is None:
@@ -377,10 +418,16 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         machine = np.zeros(len(points), dtype=int)
         if labels is not None:
             machine = np.searchsorted(classes, labels.astype(str))
+        owners = getattr(self, "_owners", np.arange(len(self.means_)))
         for one in np.unique(machine):
             rows = machine == one
-            whitened = (points[rows] - self.means_[one]) @ self.whitenings_[one]
-            scores[rows] = -np.linalg.norm(whitened, axis=1)
+            distances = [
+                np.linalg.norm(
+                    (points[rows] - self.means_[mean]) @ self.whitenings_[mean], axis=1
+                )
+                for mean in np.flatnonzero(owners == one)
+            ]
+            scores[rows] = -np.min(distances, axis=0)
         return scores
 
     def __sklearn_tags__(self):
@@ -401,24 +448,25 @@ def _group_by_type(X: Any, n_clips: int) -> list[np.ndarray]:
     return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
 
 
-def _refuse_few(names: np.ndarray, machine: np.ndarray) -> None:
-    """Refuse machines that have no covariance when a clip is left out."""
-    own, counts = np.unique(machine, return_counts=True)
-    least = 2 if len(own) > 1 else 3
-    few = [name or "X" for name in names[own[counts < least]].tolist()]
-    if few:
-        raise ValueError(
-            f"{abbreviate(few)} has fewer than {least} usable normal clips, and "
-            f"{least} are needed to leave one out: add recordings, or leave the "
-            "machine out"
-        )
+def _find_nearest(
+    fitted: Gaussians, number: np.ndarray, owners: np.ndarray
+) -> np.ndarray:
+    """Distance of each left-out clip to the nearest domain of its machine."""
+    if len(set(owners)) == len(owners):
+        return fitted.left_out
+    is_own = owners[:, None] == owners[number]
+    return np.where(is_own, fitted.to_siblings, np.inf).min(axis=0)
 
 
-def _describe(fitted: Gaussians, number: np.ndarray, names: np.ndarray) -> pd.DataFrame:
-    """Make the rows of `machines_`."""
+def _describe(
+    fitted: Gaussians, number: np.ndarray, names: np.ndarray, owners: np.ndarray
+) -> pd.DataFrame:
+    """Make the rows of `machines_`; domains of one machine are no siblings."""
     log_distances = np.log(np.maximum(fitted.to_siblings, np.finfo(float).tiny))
     separations = [
-        sibling_separation(distances[number == one], distances[number != one])
+        sibling_separation(
+            distances[number == one], distances[owners[number] != owners[one]]
+        )
         for one, distances in enumerate(log_distances)
     ]
     aucs, gaps = zip(*separations, strict=True)

@@ -238,6 +238,12 @@ class _Gaussian(nn.Module):
 
     def __init__(self, detector: GaussianDetector, machines: list[str]) -> None:
         super().__init__()
+        if detector.by_domain:
+            raise ValueError(
+                "GaussianDetector has by_domain=True, which a graph cannot hold: fit "
+                "with by_domain=False, or keep the model with save_model and score in "
+                "Python"
+            )
         known = list(getattr(detector, "classes_", [""]))
         own = [known.index(machine) for machine in machines] if len(known) > 1 else [0]
         self.means = torch.from_numpy(detector.means_[own])

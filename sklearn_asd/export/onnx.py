@@ -45,7 +45,8 @@ def export_onnx(estimator, path):
 
         - :class:`SpectrumStatistics` and :class:`MahalanobisDetector`, with or without
           scikit-learn's StandardScaler between them,
-        - :class:`GaussianDetector` of rows, or of one of these as its encoder,
+        - :class:`GaussianDetector` of rows, or of one of these as its encoder, with
+          ``by_domain=False``,
         - :class:`IDConfidenceDetector`, or
         - :class:`EmbeddingNeighborDetector` of an :class:`IDConfidenceDetector` or of
           :class:`SpectrumStatistics`, with a metric that has a name, ``n_bands=1`` and
@@ -179,6 +180,11 @@ def _find_thresholds(estimator: Any, machines: list[str]) -> list[float]:
     for one in walk_used(estimator):
         if hasattr(one, "offset_"):
             return [-float(one.offset_)] * max(1, len(machines))
+        if hasattr(one, "group_by_"):
+            raise ValueError(
+                f"{type(one).__name__} has thresholds by {one.group_by_}, which a "
+                "graph is not told: fit with group_by=None"
+            )
         if hasattr(one, "offsets_"):
             return [-float(one.offsets_[machine]) for machine in machines]
     raise ValueError(

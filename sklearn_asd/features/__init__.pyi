@@ -1,3 +1,4 @@
+from .canceller import NoiseCanceller
 from .check import RecordingCheck
 from .expander import AugmentationExpander
 from .linear_spectrogram import LinearSpectrogram
@@ -15,6 +16,7 @@ __all__ = [
     "ClipSpectrograms",
     "LinearSpectrogram",
     "LogMelSegmenter",
+    "NoiseCanceller",
     "Percentile",
     "PowerSpectrum",
     "RankWeightedMean",

@@ -394,8 +394,10 @@ def view_keys(content: bytes, views: Sequence[View]) -> list[Hashable]:
 
 
 def _digest(clip: Clips) -> bytes:
-    """Digest one clip's content: that of its recording, and which part of it."""
+    """Digest one clip's content: of its recording, which channels, which part."""
     recording, span = _digest_recording(clip), clip.span(0)
+    if clip.pair is not None:
+        recording = _digest_parts(b"pair", recording, repr(clip.pair).encode())
     if span.is_whole:
         return recording
     return _digest_parts(b"piece", recording, repr(tuple(span)).encode())

@@ -16,12 +16,8 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from sklearn_asd._base import all_or_nothing, fit_clone, is_frozen
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
-from sklearn_asd._utils.validation import (
-    as_pandas,
-    is_table_of_numbers,
-    normal_rows,
-)
-from sklearn_asd.audio.machines import as_labels, machine_columns, machine_labels
+from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
+from sklearn_asd.audio.machines import group_labels
 from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
@@ -66,10 +62,12 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         is enough. "mean" is the arithmetic mean, and "product" is ``prod(f_i)``: all
         members must agree.
 
-    group_by : str or None, default=None
+    group_by : str, list of str or None, default=None
         Fit separate Gamma distributions for each value of "machine_type" (the paper's
-        MD), "machine_id" (each pair of type and ID), or another column of a table.
-        None fits one for all clips (MI), which the paper found better.
+        MD), "machine_id" (each pair of type and ID), "domain", or another column of a
+        table; of a list, for each combination of values. Clips to score need the values
+        too: since 2022, the rules of the DCASE challenge keep the domain of test clips
+        secret. None fits one for all clips (MI), which the paper found better.
 
     calibration_cv : int, splitter, iterable of (train, test) or None, default=None
         Scores that the Gamma distributions are fitted to. None takes the scores of the
@@ -156,7 +154,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         "estimators": [list],
         "scaling": [StrOptions({"gamma"}), None],
         "aggregation": [StrOptions({"probability", "mean", "product"})],
-        "group_by": [str, None],
+        "group_by": [str, list, tuple, None],
         "calibration_cv": ["cv_object"],  # an int, a splitter, an iterable or None
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "n_jobs": [Integral, None],
@@ -251,7 +249,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             True if a Gamma distribution of each machine scales the scores, or else
             what the members say.
         """
-        if self.scaling is not None and self.group_by == "machine_id":
+        names = [self.group_by] if isinstance(self.group_by, str) else self.group_by
+        if self.scaling is not None and "machine_id" in (names or []):
             return True
         return all(map(compares_machines, list_inside(self)))
 
@@ -308,20 +307,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         n_clips = _num_samples(X)
         if self.group_by is None or self.scaling is None:
             return np.full(n_clips, None)
-        X = as_pandas(X)
-        if self.group_by == "machine_id":
-            groups = machine_labels(X)
-        elif isinstance(X, pd.DataFrame):
-            groups = as_labels(X.get(self.group_by))
-        else:
-            groups = machine_columns(X)[0] if self.group_by == "machine_type" else None
-        if groups is None or None in groups:
-            raise ValueError(
-                f"X has no {self.group_by!r:.200} for some or all clips, and group_by "
-                "needs "
-                "it: fill it in, or set group_by=None"
-            )
-        return groups
+        return group_labels(X, self.group_by)
 
     def _calibrate(
         self, X: Any, members: list[Any], parallel: Parallel

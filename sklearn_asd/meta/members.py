@@ -29,8 +29,9 @@ Fold = tuple[np.ndarray, np.ndarray]
 class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
     """An ensemble of outlier detectors by name, all of which score all clips.
 
-    A subclass has the parameters `estimators`, `calibration_cv` and `n_jobs`, and
-    defines `fit`, which sets `estimators_`, and `combine_scores`.
+    A subclass has the parameter `estimators`, and defines `fit`, which sets
+    `estimators_`, and `combine_scores`. One whose members score some clips each defines
+    `inner_detectors` instead. Folds are those of a parameter `calibration_cv`.
     """
 
     estimators: Any

@@ -54,7 +54,10 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Its threshold, if it has one for all clips.
 
     offsets_ : dict of str to float
-        Its threshold of each machine, if machines have their own.
+        Its threshold of each machine or group, if these have their own.
+
+    group_by_ : list of str
+        The columns that tell the groups, if `offsets_` are of groups.
 
     promise_ : str
         What the thresholds promise, if it is a :class:`~sklearn_asd.ThresholdTuner`.
@@ -102,6 +105,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         "estimator_": BaseEstimator,
         "offset_": NotRequired[Real],
         "offsets_": NotRequired[dict],
+        "group_by_": NotRequired[list],
     }
 
     def __init__(self, estimator, machine_types):
@@ -153,6 +157,8 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             self.offset_ = float(np.squeeze(detector.offset_))
         if hasattr(detector, "offsets_"):
             self.offsets_ = dict(detector.offsets_)
+        if hasattr(detector, "group_by_"):
+            self.group_by_ = list(detector.group_by_)
         self._keep_training_scores([Inner(self.estimator_, rows)], X)
         return self
 

@@ -16,6 +16,9 @@ _SHARE = 0.2
 _FEWEST_HIGH = 10
 _FEWEST = 3  # scores that have a tail
 _HEAVIEST = 0.5  # shape with which the variance is infinite
+# Least shape, in standard errors of a shape that is fitted to as many scores: few scores
+# seldom hold what makes a tail heavy, and many pieces meet it.
+_LEAST = 0.4
 
 
 def piece_thresholds(opened: Opened, n_pieces: np.ndarray) -> np.ndarray:
@@ -24,7 +27,8 @@ def piece_thresholds(opened: Opened, n_pieces: np.ndarray) -> np.ndarray:
     For one piece it is the detector's own. For n pieces, the worst of n independent
     clips lies above it as often as one clip lies above the detector's own, by the tail
     of the scores of left-out training clips: a generalised Pareto distribution of the
-    highest fifth of them.
+    highest fifth of them. The fewer these are, the heavier it is at least, as chance may
+    hide a heavy tail.
 
     Parameters
     ----------
@@ -110,8 +114,9 @@ class _Tail(NamedTuple):
         weights = np.arange(n_high)[::-1] / max(1, n_high - 1)
         mean, weighted = excess.mean(), (excess * weights).mean()
         spread = mean - 2 * weighted
-        # At least exponential: a lighter tail is more often chance than true.
-        shape = np.clip(2 - mean / spread, 0, _HEAVIEST) if spread > 0 else 0.0
+        # A lighter tail is more often chance than true.
+        least = _LEAST / np.sqrt(n_high)
+        shape = np.clip(2 - mean / spread, least, _HEAVIEST) if spread > 0 else 0.0
         return cls(start, n_high / len(ordered), mean * (1 - shape), float(shape))
 
     def share_above(self, level: float) -> float:

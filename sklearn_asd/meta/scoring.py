@@ -140,8 +140,20 @@ def own_offset(estimator: Any, X: Any) -> float:
     -------
     offset : float
         What ``-anomaly_scores(estimator, X)`` is compared with: lower is anomalous.
+
+    Raises
+    ------
+    ValueError
+        If groups of clips have thresholds of their own.
     """
     detector = final_step(estimator)
+    if hasattr(detector, "group_by_"):
+        name = type(detector).__name__
+        raise ValueError(
+            f"{name} has thresholds by {detector.group_by_}, and one is needed: set "
+            f"its group_by=None, or put {name} around the detector of all machines, as "
+            'in ThresholdTuner(PerMachine(detector), group_by="domain")'
+        )
     if _is_pyod(detector):
         return -float(detector.threshold_)
     if not hasattr(estimator, "score_samples"):

@@ -20,8 +20,9 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
+from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.validation import refuse_masked
-from sklearn_asd.audio.machines import known_labels, refuse_unseen
+from sklearn_asd.audio.machines import group_labels, known_labels, refuse_unseen
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
@@ -467,10 +468,11 @@ def find_offsets(detector: Any, X: Any) -> float | np.ndarray:
     Parameters
     ----------
     detector : outlier detector
-        Fitted, with `offset_`, or with `offsets_` by the names of machines.
+        Fitted, with `offset_`, or with `offsets_` by the names of machines, or of the
+        groups of clips that its `group_by_` names.
 
     X : any
-        Clips; their machines are read where there are `offsets_`.
+        Clips; their machines or groups are read where there are `offsets_`.
 
     Returns
     -------
@@ -480,13 +482,27 @@ def find_offsets(detector: Any, X: Any) -> float | np.ndarray:
     Raises
     ------
     ValueError
-        If a clip is of a machine without a threshold.
+        If a clip is of a machine or group without a threshold.
     """
     if not hasattr(detector, "offsets_"):
         return detector.offset_
-    labels = known_labels(X, "as each machine has its own threshold")
-    refuse_unseen(labels, detector.offsets_)
+    if hasattr(detector, "group_by_"):
+        labels = group_labels(X, detector.group_by_)
+        _refuse_other_groups(labels, detector)
+    else:
+        labels = known_labels(X, "as each machine has its own threshold")
+        refuse_unseen(labels, detector.offsets_)
     return np.array([detector.offsets_[label] for label in labels], dtype=np.float64)
+
+
+def _refuse_other_groups(labels: np.ndarray, detector: Any) -> None:
+    unseen = sorted(set(labels) - set(detector.offsets_))
+    if unseen:
+        raise ValueError(
+            f"X holds clips of {abbreviate(unseen)}, and thresholds are of "
+            f"{abbreviate(list(detector.offsets_))}, by {detector.group_by_}: fit with "
+            "clips of it, or with group_by=None"
+        )
 
 
 def take_rows(X: Any, rows: np.ndarray | None) -> Any:

@@ -22,7 +22,12 @@ from sklearn_asd._utils.parameters import (
     validates_parameters,
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
-from sklearn_asd.audio.machines import hold_out, known_labels, machine_labels
+from sklearn_asd.audio.machines import (
+    group_labels,
+    hold_out,
+    known_labels,
+    machine_labels,
+)
 from sklearn_asd.meta.policies import (
     POLICIES,
     Policy,
@@ -62,7 +67,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     from their scores.
 
     If scores of different machines cannot be compared, as those of
-    :class:`~sklearn_asd.PerMachine`, each machine gets a threshold of its own.
+    :class:`~sklearn_asd.PerMachine`, each machine gets a threshold of its own. So does
+    each domain, or another group of clips, with `group_by`.
 
     Parameters
     ----------
@@ -108,6 +114,12 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
           :class:`~sklearn_asd.GaussianDetector` and
           :class:`~sklearn_asd.MahalanobisDetector` do; or else 0.2.
 
+    group_by : str, list of str or None, default=None
+        Set a threshold for each value of a column of X, such as "domain", or for each
+        combination of the values of several. "machine_id" is each pair of type and ID,
+        and is added where scores of different machines cannot be compared. Clips to
+        judge need the values too. None sets one for all that can be compared.
+
     random_state : int, RandomState or None, default=None
         Draws these clips. The detector has its own random state.
 
@@ -119,11 +131,15 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``. Minus infinity if
         there are too few normal clips for `false_alarm_rate`. Absent if each machine
-        has its own threshold.
+        or group has its own threshold.
 
     offsets_ : dict of str to float
-        Threshold of each machine, if scores of different machines cannot be compared:
-        ``decision_function = score_samples - offsets_[machine]``.
+        Threshold of each machine, if scores of different machines cannot be compared,
+        or of each group: ``decision_function = score_samples - offsets_[machine]``. The
+        names are such as "fan/00", "target" or "fan/00, domain target".
+
+    group_by_ : list of str
+        The columns that tell the groups of `offsets_`. Absent if `group_by` is None.
 
     promise_ : str
         What the threshold promises, and how many clips this is based on; of each
@@ -224,6 +240,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             Interval(Real, 0, 1, closed="neither"),
             StrOptions({"training_scores", "auto"}),
         ],
+        "group_by": [str, list, tuple, None],
         "random_state": ["random_state"],
     }
     _fitted_attributes: dict = {
@@ -232,6 +249,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         "detector_": BaseEstimator,
         "offset_": NotRequired[Real],
         "offsets_": NotRequired[dict],
+        "group_by_": NotRequired[list],
         "promise_": str,
         "uses_training_scores_": NotRequired[bool],  # earlier files have none
         "n_validation_normal_": Integral,
@@ -249,6 +267,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         false_alarm_rate=0.05,
         max_escape_rate=0.05,
         validation_fraction="auto",
+        group_by=None,
         random_state=None,
     ):
         self.detector = detector
@@ -256,6 +275,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         self.false_alarm_rate = false_alarm_rate
         self.max_escape_rate = max_escape_rate
         self.validation_fraction = validation_fraction
+        self.group_by = group_by
         self.random_state = random_state
 
     # The detector validates its own parameters.
@@ -299,11 +319,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         # A policy that needs anomalies cannot do without y, so y is not ignored there.
         lenient = is_table_of_numbers(X) and "anomalous" not in needed
         normal = normal_rows(y, _num_samples(X), lenient=lenient)
-        machine = None
-        if not compares_machines(self.detector):
-            machine = known_labels(X, "to set a threshold for each machine")
+        machine = self._find_groups(X)
         self.uses_training_scores_ = self._choose_training_scores(machine is not None)
-        train, validation = self._split(X, normal)
+        train, validation = self._split(X, normal, machine)
         parts = _split_by_machine(machine, validation)
         # Checked before the detector is fitted, which may take hours, and again after
         # it, as clips that score NaN do not count.
@@ -386,6 +404,19 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             return POLICIES[self.policy]
         return self.policy, ("normal",)
 
+    def _find_groups(self, X: Any) -> np.ndarray | None:
+        """Whose threshold each clip is compared with; None if there is one for all."""
+        compared = compares_machines(self.detector)
+        if self.group_by is None:
+            if compared:
+                return None
+            return known_labels(X, "to set a threshold for each machine")
+        names = [self.group_by] if isinstance(self.group_by, str) else self.group_by
+        self.group_by_ = list(names)
+        if not compared and "machine_id" not in names:
+            self.group_by_.insert(0, "machine_id")
+        return group_labels(X, self.group_by_)
+
     def _find_rank(self, machine: str | None) -> tuple[int | None, int]:
         """Rank of a threshold, and the number of normal scores that it is among."""
         if not hasattr(self, "offsets_"):
@@ -446,7 +477,9 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             f"{' and '.join(needed)} ones: {remedy}"
         )
 
-    def _split(self, X: Any, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _split(
+        self, X: Any, normal: np.ndarray, groups: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on, and rows to set the threshold by."""
         if is_frozen(self.detector):
             return np.arange(0), np.arange(len(normal))
@@ -459,7 +492,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
                 "to set the threshold by: add normal clips, or pass a fitted detector "
                 "as FrozenEstimator"
             )
-        labels = machine_labels(X)
+        labels = machine_labels(X) if groups is None else groups
         machine = np.zeros(len(normal)) if labels is None else labels.astype(str)
         rng = check_random_state(self.random_state)
         rows = np.concatenate(

@@ -1,5 +1,6 @@
 from .areas import auc_table, pauc_score
 from .challenge import dcase_score, dcase_table
+from .decisions import decision_table
 from .intervals import score_interval
 from .scorers import (
     make_dcase_scorer,
@@ -13,6 +14,7 @@ __all__ = [
     "auc_table",
     "dcase_score",
     "dcase_table",
+    "decision_table",
     "make_dcase_scorer",
     "mean_auc_scorer",
     "mean_pauc_scorer",

@@ -5,8 +5,8 @@
 - Scores are ``score_samples``: higher is more normal. Anomalies are the positive class
   of every ROC curve. pAUC is up to a false positive rate of 0.1, standardised.
 - A *section* is a machine whose clips are ranked together: a machine ID in 2020, a
-  section of a machine type since 2021. It is the column `section` of X if there is
-  one, else `machine_id`, which is where :func:`~sklearn_asd.load_clips` puts it.
+  section of a machine type since 2021. It is the column `section` of X, which
+  :func:`~sklearn_asd.load_clips` fills in, or `machine_id` if there is none.
 - The *domain* of a clip, "source" or "target", says whether it was recorded under the
   conditions of most training clips.
 
@@ -261,6 +261,7 @@ def _tabulate(
 ) -> pd.DataFrame:
     """Make a table of what the rules ask for."""
     has_section = isinstance(X, pd.DataFrame) and "section" in X
+    has_section = has_section and X["section"].notna().any()
     by = ["machine_type", "section" if has_section else "machine_id"]
     index = group_index(X, [*by, "domain"] if with_domain else by)
     clips = index.to_frame(index=False).set_axis(

@@ -17,7 +17,13 @@ from sklearn_asd.audio.machines import (
     machine_columns,
 )
 
-__all__ = ["Labelled", "check_labelled", "group_index", "read_labelled"]
+__all__ = [
+    "Labelled",
+    "check_labelled",
+    "group_index",
+    "read_labelled",
+    "read_labels",
+]
 
 
 class Labelled(NamedTuple):
@@ -100,20 +106,48 @@ def read_labelled(X: Any, y: ArrayLike | None, scores: ArrayLike | None) -> Labe
             "scores are missing: pass score_samples of the clips as scores=, as in "
             "(X, scores=scores) with the labels of X, or (X, y, scores)"
         )
-    if y is None:
-        if not isinstance(X, pd.DataFrame) or "label" not in X:
-            raise ValueError(
-                "y is None; labels are needed, +1 normal and -1 anomalous: pass y, or "
-                "X as a table with the column label"
-            )
-        y = X["label"]
-        unknown = np.flatnonzero(pd.isna(y))
-        if len(unknown):
-            raise ValueError(
-                f"the label of clips {abbreviate(list(unknown))} is not known: leave "
-                "their rows out of X and scores, or fill in the published labels"
-            )
-    return check_labelled(y, scores, len(X))
+    return check_labelled(_find_labels(X, y), scores, len(X))
+
+
+def read_labels(X: Any, y: ArrayLike | None) -> np.ndarray:
+    """Check labels, with those of X where y is None.
+
+    Parameters
+    ----------
+    X : DataFrame, Clips or ClipSpectrograms of n_clips
+        The clips.
+
+    y : array-like of shape (n_clips,) or None
+        +1 for normal clips, -1 for anomalous ones; None takes the column `label` of X.
+
+    Returns
+    -------
+    normal : ndarray of shape (n_clips,), bool
+        Where the label is +1.
+
+    Raises
+    ------
+    ValueError
+        If y and X have no labels, y has another length, or it holds other labels.
+    """
+    return normal_rows(_find_labels(X, y), len(X))
+
+
+def _find_labels(X: Any, y: ArrayLike | None) -> ArrayLike:
+    if y is not None:
+        return y
+    if not isinstance(X, pd.DataFrame) or "label" not in X:
+        raise ValueError(
+            "y is None; labels are needed, +1 normal and -1 anomalous: pass y, or "
+            "X as a table with the column label"
+        )
+    unknown = np.flatnonzero(pd.isna(X["label"]))
+    if len(unknown):
+        raise ValueError(
+            f"the label of clips {abbreviate(list(unknown))} is not known: leave "
+            "their rows out of X and scores, or fill in the published labels"
+        )
+    return X["label"]
 
 
 def group_index(X: Any, by: Sequence[str]) -> pd.MultiIndex:

@@ -59,6 +59,7 @@ _TEXTS = {
     "_training_domains",
     "_training_machines",
 }
+_WHOLE = {"_training_rows", "_owners"}
 _CONFIDENCE = {"classes_": "classes", "centers_": "classes n", "machines_": "machines"}
 # Names of the axes of arrays: axes of one name are equally long in one estimator.
 _AXES = {
@@ -74,9 +75,10 @@ _AXES = {
     },
     "GaussianDetector": {
         "classes_": "machines",
-        "machines_": "machines n",
-        "means_": "machines columns",
-        "whitenings_": "machines columns columns",
+        "machines_": "means n",
+        "means_": "means columns",
+        "whitenings_": "means columns columns",
+        "_owners": "means",
     },
     "IDConfidenceDetector": _CONFIDENCE,
     "LedoitWolf": {
@@ -168,7 +170,7 @@ def _check_axes(kind: str, values: dict[str, Any]) -> None:
         if value is None:
             continue
         if isinstance(value, np.ndarray):
-            kinds = "OU" if name in _TEXTS else "iu" if name.endswith("rows") else "f"
+            kinds = "OU" if name in _TEXTS else "iu" if name in _WHOLE else "f"
             _require(value.dtype.kind in kinds, f"{kind}.{name} is of {value.dtype}")
         shape = (value,) if name == "n_features_in_" else np.shape(value)
         fine = len(shape) == len(axes.split())
@@ -260,6 +262,7 @@ _RULES_OF_PARAMETERS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "IDConfidenceDetector": (_check_device,),
     "LogMelSegmenter": (_check_segmenter,),
     "OnlyMachineTypes": (_check_types,),
+    "PerMachineType": (_check_members,),
     "Pipeline": (_check_steps,),
     "PowerSpectrum": (_check_power,),
     "SpectrumStatistics": (_check_poolings,),
@@ -303,11 +306,14 @@ def _check_mahalanobis(kind: str, values: dict[str, Any]) -> None:
 
 
 def _check_gaussian(kind: str, values: dict[str, Any]) -> None:
-    n_machines, n_columns = values["means_"].shape
+    n_means, n_columns = values["means_"].shape
+    owners = values.get("_owners", np.arange(n_means))
+    n_machines = 1
     if "classes_" in values:
         _check_order(kind, values, "classes_")
-    else:
-        _require(n_machines == 1, f"{kind}.means_ is of {n_machines} unknown machines")
+        n_machines = len(values["classes_"])
+    fine = owners.dtype.kind == "i" and set(owners) == set(range(n_machines))
+    _require(fine, f"{kind}.means_ is of {n_means} means of other machines")
     if values["encoder_"] is None:
         fine = values.get("n_features_in_") == n_columns
         _require(fine, f"{kind}.n_features_in_ is not {n_columns}")
@@ -489,6 +495,7 @@ _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {
     "MahalanobisDetector": (_check_mahalanobis,),
     "OnlyMachineTypes": (_check_inner,),
     "PerMachine": (_check_per_machine,),
+    "PerMachineType": (_check_fitted_members,),
     "RecordingCheck": (_check_limits,),
     "SpectrumStatistics": (_check_inputs, _check_statistics),
     "StandardScaler": (_check_scaler,),

@@ -1,9 +1,12 @@
 """The report of ``score --report``, for those who look after the machines."""
 
+import contextlib
+import io
 import re
 import shutil
 
 import pytest
+from command import exit_code
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +23,15 @@ def works(tmp_path_factory, folder):
     return new
 
 
-@pytest.fixture
-def page(run, model, works, tmp_path):
-    code, output, _ = run("score", model, works, "--report", tmp_path / "r.html")
-    assert code == 2
-    source = (tmp_path / "r.html").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def page(model, works):
+    path = works.parent / "r.html"
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert exit_code("score", model, works, "--report", path) == 2
+    source = path.read_text(encoding="utf-8")
     text = re.sub(r"<(style|script)>.*?</\1>", "", source, flags=re.DOTALL)
-    return source, re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", text)), output
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", text))
+    return source, text, output.getvalue()
 
 
 def test_the_report_says_which_model_judged_what(page, model, folder, works):

@@ -172,18 +172,25 @@ def test_names_and_folders_tell_the_machine_split_and_label(describe, name, expe
         ),
         ("section_00_machine_source_0000_noAttribute.wav", {"domain": "source"}),
         ("section_00_0001.wav", {}),
+        ("section_00_source_train_normal_0989_.wav", {"domain": "source"}),
     ],
 )
 def test_attributes_in_names_become_columns(describe, name, attributes):
     clips = describe(f"ToyCar/{name}")
-    assert dict(clips.iloc[0, 5:]) == attributes
+    assert dict(clips.iloc[0, 5:]) == {"section": "00", **attributes}
 
 
 def test_an_attribute_is_missing_where_a_name_lacks_it(describe):
     clips = describe("a/section_00_0001_car_B1.wav", "b/section_00_0001_pat_2.wav")
-    assert list(clips.columns[5:]) == ["car", "pat"]
+    assert list(clips.columns[5:]) == ["section", "car", "pat"]
     assert list(clips["car"].isna()) == [False, True]
     assert list(clips["pat"].isna()) == [True, False]
+
+
+def test_names_that_hold_no_section_leave_it_missing(describe):
+    clips = describe("fan/normal_id_02_00000000.wav", "fan/section_01_0001.wav")
+    assert list(clips["machine_id"]) == ["02", "01"]
+    assert list(clips["section"].fillna("none")) == ["none", "01"]
 
 
 def test_columns_and_their_types_do_not_depend_on_the_names(describe):

@@ -1,16 +1,14 @@
-import hashlib
 import multiprocessing
 import os
 import random
 import shutil
-import threading
 import time
 import zipfile
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pooch
 import pytest
+from zenodo import Server, md5_of
 
 from sklearn_asd.audio.machines import DCASE2020_TYPES
 from sklearn_asd.datasets import dcase2020, fetch_dcase2020_task2, load_dcase2020_task2
@@ -38,51 +36,6 @@ id_01_00000001.wav,anomaly_id_01_00000064.wav,1
 """
 
 
-class Server:
-    """Serves archives as Zenodo does, and remembers what was asked for."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.requests = requests = []
-
-        class Handler(SimpleHTTPRequestHandler):
-            def __init__(self, *args):
-                super().__init__(*args, directory=folder)
-
-            def do_GET(self):
-                requests.append(self.path)
-                super().do_GET()
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # It looks every so many seconds whether it is to stop.
-        threading.Thread(
-            target=self.http.serve_forever, args=(0.01,), daemon=True
-        ).start()
-
-    def path(self, record, name):
-        return self.folder / str(record) / name
-
-    def publish(self):
-        """Register all files, with their md5 sums of now."""
-        host = f"http://127.0.0.1:{self.http.server_port}"
-        lines = [
-            f"{path.name} md5:{md5_of(path)} {host}/{path.parent.name}/{path.name}\n"
-            for path in self.folder.glob("*/*")
-        ]
-        dcase2020._REGISTRY.write_text("".join(lines))
-
-    def stop(self):
-        self.http.shutdown()
-        self.http.server_close()
-
-
-def md5_of(path):
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
 def record_of(name):
     if name.startswith("dev"):
         return 3678171
@@ -98,9 +51,8 @@ def write_zip(path, members):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    server = Server(tmp_path / "zenodo")
-    server.folder.mkdir()
-    monkeypatch.setattr(dcase2020, "_REGISTRY", tmp_path / "registry.txt")
+    server = Server(tmp_path / "zenodo", tmp_path / "registry.txt")
+    monkeypatch.setattr(dcase2020, "_REGISTRY", server.registry)
     for name, members in ARCHIVES.items():
         write_zip(server.path(record_of(name), name), members)
     truth = server.path(3951620, "eval_data_list.csv")

@@ -6,7 +6,13 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_asd import ClipSpectrograms, GaussianDetector, SpectrumStatistics
+from sklearn_asd import (
+    ClipSpectrograms,
+    GaussianDetector,
+    SpectrumStatistics,
+    load_model,
+    save_model,
+)
 
 MEAN = SpectrumStatistics()
 
@@ -164,3 +170,127 @@ def test_thousands_of_clips_take_seconds(rng):
     start = time.perf_counter()
     GaussianDetector().fit(frames)
     assert time.perf_counter() - start < 30
+
+
+# -- a mean for each domain ------------------------------------------------------------
+
+
+def make_domains(rng, n_source=60, n_target=4, shift=8.0):
+    """Two machines, whose target domain lies elsewhere in two of four columns."""
+    rows, machine, domain = [], [], []
+    for one, mean in (("00", 0.0), ("01", 20.0)):
+        for name, n, far in (("source", n_source, 0.0), ("target", n_target, shift)):
+            points = rng.normal(size=(n, 4)) + mean
+            points[:, :2] += far
+            rows.append(points)
+            machine += [one] * n
+            domain += [name] * n
+    return pd.DataFrame(np.concatenate(rows), columns=list("abcd")), machine, domain
+
+
+def clips_of(rows, machine, domain):
+    log_mels = np.repeat(np.asarray(rows)[:, :, None], 2, axis=2)
+    return ClipSpectrograms.from_arrays(
+        log_mels, None, machine, domain=domain, segment_frames=None
+    )
+
+
+def test_each_domain_has_a_mean_and_a_clip_the_distance_to_the_nearest(rng):
+    rows, machine, domain = make_domains(rng)
+    X = clips_of(rows, machine, domain)
+    detector = GaussianDetector(MEAN, by_domain=True).fit(X)
+    assert detector.classes_.tolist() == ["00", "01"]
+    assert list(detector.machines_.index) == [
+        *("00, domain source", "00, domain target"),
+        *("01, domain source", "01, domain target"),
+    ]
+    assert detector.machines_["n_clips"].tolist() == [60, 4, 60, 4]
+    distances = {
+        mean: np.linalg.norm(
+            (detector.encoder_.transform(X) - detector.means_[mean])
+            @ detector.whitenings_[mean],
+            axis=1,
+        )
+        for mean in range(4)
+    }
+    first = np.array(machine) == "00"
+    expected = np.where(
+        first,
+        np.minimum(distances[0], distances[1]),
+        np.minimum(distances[2], distances[3]),
+    )
+    np.testing.assert_allclose(detector.anomaly_score(X), expected)
+    # The domain of a clip to score is not used, and need not be known.
+    unknown = clips_of(rows, machine, None)
+    np.testing.assert_array_equal(
+        detector.score_samples(unknown), detector.score_samples(X)
+    )
+
+
+def test_clips_of_a_rare_domain_are_as_normal_as_others(rng):
+    rows, machine, domain = make_domains(rng)
+    X = clips_of(rows, machine, domain)
+    new_rows, new_machine, new_domain = make_domains(rng, 40, 40)
+    new = clips_of(new_rows, new_machine, new_domain)
+    target = np.array(new_domain) == "target"
+    ratios = []
+    for by_domain in (True, False):
+        scores = GaussianDetector(MEAN, by_domain=by_domain).fit(X).anomaly_score(new)
+        ratios.append(np.median(scores[target]) / np.median(scores[~target]))
+    assert ratios[0] < 1.6
+    assert ratios[1] > 2
+
+
+def test_left_out_scores_of_domains_are_those_of_a_fit_without_the_clip(rng):
+    rows, machine, domain = make_domains(rng, 12, 5)
+    settings = {"sharing": 0.5, "shrinkage": 0.1, "standardization": 0}
+    X = clips_of(rows, machine, domain)
+    detector = GaussianDetector(MEAN, by_domain=True, **settings).fit(X)
+    for row in (0, 13, 20):
+        keep = np.delete(np.arange(len(X)), row)
+        without = GaussianDetector(MEAN, by_domain=True, **settings).fit(X[keep])
+        # The weight of the common covariance follows the median number of clips.
+        np.testing.assert_allclose(
+            detector.training_score_samples_[row],
+            without.score_samples(X[row])[0],
+            rtol=0.1,
+        )
+
+
+def test_a_domain_is_no_sibling_of_its_own_machine(rng):
+    rows, machine, domain = make_domains(rng, 20, 5)
+    of_one = [row for row, one in enumerate(machine) if one == "00"]
+    X = clips_of(rows, machine, domain)
+    alone = GaussianDetector(MEAN, by_domain=True).fit(X[of_one])
+    assert alone.machines_["sibling_auc"].isna().all()
+    both = GaussianDetector(MEAN, by_domain=True).fit(X)
+    assert (both.machines_["sibling_auc"] > 0.99).all()
+
+
+def test_one_domain_is_as_none(rng):
+    rows = rng.normal(size=(20, 4))
+    X = clips_of(rows, ["00"] * 20, ["source"] * 20)
+    scores = [
+        GaussianDetector(MEAN, by_domain=by_domain).fit(X).score_samples(X)
+        for by_domain in (True, False)
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_domains_that_are_missing_or_have_one_clip_are_refused(rng):
+    rows, machine, domain = make_domains(rng, 10, 1)
+    detector = GaussianDetector(MEAN, by_domain=True)
+    with pytest.raises(ValueError, match=r"00, domain target.* set by_domain=False"):
+        detector.fit(clips_of(rows, machine, domain))
+    with pytest.raises(ValueError, match=r"no domains, .* needed with by_domain=True"):
+        detector.fit(clips_of(rows, machine, None))
+
+
+def test_domains_without_machines_and_saved(rng, tmp_path):
+    rows, _, domain = make_domains(rng, 20, 5)
+    X = clips_of(rows, None, domain)
+    detector = GaussianDetector(MEAN, by_domain=True).fit(X)
+    assert list(detector.machines_.index) == ["domain source", "domain target"]
+    save_model(detector, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))

@@ -21,6 +21,7 @@ from sklearn_asd import (
     MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     PowerSpectrum,
     SpectrumStatistics,
     ThresholdTuner,
@@ -158,6 +159,7 @@ WRAPPERS = {
     "ThresholdTuner": lambda d: ThresholdTuner(d, "gamma", random_state=0),
     "OnlyMachineTypes": lambda d: OnlyMachineTypes(d, "fan"),
     "PerMachine": PerMachine,
+    "PerMachineType": lambda d: PerMachineType([("fan", d)]),
     "all": lambda d: ThresholdTuner(
         make_pipeline(FunctionTransformer(), PerMachine(make_pipeline(d))),
         "gamma",

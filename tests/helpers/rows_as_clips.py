@@ -20,6 +20,7 @@ from sklearn_asd import (
     IDConfidenceDetector,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     RecordingCheck,
     SpectrumStatistics,
 )
@@ -122,6 +123,10 @@ class PerMachineOnRows(DetectorOnRows, PerMachine):
 
 
 class OnlyMachineTypesOnRows(DetectorOnRows, OnlyMachineTypes):
+    pass
+
+
+class PerMachineTypeOnRows(DetectorOnRows, PerMachineType):
     pass
 
 

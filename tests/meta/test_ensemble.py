@@ -218,17 +218,50 @@ def test_groups_are_found_in_clips_and_spectrograms_too():
         [X.log_mel(row) for row in range(10)],
         machine_type=types,
         machine_id=["00"] * 10,
+        domain=["source", "target"] * 5,
         segment_frames=X.segment_frames,
     )
     level = [("level", make_pipeline(SpectrumStatistics(), Column()))]
     for group_by, names in (
         ("machine_type", {"fan", "pump"}),
         ("machine_id", {"fan/00", "pump/00"}),
+        ("domain", {"source", "target"}),
+        (["domain"], {"source", "target"}),
+        (
+            ["machine_type", "domain"],
+            {
+                f"machine_type {kind}, domain {domain}"
+                for kind in ("fan", "pump")
+                for domain in ("source", "target")
+            },
+        ),
     ):
         ensemble = GammaProbabilityEnsemble(level, group_by=group_by).fit(X)
         assert set(ensemble.scales_) == names
     with pytest.raises(ValueError, match=r"no 'car' for some.*set group_by=None"):
         GammaProbabilityEnsemble(level, group_by="car").fit(X)
+
+
+def test_each_domain_has_its_own_distributions():
+    rng = np.random.default_rng(0)
+    scores = np.append(rng.gamma(2, 1, 50), rng.gamma(2, 10, 50))
+    table = pd.DataFrame(
+        {
+            "path": "x.wav",
+            "domain": ["source"] * 50 + ["target"] * 50,
+            "score_0": scores,
+        }
+    )
+    ensemble = columns_of(1, group_by=["domain"]).fit(table)
+    for _, own in table.groupby("domain"):
+        alone = columns_of(1).fit(own).score_samples(own)
+        np.testing.assert_allclose(ensemble.score_samples(own), alone)
+    with pytest.raises(ValueError, match="no 'domain' for some or all clips"):
+        ensemble.score_samples(table.drop(columns="domain"))
+    with pytest.raises(ValueError, match="domain.* other was not among the fitted"):
+        ensemble.score_samples(table.assign(domain="other"))
+    with pytest.raises(ValueError, match="group_by is empty: name columns"):
+        columns_of(1, group_by=[]).fit(table)
 
 
 def test_a_group_that_a_member_does_not_score_scores_nan():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 
@@ -35,6 +36,18 @@ def test_the_worst_of_many_exceeds_its_threshold_as_rarely_as_one(rng, draw):
         assert (0.02 if draw == "gamma" else 0.035) < alarms < 0.065
     one = (scores((4000, 60)).max(axis=1) > threshold).mean()
     assert one > 0.9
+
+
+@pytest.mark.parametrize("n_scores", [20, 30, 120])
+@pytest.mark.parametrize("tail", [stats.expon(), stats.lognorm(0.5), stats.t(5)])
+def test_few_scores_promise_no_more_than_they_show(tail, n_scores):
+    """With a tail as the scores show it, 8 to 10 % of 60 pieces raised an alarm."""
+    rates = []
+    for left_out in tail.rvs((200, n_scores), random_state=0):
+        threshold = np.quantile(left_out, 0.95, method="weibull")
+        raised = raise_threshold(threshold, left_out, 60)
+        rates.append(-np.expm1(60 * np.log1p(-tail.sf(raised))))
+    assert 0.015 < np.mean(rates) < 0.06
 
 
 def test_one_piece_has_exactly_the_threshold_and_more_have_higher_ones(rng):

@@ -867,3 +867,84 @@ def test_anomalies_of_the_cars_of_2023_are_found(recordings):
     assert (alarm[y == -1].sum(), alarm[y == 1].sum()) == (3, 2)
     alarm = detect_cars(normal, new, false_alarm_rate=0.1)
     assert (alarm[y == -1].sum(), alarm[y == 1].sum()) == (11, 7)
+
+
+# -- a threshold for each group of clips ------------------------------------------
+
+
+def domains_apart(n=19):
+    table = table_of({"a": np.append(np.arange(n), 100 + np.arange(n))})
+    return table.assign(domain=np.repeat(["source", "target"], n))
+
+
+@pytest.mark.parametrize("group_by", ["domain", ["domain"], ("domain",)])
+def test_each_domain_gets_a_threshold(group_by):
+    tuner = ThresholdTuner(LeftOut(), false_alarm_rate=0.1, group_by=group_by).fit(
+        domains_apart()
+    )
+    assert tuner.offsets_ == {"source": 0.0, "target": 100.0}
+    assert tuner.group_by_ == ["domain"]
+    assert not hasattr(tuner, "offset_")
+    new = table_of({"a": [-1, 0, 99, 100]})
+    new["domain"] = ["source", "source", "target", "target"]
+    np.testing.assert_array_equal(tuner.decision_function(new), [-1, 0, -1, 0])
+    assert tuner.false_alarm_interval(10, machine="target")[0] == 0
+    with pytest.raises(ValueError, match="no 'domain' for some or all .* group_by"):
+        tuner.predict(new.drop(columns="domain"))
+    with pytest.raises(
+        ValueError, match=r"X holds clips of other, and .* source, targ"
+    ):
+        tuner.predict(new.assign(domain="other"))
+
+
+def test_machines_whose_scores_are_their_own_are_groups_too():
+    X = pd.concat([domains_apart(), domains_apart().assign(machine_id="b")])
+    tuner = ThresholdTuner(
+        PerMachine(LeftOut()), false_alarm_rate=0.1, group_by="domain"
+    ).fit(X)
+    assert tuner.group_by_ == ["machine_id", "domain"]
+    assert tuner.offsets_ == {
+        f"{machine}, domain {domain}": offset
+        for machine in "ab"
+        for domain, offset in (("source", 0.0), ("target", 100.0))
+    }
+    only = OnlyMachineTypes(tuner, "fan").fit(X.assign(machine_type="fan"))
+    new = X.assign(machine_type="fan")
+    np.testing.assert_array_equal(only.predict(new), tuner.predict(X))
+
+
+def test_clips_are_held_out_of_each_group():
+    tuner = ThresholdTuner(
+        Mean(), false_alarm_rate=0.2, group_by="domain", random_state=0
+    ).fit(domains_apart(20))
+    assert tuner.n_validation_normal_ == 8
+    assert tuner.offsets_["source"] < 20 < 100 <= tuner.offsets_["target"]
+
+
+def test_one_threshold_for_a_machine_cannot_be_one_for_each_domain():
+    X = domains_apart()
+    wrong = PerMachine(
+        ThresholdTuner(LeftOut(), false_alarm_rate=0.1, group_by="domain")
+    )
+    with pytest.raises(
+        ValueError, match=r"thresholds by \['domain'\], and one is need"
+    ):
+        wrong.fit(X)
+
+
+def test_thresholds_of_groups_are_saved(rng, tmp_path):
+    log_mels = ClipSpectrograms.from_arrays(
+        rng.normal(size=(40, 4, 20)),
+        machine_id=["00"] * 40,
+        domain=["source", "target"] * 20,
+        segment_frames=10,
+    )
+    statistics = make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
+    tuner = ThresholdTuner(
+        statistics, false_alarm_rate=0.5, group_by=["machine_id", "domain"]
+    ).fit(log_mels)
+    save_model(tuner, tmp_path / "tuner.asd")
+    loaded = load_model(tmp_path / "tuner.asd")
+    assert loaded.offsets_ == tuner.offsets_
+    assert set(loaded.offsets_) == {"00, domain source", "00, domain target"}
+    np.testing.assert_array_equal(loaded.predict(log_mels), tuner.predict(log_mels))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from model_files import read, write
-from persistent_models import DETECTOR, make_clips, make_models
+from persistent_models import DETECTOR, as_recorded, make_clips, make_models
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
@@ -57,7 +57,7 @@ def fitted():
 
     def fit(name):
         if name not in found:
-            found[name] = models[name].fit(make_clips(0))
+            found[name] = models[name].fit(as_recorded(name, make_clips(0)))
         return found[name]
 
     return fit
@@ -88,23 +88,24 @@ def test_a_loaded_model_is_the_one_that_was_saved(name, fitted, test_clips, tmp_
     model = fitted(name)
     save_model(model, tmp_path / "first.asd")
     loaded = load_model(tmp_path / "first.asd")
-    expected = model.score_samples(test_clips)
-    np.testing.assert_array_equal(loaded.score_samples(test_clips), expected)
-    np.testing.assert_array_equal(loaded.predict(test_clips), model.predict(test_clips))
+    clips = as_recorded(name, test_clips)
+    expected = model.score_samples(clips)
+    np.testing.assert_array_equal(loaded.score_samples(clips), expected)
+    np.testing.assert_array_equal(loaded.predict(clips), model.predict(clips))
     assert repr(loaded.get_params()) == repr(model.get_params())
     save_model(loaded, tmp_path / "second.asd")
     assert (tmp_path / "first.asd").read_bytes() == (
         tmp_path / "second.asd"
     ).read_bytes()
-    again = clone(loaded).fit(make_clips(0))
-    np.testing.assert_array_equal(again.score_samples(test_clips), expected)
+    again = clone(loaded).fit(as_recorded(name, make_clips(0)))
+    np.testing.assert_array_equal(again.score_samples(clips), expected)
 
 
 @pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
 def test_files_of_earlier_versions_are_read_and_score_as_recorded(path, test_clips):
     name, _, version = path.stem.rpartition("_")
     recorded = json.loads((MODELS / f"scores_{version}.json").read_text())[name]
-    scores = load_model(path).score_samples(test_clips)
+    scores = load_model(path).score_samples(as_recorded(name, test_clips))
     # Other processors round convolutions otherwise.
     np.testing.assert_allclose(scores, recorded, rtol=1e-3)
 

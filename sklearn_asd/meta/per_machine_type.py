@@ -1,0 +1,228 @@
+"""PerMachineType: each machine type judged by a detector of its own choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_asd._base import all_or_nothing
+from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd._utils.parameters import validates_parameters
+from sklearn_asd.audio.machines import known_labels
+from sklearn_asd.meta.members import EnsembleOfMembers
+from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
+from sklearn_asd.meta.policies import join_promises
+from sklearn_asd.meta.scoring import decisions, final_step, leaves_clips_out
+from sklearn_asd.meta.structure import Inner, scatter, take_rows
+
+__all__ = ["PerMachineType"]
+
+
+class PerMachineType(EnsembleOfMembers):
+    """Judge the clips of each machine type by a detector chosen for the type.
+
+    The paper's systems have other settings, and other training clips, for each machine
+    type (Table 2). This makes one detector of them, which judges clips of all types. As
+    a member of a :class:`~sklearn_asd.GammaProbabilityEnsemble`, its scores of all
+    types share one Gamma distribution, or have one for each type (section 4.1.5).
+
+    Parameters
+    ----------
+    estimators : list of (str, estimator)
+        Machine types, spelt as in the column `machine_type` of X, with an outlier
+        detector or a Pipeline that ends in one for each. ``"drop"`` leaves a type out;
+        ``FrozenEstimator(fitted)`` uses a detector that is already fitted.
+
+    training_types : dict of str to sequence of str, default=None
+        For a machine type of `estimators` the types whose clips its detector is fitted
+        to: a network may learn to tell a type from others. A type that is not a key,
+        and each type if this is None, is fitted to its own clips.
+
+    Attributes
+    ----------
+    estimators_ : list of estimator
+        The fitted detectors, without those dropped.
+
+    named_estimators_ : Bunch
+        The same by machine type.
+
+    promise_ : str
+        What the thresholds promise, if each detector is a
+        :class:`~sklearn_asd.ThresholdTuner`.
+
+    training_score_samples_ : ndarray of shape (n_clips,), float64
+        Score of each clip passed to `fit` as if it had been left out of it; NaN for
+        clips of other types. Present if all detectors have such scores, as
+        :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
+
+    See Also
+    --------
+    sklearn_asd.PerMachine : Fits clones of one detector, one for each machine.
+    sklearn_asd.OnlyMachineTypes : A detector for some types only.
+    sklearn_asd.presets.make_paper_system : Where it is used.
+
+    Notes
+    -----
+    Clips of other types score NaN and cost nothing; `predict` counts them as anomalous.
+
+    Scores of different types come from different detectors, and so does the threshold
+    of each clip: there is no common `offset_`. Compare decisions, or make the scores
+    comparable by a GammaProbabilityEnsemble.
+
+    References
+    ----------
+    Inoue et al., "Detection of Anomalous Sounds for Machine Condition Monitoring
+    using Classification Confidence", DCASE 2020 Workshop, Table 2 and section 4.1.5.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_asd import GaussianDetector, LogMelSegmenter, PerMachineType
+    >>> from sklearn_asd.datasets import make_machine_sounds
+    >>> from sklearn_asd.features import SpectrumStatistics
+    >>> clips = make_machine_sounds(
+    ...     ["fan", "valve"], n_machines=2, n_train=8, n_test_normal=1,
+    ...     n_test_anomalous=0, duration=4.0, random_state=0)
+    >>> train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    >>> detect = PerMachineType([
+    ...     ("fan", GaussianDetector(SpectrumStatistics(("mean",)))),
+    ...     ("valve", GaussianDetector(SpectrumStatistics(("max",))))])
+    >>> pipe = make_pipeline(LogMelSegmenter(), detect).fit(train)
+    >>> pipe.score_samples(test).shape  # higher is more normal
+    (4,)
+    """
+
+    _parameter_constraints: dict = {
+        "estimators": [list],
+        "training_types": [dict, None],
+    }
+    # Each type's clips are scored by its own detector.
+    compares_machines = False
+
+    _fitted_attributes: dict = {}
+
+    def __init__(self, estimators, *, training_types=None):
+        self.estimators = estimators
+        self.training_types = training_types
+
+    # The estimators validate their own parameters.
+    @validates_parameters(prefer_skip_nested_validation=False)
+    @all_or_nothing
+    def fit(self, X, y=None):
+        """Fit each type's detector to the normal clips of its training types.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Training clips with machine types, as the detectors take them.
+
+        y : array-like of shape (n_clips,) or None, default=None
+            +1 for normal clips, -1 for anomalous ones, which are never trained on.
+            None takes all clips as normal.
+
+        Returns
+        -------
+        self : PerMachineType
+            Fitted.
+
+        Raises
+        ------
+        TypeError
+            If a detector cannot score clips.
+
+        ValueError
+            If there are no detectors or two of one type, `training_types` is of a type
+            without a detector, the machine type is missing for a clip, X holds no
+            normal clip that a detector is to be fitted to, or y holds anything but +1
+            and -1.
+
+        Warns
+        -----
+        UserWarning
+            If X holds no normal clips of some of a detector's training types.
+        """
+        kinds, detectors = self._list_members()
+        learnt = self.training_types or {}
+        unknown = sorted(set(learnt) - set(kinds))
+        if unknown:
+            raise ValueError(
+                f"training_types is of {abbreviate(unknown)}, and estimators has "
+                f"{abbreviate(kinds)}: add a detector of the type, or leave it out"
+            )
+        fitted = [
+            OnlyMachineTypes(detector, learnt.get(kind, kind)).fit(X, y)
+            for kind, detector in zip(kinds, detectors, strict=True)
+        ]
+        self.estimators_ = [one.estimator_ for one in fitted]
+        own = list(self._own_rows(X))
+        if all(hasattr(one, "training_score_samples_") for one in fitted):
+            scores = [one.training_score_samples_ for one in fitted]
+            self.training_score_samples_ = scatter(
+                [(rows, scores[place][rows]) for place, rows in own], len(X)
+            )
+        return self
+
+    def inner_detectors(self, X):
+        """List the detector of each type, with its clips."""
+        check_is_fitted(self)
+        own = self._own_rows(X)
+        return [Inner(self.estimators_[place], rows) for place, rows in own]
+
+    def decision_function(self, X):
+        """Score clips relative to the threshold of their type's detector.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Clips of any types.
+
+        Returns
+        -------
+        decisions : ndarray of shape (n_clips,), float64
+            Negative for anomalous clips; NaN for clips of other types.
+        """
+        values = [
+            (one.rows, decisions(one.estimator, take_rows(X, one.rows)))
+            for one in self.inner_detectors(X)
+        ]
+        return scatter(values, len(X))
+
+    @property
+    def promise_(self) -> str:
+        """What the thresholds promise, if each detector says so.
+
+        Returns
+        -------
+        promise : str
+            The promises of the types' detectors.
+        """
+        named = self.named_estimators_.items()
+        return join_promises({kind: final_step(one).promise_ for kind, one in named})
+
+    @property
+    def leaves_clips_out(self) -> bool:
+        """Whether all detectors score their training clips as if left out.
+
+        Returns
+        -------
+        leaves_out : bool
+            What the detectors say.
+        """
+        _, detectors = self._list_members()
+        return all(map(leaves_clips_out, detectors))
+
+    def _own_rows(self, X: Any) -> Iterator[tuple[int, np.ndarray]]:
+        """Place of each detector whose type X holds, and the rows of the type."""
+        types = known_labels(X, "to choose the detector of a clip", "machine_type")
+        for place, kind in enumerate(self.named_estimators_):
+            rows = np.flatnonzero(types.astype(str) == kind)
+            if len(rows):
+                yield place, rows
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # clips, whose types are known
+        return tags
