@@ -22,6 +22,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     NoiseCanceller,
@@ -34,7 +35,7 @@ from sklearn_asd import (
     ZScoreEnsemble,
     save_model,
 )
-from sklearn_asd.networks import ArcFace, PVMilk20
+from sklearn_asd.networks import ArcFace, PVMilk20, SubClusterAdaCos
 
 FOLDER = Path(__file__).parents[1] / "persistence" / "models"
 
@@ -116,6 +117,14 @@ def make_models():
             PowerSpectrum(sample_rate=8000, n_fft=1024, n_bands=16),
             PerMachine(
                 make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
+            ),
+        ),
+        "linear": make_pipeline(
+            LinearSpectrogram(sample_rate=8000, n_fft=64, hop_length=32, n_spectrum=16),
+            clone(DETECTOR).set_params(
+                loss=SubClusterAdaCos(n_sub_centers=2),
+                self_supervision="statex",
+                n_networks=2,
             ),
         ),
         "check": make_pipeline(
