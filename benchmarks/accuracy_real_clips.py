@@ -33,6 +33,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     PerMachine,
@@ -107,6 +108,21 @@ def read_power_spectra(folder, name, machine_id):
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
+def read_linear(folder, name, machine_id):
+    """Linear spectrograms and spectra of the same recordings."""
+    clips = load_clips(folder / name)
+    clips["machine_id"] = clips[machine_id]
+    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    read = LinearSpectrogram(n_jobs=-1)
+    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+
+
+def read_whole_log_mels(folder):
+    """The same log-mels, each clip one segment."""
+    X_train, X_test, y = read_log_mels(folder)
+    return X_train.resegment(None, 1), X_test.resegment(None, 1), y
+
+
 def read_encoded(folder, name, machine_id):
     """Frames that a pretrained encoder makes of the same recordings."""
     try:
@@ -144,6 +160,13 @@ SETS = {
     "toycar2023, power spectra": functools.partial(
         read_power_spectra, name="toycar2023", machine_id="car"
     ),
+    "valve2023, linear": functools.partial(
+        read_linear, name="valve2023", machine_id="pat"
+    ),
+    "toycar2023, linear": functools.partial(
+        read_linear, name="toycar2023", machine_id="car"
+    ),
+    "toycar2020_logmel, whole clips": read_whole_log_mels,
     "valve2023, aisfx": functools.partial(
         read_encoded, name="valve2023", machine_id="pat"
     ),
@@ -166,6 +189,8 @@ def systems_for(name, seed, epochs=None):
     if "power spectra" in name:
         gaussian = GaussianDetector(SpectrumStatistics("mean"))
         return {"Gaussian of power spectra": gaussian}
+    if name.endswith(("linear", "whole clips")):
+        return dual_paths_for(seed, epochs)
     if "aisfx" in name:
         return {
             "neighbours of aisfx": EmbeddingNeighborDetector(
@@ -274,6 +299,31 @@ def systems_with_views(seed, system_iii, epochs):
         "raw scores of iii and iv (i)": GammaProbabilityEnsemble(members, scaling=None),
         "scaled scores of iii and iv (ii)": GammaProbabilityEnsemble(members),
     }
+
+
+def dual_paths_for(seed, epochs=None):
+    """Published settings, but for the batches: there are few clips."""
+    network = IDConfidenceDetector(
+        network="dualpath",
+        loss="subcluster_adacos",
+        mixup=1.0,
+        center_loss_weight=0.0,
+        batch_size=16,
+        max_epochs=epochs or 15,
+        random_state=seed,
+    )
+    variants = {
+        "neighbours in a dual path": {},
+        "neighbours in a dual path, AdaProj": {"loss": "adaproj"},
+        "neighbours in a dual path, StatEx": {"self_supervision": "statex"},
+        "neighbours in a dual path, FeatEx": {"self_supervision": "featex"},
+        "neighbours in three dual paths": {"n_networks": 3},
+    }
+    near = {
+        name: EmbeddingNeighborDetector(clone_with(network, **changes))
+        for name, changes in variants.items()
+    }
+    return {"ID confidence, dual path": network} | near
 
 
 def clone_with(estimator, **parameters):

@@ -39,6 +39,7 @@ from sklearn_asd import (
     load_clips,
 )
 from sklearn_asd._utils.messages import cut
+from sklearn_asd.networks import DualPathNetwork
 
 RATE = 16000
 
@@ -65,6 +66,9 @@ def spectrum():
     return PerMachine(make_pipeline(SpectrumStatistics(), MahalanobisDetector()))
 
 
+SMALL_DUAL_PATH = functools.partial(DualPathNetwork, n_embedding=16, n_channels=2)
+
+
 def id_confidence():
     return IDConfidenceDetector(batch_size=16, max_epochs=6, random_state=0)
 
@@ -81,7 +85,7 @@ DETECTORS = {
     ),
     "dual path": lambda: make_pipeline(
         LinearSpectrogram(n_fft=256, hop_length=256, n_spectrum=100),
-        EmbeddingNeighborDetector(id_confidence().set_params(network="dualpath")),
+        EmbeddingNeighborDetector(id_confidence().set_params(network=SMALL_DUAL_PATH)),
     ),
     "autoencoder": lambda: make_pipeline(
         Short(), AutoencoderDetector(batch_size=64, max_epochs=1, random_state=0)
@@ -389,7 +393,14 @@ def test_unusual_sound_can_be_learnt_from(name, kind):
         ):
             DETECTORS[name]().fit(clips)
         return
-    names = ("gaussian", "neighbors", "spectrum", "power spectrum", "encoder")
+    names = (
+        "gaussian",
+        "neighbors",
+        "dual path",
+        "spectrum",
+        "power spectrum",
+        "encoder",
+    )
     warned = name in names or (name == "autoencoder" and kind == "all zeros")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -450,6 +461,7 @@ ONE_CLIP = {
     "ensemble": r"X holds 1 normal clips .n_samples=1.; at least two are needed",
     "tuner": "X holds 1 normal clip .n_samples=1.; at least two are needed",
 }
+ONE_CLIP["dual path"] = ONE_CLIP["neighbors"]
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -465,7 +477,7 @@ def test_one_clip_is_learnt_from_or_refused(name):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_one_id_is_learnt_from_or_refused(name):
     pipe, clips = DETECTORS[name](), TONES[:4]
-    if name in ("id", "neighbors", "ensemble", "tuner"):
+    if name in ("id", "neighbors", "dual path", "ensemble", "tuner"):
         with pytest.raises(ValueError, match=ONE_CLIP["id"]):
             pipe.fit(clips)
     else:
@@ -483,6 +495,7 @@ def test_an_id_with_one_clip_is_learnt_from_or_refused_by_name(name):
         "ensemble": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
     }
     messages["power spectrum"] = messages["encoder"] = messages["spectrum"]
+    messages["dual path"] = messages["neighbors"]
     if name in messages:
         with pytest.raises(ValueError, match=messages[name]):
             pipe.fit(clips)

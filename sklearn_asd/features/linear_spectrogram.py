@@ -274,8 +274,9 @@ def clip_spectrum(
     --------
     >>> import numpy as np
     >>> from sklearn_asd.features.linear_spectrogram import clip_spectrum
-    >>> clip_spectrum(np.cos(np.arange(8) * np.pi / 2), 8, n_bands=4, fmin=0, fmax=4)
-    array([0.       , 0.       , 1.4142135, 0.       ], dtype=float32)
+    >>> tone = np.cos(np.arange(16) * np.pi / 2)  # at 2 of 8 Hz
+    >>> clip_spectrum(tone, 8, n_bands=4, fmin=0, fmax=4).round(3)
+    array([0., 0., 1., 0.], dtype=float32)
     """
     # Bins at most half as far apart as the bands are wide: each band has one.
     n_least = ceil(2 * n_bands * sample_rate / (fmax - fmin))

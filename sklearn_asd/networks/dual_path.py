@@ -63,7 +63,8 @@ class DualPathNetwork(nn.Module):
     -----
     The spectrum is standardised as a whole, so its loud frequencies count most, and
     each bin of the spectrogram by itself: by the mean and the variance in training. So
-    magnitudes of any unit will do, and decibels too.
+    magnitudes of any unit will do, and decibels too. Bins of linear magnitudes whose
+    noise is below about -76 dB of full scale count less than the others.
 
     References
     ----------

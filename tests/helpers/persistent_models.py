@@ -24,6 +24,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     NoiseCanceller,
@@ -37,7 +38,7 @@ from sklearn_asd import (
     save_model,
 )
 from sklearn_asd.features import DeviationWeightedMean
-from sklearn_asd.networks import ArcFace, PVMilk20
+from sklearn_asd.networks import ArcFace, PVMilk20, SubClusterAdaCos
 
 # Code that the model of this name needs, which its file does not hold.
 ENCODERS = {"encoder": {"encoders:bands": bands}}
@@ -128,6 +129,14 @@ def make_models():
             PowerSpectrum(sample_rate=8000, n_fft=1024, n_bands=16),
             PerMachine(
                 make_pipeline(SpectrumStatistics(), MahalanobisDetector(n_folds=3))
+            ),
+        ),
+        "linear": make_pipeline(
+            LinearSpectrogram(sample_rate=8000, n_fft=64, hop_length=32, n_spectrum=16),
+            clone(DETECTOR).set_params(
+                loss=SubClusterAdaCos(n_sub_centers=2),
+                self_supervision="statex",
+                n_networks=2,
             ),
         ),
         "check": make_pipeline(
