@@ -5,10 +5,14 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
-# Two processes with one thread each: torch's threads would compete for the cores.
-RUN_TESTS := -m pytest -n 2 -m "not slow"
+# Two processes with one thread each: torch's threads would compete for the cores. Each
+# takes half of the files, so that what the tests of a file share is made once.
+RUN_TESTS := -m pytest -n 2 --dist worksteal -m "not slow"
+# What tells least about the versions of dependencies takes longest: pages, benchmarks,
+# the real command.
+FEWER := $(addprefix --ignore=tests/,test_documents.py test_benchmarks.py _cli)
 
-.PHONY: demo test test-min test-slow coverage docs lint clean
+.PHONY: demo test test-min test-new test-slow coverage docs lint clean
 .PHONY: bench bench-accuracy bench-dcase bench-localization bench-precision
 .PHONY: bench-submissions
 
@@ -25,6 +29,15 @@ test: .venv/.test
 ## Run the same tests with the oldest version of each dependency that setup.cfg promises.
 test-min: .venv/min/.test
 	OMP_NUM_THREADS=1 .venv/min/bin/python $(RUN_TESTS)
+
+## Run tests with the newest version of each dependency that there is for this Python, but
+## the torch of constraints.txt: a newer one is gigabytes. Afterwards docs/versions.md may
+## name them.
+test-new: $(SET_UP)
+	$(PYTHON) -m venv .venv/new
+	.venv/new/bin/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager \
+		"$$(grep ^torch= constraints.txt)" -e ".[test]"
+	OMP_NUM_THREADS=1 .venv/new/bin/python $(RUN_TESTS) $(FEWER)
 
 ## Run the tests that train for minutes on real recordings.
 test-slow: .venv/.test

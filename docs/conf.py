@@ -37,7 +37,8 @@ html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {  # pages without subpages need no list of sections
-    page: [] for page in ("index", "troubleshooting", "paper_to_code", "changelog")
+    page: []
+    for page in ("index", "troubleshooting", "versions", "paper_to_code", "changelog")
 } | {"benchmarks": [], "accuracy": []}
 html_theme_options = {
     "logo": {"text": "sklearn_asd"},

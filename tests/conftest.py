@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from sklearn_asd.features import segmenter as segmenter_module
-from sklearn_asd.networks import devices
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,7 +22,10 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.getoption("--precision") == "float32":
-        devices.has_bfloat16 = lambda device="cpu": False
+        # Named, not imported: most tests of sounds and features run without torch.
+        pytest.MonkeyPatch().setattr(
+            "sklearn_asd.networks.devices.has_bfloat16", lambda device="cpu": False
+        )
 
 
 @pytest.fixture

@@ -66,8 +66,8 @@ RATE = 16000
 
 # -- scikit-learn's checks -------------------------------------------------------
 
-FOREST = IsolationForest(n_estimators=20, random_state=0)
-TINY = {"network": TinyNetwork, "max_epochs": 2, "batch_size": 16, "random_state": 0}
+FOREST = IsolationForest(n_estimators=5, random_state=0)
+TINY = {"network": TinyNetwork, "max_epochs": 1, "batch_size": 16, "random_state": 0}
 
 NEAR_STATISTICS = NeighborsOnRows(
     SpectrumStatistics(), metric="mahalanobis", density="ratio"
@@ -90,7 +90,7 @@ CHECKED = {
     AugmentConfidenceDetector: AugmentConfidenceOnRows(**TINY),
     EmbeddingNeighborDetector: NeighborsOnRows(IDConfidenceDetector(**TINY)),
     AutoencoderDetector: AutoencoderOnRows(
-        n_frames=2, n_hidden=4, n_bottleneck=2, max_epochs=2, random_state=0
+        n_frames=2, n_hidden=4, n_bottleneck=2, max_epochs=1, random_state=0
     ),
     GaussianDetector: GaussianDetector(),
     MahalanobisDetector: MahalanobisDetector(),

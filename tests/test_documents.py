@@ -157,6 +157,8 @@ def test_the_demo_says_which_attributes_could_tell_machines_apart(tmp_path, run_
     folder = write_folder(tmp_path, name)
     demo = run_demo("--data", folder, "--epochs", "1")
     assert demo.code != 0
-    assert "name it with --id-column (make demo ID=...): car, domain" in (demo.err)
+    assert "name it with --id-column (make demo ID=...): section, domain, car" in (
+        demo.err
+    )
     demo = run_demo("--data", folder, "--id-column", "car", "--epochs", "1")
     assert demo.code == 0, demo.err

@@ -25,16 +25,16 @@ from sklearn_asd.audio import read_array, read_file
 from sklearn_asd.features import pool
 
 LONGEST = 2000
-N = 5000
+N = 1500
 LONG = {
     "text": "pump" * N,
     "bytes": b"pump" * N,
     "list": [1.23456789e9] * N,
-    "texts": ["pump" * 1000] * 1000,
+    "texts": ["pump" * 1000] * 100,
     "tuple": tuple(range(10**9, 10**9 + N)),
     "array": np.full(999, 1.23456789e9),
     "rows": np.full((30, 33), 1.23456789e9),
-    "table": pd.DataFrame({"pump" * 100: ["fan" * 10_000] * 50}),
+    "table": pd.DataFrame({"pump" * 100: ["fan" * 1000] * 50}),
     "dict": {"pump" * 1000: "fan" * N},
     "set": set(range(N)),
 }

@@ -29,6 +29,10 @@ class PhaseVocoder:
     they share computed once. A pitch shift is a stretch that a resampling undoes, so
     that both together take one pass through the vocoder and one resampling.
 
+    Nothing of librosa is called, so that a fitted model hears the same views whichever
+    version is installed. Beyond the last frame it follows librosa 0.11, where silence
+    follows; librosa 1.0 extrapolates the magnitudes there.
+
     Parameters
     ----------
     samples : ndarray of shape (n_samples,), float32

@@ -22,6 +22,7 @@ from sklearn_asd.networks.fast_layers import (
     FastDropout,
     FittedConv2d,
     convolve_norm_pool,
+    is_exporting,
     run_folded,
 )
 
@@ -205,7 +206,7 @@ class InoueT18(nn.Module):
         embedding : tensor of shape (batch, n_embedding)
             The logits are a linear function of it.
         """
-        exported = torch.compiler.is_exporting()  # a graph needs standard layers
+        exported = is_exporting()  # a graph needs standard layers
         on_cpu = log_mel.device.type == "cpu"
         if on_cpu and not log_mel.requires_grad and not exported:
             maps = self._features_on_cpu(log_mel)

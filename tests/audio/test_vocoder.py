@@ -13,6 +13,11 @@ from sklearn_asd.features import log_mel_spectrogram
 
 RATE = 16000
 
+# librosa 1.0 warns of a parameter that its own functions pass on.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The .(hop_length|n_fft). parameter is deprecated as of 1:FutureWarning"
+)
+
 
 def machine(rng, seconds=3.0):
     """A hum with harmonics, knocks, and noise."""
