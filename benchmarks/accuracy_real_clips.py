@@ -15,6 +15,7 @@ import functools
 import time
 from pathlib import Path
 
+import encoder_aisfx
 import numpy as np
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
@@ -64,7 +66,7 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the recordings")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=DEFAULT_SETS)
     parser.add_argument("--systems", nargs="+", help="names; default: all")
     parser.add_argument("--seeds", type=int, default=3, help="default: 3")
     parser.add_argument("--epochs", type=int, help="for all networks, for a quick look")
@@ -105,6 +107,20 @@ def read_power_spectra(folder, name, machine_id):
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
+def read_encoded(folder, name, machine_id):
+    """Frames that a pretrained encoder makes of the same recordings."""
+    try:
+        import aisfx  # noqa: F401
+    except ImportError:
+        raise SystemExit(encoder_aisfx.__doc__) from None
+    clips = load_clips(folder / name)
+    clips["machine_id"] = clips[machine_id]
+    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
+    cache = RESULTS / "encoded"
+    read = EncoderEmbedding(encoder_aisfx.aisfx, cache_dir=cache, n_jobs=-1)
+    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+
+
 def make_sounds(folder, seed):
     """The built-in sounds of the machines of `make demo`, and more of each."""
     clips = make_machine_sounds(
@@ -128,9 +144,18 @@ SETS = {
     "toycar2023, power spectra": functools.partial(
         read_power_spectra, name="toycar2023", machine_id="car"
     ),
+    "valve2023, aisfx": functools.partial(
+        read_encoded, name="valve2023", machine_id="pat"
+    ),
+    "toycar2023, aisfx": functools.partial(
+        read_encoded, name="toycar2023", machine_id="car"
+    ),
     "built-in sounds, seed 0": functools.partial(make_sounds, seed=0),
     "built-in sounds, seed 1": functools.partial(make_sounds, seed=1),
 }
+
+# The encoder is a package that nothing else needs.
+DEFAULT_SETS = [name for name in SETS if "aisfx" not in name]
 
 
 # -- systems ---------------------------------------------------------------------
@@ -141,6 +166,16 @@ def systems_for(name, seed, epochs=None):
     if "power spectra" in name:
         gaussian = GaussianDetector(SpectrumStatistics("mean"))
         return {"Gaussian of power spectra": gaussian}
+    if "aisfx" in name:
+        return {
+            "neighbours of aisfx": EmbeddingNeighborDetector(
+                SpectrumStatistics("mean")
+            ),
+            "neighbours of aisfx, deviation-weighted": EmbeddingNeighborDetector(
+                SpectrumStatistics("deviation_weighted")
+            ),
+            "Gaussian of aisfx": GaussianDetector(SpectrumStatistics("mean")),
+        }
     settings = {"max_epochs": epochs} if epochs else {}
     recommended = {}
     for one in DETECTORS:

@@ -258,12 +258,11 @@ def describe_costs(device):
 
 def gather(args, clips, types):
     """Write tables and the evaluators' files of all finished jobs."""
-    text = {"machine_type": str, "file": str, "system": str}
     parts = []
     for path in sorted((args.out / "runs").glob("*.csv")):
         if path.with_suffix(".json").exists():
             seed = int(path.stem.rpartition("_seed")[2])
-            parts.append(pd.read_csv(path, dtype=text).assign(seed=seed))
+            parts.append(read(path).assign(seed=seed))
     scores = pd.concat(parts, ignore_index=True)
     scores = scores[scores["machine_type"].isin(types)]
     combined = [
@@ -279,9 +278,16 @@ def gather(args, clips, types):
     for (of_set, system, seed), own in groups:
         folder = args.out / f"teams_{of_set}" / f"{system}_seed{seed}"
         write_submission(folder, own, args.year)
-    notes = ["**A dry run: the numbers mean nothing.**"] if args.dry_run else []
+    notes = ["", "**A dry run: the numbers mean nothing.**"] if args.dry_run else []
     write_tables(args.out, scores, args.year, notes)
     write_costs(args.out)
+
+
+def read(path):
+    """Read the scores of a job as they were, to the last digit."""
+    names = ("machine_type", "file", "system", "score")
+    scores = pd.read_csv(path, dtype=dict.fromkeys(names, str))
+    return scores.astype({"score": float})  # which rounds less than read_csv may
 
 
 def is_complete(scores):

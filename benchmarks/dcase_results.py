@@ -125,7 +125,7 @@ def write_tables(out, scores, year, notes):
 
 
 def as_markdown(table, published, year, notes):
-    lines = [f"# DCASE {year} Task 2", "", *notes, ""]
+    lines = [f"# DCASE {year} Task 2", *notes, ""]
     lines.append(
         "In %, published / ours; several seeds are averaged, with their standard "
         "deviation. " + describe_averages(year)

@@ -52,6 +52,7 @@ from .meta import (
     ThresholdTuner,
     ZScoreEnsemble,
 )
+from .networks import EncoderEmbedding
 from .persistence import describe_model, load_model, save_model
 
 __version__: str
@@ -64,6 +65,7 @@ __all__ = [
     "ClipSpectrograms",
     "Clips",
     "EmbeddingNeighborDetector",
+    "EncoderEmbedding",
     "GammaProbabilityEnsemble",
     "GaussianDetector",
     "IDConfidenceDetector",

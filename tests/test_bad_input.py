@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from encoders import bands
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
@@ -23,6 +24,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     BadClipError,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
@@ -86,6 +88,7 @@ DETECTORS = {
     ),
     "spectrum": lambda: make_pipeline(Short(), spectrum()),
     "power spectrum": lambda: make_pipeline(PowerSpectrum(), spectrum()),
+    "encoder": lambda: make_pipeline(EncoderEmbedding(bands), spectrum()),
     "gaussian": lambda: make_pipeline(Short(), GaussianDetector(SpectrumStatistics())),
     "ensemble": lambda: make_pipeline(
         Short(),
@@ -386,9 +389,8 @@ def test_unusual_sound_can_be_learnt_from(name, kind):
         ):
             DETECTORS[name]().fit(clips)
         return
-    warned = name in ("gaussian", "neighbors", "spectrum", "power spectrum") or (
-        name == "autoencoder" and kind == "all zeros"
-    )
+    names = ("gaussian", "neighbors", "spectrum", "power spectrum", "encoder")
+    warned = name in names or (name == "autoencoder" and kind == "all zeros")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipe = DETECTORS[name]().fit(clips)
@@ -444,6 +446,7 @@ ONE_CLIP = {
     "gaussian": "00 has fewer than 3 usable normal clips, and 3 are needed to leave",
     "spectrum": "the detector of machine '00' cannot be fitted to its 1 normal clip",
     "power spectrum": "machine '00' cannot be fitted to its 1 normal clip",
+    "encoder": "machine '00' cannot be fitted to its 1 normal clip",
     "ensemble": r"X holds 1 normal clips .n_samples=1.; at least two are needed",
     "tuner": "X holds 1 normal clip .n_samples=1.; at least two are needed",
 }
@@ -479,7 +482,7 @@ def test_an_id_with_one_clip_is_learnt_from_or_refused_by_name(name):
         "spectrum": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
         "ensemble": "machine '02' cannot be fitted to its 1 normal clip.s.: .*minimum",
     }
-    messages["power spectrum"] = messages["spectrum"]
+    messages["power spectrum"] = messages["encoder"] = messages["spectrum"]
     if name in messages:
         with pytest.raises(ValueError, match=messages[name]):
             pipe.fit(clips)

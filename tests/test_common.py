@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from encoders import bands
 from rows_as_clips import (
     AugmentConfidenceOnRows,
     AutoencoderOnRows,
@@ -43,6 +44,7 @@ from sklearn_asd import (
     AutoencoderDetector,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
@@ -80,6 +82,7 @@ CHECKED = {
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
     NoiseCanceller: NoiseCanceller(),
     PowerSpectrum: PowerSpectrum(),
+    EncoderEmbedding: EncoderEmbedding(bands),
     LinearSpectrogram: LinearSpectrogram(n_fft=64, n_spectrum=20),
     RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),
@@ -138,6 +141,7 @@ EXPECTED_FAILURES = {
         "check_estimators_nan_inf": "it reads no audio; LogMelSegmenter checks it",
     },
     PowerSpectrum: FRONT_END,
+    EncoderEmbedding: FRONT_END,
     LinearSpectrogram: FRONT_END,
     NeighborsOnRows: {
         "check_outliers_train": HONEST,

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     AugmentConfidenceDetector,
     ClipSpectrograms,
     EmbeddingNeighborDetector,
+    EncoderEmbedding,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     LogMelView,
@@ -20,11 +23,15 @@ from sklearn_asd import (
     SpectrumStatistics,
     ThresholdTuner,
     WaveformView,
+    load_model,
+    save_model,
 )
 from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.explanation import band_scores, detector_parts, time_scores
 from sklearn_asd.meta.policies import Threshold
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin
+from sklearn_asd.metrics import mean_auc_scorer
+from sklearn_asd.model_selection import MachineStratifiedKFold
 from sklearn_asd.report import write_report
 
 
@@ -131,6 +138,47 @@ def test_a_policy_from_outside(rng):
     assert (scores[~np.isnan(scores)] < tuner.offset_).sum() == 1
     with pytest.raises(ValueError, match="false_alarm_rate"):
         tuner.false_alarm_interval(10)
+
+
+def test_an_encoder_from_outside_is_searched_judged_reported_and_saved(tmp_path):
+    def fft_bands(waveforms):
+        blocks = waveforms.reshape(len(waveforms), -1, 640)
+        power = np.abs(np.fft.rfft(blocks)) ** 2
+        return np.log(power[..., :320].reshape(*blocks.shape[:2], 16, 20).mean(-1))
+
+    sounds = make_machine_sounds(
+        "valve", n_machines=2, n_train=12, duration=2.0, random_state=0
+    )
+    train = sounds[sounds["split"] == "train"]
+    test = sounds[sounds["split"] == "test"]
+    pipe = Pipeline(
+        [
+            ("encode", EncoderEmbedding(fft_bands, cache_dir=tmp_path / "cache")),
+            ("detect", GaussianDetector(SpectrumStatistics("mean"))),
+        ]
+    )
+    statistics = ["mean", "max", ["generalized_mean", "deviation_weighted"]]
+    search = GridSearchCV(
+        pipe,
+        {"detect__encoder__statistics": statistics},
+        scoring=mean_auc_scorer,
+        cv=MachineStratifiedKFold(3),
+    )
+    search.fit(test, test["label"].to_numpy(int))
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    chosen = clone(search.best_estimator_)
+    tuner = ThresholdTuner(
+        chosen, validation_fraction="training_scores", false_alarm_rate=0.1
+    ).fit(train)
+    scores = tuner.score_samples(test)
+    assert mean_auc_scorer(tuner, test, test["label"]) > 0.7
+    assert (tuner.predict(test) == -1).any()
+    path = write_report(tuner, test, tmp_path / "page.html", X_normal=train)
+    assert "</strong> recordings in all" in path.read_text()
+    save_model(tuner, tmp_path / "valves.asd")
+    name = f"{__name__}:{fft_bands.__qualname__}"
+    loaded = load_model(tmp_path / "valves.asd", encoders={name: fft_bands})
+    np.testing.assert_array_equal(loaded.score_samples(test), scores)
 
 
 class Halves(MetaDetectorMixin, BaseEstimator):

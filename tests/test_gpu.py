@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from encoders import TinyEncoder
 
 from sklearn_asd import (
     AutoencoderDetector,
     ClipSpectrograms,
+    EncoderEmbedding,
     IDConfidenceDetector,
     load_model,
     save_model,
@@ -75,3 +77,12 @@ def test_frames_that_do_not_fit_the_gpu_come_batch_by_batch(spectrograms, monkey
     fits.append(make(precision="float32").fit(spectrograms))
     held, copied = (fit.score_samples(spectrograms) for fit in fits)
     np.testing.assert_allclose(copied, held, atol=1e-3)
+
+
+def test_an_encoder_computes_on_the_gpu_and_stays_where_it_was():
+    waves = np.random.default_rng(0).normal(scale=0.1, size=(5, 8000))
+    encoder = TinyEncoder()
+    on_gpu = EncoderEmbedding(encoder, device="cuda").fit_transform(waves)
+    assert next(encoder.parameters()).device.type == "cpu"
+    on_cpu = EncoderEmbedding(encoder, device="cpu").fit_transform(waves)
+    np.testing.assert_allclose(on_gpu.frames, on_cpu.frames, atol=1e-3)

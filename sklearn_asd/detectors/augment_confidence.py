@@ -92,7 +92,8 @@ class AugmentConfidenceDetector(ConfidenceDetector):  # numpydoc ignore=PR02
         classifies their views best is kept (ties: the lower loss). 0 trains on all
         clips and keeps the last epoch, which is better with few clips.
 
-    pooling : {"mean", "max", "median", "rank"} or callable, default="mean"
+    pooling : {"mean", "max", "median", "rank", "generalized_mean"} or callable, \
+            default="mean"
         How the doubts ``1 - p`` of a clip's segments become that of a view.
         "mean" is the paper's. "max" and "rank" do not average away what sounds for
         a second. Objects have settings:

@@ -163,7 +163,8 @@ def find_spectrograms(opened: Opened) -> ClipSpectrograms:
         If the clip could not be used.
     """
     for one in opened:
-        if isinstance(one.X, ClipSpectrograms):
+        # An encoder's features are no bands of frequency.
+        if isinstance(one.X, ClipSpectrograms) and one.X.band_scale != "feature":
             return _check_usable(one.X)
     raise _make_no_spectrograms_error(opened.estimator)
 

@@ -3,7 +3,15 @@ from .check import RecordingCheck
 from .expander import AugmentationExpander
 from .linear_spectrogram import LinearSpectrogram
 from .logmel import log_mel_spectrogram
-from .pooling import POOLINGS, BandCorrelations, Percentile, RankWeightedMean, pool
+from .pooling import (
+    POOLINGS,
+    BandCorrelations,
+    DeviationWeightedMean,
+    GeneralizedMean,
+    Percentile,
+    RankWeightedMean,
+    pool,
+)
 from .power_spectrum import PowerSpectrum
 from .segmenter import LogMelSegmenter
 from .spectrograms import ClipSpectrograms, Windows
@@ -14,6 +22,8 @@ __all__ = [
     "AugmentationExpander",
     "BandCorrelations",
     "ClipSpectrograms",
+    "DeviationWeightedMean",
+    "GeneralizedMean",
     "LinearSpectrogram",
     "LogMelSegmenter",
     "NoiseCanceller",

@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Container, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
+from itertools import chain
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
@@ -14,7 +15,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
 from sklearn_asd._utils.messages import abbreviate, count, shorten
@@ -28,11 +28,15 @@ from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["FrontEnd", "find_fmax", "refuse_log_mel_views"]
+__all__ = ["FrontEnd", "Made", "find_fmax", "refuse_log_mel_views"]
 
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
+
+# Parts of these that each worker gets, one after the other: handing over a clip takes a
+# third of the time that a short clip takes, and the last part keeps one worker alone.
+_GROUPS_PER_WORKER = 8
 
 # Unusable clips that a warning lists.
 _LISTED = 8
@@ -47,10 +51,25 @@ np.empty(2**24, dtype=np.uint8)
 _UNKNOWN = np.full(len(FACTS), np.nan)
 
 
-class _Made(NamedTuple):
-    """What a worker makes of a clip: frames of its views, or an error."""
+class Made(NamedTuple):
+    """What a worker makes of a clip: frames of its views, or an error.
 
-    content: bytes | None  # names what was read, where that is wanted
+    Attributes
+    ----------
+    content : bytes or None
+        Names what was read, where that is wanted.
+
+    frames : list of ndarray
+        Of each view.
+
+    facts : ndarray of shape (n_facts,)
+        What was measured on the recording.
+
+    error : BadClipError or None, default=None
+        Why there are no frames.
+    """
+
+    content: bytes | None
     frames: list[np.ndarray]
     facts: np.ndarray
     error: BadClipError | None = None
@@ -227,12 +246,15 @@ class FrontEnd(ClipTransformer, ABC):
     def _open_cache(self) -> MemoryCache | FileCache:
         if self.cache_dir is None:
             return MemoryCache(self._count_bands(), self.dtype)
-        values = {name: getattr(self, name) for name in self._frame_settings.split()}
-        settings = self._frames_version, values
+        settings = self._frames_version, self._list_settings()
         kind = self._computes.replace(" ", "-")
         return FileCache(
             self.cache_dir, settings, self._count_bands(), self.dtype, kind
         )
+
+    def _list_settings(self) -> dict[str, Any]:
+        """Name all that the frames depend on, for the name of their cache."""
+        return {name: getattr(self, name) for name in self._frame_settings.split()}
 
     def _fill_cache(
         self, cache: MemoryCache | FileCache, clips: Clips
@@ -299,14 +321,15 @@ class FrontEnd(ClipTransformer, ABC):
         were replaced since they were named.
         """
         tasks = [
-            (row, views[part])
-            for row, views in wanted
-            for part in gen_even_slices(len(views), n_parts)
+            (row, part) for row, views in wanted for part in _split(views, n_parts)
         ]
-        results = parallel(
-            delayed(self._make_frames)(singles[row], views, cache.by_content)
-            for row, views in tasks
+        clips = [(singles[row], views) for row, views in tasks]
+        n_groups = _GROUPS_PER_WORKER * effective_n_jobs(self.n_jobs)
+        groups = parallel(
+            delayed(self._make_group)(group, cache.by_content)
+            for group in _split(clips, n_groups)
         )
+        results = self._finish(list(chain.from_iterable(groups)))
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -321,7 +344,12 @@ class FrontEnd(ClipTransformer, ABC):
         cache.add(frames, facts)
         return bad
 
-    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
+    def _make_group(
+        self, clips: list[tuple[Clips, list[int]]], by_content: bool
+    ) -> list[Made]:
+        return [self._make_frames(clip, views, by_content) for clip, views in clips]
+
+    def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> Made:
         """Read one clip and compute the frames of some views, one after the other.
 
         A bad clip has no frames. Its error is returned, as the caller decides about it.
@@ -332,21 +360,27 @@ class FrontEnd(ClipTransformer, ABC):
         try:
             samples, facts = clip.measure(0, self.sample_rate, self.channel)
             sound = Sound(samples, self.sample_rate)
-            return _Made(content, [self._round(sound, view) for view in wanted], facts)
+            return Made(content, [self._round(sound, view) for view in wanted], facts)
         except BadClipError as error:
-            return _Made(content, [], _UNKNOWN, error)
+            return Made(content, [], _UNKNOWN, error)
         except MemoryError:
             reason = "needs more memory than there is: split it, or leave it out"
-            return _Made(content, [], _UNKNOWN, BadClipError(reason))
+            return Made(content, [], _UNKNOWN, BadClipError(reason))
+
+    def _finish(self, made: list[Made]) -> list[Made]:
+        """Do what is better done for several clips at once than by the workers."""
+        return made
 
     def _round(self, sound: Sound, view: View) -> np.ndarray:
         """Give the frames of one view in their type; refuse what it cannot hold."""
-        frames = self._compute_frames(sound, view)
+        return self._convert(self._compute_frames(sound, view), view.name)
+
+    def _convert(self, frames: np.ndarray, view: str) -> np.ndarray:
         with np.errstate(over="ignore"):
             frames = frames.astype(self.dtype, copy=False)
         if not np.isfinite(frames).all():
             raise BadClipError(
-                f"has a view {shorten(view.name)} whose {self._computes} is NaN or "
+                f"has a view {shorten(view)} whose {self._computes} is NaN or "
                 "infinite "
                 f"in {self.dtype}: leave the view or the clip out"
             )
@@ -375,6 +409,12 @@ class FrontEnd(ClipTransformer, ABC):
         if bad and self.on_bad_clip == "raise":
             row = min(bad)
             raise type(bad[row])(f"{clips.name(row)} {bad[row]}") from bad[row]
+
+
+def _split(items: list[Any], n_parts: int) -> list[list[Any]]:
+    """Split a list into so many parts at most."""
+    size = ceil(len(items) / n_parts)
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _find_missing(

@@ -23,6 +23,8 @@ __all__ = [
     "POOLINGS",
     "SCORE_POOLINGS",
     "BandCorrelations",
+    "DeviationWeightedMean",
+    "GeneralizedMean",
     "Percentile",
     "Pooling",
     "Poolings",
@@ -30,6 +32,7 @@ __all__ = [
     "check_score_pooling",
     "is_mean",
     "keeps_differences",
+    "list_own",
     "maximum",
     "mean",
     "median",
@@ -53,6 +56,8 @@ _CONSTRAINTS: dict = {
     "decay": [Interval(Real, 0, 1, closed="both")],
     "q": [Interval(Real, 0, 100, closed="both")],
     "n_bands": [Interval(Integral, 2, None, closed="left")],
+    "power": [Interval(Real, 1, None, closed="left")],
+    "weight": [Interval(Real, 0, None, closed="left")],
 }
 
 
@@ -358,6 +363,141 @@ class BandCorrelations:  # numpydoc ignore=PR02
         return np.clip((unit.T @ unit)[upper], -1, 1)
 
 
+@dataclass(frozen=True)
+class GeneralizedMean:  # numpydoc ignore=PR02
+    """Generalised mean over time, between the mean and the largest value.
+
+    The mean of the values to a power, and of that the root; values keep their signs:
+    with ``f(x) = sign(x) |x| ** power`` it is ``f^-1(mean(f(x)))``. It is meant for
+    embeddings, where large values tell of something heard. Levels in dB have no natural
+    zero: see :class:`RankWeightedMean` for them.
+
+    Parameters
+    ----------
+    power : float >= 1, default=3.0
+        1 is the mean; the higher, the nearer to the value of the largest magnitude.
+
+    References
+    ----------
+    Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human
+    Annotation", IEEE Trans. Pattern Anal. Mach. Intell. 41 (7), 2019, for values that
+    are not negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd.features import GeneralizedMean
+    >>> values = np.array([[3.0], [5.0], [0.0], [0.0]])  # 4 times, 1 column
+    >>> GeneralizedMean(power=3)(values).round(3)  # ((27 + 125) / 4) ** (1 / 3)
+    array([3.362])
+    """
+
+    power: float = 3.0
+
+    def __post_init__(self) -> None:
+        validate_parameter_constraints(_CONSTRAINTS, vars(self), "GeneralizedMean")
+
+    @property
+    def name(self) -> str:
+        """Name of its columns.
+
+        Returns
+        -------
+        name : str
+            Such as "generalized_mean_3.0".
+        """
+        return f"generalized_mean_{float(self.power)}"
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Pool over time.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_times, n_columns), float64
+            Frames, or outputs of segments.
+
+        Returns
+        -------
+        pooled : ndarray of shape (n_columns,)
+            In the unit of the values.
+        """
+        largest = np.abs(values).max(axis=0)
+        # In units of the largest, so that powers neither overflow nor all vanish.
+        scaled = values / np.where(largest > 0, largest, 1)
+        power = float(self.power)
+        raised = (np.sign(scaled) * np.abs(scaled) ** power).mean(axis=0)
+        return largest * np.sign(raised) * np.abs(raised) ** (1 / power)
+
+
+@dataclass(frozen=True)
+class DeviationWeightedMean:  # numpydoc ignore=PR02
+    """Mean over time, in which frames count by how far they are from the mean frame.
+
+    The weight of a frame is its Euclidean distance from the mean frame of the clip, to
+    the power `weight`. So what is heard now and then is not averaged away. All columns
+    of a frame have the same weight. Where all frames are equal, it is the mean.
+
+    Parameters
+    ----------
+    weight : float >= 0, default=1.0
+        0 is the mean; the higher, the more the most unusual frame decides.
+
+    References
+    ----------
+    The idea, weights that grow with a frame's deviation relative to that of the others,
+    is the "relative deviation pooling" of Wilkinghoff, Yadav and Tan, "Temporal Pooling
+    Strategies for Training-Free Anomalous Sound Detection with Self-Supervised Audio
+    Embeddings", arXiv:2603.04605, 2026. The formula is the one above.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_asd.features import DeviationWeightedMean
+    >>> values = np.array([[0.0], [0.0], [0.0], [4.0]])  # 1, 1, 1 and 3 from the mean
+    >>> DeviationWeightedMean()(values)  # 3 / 6 * 4
+    array([2.])
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        validate_parameter_constraints(
+            _CONSTRAINTS, vars(self), "DeviationWeightedMean"
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of its columns.
+
+        Returns
+        -------
+        name : str
+            Such as "deviation_weighted_mean_1.0".
+        """
+        return f"deviation_weighted_mean_{float(self.weight)}"
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Pool over time.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_times, n_columns), float64
+            Frames, or outputs of segments.
+
+        Returns
+        -------
+        pooled : ndarray of shape (n_columns,)
+            In the unit of the values.
+        """
+        deviations = np.abs(values - values.mean(axis=0))
+        largest = deviations.max()
+        if largest <= CONSTANT_SPREAD * np.abs(values).max():
+            return values.mean(axis=0)
+        distances = np.sqrt(np.square(deviations / largest).sum(axis=1))
+        weights = (distances / distances.max()) ** float(self.weight)
+        return weights @ values / weights.sum()
+
+
 def _center(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Subtract the means; tell which columns are constant, and make these 0."""
     spread = values.max(axis=0) - values.min(axis=0)
@@ -374,10 +514,12 @@ POOLINGS: dict[str, Pooling] = {
     "rank": RankWeightedMean(),
     "relative_power": relative_power,
     "correlations": BandCorrelations(),
+    "generalized_mean": GeneralizedMean(),
+    "deviation_weighted": DeviationWeightedMean(),
 }
 
 # Names of those that make one score of the scores of segments.
-SCORE_POOLINGS = ("mean", "max", "median", "rank")
+SCORE_POOLINGS = ("mean", "max", "median", "rank", "generalized_mean")
 
 
 def name_poolings(poolings: Poolings) -> dict[str, Pooling]:
@@ -441,6 +583,28 @@ def _name_pooling(pooling: Any) -> tuple[str, Pooling]:
     return str(getattr(pooling, "name", getattr(pooling, "__name__", unnamed))), pooling
 
 
+def list_own(poolings: Poolings) -> list[str]:
+    """Name the poolings that are not of this library.
+
+    Parameters
+    ----------
+    poolings : str, callable or sequence of these
+        As :func:`pool` takes them.
+
+    Returns
+    -------
+    names : list of str
+        Empty if all are.
+    """
+    classes = tuple(type(one) for one in POOLINGS.values() if hasattr(one, "name"))
+    functions = [one for one in POOLINGS.values() if not hasattr(one, "name")]
+    return [
+        name
+        for name, one in name_poolings(poolings).items()
+        if type(one) not in (*classes, Percentile) and one not in functions
+    ]
+
+
 def pool(values: Any, poolings: Poolings) -> np.ndarray:
     """Pool values over time, in one or several ways.
 
@@ -451,8 +615,9 @@ def pool(values: Any, poolings: Poolings) -> np.ndarray:
 
     poolings : str, callable or sequence of these
         Names in `POOLINGS` ("mean", "std", "max", "median", "skewness", "rank",
-        "relative_power", "correlations"), objects such as :class:`RankWeightedMean`,
-        or functions of yours that take `values` and give a 1-D array.
+        "relative_power", "correlations", "generalized_mean", "deviation_weighted"),
+        objects such as :class:`RankWeightedMean`, or functions of yours that take
+        `values` and give a 1-D array.
 
     Returns
     -------
@@ -598,7 +763,9 @@ def check_score_pooling(pooling: Any) -> None:
     """
     name, function = _name_pooling(pooling)
     unfit = [POOLINGS[n] for n in POOLINGS if n not in SCORE_POOLINGS]
-    if function in unfit or isinstance(function, BandCorrelations):
+    if function in unfit or isinstance(
+        function, BandCorrelations | DeviationWeightedMean
+    ):
         raise ValueError(
             f"pooling is {shorten(name)}, which does not rise with the scores of "
             "segments: "
@@ -618,8 +785,9 @@ def keeps_differences(pooling: Any) -> bool:
     Returns
     -------
     keeps_differences : bool
-        True for those of the library. Of a function of yours nothing is known.
+        True for those of the library but the generalised mean. Of a function of yours
+        nothing is known.
     """
     _, function = _name_pooling(pooling)
-    known = [POOLINGS[name] for name in SCORE_POOLINGS]
-    return function in known or isinstance(function, RankWeightedMean | Percentile)
+    known = function in (mean, maximum, median)
+    return known or isinstance(function, RankWeightedMean | Percentile)

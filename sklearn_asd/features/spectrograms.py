@@ -29,7 +29,7 @@ SEGMENT_FRAMES = 96
 SEGMENT_HOP_FRAMES = 48
 
 # What a band is called, by how the bands are spaced.
-BAND_NAMES = {"mel": "mel", "log": "band", "linear": "bin"}
+BAND_NAMES = {"mel": "mel", "log": "band", "linear": "bin", "feature": "feature"}
 
 
 class Windows(NamedTuple):
@@ -78,7 +78,8 @@ class ClipSpectrograms(ClipTable):
     Parameters
     ----------
     frames : ndarray or memmap of shape (total_frames, n_mels), float32 or float16
-        Log-mel frames in dB; or power spectra, one frame for each clip.
+        Log-mel frames in dB; or power spectra, one frame for each clip; or the frames
+        of an encoder.
 
     starts, stops : ndarray of shape (n_clips,) or (n_clips, n_views), int
         Each clip's rows in `frames`, for every view of it. No frames
@@ -107,10 +108,11 @@ class ClipSpectrograms(ClipTable):
     fmin, fmax : float or None, default=None
         Edges of the mel bands in Hz, for axes of plots; None where they are not known.
 
-    band_scale : {"mel", "log", "linear"}, default="mel"
+    band_scale : {"mel", "log", "linear", "feature"}, default="mel"
         How the bands between `fmin` and `fmax` are spaced: log-mels, the bands of
         :class:`PowerSpectrum`, whose edges are evenly spaced in log-frequency, or the
-        bins of :class:`LinearSpectrogram`.
+        bins of :class:`LinearSpectrogram`. "feature": the columns are features of an
+        :class:`EncoderEmbedding`, not bands.
 
     problems : mapping of int to str or None, default=None
         Why clips cannot be used, by row: each text completes "clip 3 (x.wav) ...".

@@ -35,8 +35,8 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     statistics : str, callable or sequence of these, default=("mean", "std")
-        What is computed over time, in this order. Names, of which the first six give
-        a number for each band:
+        What is computed over time, in this order. Names, of which all but
+        "correlations" give a number for each band:
 
         - "mean", "std", "max", "median", in dB;
         - "skewness": above 0 where a band is loud now and then;
@@ -45,7 +45,11 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         - "relative_power": mean power of each band in dB, minus its mean over the
           bands, so that loudness does not count;
         - "correlations": of 32 groups of neighbouring bands with each other; see
-          :class:`~sklearn_asd.features.BandCorrelations`.
+          :class:`~sklearn_asd.features.BandCorrelations`;
+        - "generalized_mean" and "deviation_weighted", for the frames of an
+          :class:`~sklearn_asd.EncoderEmbedding`: see
+          :class:`~sklearn_asd.features.GeneralizedMean` and
+          :class:`~sklearn_asd.features.DeviationWeightedMean`.
 
         Objects have settings: ``RankWeightedMean(decay=0.9)``, ``Percentile(95)``,
         ``BandCorrelations(n_bands=8)`` of ``sklearn_asd.features``. A function of
@@ -57,7 +61,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Number of mel bands of the clips it was fitted on.
 
-    band_scale_ : {"mel", "log"}
+    band_scale_ : {"mel", "log", "feature"}
         How these bands are spaced; see :class:`ClipSpectrograms`.
 
     n_values_ : dict of str to int
@@ -212,7 +216,8 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         -------
         names : ndarray of shape (n_columns,), object
             "mean_mel_000", "mean_mel_001", ..., "std_mel_000", ...; mel band 000 is
-            the lowest. Bands of a power spectrum are "band_000", .... Statistics
+            the lowest. Bands of a power spectrum are "band_000", ..., features of an
+            encoder "feature_000", .... Statistics
             without a number for each band are "correlations_000", ....
         """
         check_is_fitted(self, "n_features_in_")

@@ -1,5 +1,6 @@
 from .architectures import InoueT18, PVMilk20
 from .dual_path import DualPathNetwork
+from .encoder_embedding import EncoderEmbedding
 from .losses import (
     AdaCos,
     AdaProj,
@@ -18,6 +19,7 @@ __all__ = [
     "DenseAutoencoder",
     "DenseInterpolator",
     "DualPathNetwork",
+    "EncoderEmbedding",
     "InoueT18",
     "PVMilk20",
     "Softmax",

@@ -119,6 +119,7 @@ ESTIMATORS = Kinds(
             "RecordingCheck",
             "SpectrumStatistics",
         ),
+        "sklearn_asd.networks": ("EncoderEmbedding",),
         "sklearn_asd.meta": (
             "GammaProbabilityEnsemble",
             "OnlyMachineTypes",
@@ -149,7 +150,13 @@ _NETS = Kinds({"skorch": ("NeuralNet",)})
 # Poolings with settings, and those without.
 POOLINGS = {
     one.__name__: one
-    for one in (pooling.BandCorrelations, pooling.Percentile, pooling.RankWeightedMean)
+    for one in (
+        pooling.BandCorrelations,
+        pooling.DeviationWeightedMean,
+        pooling.GeneralizedMean,
+        pooling.Percentile,
+        pooling.RankWeightedMean,
+    )
 }
 POOLING_FUNCTIONS = {
     one.__name__: one

@@ -33,8 +33,10 @@ _MOST = {
     "n_bands": 2**14,
     "n_frames": 2**20,
     "n_jobs": 2**10,
+    "n_features_": 2**20,
     "n_features_in_": 2**31,
 }
+_MOST_PROBED = 2**26  # samples that an encoder is tried with
 _MOST_FILTERS = 2**27  # n_fft times the number of bands
 _MOST_OVERLAP = 2**10  # n_fft over hop_length
 _MOST_VIEWS = 2**10
@@ -236,6 +238,16 @@ def _check_poolings(statistics: Any) -> None:
     name_poolings(statistics.statistics)
 
 
+def _check_embedding(embedding: Any) -> None:
+    fine = isinstance(embedding.encoder, str)
+    _require(fine, f"an encoder is {embedding.encoder!r:.80}, and not its name")
+    check_device_name(embedding.device)
+    if embedding.pooling is not None:
+        name_poolings(embedding.pooling)
+    n_samples = (embedding.max_duration or 1) * embedding.sample_rate
+    _require(n_samples <= _MOST_PROBED, f"an encoder takes {n_samples:g} samples")
+
+
 def _check_filters(n_fft: int, n_bands: int) -> None:
     what = f"n_fft={n_fft} times {n_bands} bands is more than {_MOST_FILTERS}"
     _require(n_fft * n_bands <= _MOST_FILTERS, what)
@@ -258,6 +270,7 @@ _RULES_OF_PARAMETERS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "AugmentConfidenceDetector": (_check_device,),
     "AugmentationExpander": (_check_views,),
     "AutoencoderDetector": (_check_device,),
+    "EncoderEmbedding": (_check_embedding,),
     "GammaProbabilityEnsemble": (_check_members,),
     "IDConfidenceDetector": (_check_device,),
     "LogMelSegmenter": (_check_segmenter,),
@@ -383,6 +396,10 @@ def _check_inputs(kind: str, values: dict[str, Any]) -> None:
     _require(n_inputs > 0, f"{kind}.n_features_in_ is {n_inputs}")
 
 
+def _check_features(kind: str, values: dict[str, Any]) -> None:
+    _require(values["n_features_"] > 0, f"{kind}.n_features_ is not above 0")
+
+
 def _check_per_machine(kind: str, values: dict[str, Any]) -> None:
     _check_order(kind, values, "classes_")
     names = values["classes_"].tolist()
@@ -488,6 +505,7 @@ _RULES: dict[str, tuple[Callable[[str, dict[str, Any]], None], ...]] = {
     "AugmentConfidenceDetector": (_check_network, _check_classes),
     "AutoencoderDetector": (_check_network,),
     "EmbeddingNeighborDetector": (_check_inputs, _check_neighbors),
+    "EncoderEmbedding": (_check_features,),
     "GammaProbabilityEnsemble": (_check_fitted_members, _check_gammas),
     "GaussianDetector": (_check_gaussian,),
     "IDConfidenceDetector": (_check_network, _check_classes),

@@ -16,6 +16,7 @@ import sklearn
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._utils.files import replacing
+from sklearn_asd._utils.messages import abbreviate, shorten
 from sklearn_asd._version import __version__
 from sklearn_asd.persistence import early_format2, format1
 from sklearn_asd.persistence.files import Unpacked, pack, read_file, unpack
@@ -96,6 +97,9 @@ def save_model(estimator, path, notes=None):
     ``LogMelSegmenter(cache_dir=...)`` and ``Pipeline(memory=...)`` do, are saved as
     None. Equal models with equal notes make equal files.
 
+    The encoder of an :class:`~sklearn_asd.EncoderEmbedding` is not copied: the file
+    holds its name, its revision and the hash of its weights.
+
     Examples
     --------
     >>> import tempfile
@@ -148,13 +152,19 @@ def _check_readable(data: bytes) -> None:
         ) from error
 
 
-def load_model(path):
+def load_model(path, encoders=None):
     """Load a model that :func:`~sklearn_asd.save_model` wrote.
 
     Parameters
     ----------
     path : str or path-like
         The file.
+
+    encoders : dict or None, default=None
+        What takes the place of the encoders of :class:`~sklearn_asd.EncoderEmbedding`
+        that the file names, by these names: a folder that was moved, or code, which no
+        file holds, such as ``{"my_module:my_function": my_function}``. The others are
+        looked for where they were; nothing is downloaded.
 
     Returns
     -------
@@ -167,10 +177,14 @@ def load_model(path):
     ValueError
         If the file is damaged, holds anything unknown or values that no `fit` sets,
         would take far more memory than its own length, is a folder, pipe or device, or
-        has the format of a later version.
+        has the format of a later version; or an encoder is missing, or has other
+        weights than in `fit`.
 
     OSError
         If the file cannot be read.
+
+    ImportError
+        If an encoder is a model of transformers, which is not installed.
 
     Warns
     -----
@@ -195,14 +209,14 @@ def load_model(path):
     ...     load_model(path).predict([[0, 0, 0], [9, 9, 9]])  # +1 is normal
     array([ 1, -1])
     """
-    return load_with_notes(path).estimator
+    return load_with_notes(path, encoders).estimator
 
 
 def describe_model(path):
     """Show what is in a model file.
 
     The model is loaded and checked as by :func:`load_model`, and described as it is,
-    whatever the file says of it.
+    whatever the file says of it. Encoders are not looked for.
 
     Parameters
     ----------
@@ -226,7 +240,10 @@ def describe_model(path):
           anomalous;
         - "training": list of dict, for each network its "detector", "n_epochs",
           "kept_epoch", the "train_loss" of that epoch, and with validation its
-          "valid_accuracy".
+          "valid_accuracy";
+        - "encoders": list of dict, for each :class:`~sklearn_asd.EncoderEmbedding` the
+          name of its "encoder", its "revision" and the SHA-256 of its "weights", or
+          None for what is not known.
 
     Raises
     ------
@@ -246,7 +263,7 @@ def describe_model(path):
     ...     describe_model(path)["model"]
     'MahalanobisDetector'
     """
-    loaded = load_with_notes(path)
+    loaded = _load(path)[0]
     return {
         "format_version": loaded.content["format_version"],
         "versions": loaded.content["versions"],
@@ -280,13 +297,18 @@ class LoadedModel(NamedTuple):
         return self.content.get("notes")
 
 
-def load_with_notes(path: str | os.PathLike[str]) -> LoadedModel:
+def load_with_notes(
+    path: str | os.PathLike[str], encoders: dict[str, Any] | None = None
+) -> LoadedModel:
     """Load a model with what else its file holds, from one reading.
 
     Parameters
     ----------
     path : str or path-like
         The file.
+
+    encoders : dict or None, default=None
+        As of :func:`load_model`.
 
     Returns
     -------
@@ -295,18 +317,57 @@ def load_with_notes(path: str | os.PathLike[str]) -> LoadedModel:
 
     Raises
     ------
-    ValueError, OSError
+    ValueError, OSError, ImportError
         As :func:`load_model` does.
     """
+    encoders = encoders or {}
+    loaded, embeddings = _load(path)
+    names = [one.name_encoder() for one in embeddings]
+    unknown = sorted(set(encoders) - set(names))
+    if unknown:
+        known = f"it has {abbreviate(sorted(set(names)))}" if names else "it has none"
+        raise ValueError(
+            f"{os.fspath(path)} has no encoder {abbreviate(unknown)}: {known}"
+        )
+    for one in embeddings:
+        _place_encoder(path, one, encoders)
+    return loaded
+
+
+def _place_encoder(
+    path: str | os.PathLike[str], one: Any, encoders: dict[str, Any]
+) -> None:
+    """Give an estimator its encoder, and check that it is the one of its fit."""
+    name = one.name_encoder()
+    one.encoder = encoders.get(name, one.encoder)
+    if not hasattr(one, "weights_"):  # not fitted
+        return
+    try:
+        one.check_weights()
+    except ValueError as error:
+        facts = {"revision": one.revision_, "SHA-256": one.weights_}
+        known = ", ".join(f"{k} {fact}" for k, fact in facts.items() if fact)
+        moved = f"encoders={{{shorten(name)}: ...}}"
+        remedy = "" if "encoders=" in str(error) else f"; what has moved: {moved}"
+        raise ValueError(
+            f"{os.fspath(path)} needs the encoder {shorten(name)}"
+            f"{f' ({known})' if known else ''}: {error}{remedy}"
+        ) from error
+
+
+def _load(path: str | os.PathLike[str]) -> tuple[LoadedModel, list[Any]]:
+    """Load a model, and list the estimators whose encoders it only names."""
     with _naming(path):
         unpacked = read_file(path)
     _check_fields(path, unpacked.content)
     with _naming(path, "its model cannot be built: "):
-        return LoadedModel(_build(unpacked), unpacked.content)
+        built = _build(unpacked)
+    embeddings = [one for one in built if hasattr(one, "name_encoder")]
+    return LoadedModel(built[-1], unpacked.content), embeddings
 
 
-def _build(unpacked: Unpacked) -> Any:
-    """Build the model of a file."""
+def _build(unpacked: Unpacked) -> list[Any]:
+    """Build the estimators of a file, of which the last is the model."""
     content, tensors, size = unpacked
     if content["format_version"] == 1:
         format1.upgrade(content["objects"], tensors)
@@ -318,7 +379,7 @@ def _build(unpacked: Unpacked) -> Any:
     if unused:
         raise ValueError(f"no estimator has the arrays {unused}")
     check_is_fitted(decoder.objects[-1])
-    return decoder.objects[-1]
+    return decoder.objects
 
 
 def _check_fields(path: str | os.PathLike[str], content: dict[str, Any]) -> None:

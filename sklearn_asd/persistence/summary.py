@@ -35,6 +35,15 @@ def summarize(estimator: BaseEstimator) -> dict[str, Any]:
         "classes": None if classes is None else [str(name) for name in classes],
         "threshold": _threshold(final_step(estimator)),
         "training": [_training(one) for one in networks],
+        "encoders": [
+            {
+                "encoder": one.name_encoder(),
+                "revision": getattr(one, "revision_", None),
+                "weights": getattr(one, "weights_", None),
+            }
+            for one in walk(estimator)
+            if hasattr(one, "name_encoder")
+        ],
     }
 
 

@@ -498,6 +498,8 @@ def _encode_estimator(encoder: Encoder, value: Any, where: str) -> int:
     params = value.get_params(deep=False)
     fitted = {k: v for k, v in vars(value).items() if k not in params}
     params |= {name: None for name in allowed.FOLDERS if name in params}
+    if hasattr(value, "name_encoder"):  # its weights stay where they are
+        params["encoder"] = value.name_encoder()
     try:
         _check_params(value)  # as load_model does
         fitted = allowed.check_fitted(value, fitted)

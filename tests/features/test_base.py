@@ -1,11 +1,13 @@
 import pandas as pd
 import pytest
+from encoders import bands
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AugmentationExpander,
     ClipSpectrograms,
+    EncoderEmbedding,
     LinearSpectrogram,
     LogMelSegmenter,
     PowerSpectrum,
@@ -14,6 +16,7 @@ from sklearn_asd import (
 
 TRANSFORMERS = [
     AugmentationExpander(),
+    EncoderEmbedding(bands),
     LinearSpectrogram(),
     LogMelSegmenter(),
     PowerSpectrum(),

@@ -8,6 +8,8 @@ from scipy.stats import skew
 from sklearn_asd.features import (
     POOLINGS,
     BandCorrelations,
+    DeviationWeightedMean,
+    GeneralizedMean,
     Percentile,
     RankWeightedMean,
     pool,
@@ -45,6 +47,16 @@ LEVEL = 10 * np.log10(5.5)  # of 0 dB and 10 dB: (1 + 10) / 2
         (Percentile(25), [1.5, 0]),
         (Percentile(90), [2 + 0.8 * 2, 0.8 * 6]),
         (Percentile(100), [4, 6]),
+        ("generalized_mean", [(73 / 3) ** (1 / 3), 72 ** (1 / 3)]),
+        (GeneralizedMean(1), [7 / 3, 2]),
+        (GeneralizedMean(2), [7**0.5, 12**0.5]),
+        # lengths of (-4, -6) / 3, (5, -6) / 3 and (-1, 12) / 3, relative to each other
+        (
+            "deviation_weighted",
+            np.sqrt([52, 61, 145]) @ VALUES / np.sqrt([52, 61, 145]).sum(),
+        ),
+        (DeviationWeightedMean(2), [(52 + 244 + 290) / 258, 6 * 145 / 258]),
+        (DeviationWeightedMean(0), [7 / 3, 2]),
         # of the same two
         ("correlations", [(8 - 10 - 4) / 3 / np.sqrt(14 / 3 * 24)]),
     ],
@@ -135,6 +147,28 @@ def test_the_order_of_times_does_not_matter(name, rng):
     np.testing.assert_allclose(pool(values[::-1], name), pool(values, name))
 
 
+def test_the_generalized_mean_keeps_signs_and_has_no_limits():
+    np.testing.assert_array_equal(pool([[-2.0], [2.0]], "generalized_mean"), [0])
+    np.testing.assert_array_equal(pool([[-2.0], [-2.0]], "generalized_mean"), [-2])
+    for unit in (1e-200, 1e200):
+        pooled = pool(VALUES * unit, GeneralizedMean(9)) / unit
+        np.testing.assert_allclose(pooled, pool(VALUES, GeneralizedMean(9)))
+    np.testing.assert_allclose(pool(VALUES, GeneralizedMean(1e4)), [4, 6], rtol=1e-3)
+
+
+def test_a_single_odd_frame_decides_more_with_every_weight(rng):
+    values = rng.normal(size=(40, 5))
+    values[7] += 50
+    near = [
+        np.abs(DeviationWeightedMean(weight)(values) - values[7]).max()
+        for weight in (0, 1, 2, 5)
+    ]
+    assert (np.diff(near) < 0).all()
+    for unit in (1e-200, 1e200):
+        pooled = pool(values * unit, "deviation_weighted") / unit
+        np.testing.assert_allclose(pooled, pool(values, "deviation_weighted"))
+
+
 def test_settings_are_equal_and_frozen():
     assert Percentile(90) == Percentile(90) != Percentile(91)
     assert {RankWeightedMean(), RankWeightedMean(0.7)} == {POOLINGS["rank"]}
@@ -162,6 +196,11 @@ def test_a_function_of_your_own_pools():
         (lambda: Percentile(-1), "'q' parameter of Percentile must be a float in"),
         (lambda: Percentile([5, 95]), "'q' parameter of Percentile must be a float"),
         (lambda: BandCorrelations(1), "'n_bands' parameter of BandCorrelations must"),
+        (lambda: GeneralizedMean(0.5), "'power' parameter of GeneralizedMean must"),
+        (
+            lambda: DeviationWeightedMean(-1),
+            "'weight' parameter of DeviationWeightedMean must",
+        ),
     ],
 )
 def test_settings_are_checked(make, message):
@@ -209,6 +248,8 @@ def test_values_that_cannot_be_pooled_are_refused(values, message):
 def test_poolings_that_do_not_rise_with_scores_make_no_score():
     for pooling in ("mean", "max", "rank", Percentile(90), lambda scores: scores[0]):
         check_score_pooling(pooling)
-    for pooling in ("std", skewness, relative_power, BandCorrelations(2)):
+    assert check_score_pooling(GeneralizedMean(2)) is None
+    never = (BandCorrelations(2), DeviationWeightedMean(2))
+    for pooling in ("std", skewness, relative_power, *never):
         with pytest.raises(ValueError, match=r"does not rise .* choose of mean, max"):
             check_score_pooling(pooling)
