@@ -13,10 +13,16 @@ from sklearn_asd.features import log_mel_spectrogram
 
 RATE = 16000
 
-# librosa 1.0 warns of a parameter that its own functions pass on.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The .(hop_length|n_fft). parameter is deprecated as of 1:FutureWarning"
-)
+# librosa 1.0 warns of parameters that its own functions pass on, and of memory that it
+# is about to fill.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:The .(hop_length|n_fft). parameter is deprecated as of 1:FutureWarning"
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:invalid value encountered in cast:RuntimeWarning:numba.np.ufunc.dufunc"
+    ),
+]
 
 
 def machine(rng, seconds=3.0):
