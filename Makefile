@@ -36,7 +36,7 @@ coverage: .venv/.test
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-## Measure speed and memory against plain code, and write docs/benchmarks.md. Takes 20
+## Measure speed and memory against plain code, and write docs/benchmarks.md. Takes 25
 ## minutes on a computer that does nothing else, and 8 GB of disk meanwhile.
 bench: .venv/.bench
 	$(BIN)/python benchmarks/bench.py

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ PARTS = {
     "frontend": "From files to log-mels",
     "views": "Augmented views",
     "training": "Training, with centre loss",
+    "training_avx2": "Training, as on a processor with AVX2 only",
     "scoring": "Scoring",
     "onnx": "Graphs of `export_onnx`",
     "growth": "As a collection grows",
@@ -21,13 +23,22 @@ PARTS = {
     "monitor": "Always listening",
 }
 
+# Makes torch and its libraries do without the instructions of newer processors, whose
+# clock and memory stay.
+AS_AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+
 INTRODUCTION = """# Speed and memory
 
 `make bench` measures these figures. Each is the median of five, from one run in which
 the library and a reference take turns. On a busy or different computer only the ratios
-mean much. The references are in `benchmarks/plain.py`: networks layer by layer as the
-paper prints them, float32, a loader that collates single segments, two optimisers; and
-simple loops over librosa.
+mean much. Beside each figure with a bound stands whether the bound holds on that
+computer, and why not. The references are in `benchmarks/plain.py`: networks layer by
+layer as the paper prints them, float32, a loader that collates single segments, two
+optimisers; and simple loops over librosa.
 """
 
 
@@ -37,7 +48,10 @@ def main():
     args = parser.parse_args()
     for name in args.only:
         print(f"\n{PARTS[name]}\n", flush=True)
-        subprocess.run([sys.executable, HERE / f"bench_{name}.py"], check=True)
+        script, _, imitated = name.partition("_")
+        settings = os.environ | (AS_AVX2 if imitated else {})
+        command = [sys.executable, HERE / f"bench_{script}.py"]
+        subprocess.run(command, env=settings, check=True)
     results = {name: measuring.RESULTS / f"{name}.json" for name in PARTS}
     results = {
         name: json.loads(path.read_text())

@@ -207,17 +207,40 @@ def test_figures_say_how_many_times_as_fast_and_whether_bounds_hold(
     seconds = {"ours": 0.5, "plain": 2.0}
     pair = (seconds, "ours", "plain")
     held = measuring.compare("epoch", "plain", *pair, 1500, "clips/s", 4)
-    missed = measuring.compare_latency("score", "plain", *pair, 4.1)
+    missed = measuring.compare_latency("score", "plain", *pair, 4.1, "no bfloat16")
     measuring.keep("training", [held, missed], ["A note."])
     printed = capsys.readouterr().out
     row = "| epoch | 3,000 clips/s | 750 clips/s (plain) | 4.0 | held (at least 4) |"
     assert row in printed
-    row_missed = "| score | 500 ms | 2,000 ms (plain) | 4.0 | MISSED (at least 4.1) |"
-    assert row_missed in printed
+    row_missed = "| score | 500 ms | 2,000 ms (plain) | 4.0 | MISSED (at least 4.1)"
+    assert f"{row_missed}: no bfloat16 |" in printed
     result = json.loads((tmp_path / "training.json").read_text())
     page = bench.write_page({"training": result})
     assert row in page
     assert page.endswith("A note.\n")
+
+
+def test_the_page_names_the_processors_features_and_what_imitates_another(monkeypatch):
+    measuring = load("measuring")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    text = measuring.describe_computer()
+    assert f"torch uses {torch.backends.cpu.get_cpu_capability()}" in text
+    assert text.endswith("is imitated by ATEN_CPU_CAPABILITY=avx2")
+
+
+def test_a_network_is_held_against_what_the_processor_multiplies_and_copies():
+    roofline = load("roofline")
+    # pvmilk20: five convolutions, whose outputs are 8 x 128 x 96 and so on.
+    operations, n_bytes = roofline.count_work("pvmilk20", "training")
+    places = [8 * 128 * 96, 8 * 128 * 32, 16 * 128 * 32, 16 * 128 * 32, 32 * 128 * 10]
+    products = [7, 8 * 7, 8 * 5, 16 * 5, 16 * 5]
+    done = sum(n * each for n, each in zip(places, products, strict=True))
+    dense = 128 * 128 + 128 * 6
+    assert operations == 3 * 2 * (done + dense)
+    assert n_bytes == 16 * 4 * sum(places)
+    rate = 50e9 / operations
+    text = roofline.describe("pvmilk20", "training", rate, {"GFLOP": 100, "GB": 10})
+    assert "are 50 % of what this processor multiplies (100 GFLOP/s)" in text
 
 
 def make_way(path, name, seconds):
@@ -259,6 +282,7 @@ def test_files_are_measured_against_librosa_and_pyod(tmp_path):
     paths = files.write_files(tmp_path, ".flac", 4)
     figures = files.time_files(paths, "FLAC", repeats=1)
     scoring = importlib.import_module("bench_scoring")
+    assert files.time_verdict(1).endswith("(at most 3 ms).")
     figures += scoring.score_a_file(paths[0], repeats=1)
     figures += scoring.score_files_with_pyod(paths, repeats=1)
     assert len(figures) == 6

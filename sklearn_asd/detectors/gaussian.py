@@ -428,9 +428,12 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         pairs = sorted(set(zip(machine.tolist(), domains.tolist(), strict=True)))
         place = {pair: number for number, pair in enumerate(pairs)}
         of_clip = [place[pair] for pair in zip(machine, domains, strict=True)]
-        named = [f"{known[one]}, domain {domain}" for one, domain in pairs]
-        names = np.array([name.removeprefix(", ") for name in named])
-        return names, np.array(of_clip), np.array([one for one, _ in pairs])
+        names = [f"{known[one]}, domain {domain}" for one, domain in pairs]
+        return (
+            np.array([name.removeprefix(", ") for name in names]),
+            np.array(of_clip),
+            np.array([one for one, _ in pairs]),
+        )
 
     def _refuse_few(self, names: np.ndarray, machine: np.ndarray) -> None:
         """Refuse machines that have no covariance when a clip is left out."""

@@ -8,11 +8,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from sklearn_asd.features import pooling
 from sklearn_asd.features.pooling import Poolings, name_poolings
 
 __all__ = ["TensorPooling", "make_pooling"]
+
+# Above it, nearly all times of a usual clip have a weight.
+_MOST_DECAY = 0.8
 
 TensorPooling = Callable[[torch.Tensor], torch.Tensor]
 
@@ -94,11 +98,29 @@ def _percentile(q: float, values: torch.Tensor) -> torch.Tensor:
 
 
 def _rank_weighted_mean(decay: float, values: torch.Tensor) -> torch.Tensor:
-    ranks = _count(values)
+    n_kept = _count_weights(decay)
+    if n_kept is None:
+        ranks = _count(values)
+        largest = values.sort(dim=0, descending=True).values
+    else:  # runtimes take half the time to sort the largest values only
+        ranks = torch.arange(n_kept)
+        padded = functional.pad(values, (0, 0, 0, n_kept), value=-math.inf)
+        largest = padded.topk(n_kept, dim=0).values
     # As a tensor: the exporter rounds a plain number to float32 here.
     weights = torch.tensor(decay, dtype=torch.float64) ** ranks
     weights = torch.where(ranks == 0, 1.0, weights)  # 0 ** 0 is 1 in every runtime
-    return weights / weights.sum() @ values.sort(dim=0, descending=True).values
+    if n_kept is not None:
+        is_value = ranks <= _count(values).amax(0)
+        weights = torch.where(is_value, weights, 0.0)
+        largest = torch.where(is_value[:, None], largest, 0.0)
+    return weights / weights.sum() @ largest
+
+
+def _count_weights(decay: float) -> int | None:
+    """Count the weights that float64 can tell from 0; None if they are many."""
+    if not 0 < decay < _MOST_DECAY:
+        return None
+    return math.ceil(math.log(torch.finfo(torch.float64).eps / 4) / math.log(decay))
 
 
 def _correlations(

@@ -7,6 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Container, Hashable, Sequence
 from concurrent.futures import BrokenExecutor
+from itertools import chain
 from math import ceil
 from numbers import Integral, Real
 from os import PathLike
@@ -14,7 +15,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
-from sklearn.utils import gen_even_slices
 from tqdm.auto import tqdm
 
 from sklearn_asd._utils.messages import abbreviate, count, shorten
@@ -33,6 +33,10 @@ __all__ = ["FrontEnd", "find_fmax", "refuse_log_mel_views"]
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
 _VIEWS_AT_ONCE = 256
+
+# Parts of these that each worker gets, one after the other: handing over a clip takes a
+# third of the time that a short clip takes, and the last part keeps one worker alone.
+_GROUPS_PER_WORKER = 8
 
 # Unusable clips that a warning lists.
 _LISTED = 8
@@ -299,14 +303,15 @@ class FrontEnd(ClipTransformer, ABC):
         were replaced since they were named.
         """
         tasks = [
-            (row, views[part])
-            for row, views in wanted
-            for part in gen_even_slices(len(views), n_parts)
+            (row, part) for row, views in wanted for part in _split(views, n_parts)
         ]
-        results = parallel(
-            delayed(self._make_frames)(singles[row], views, cache.by_content)
-            for row, views in tasks
+        clips = [(singles[row], views) for row, views in tasks]
+        n_groups = _GROUPS_PER_WORKER * effective_n_jobs(self.n_jobs)
+        groups = parallel(
+            delayed(self._make_group)(group, cache.by_content)
+            for group in _split(clips, n_groups)
         )
+        results = chain.from_iterable(groups)
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -320,6 +325,11 @@ class FrontEnd(ClipTransformer, ABC):
                 bad.setdefault(row, made.error)
         cache.add(frames, facts)
         return bad
+
+    def _make_group(
+        self, clips: list[tuple[Clips, list[int]]], by_content: bool
+    ) -> list[_Made]:
+        return [self._make_frames(clip, views, by_content) for clip, views in clips]
 
     def _make_frames(self, clip: Clips, views: list[int], by_content: bool) -> _Made:
         """Read one clip and compute the frames of some views, one after the other.
@@ -375,6 +385,12 @@ class FrontEnd(ClipTransformer, ABC):
         if bad and self.on_bad_clip == "raise":
             row = min(bad)
             raise type(bad[row])(f"{clips.name(row)} {bad[row]}") from bad[row]
+
+
+def _split(items: list[Any], n_parts: int) -> list[list[Any]]:
+    """Split a list into so many parts at most."""
+    size = ceil(len(items) / n_parts)
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _find_missing(

@@ -180,6 +180,16 @@ def test_segments_are_those_of_the_segmenter(settings, level, rng):
     )
 
 
+def test_a_loud_tone_hides_no_quiet_band_in_a_graph(rng):
+    segmenter = LogMelSegmenter(segment_duration=None)
+    quiet = 1e-4 * rng.normal(size=60_000)
+    quiet[20_000:40_000] += np.sin(0.2 * np.arange(20_000))
+    waveform = np.float32(quiet)
+    expected = segmenter.fit_transform([waveform]).frames
+    frames, _, _ = LogMel(segmenter)(torch.from_numpy(waveform))
+    np.testing.assert_allclose(frames, expected, atol=2e-4)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -4,7 +4,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from sklearn_asd.audio import read_file
-from sklearn_asd.features import log_mel_spectrogram
+from sklearn_asd.features import log_mel_spectrogram, logmel
 from sklearn_asd.features.logmel import mel_filters, mel_frequencies
 
 RATE = 16000
@@ -119,6 +119,23 @@ def test_frames_do_not_depend_on_what_comes_after_their_window():
     whole, beginning = (log_mel_spectrogram(x) for x in (samples, samples[:100_000]))
     # Frame 194 ends at 194 * 512 + 512 = 99,840.
     np.testing.assert_array_equal(whole[:195], beginning[:195])
+
+
+@pytest.mark.parametrize("level", [1e-5, 0.03, 1.0], ids=["silent", "quiet", "loud"])
+@pytest.mark.parametrize("noise_level", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("sound", [tone(0.01), tone(1234.5), noise(RATE), click()])
+def test_a_loud_sound_hides_no_quiet_band(level, noise_level, sound):
+    assert_equals_librosa(level * (sound + noise(RATE, level=noise_level)), fmin=50.0)
+
+
+def test_frames_do_not_depend_on_how_many_are_transformed_at_once(monkeypatch):
+    quiet = noise(RATE, level=1e-3)
+    samples = np.concatenate([quiet + tone(440), quiet, quiet + tone(100)])
+    samples = samples.astype(np.float32)
+    expected = log_mel_spectrogram(samples)
+    for n_frames in (1, 3, 7, 1000):
+        monkeypatch.setattr(logmel, "_FRAMES_AT_ONCE", n_frames)
+        np.testing.assert_array_equal(log_mel_spectrogram(samples), expected)
 
 
 def test_samples_are_left_as_they_were():
