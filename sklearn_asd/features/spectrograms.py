@@ -301,7 +301,13 @@ class ClipSpectrograms(ClipTable):
 
     @property
     def n_spectrum(self) -> int:
-        """Number of values of the whole clips' spectra; 0 where there are none."""
+        """Number of values of the whole clips' spectra.
+
+        Returns
+        -------
+        n_spectrum : int
+            0 where there are none.
+        """
         return 0 if self.spectra is None else self.spectra.shape[-1]
 
     @property

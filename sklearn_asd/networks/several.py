@@ -31,6 +31,9 @@ class AveragedNetworks(nn.Module):
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
         """Classify windows by all networks.
 
+        In training, the outputs are those of the first network, then those of the
+        second, and so on.
+
         Parameters
         ----------
         inputs : tensor of shape (batch, n_mels, n_frames), or pair
@@ -44,8 +47,6 @@ class AveragedNetworks(nn.Module):
         embedding : tensor of shape (batch, n_networks * n_embedding)
             The networks' embeddings side by side, each divided by its length: the
             cosine of the angle between two is the mean of the networks' cosines.
-
-        In training, the outputs of the first network, then those of the second...
         """
         outputs = [network(inputs) for network in self.networks]
         if self.training:
@@ -79,7 +80,13 @@ class SeveralLosses(nn.Module):
 
     @property
     def centers(self) -> torch.Tensor | None:
-        """The networks' centres side by side; None if they have none."""
+        """The networks' centres side by side.
+
+        Returns
+        -------
+        centers : tensor of shape (n_classes, n_networks * n_embedding) or None
+            None if they have none.
+        """
         losses: Any = self.losses
         centers = [one.centers for one in losses if hasattr(one, "centers")]
         return torch.cat(centers, dim=1) if centers else None

@@ -110,7 +110,13 @@ class EqualBatches:
 
     @property
     def smallest(self) -> int:
-        """Number of windows in the smallest batch."""
+        """Number of windows in the smallest batch.
+
+        Returns
+        -------
+        smallest : int
+            At least 1.
+        """
         return self.n_windows // self.n_batches
 
     def __iter__(self) -> Iterator[list[int]]:
