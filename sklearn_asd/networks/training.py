@@ -238,6 +238,7 @@ def build_classifier(
     n_learnt = n_classes * (1 if self_supervision is None else N_KINDS)
 
     def build_one() -> nn.Module:
+        """Make one network with its head."""
         module = network(**_name_sizes(n_learnt, n_mels, n_spectrum))
         head = loss.make_head(n_learnt, n_embedding)
         if self_supervision is not None:

@@ -30,6 +30,7 @@ from sklearn_asd import (
     NoiseCanceller,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     PowerSpectrum,
     RecordingCheck,
     SpectrumStatistics,
@@ -144,6 +145,13 @@ def make_models():
         ),
         "gaussian": make_pipeline(
             SEGMENTER, GaussianDetector(SpectrumStatistics(), standardization=0.5)
+        ),
+        "types": make_pipeline(
+            SEGMENTER,
+            PerMachineType(
+                [("fan", GaussianDetector(SpectrumStatistics("max"))), ("no", "drop")],
+                training_types={"fan": ["fan"]},
+            ),
         ),
         "zscore": make_pipeline(
             SEGMENTER,
