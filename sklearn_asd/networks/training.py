@@ -238,7 +238,13 @@ def build_classifier(
     n_learnt = n_classes * (1 if self_supervision is None else N_KINDS)
 
     def build_one() -> nn.Module:
-        """Make one network with its head."""
+        """Make one network with its head.
+
+        Returns
+        -------
+        module : module
+            As that of the whole.
+        """
         module = network(**_name_sizes(n_learnt, n_mels, n_spectrum))
         head = loss.make_head(n_learnt, n_embedding)
         if self_supervision is not None:
