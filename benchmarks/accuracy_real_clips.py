@@ -413,9 +413,11 @@ def read_done(results, name, epochs, n_train):
 
 def save(results, key, table, seconds):
     """Append a row for each machine and for their average."""
+    # The last row is the average of all, even if they are of one type.
+    names = [*map(name_machine, table.index[:-1]), "average"]
     rows = [
-        [*key, name_machine(machine), *row[SCORES], *seconds]
-        for machine, row in table.iterrows()
+        [*key, name, *row[SCORES], *seconds]
+        for name, (_, row) in zip(names, table.iterrows(), strict=True)
     ]
     new = not results.exists()
     with results.open("a", newline="") as file:
@@ -428,10 +430,10 @@ def save(results, key, table, seconds):
 
 
 def name_machine(machine):
-    """ "type/id", or "average" in the last row, or "type average" before."""
+    """ "type/id", or "type average"."""
     kind, identity = machine
     if identity in ("", "average"):
-        return "average" if kind in ("", "average") else f"{kind} average"
+        return f"{kind} average"
     return "/".join(filter(None, machine))
 
 

@@ -109,6 +109,28 @@ def test_systems_are_compared_and_an_interrupted_comparison_continues(
         run("--epochs", "2")
 
 
+@pytest.mark.parametrize(
+    "types", [None, ["fan"] * 8, ["fan", "fan", "pump", "pump"] * 2]
+)
+def test_the_average_of_all_machines_has_one_name_whatever_their_types(
+    types, tmp_path, monkeypatch
+):
+    real_clips = load("accuracy_real_clips")
+    monkeypatch.setattr(real_clips, "N_RESAMPLINGS", 5)
+    columns = {"machine_id": ["00", "01", "02", "03"] * 2}
+    X = pd.DataFrame(columns | ({} if types is None else {"machine_type": types}))
+    y = np.tile([1] * 4 + [-1] * 4, 3)
+    X = pd.concat([X] * 3, ignore_index=True)
+    table = real_clips.rate(X, y, np.arange(24.0))
+    results = tmp_path / "results.csv"
+    real_clips.save(results, ["set", "system", 0, 0, 8], table, [1, 1])
+    rows = pd.read_csv(results, dtype={"machine": str})
+    assert rows["machine"].tolist().count("average") == 1
+    average = rows.iloc[-1]
+    assert average["machine"] == "average"
+    assert average["auc_low"] <= average["auc"] <= average["auc_high"]
+
+
 # -- places of faults ------------------------------------------------------------
 
 
