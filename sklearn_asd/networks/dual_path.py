@@ -24,7 +24,8 @@ class DualPathNetwork(nn.Module):
     over time, so only what changes, and ends in a maximum over time. The embedding is
     that of the one path, then that of the other.
 
-    750,046 parameters with 6 classes and the defaults of :class:`LinearSpectrogram`.
+    750,046 parameters with 6 classes and the defaults of
+    :class:`~sklearn_asd.LinearSpectrogram`.
 
     Parameters
     ----------
