@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from encoders import bands
+from encoders import Bands
 from rows_as_clips import (
     AugmentConfidenceOnRows,
     AutoencoderOnRows,
@@ -82,7 +82,7 @@ CHECKED = {
     LogMelSegmenter: LogMelSegmenter(segment_duration=None),
     NoiseCanceller: NoiseCanceller(),
     PowerSpectrum: PowerSpectrum(),
-    EncoderEmbedding: EncoderEmbedding(bands),
+    EncoderEmbedding: EncoderEmbedding(Bands()),
     LinearSpectrogram: LinearSpectrogram(n_fft=64, n_spectrum=20),
     RecordingCheck: CheckOnRows(),
     SpectrumStatistics: StatisticsOnRows(),

@@ -475,10 +475,8 @@ def find_machines(estimator: Any) -> list[str]:
     for one in inside:
         _look_up(one)
     known = [set(map(str, one.classes_)) for one in inside if hasattr(one, "classes_")]
-    common = set.intersection(*known) if known else {""}  # one machine without a name
-    machines = sorted(
-        machine for machine in common if all(_is_scaled(one, machine) for one in inside)
-    )
+    named = set().union(*known) if known else {""}  # one machine without a name
+    machines = sorted(machine for machine in named if _knows(estimator, machine))
     if not machines:
         raise ValueError(
             "no machine is known to all members of the ensemble and to its group_by: "
@@ -502,10 +500,25 @@ def walk_used(estimator: Any) -> Iterator[Any]:
         From the outside in, without members that their ensemble did not select.
     """
     yield estimator
-    selects = "selected_" in vars(estimator)
-    used = _list_used(estimator).values() if selects else list_inside(estimator)
-    for one in used:
+    for one in _list_scoring(estimator):
         yield from walk_used(one)
+
+
+def _list_scoring(estimator: Any) -> list[Any]:
+    """Estimators directly inside one on which its scores depend."""
+    selects = "selected_" in vars(estimator)
+    return [*_list_used(estimator).values()] if selects else list_inside(estimator)
+
+
+def _knows(estimator: Any, machine: str) -> bool:
+    """Whether all of an estimator that scores the clips of a machine knows it."""
+    names = getattr(estimator, "classes_", [machine])
+    if machine not in map(str, names) or not _is_scaled(estimator, machine):
+        return False
+    # Of detectors that have a machine each, only its own.
+    own = vars(estimator).get("estimators_")
+    inside = [own[machine]] if isinstance(own, dict) else _list_scoring(estimator)
+    return all(_knows(one, machine) for one in inside)
 
 
 def _list_used(ensemble: ZScoreEnsemble) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from sklearn_asd import (
     GammaProbabilityEnsemble,
     GaussianDetector,
     IDConfidenceDetector,
+    LinearSpectrogram,
     LogMelSegmenter,
     MahalanobisDetector,
     OnlyMachineTypes,
@@ -475,6 +476,12 @@ KINDS = {
         ),
     ),
     "gaussian": lambda _: make_pipeline(WHOLE, GaussianDetector(SpectrumStatistics())),
+    "gaussian of each machine": lambda _: make_pipeline(
+        WHOLE, PerMachine(GaussianDetector(SpectrumStatistics()))
+    ),
+    "dual path": lambda detector: make_pipeline(
+        SEGMENTER, clone(detector).set_params(network="dualpath", n_networks=2)
+    ),
     "gaussian of rows": lambda _: make_pipeline(
         SEGMENTER, SpectrumStatistics("rank"), GaussianDetector()
     ),
@@ -961,6 +968,8 @@ def test_parts_that_cannot_be_exported_are_named(clips, ensemble):
     views = make_pipeline(expand, SEGMENTER, augment).fit(train)
     refuse(views, "^AugmentationExpander cannot be exported: a graph holds LogMelSeg")
     refuse(augment, "^AugmentConfidenceDetector cannot be .* with save_model and score")
+    linear = make_pipeline(LinearSpectrogram(), GaussianDetector(SpectrumStatistics()))
+    refuse(linear.fit(train), "^LinearSpectrogram cannot be exported")
     encoder = make_pipeline(SEGMENTER, PerMachine(AutoencoderDetector(**tiny)))
     refuse(encoder.fit(train), "^AutoencoderDetector cannot be exported")
     near = make_pipeline(expand, SEGMENTER, EmbeddingNeighborDetector(augment))
