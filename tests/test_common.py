@@ -168,6 +168,11 @@ EXPECTED_FAILURES = {
             "it has a threshold for each machine, offsets_, and no common offset_"
         ),
     },
+    PerMachineTypeOnRows: {
+        "check_outliers_train": (
+            "it has a threshold for each type of machine, and no common offset_"
+        ),
+    },
 }
 
 
