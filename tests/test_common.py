@@ -168,6 +168,11 @@ EXPECTED_FAILURES = {
             "it has a threshold for each machine, offsets_, and no common offset_"
         ),
     },
+    PerMachineTypeOnRows: {
+        "check_outliers_train": (
+            "each machine type's detector has its threshold: there is no common offset_"
+        ),
+    },
 }
 
 
