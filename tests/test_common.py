@@ -170,7 +170,7 @@ EXPECTED_FAILURES = {
     },
     PerMachineTypeOnRows: {
         "check_outliers_train": (
-            "it has a threshold for each type of machine, and no common offset_"
+            "each machine type's detector has its threshold: there is no common offset_"
         ),
     },
 }

@@ -839,7 +839,7 @@ def test_help_lists_commands_in_whole_sentences(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     _, output, _ = run("--help")
     assert "..." not in output.split("Commands:")[1]
-    assert "  evaluate   Measure a model on labelled recordings.\n" in output
+    assert "  evaluate     Measure a model on labelled recordings.\n" in output
 
 
 @pytest.mark.parametrize(
