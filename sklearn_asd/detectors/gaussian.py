@@ -27,7 +27,7 @@ from sklearn_asd._utils.validation import (
     refuse_masked,
     validate_data,
 )
-from sklearn_asd.audio.machines import known_labels, machine_columns
+from sklearn_asd.audio.machines import known_labels, machine_index
 from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
 from sklearn_asd.detectors.constants import (
     are_copies,
@@ -299,7 +299,11 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         self._training_points = refuse_extremes(embedding[usable])
         some = _safe_indexing(X, usable)
         self._training_machines = label_training_clips(some)
-        self._training_types = _list_types(some)
+        self._training_types = None
+        if self._training_machines is not None:  # types of nothing tell nothing apart
+            index = machine_index(some)
+            kinds = index.get_level_values("machine_type")
+            self._training_types = kinds.to_numpy(dtype=str)
         self._training_domains = self._list_domains(some)
         self._training_rows = rows[usable]
         self._learn(n_clips)
@@ -517,16 +521,8 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         return tags
 
 
-def _list_types(X: Any) -> np.ndarray | None:
-    """Machine type of each clip, "" where it has none; None where X has no types."""
-    kinds = machine_columns(X)[0]
-    if kinds is None:
-        return None
-    return np.array(["" if kind is None else kind for kind in kinds], dtype=str)
-
-
 def _group_by_type(kinds: np.ndarray | None, n_clips: int) -> list[np.ndarray]:
-    """Rows of each machine type; one group where there are no types."""
+    """Rows of each machine type; one group where there are no machines."""
     if kinds is None:
         return [np.arange(n_clips)]
     return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
