@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
 import click
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from sklearn_asd._base import is_frozen
 from sklearn_asd._cli.conventions import (
@@ -124,8 +124,9 @@ def _leave_threshold(detector: Any) -> Any:
     """Take the detector out of thresholds of recordings that are not kept."""
     if hasattr(detector, "steps"):
         *first, (name, last) = detector.steps
-        inner = _leave_threshold(last)
-        return detector if inner is last else Pipeline([*first, (name, inner)])
+        whole = copy.copy(detector)
+        whole.steps = [*first, (name, _leave_threshold(last))]
+        return detector if whole.steps[-1][1] is last else whole
     # Files of earlier versions do not say what set the threshold.
     by_training = getattr(detector, "uses_training_scores_", False)
     if by_training or not hasattr(detector, "detector_"):

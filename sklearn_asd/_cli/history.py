@@ -18,7 +18,7 @@ from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.meta.structure import find_offsets
+from sklearn_asd.meta.structure import Opened
 from sklearn_asd.persistence import save_model
 
 __all__ = [
@@ -211,10 +211,7 @@ def list_changes(
     """
     first = clips.assign(label=label_machines(clips)).drop_duplicates("label")
     rows = first.drop(columns="label").reset_index(drop=True)
-    old, new = (
-        np.broadcast_to(_find_thresholds(one, rows), len(rows))
-        for one in (before, after)
-    )
+    old, new = (_find_thresholds(one, rows) for one in (before, after))
     return {
         str(name): [_finite(a), _finite(b)]
         for name, a, b in zip(first["label"], old, new, strict=True)
@@ -258,11 +255,8 @@ def label_machines(clips: pd.DataFrame) -> Any:
     return ["all"] * len(clips) if labels is None else labels
 
 
-def _find_thresholds(detector: Any, rows: pd.DataFrame) -> Any:
-    last = detector
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
-    return find_offsets(last, rows)
+def _find_thresholds(detector: Any, rows: pd.DataFrame) -> np.ndarray:
+    return -Opened(final_step(detector), rows).thresholds
 
 
 def _finite(threshold: float) -> float | None:

@@ -585,8 +585,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Returns
         -------
         nearest : DataFrame of n_clips rows
-            `row` is the row, in the X that was passed to `fit`, of the nearest training
-            clip of the clip's own machine, by normalised distances. `distance` is its
+            `row` is the row of the nearest training clip of the clip's own machine, by
+            normalised distances, in the X that was passed to `fit`, followed by those
+            of `add_normals`. `distance` is its
             distance itself, before `density`, `n_bands` and `by_domain` normalise it:
             without these and with ``n_neighbors=1`` it is the anomaly score. With
             `n_bands` both are means over the groups of columns. <NA> and NaN for clips

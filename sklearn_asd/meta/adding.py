@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import is_frozen
@@ -96,12 +95,14 @@ def add_normals(detector, X):
         if step is None or step == "passthrough":
             continue
         if hasattr(step, "add_normals"):
-            step = copy.copy(step).add_normals(X)
+            step = add_normals(step, X)
             steps[place] = (name, step)
         X = step.transform(X)
     name, last = steps[-1]
     steps[-1] = (name, add_normals(last, X))
-    return Pipeline(steps, memory=detector.memory, verbose=detector.verbose)
+    whole = copy.copy(detector)
+    whole.steps = steps
+    return whole
 
 
 def new_training_scores(detector: Any, whose: str) -> np.ndarray:

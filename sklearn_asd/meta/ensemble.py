@@ -100,8 +100,9 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         clips score NaN. Empty if `scaling` is None.
 
     training_score_samples_ : ndarray of shape (n_clips,)
-        Score of each clip that was passed to `fit`, with itself left out; NaN for
-        clips not trained on. Present if all members were calibrated on such scores.
+        Score of each clip that was passed to `fit`, and then to `add_normals`, with
+        itself left out; NaN for clips not trained on. Present if all members were
+        calibrated on such scores.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.

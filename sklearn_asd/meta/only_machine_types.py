@@ -167,7 +167,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Normal clips; those of other types are ignored.
+            Normal clips; those of other types are ignored, and may be all.
 
         Returns
         -------
@@ -180,22 +180,20 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
             If the estimator cannot learn more.
 
         ValueError
-            If there is no clip of the types, a clip is of an unknown machine, or a copy
-            of one that was learnt from, or the detector comes from a file of an earlier
-            version.
+            If a clip is of an unknown machine, or a copy of one that was learnt from,
+            or the detector comes from a file of an earlier version.
         """
         refuse_without_rows(self, "_training_rows")
-        types = known_labels(X, _PURPOSE, "machine_type")
-        self._check_types_present(types)
-        rows = np.flatnonzero(np.isin(types.astype(str), self._list_types()))
-        self.estimator_ = add_normals(self.estimator_, take_rows(X, rows))
-        self._copy_thresholds()
+        rows = self._own_rows(X)
+        if len(rows):
+            self.estimator_ = add_normals(self.estimator_, take_rows(X, rows))
+            self._copy_thresholds()
         before = getattr(self, "training_score_samples_", np.empty(0))
         self._training_rows = np.append(self._training_rows, len(before) + rows)
         if len(before):
             scores = new_training_scores(self.estimator_, "the estimator")
             self.training_score_samples_ = scatter(
-                [(self._training_rows, -scores)], len(before) + len(types)
+                [(self._training_rows, -scores)], len(before) + len(X)
             )
         return self
 
@@ -211,9 +209,13 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
 
     def inner_detectors(self, X):
         """List the fitted estimator, with the clips of its types."""
-        types = known_labels(X, _PURPOSE, "machine_type")
-        rows = np.flatnonzero(np.isin(types.astype(str), self._list_types()))
+        rows = self._own_rows(X)
         return [Inner(self.estimator_, rows)] if len(rows) else []
+
+    def _own_rows(self, X: Any) -> np.ndarray:
+        """Rows of the clips of the types."""
+        types = known_labels(X, _PURPOSE, "machine_type")
+        return np.flatnonzero(np.isin(types.astype(str), self._list_types()))
 
     @available_if(attrgetter("estimator.decision_function"))
     def decision_function(self, X):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_asd._base import all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import validates_parameters
-from sklearn_asd.audio.machines import known_labels
+from sklearn_asd.audio.machines import as_labels, known_labels
 from sklearn_asd.meta.members import EnsembleOfMembers
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.policies import join_promises
@@ -217,7 +217,8 @@ class PerMachineType(EnsembleOfMembers):
     def _own_rows(self, X: Any) -> Iterator[tuple[int, np.ndarray]]:
         """Place of each detector whose type X holds, and the rows of the type."""
         types = known_labels(X, "to choose the detector of a clip", "machine_type")
-        for place, kind in enumerate(self.named_estimators_):
+        kinds: Any = as_labels(list(self.named_estimators_))  # one form, as in types
+        for place, kind in enumerate(kinds):
             rows = np.flatnonzero(types.astype(str) == kind)
             if len(rows):
                 yield place, rows

@@ -37,6 +37,7 @@ __all__ = [
     "list_inside",
     "scatter",
     "take_rows",
+    "threshold_labels",
     "walk",
 ]
 
@@ -486,16 +487,36 @@ def find_offsets(detector: Any, X: Any) -> float | np.ndarray:
     """
     if not hasattr(detector, "offsets_"):
         return detector.offset_
-    if hasattr(detector, "group_by_"):
-        labels = group_labels(X, detector.group_by_)
-        _refuse_other_groups(labels, detector)
-    else:
-        labels = known_labels(X, "as each machine has its own threshold")
-        refuse_unseen(labels, detector.offsets_)
+    labels = threshold_labels(detector, X)
     return np.array([detector.offsets_[label] for label in labels], dtype=np.float64)
 
 
-def _refuse_other_groups(labels: np.ndarray, detector: Any) -> None:
+def threshold_labels(detector: Any, X: Any) -> np.ndarray:
+    """Name the machine or the group of each clip, by which it has a threshold.
+
+    Parameters
+    ----------
+    detector : outlier detector
+        Fitted, with `offsets_`.
+
+    X : any
+        Clips.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_clips,), str
+        Keys of `offsets_`.
+
+    Raises
+    ------
+    ValueError
+        If a clip is of a machine or group without a threshold.
+    """
+    if not hasattr(detector, "group_by_"):
+        labels = known_labels(X, "as each machine has its own threshold")
+        refuse_unseen(labels, detector.offsets_)
+        return labels
+    labels = group_labels(X, detector.group_by_)
     unseen = sorted(set(labels) - set(detector.offsets_))
     if unseen:
         raise ValueError(
@@ -503,6 +524,7 @@ def _refuse_other_groups(labels: np.ndarray, detector: Any) -> None:
             f"{abbreviate(list(detector.offsets_))}, by {detector.group_by_}: fit with "
             "clips of it, or with group_by=None"
         )
+    return labels
 
 
 def take_rows(X: Any, rows: np.ndarray | None) -> Any:

@@ -27,7 +27,6 @@ from sklearn_asd.audio.machines import (
     hold_out,
     known_labels,
     machine_labels,
-    refuse_unseen,
 )
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.policies import (
@@ -52,6 +51,7 @@ from sklearn_asd.meta.structure import (
     compares_machines,
     scatter,
     take_rows,
+    threshold_labels,
 )
 
 __all__ = ["ThresholdTuner"]
@@ -381,9 +381,7 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         rows = np.append(self._training_rows, n_before + np.arange(n_new))
         machine = self._training_machines
         if machine is not None:
-            labels: Any = self._find_groups(X)
-            refuse_unseen(labels, self.offsets_)
-            machine = np.append(machine, labels)
+            machine = np.append(machine, threshold_labels(self, X))
         self._training_rows, self._training_machines = rows, machine
         parts = _split_by_machine(machine, np.arange(len(rows)))
         self._set_thresholds(scores, np.ones(len(rows), dtype=bool), parts)

@@ -5,6 +5,7 @@ Others may append to it that somebody knows of an alarm (:func:`acknowledge`).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -140,6 +141,9 @@ class WatchLog:
         self.catch_up()
         rows = self._number(rows)
         lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        if os.fstat(self._file.fileno()).st_size > self._size:
+            # Another process could not finish its line, which would swallow the first.
+            lines = b"\n" + lines
         try:
             self._write(lines)
             os.fsync(self._file.fileno())
@@ -338,5 +342,7 @@ def acknowledge(path: str | os.PathLike[str], machines: Iterable[str]) -> None:
         start = b"" if file.read(1) == b"\n" else b"\n"
     lines = start + b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     with open(path, "ab", buffering=0) as file:
-        file.write(lines)  # at once, so that no line of the watch comes between
+        # At once, so that no line of the watch comes between.
+        if file.write(lines) < len(lines):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
         os.fsync(file.fileno())

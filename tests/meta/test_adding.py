@@ -270,3 +270,57 @@ def test_an_error_changes_nothing(clips):
     assert vars(detector) == before
     for one, values in zip(detector.estimators_, members, strict=True):
         assert all(vars(one)[name] is value for name, value in values.items())
+
+
+def test_types_without_machines_tell_no_clips_apart(clips):
+    """Fans and pumps without IDs are one machine, whose mean is that of all."""
+    log_mels = clips.frames.reshape(N_CLIPS, 12, 6).transpose(0, 2, 1)
+    kinds = ["fan"] * 36 + ["pump"] * 36
+    X = ClipSpectrograms.from_arrays(log_mels, machine_type=kinds, segment_frames=None)
+    whole = GaussianDetector(MEAN).fit(X)
+    plain = ClipSpectrograms.from_arrays(log_mels, segment_frames=None)
+    expected = GaussianDetector(MEAN).fit(plain)
+    assert len(whole.machines_) == 1
+    np.testing.assert_array_equal(whole.score_samples(X), expected.score_samples(plain))
+    assert_same(add_normals(GaussianDetector(MEAN).fit(X[:48]), X[48:]), whole, X)
+
+
+def test_clips_of_one_type_are_added_to_an_ensemble_over_types(clips):
+    fans = np.flatnonzero(np.array(clips.machine_type) == "fan")
+    first = np.setdiff1d(np.arange(N_CLIPS), fans[-6:])
+    members = [
+        (kind, OnlyMachineTypes(GaussianDetector(MEAN), kind))
+        for kind in ("fan", "pump")
+    ]
+    order = np.append(first, fans[-6:])
+    whole = ZScoreEnsemble(members).fit(clips[order])
+    added = add_normals(ZScoreEnsemble(members).fit(clips[first]), clips[fans[-6:]])
+    assert_same(added, whole, clips)
+
+
+def test_steps_that_are_frozen_stay_as_they_are(clips):
+    check = RecordingCheck().fit(clips[:N_FIRST])
+    pipe = make_pipeline(FrozenEstimator(check), GaussianDetector(MEAN))
+    pipe.fit(clips[:N_FIRST])
+    before = copy.deepcopy(vars(check))
+    added = add_normals(pipe, clips[N_FIRST:])
+    assert isinstance(added[0], FrozenEstimator)
+    assert pipe[0].estimator is check
+    assert repr(vars(check)) == repr(before)
+
+
+def test_clips_of_a_domain_without_a_threshold_are_refused(rng):
+    log_mels = rng.normal(size=(60, 6, 12))
+    domain = ["source"] * 30 + ["target"] * 30
+    X = ClipSpectrograms.from_arrays(log_mels, domain=domain, segment_frames=None)
+    tuner = ThresholdTuner(
+        GaussianDetector(MEAN),
+        validation_fraction="training_scores",
+        group_by="domain",
+        false_alarm_rate=0.2,
+    ).fit(X[:50])
+    other = ClipSpectrograms.from_arrays(
+        log_mels[:3] + 1, domain=["moved"] * 3, segment_frames=None
+    )
+    with pytest.raises(ValueError, match=r"clips of moved, and thresholds are of sour"):
+        add_normals(tuner, other)

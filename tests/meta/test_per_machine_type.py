@@ -19,6 +19,7 @@ from sklearn_asd import (
     load_model,
     save_model,
 )
+from sklearn_asd._cli.history import list_changes
 from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.explanation import detector_parts
 from sklearn_asd.meta.structure import Opened
@@ -81,6 +82,25 @@ def test_each_type_is_scored_and_judged_by_its_own_detector():
     assert detect.predict(CLIPS).tolist() == [1, 1, 1, 1, -1, 1, -1, 1]
     np.testing.assert_array_equal(Opened(detect, CLIPS).scores, -expected)
     np.testing.assert_array_equal(Opened(detect, CLIPS).thresholds, -offsets)
+
+
+def test_a_type_is_itself_however_it_is_written():
+    """Blanks, and an "ü" of two signs as of macOS."""
+    clips = CLIPS.replace({"machine_type": {"fan": "L\u00fcfter"}})
+    detect = PerMachineType([("Lu\u0308fter", Known()), ("pump ", Known("augment"))])
+    scores = detect.fit(clips).score_samples(clips)
+    np.testing.assert_array_equal(
+        scores, np.where(FANS, -CLIPS["id"], -CLIPS["augment"])
+    )
+
+
+def test_thresholds_of_each_type_are_listed_for_a_history():
+    before, after = (
+        PerMachineType([("fan", Known(offset=-one)), ("pump", Known(offset=-2 * one))])
+        for one in (1.0, 3.0)
+    )
+    changes = list_changes(before.fit(CLIPS), after.fit(CLIPS), CLIPS)
+    assert changes == {"fan/00": [-1.0, -3.0], "pump/00": [-2.0, -6.0]}
 
 
 def test_a_detector_learns_from_its_own_type_or_from_those_that_it_is_told():

@@ -1,6 +1,7 @@
 """The log of a watch: whole lines, or none."""
 
 import dataclasses
+import io
 import json
 
 import pytest
@@ -168,3 +169,35 @@ def test_an_acknowledgement_is_no_part_of_a_line_that_a_kill_has_cut(tmp_path):
     assert list(log.acknowledged) == ["m"]
     assert (log.n_repaired, log.n_foreign) == (0, 1)
     log.close()
+
+
+def test_a_line_that_another_process_could_not_finish_swallows_no_row(tmp_path):
+    path = tmp_path / "log"
+    log = WatchLog(path)
+    log.append([make_row("a.wav") | {"alarm_state": dataclasses.asdict(ALARM)}])
+    with path.open("ab") as file:
+        file.write(b'{"acknowledges": "m", "lo')  # the disk was full
+    log.append([make_row("b.wav") | {"alarm_state": dataclasses.asdict(ALARM)}])
+    log.close()
+    again = WatchLog(path)
+    assert set(again.files) == {"a.wav", "b.wav"}
+    assert (again.states, again.n_foreign) == ({"m": ALARM}, 1)
+    again.close()
+
+
+def test_a_full_disk_is_an_error_of_the_one_who_acknowledges(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    log = WatchLog(path)
+    log.append([make_row() | {"alarm_state": dataclasses.asdict(ALARM)}])
+    log.close()
+
+    class Full(io.FileIO):
+        def write(self, content):
+            return super().write(content[:5]) if b"acknowledges" in content else 0
+
+    def open_full(path, mode, buffering):
+        return Full(path, mode)
+
+    monkeypatch.setattr("builtins.open", open_full)
+    with pytest.raises(OSError, match="No space left"):
+        acknowledge(path, ["m"])
