@@ -6,7 +6,8 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL) -c constraints.txt
 SET_UP := setup.cfg pyproject.toml constraints.txt
 # Two processes with one thread each: torch's threads would compete for the cores. Each
-# takes half of the files, so that what the tests of a file share is made once.
+# begins with half of the files, so that what tests of a file share is made
+# once, and takes from the other what is left.
 RUN_TESTS := -m pytest -n 2 --dist worksteal -m "not slow"
 # What tells least about the versions of dependencies takes longest: pages, benchmarks,
 # the real command.

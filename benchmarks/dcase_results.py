@@ -8,6 +8,7 @@ from dcase_published import EVALUATORS, list_published
 from dcase_systems import AGGREGATIONS, SCALINGS, WAYS, name_of, order_of
 
 from sklearn_asd.metrics import dcase_table, decision_table
+from sklearn_asd.metrics.challenge import harmonic_mean as harmonic_mean_of_shares
 
 SETS = {"dev": "Development set", "eval": "Evaluation set"}
 AREA_NAMES = {
@@ -100,8 +101,7 @@ def mean(values):
 
 
 def harmonic_mean(values):
-    values = np.asarray(values, dtype=float) / 100
-    return 100 / np.mean(1 / np.maximum(values, np.finfo(float).eps))
+    return 100 * harmonic_mean_of_shares(np.asarray(values, dtype=float) / 100)
 
 
 # -- tables --------------------------------------------------------------------------

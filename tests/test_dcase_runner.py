@@ -60,7 +60,7 @@ def conveyors(tmp_path_factory):
     return folder
 
 
-# -- the evaluators' reading, by METRICS.md -------------------------------------------
+# -- the evaluators' reading -----------------------------------------------------------
 
 
 def read_scores(path):

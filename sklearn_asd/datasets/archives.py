@@ -168,9 +168,10 @@ def _refuse_missing(published: pooch.Pooch, missing: list[Path]) -> None:
     lacking = [one.name for one in archives if not _is_complete(published, one)]
     if lacking:
         raise OSError(
-            f"{abbreviate(lacking)} missing from {str(published.abspath)!r:.200}, "
-            f"where {abbreviate([path.name for path in missing])} are not complete, "
-            "and download_if_missing is False: set it to True, or copy the files "
+            f"{abbreviate(lacking, len(lacking))} missing from "
+            f"{str(published.abspath)!r:.200}, where "
+            f"{abbreviate([path.name for path in missing])} are not complete, and "
+            "download_if_missing is False: set it to True, or copy the files "
             "into the folder"
         )
 

@@ -194,8 +194,9 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
     0          fan         01   test     -1        eval
     1          fan         01  train      1  additional
     """
-    if eval_labels is None:
-        eval_labels = next(iter(sorted(Path(folder).rglob(_TRUTH))), None)
+    where = Path(folder if eval_labels is None else eval_labels)
+    if where.is_dir():
+        eval_labels = next(iter(sorted(where.rglob(_TRUTH))), None)
     return _describe([folder], eval_labels)
 
 

@@ -41,7 +41,13 @@ from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.metrics.areas import auc_table
 from sklearn_asd.metrics.labelled import group_index, read_labelled
 
-__all__ = ["check_year", "combine_areas", "dcase_score", "dcase_table"]
+__all__ = [
+    "check_year",
+    "combine_areas",
+    "dcase_score",
+    "dcase_table",
+    "harmonic_mean",
+]
 
 _YEARS = range(2020, 2027)
 _DOMAINS = ("source", "target")
@@ -149,7 +155,8 @@ def dcase_table(
     ----------
     X : DataFrame, Clips or ClipSpectrograms of n_clips
         Machine types, sections and, since 2021, the column `domain` with "source" or
-        "target". The section is the column `section` if X has it, else `machine_id`.
+        "target". The section is the column `section` if X has it, with any value, else
+        `machine_id`.
 
     y : array-like of shape (n_clips,), default=None
         +1 for normal clips, -1 for anomalous ones. None takes the column `label` of X.
@@ -248,7 +255,7 @@ def combine_areas(table: pd.DataFrame, *, year: int) -> pd.DataFrame:
         row["score"] = row[areas].mean(skipna=False)
     else:
         row = pd.concat([row, _combine(table[areas], axis=0, year=year)])
-        row["score"] = _harmonic(table[areas].to_numpy().ravel())
+        row["score"] = harmonic_mean(table[areas].to_numpy().ravel())
     name = (_OFFICIAL, *[""] * (table.index.nlevels - 1))
     index = pd.MultiIndex.from_tuples([name], names=table.index.names)
     official = row.to_frame().T.set_axis(index)
@@ -296,14 +303,25 @@ def _area(clips: pd.DataFrame, **options: float) -> float:
 def _combine(areas: pd.DataFrame, *, axis: int, year: int) -> pd.Series:
     if year == 2020:
         return areas.mean(axis=axis, skipna=False)
-    return areas.apply(_harmonic, axis=axis)
+    return areas.apply(harmonic_mean, axis=axis)
 
 
 def _mean(areas: pd.Series) -> float:
     return areas.mean(skipna=False)
 
 
-def _harmonic(areas: ArrayLike) -> float:
-    """Harmonic mean, in which 0 is machine epsilon, as for the evaluators."""
+def harmonic_mean(areas: ArrayLike) -> float:
+    """Harmonic mean, in which 0 is machine epsilon, as for the evaluators.
+
+    Parameters
+    ----------
+    areas : array-like of float
+        Of areas or other measures, in [0, 1].
+
+    Returns
+    -------
+    mean : float
+        NaN if one of them is.
+    """
     areas = np.asarray(areas, dtype=float)
     return float(stats.hmean(np.maximum(areas, np.finfo(float).eps)))

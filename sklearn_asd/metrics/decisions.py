@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from sklearn.metrics import precision_recall_fscore_support
 
 from sklearn_asd._utils.messages import abbreviate
+from sklearn_asd.metrics.challenge import harmonic_mean
 from sklearn_asd.metrics.labelled import group_index, read_labels
 
 __all__ = ["decision_table"]
 
-_EPSILON = np.finfo(float).eps
 _MEASURES = ["precision", "recall", "f1"]
 
 
@@ -88,7 +88,7 @@ def decision_table(
     levels = list(range(clips.index.nlevels))
     table = clips.groupby(level=levels).apply(_rate)
     means = [_average(table, np.mean, "arithmetic mean")]
-    means.append(_average(table, _harmonic_mean, "harmonic mean"))
+    means.append(_average(table, harmonic_mean, "harmonic mean"))
     counts = dict.fromkeys(table.columns.difference(_MEASURES), int)
     return pd.concat([table, *means]).astype(counts).rename_axis(list(by))
 
@@ -116,18 +116,18 @@ def _read_alarms(predictions: ArrayLike | None, n_clips: int) -> np.ndarray:
 
 
 def _rate(clips: pd.DataFrame) -> pd.Series:
-    normal, alarm = clips["normal"], clips["alarm"]
+    anomalous, alarm = ~clips["normal"], clips["alarm"]
     row: dict[str, float] = {
-        "n_normal": normal.sum(),
-        "n_anomalous": (~normal).sum(),
-        "false_alarms": (normal & alarm).sum(),
-        "found": (~normal & alarm).sum(),
+        "n_normal": (~anomalous).sum(),
+        "n_anomalous": anomalous.sum(),
+        "false_alarms": (~anomalous & alarm).sum(),
+        "found": (anomalous & alarm).sum(),
     }
-    found, missing = row["found"], row["n_anomalous"] == 0
-    precision = found / max(found + row["false_alarms"], _EPSILON)
-    recall = np.nan if missing else found / row["n_anomalous"]
-    f1 = 2 * precision * recall / np.maximum(precision + recall, _EPSILON)
-    measures = [np.nan if missing else precision, recall, f1]
+    measures = [np.nan] * len(_MEASURES)
+    if row["n_anomalous"]:
+        *measures, _ = precision_recall_fscore_support(
+            anomalous, alarm, average="binary", zero_division=0
+        )
     return pd.Series(row | dict(zip(_MEASURES, measures, strict=True)))
 
 
@@ -138,7 +138,3 @@ def _average(table: pd.DataFrame, average: Any, name: str) -> pd.DataFrame:
     labels = [[name], *[[""]] * (table.index.nlevels - 1)]
     index = pd.MultiIndex.from_arrays(labels) if len(labels) > 1 else pd.Index([name])
     return pd.DataFrame([row], index=index)
-
-
-def _harmonic_mean(values: np.ndarray) -> float:
-    return float(stats.hmean(np.maximum(values, _EPSILON)))

@@ -4,6 +4,7 @@ import random
 import shutil
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pooch
@@ -11,7 +12,12 @@ import pytest
 from zenodo import Server, md5_of
 
 from sklearn_asd.audio.machines import DCASE2020_TYPES
-from sklearn_asd.datasets import dcase2020, fetch_dcase2020_task2, load_dcase2020_task2
+from sklearn_asd.datasets import (
+    dcase2020,
+    fetch_dcase2020_task2,
+    load_dcase,
+    load_dcase2020_task2,
+)
 
 # What the archives hold, in the layout of Zenodo's.
 ARCHIVES = {
@@ -568,6 +574,11 @@ def test_the_list_may_lie_elsewhere(unpacked, tmp_path):
     (tmp_path / "list.csv").write_text(TRUTH)
     dataset = load_dcase2020_task2(unpacked, eval_labels=tmp_path / "list.csv")
     assert dataset.target.notna().all()
+    published = tmp_path / "truth" / "eval_data_list.csv"
+    published.parent.mkdir()
+    published.write_text(TRUTH)
+    for load in (load_dcase2020_task2, partial(load_dcase, year=2020)):
+        assert load(unpacked, eval_labels=published.parent).target.notna().all()
 
 
 def test_without_the_list_labels_are_missing_with_a_warning(unpacked):

@@ -261,33 +261,41 @@ SETS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "seconds", "length"), SETS)
-def test_real_held_back_normals_keep_the_promise(recordings, name, seconds, length):
-    """On average over machines and halves of the recordings, as it says.
+# A window left out of training says too little of other recordings, as windows of one
+# recording are alike: this promise is broken, and docs/guide/listening.md says so.
+BROKEN = pytest.mark.xfail(strict=True, reason="windows of 3 s cut from recordings")
 
-    Windows of 3 s of one recording are alike, so that a window left out of training
-    says too little of other recordings: only margins of these, in their order, do.
-    """
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seconds", "length", "order"),
+    [
+        pytest.param(*one, order, marks=[BROKEN] if one[1] and order == "any" else [])
+        for one in SETS
+        for order in ("any", "as recorded")
+    ],
+)
+def test_real_held_back_normals_keep_the_promise(
+    recordings, name, seconds, length, order
+):
+    """On average over machines and halves of the recordings, as it says."""
     X, machine, number = read_normals(recordings, name, seconds)
     rng, rule = np.random.default_rng(0), AlarmRule()
-    rates, promises = {"random": [], "ordered": []}, {"random": [], "ordered": []}
+    rates, promises = [], []
     for learnt, margins in learn_halves(X, number, rng):
         for one in np.unique(machine):
             own, rest = (margins[(machine == one) & (learnt == a)] for a in (1, 0))
-            promise = rule.promise(own, length).false_alarms_per_hour
-            found = np.mean(
-                [count_alarms(rng.permutation(rest), rule) for _ in "12345"]
-            )
-            promises["random"].append(promise)
-            rates["random"].append(found / len(rest) * 3600 / length)
-            half = number[(machine == one) & ~learnt] % 2 == 0
-            promise = rule.promise(rest[half], length, ordered=True)
-            promises["ordered"].append(promise.false_alarms_per_hour)
-            found = count_alarms(rest[~half], rule) / max(1, (~half).sum())
-            rates["ordered"].append(found * 3600 / length)
-    for order, rate in rates.items():
-        expected = np.mean(promises[order])
-        print(f"{name} {length:g} s {order}: {np.mean(rate):.2f} <= {expected:.2f}")
-        if seconds is None or order == "ordered":
-            assert np.mean(rate) <= expected
+            if order == "any":
+                promise = rule.promise(own, length)
+                streams = [rng.permutation(rest) for _ in range(5)]
+            else:
+                half = number[(machine == one) & ~learnt] % 2 == 0
+                promise = rule.promise(rest[half], length, ordered=True)
+                streams = [rest[~half]]
+            promises.append(promise.false_alarms_per_hour)
+            found = np.mean([count_alarms(stream, rule) for stream in streams])
+            rates.append(found / max(1, len(streams[0])) * 3600 / length)
+    print(
+        f"{name} {length:g} s {order}: {np.mean(rates):.2f} <= {np.mean(promises):.2f}"
+    )
+    assert np.mean(rates) <= np.mean(promises)
