@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import threading
 import time
 import zipfile
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pooch
 import pytest
+from tqdm.auto import tqdm
 from zenodo import Server, md5_of
 
 from sklearn_asd.audio.machines import DCASE2020_TYPES
@@ -434,6 +436,8 @@ def start(fork, fetch):
     started = []
 
     def run(set_up):
+        # Forks share tqdm's lock, and one that is killed may hold it.
+        tqdm.set_lock(threading.RLock())
         set_up()
         try:
             n_clips = len(fetch(subsets="dev").data)
