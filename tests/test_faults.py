@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import time
 from contextlib import suppress
 
@@ -41,7 +42,9 @@ RATE = 16000
 def start():
     """Start a function in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sklearn_asd", "pytest"])
+    # Public names are imported when they are used, so this names what has been.
+    used = [name for name in sys.modules if name.startswith("sklearn_asd.")]
+    context.set_forkserver_preload(["pytest", "torch", *used])
 
     def start(function, *arguments):
         process = context.Process(target=function, args=arguments)
