@@ -105,9 +105,9 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
     cache_dir : str, path-like or None, default=None
         Folder for the frames, which are then a memory map instead of an array, and
         are computed once for each recording (known by its content, under any name),
-        setting, and weights of the encoder. A callable without weights is known by its
-        name and by what it makes of a second of noise. It may be the folder of a
-        :class:`LogMelSegmenter`.
+        setting, and weights of the encoder. A torch module is known by what it makes
+        of a second of noise too, and any other callable by its name and by that. It
+        may be the folder of a :class:`LogMelSegmenter`.
 
     n_jobs : int or None, default=None
         Clips read in parallel, on joblib's threads or the backend in force

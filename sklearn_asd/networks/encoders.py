@@ -68,10 +68,7 @@ class Encoder(ABC):
         """Encode waveforms of one length; what comes out is not checked."""
 
     @abstractmethod
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Name all that the frames depend on."""
-
-    def describe(self, sample_rate: float, duration: float | None = None) -> list[str]:
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Name all that its frames depend on, for the name of a cache.
 
         Parameters
@@ -79,15 +76,14 @@ class Encoder(ABC):
         sample_rate : float
             Rate of the waveforms in Hz.
 
-        duration : float or None, default=None
+        duration : float or None
             As of :meth:`probe`.
 
         Returns
         -------
         identity : list of str
-            Equal for encoders that give the same frames.
+            Equal only for encoders that give the same frames.
         """
-        return self._describe(sample_rate, duration)
 
     def __call__(self, waveforms: np.ndarray) -> np.ndarray:
         """Encode waveforms of one length, and check what comes out.
@@ -157,6 +153,10 @@ class Encoder(ABC):
                 "the length of sound that it takes, in s"
             ) from error
 
+    def _hash_probe(self, sample_rate: float, duration: float | None) -> str:
+        frames = self.probe(sample_rate, duration)
+        return hashlib.sha256(frames.tobytes()).hexdigest()
+
 
 class FunctionEncoder(Encoder):
     """Any callable that takes and gives arrays.
@@ -175,10 +175,9 @@ class FunctionEncoder(Encoder):
         """Call the function."""
         return self.function(waveforms)
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Give the digest of what it makes of a fixed sound."""
-        frames = self.probe(sample_rate, duration)
-        return [self.name, hashlib.sha256(frames.tobytes()).hexdigest()]
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
+        """Give its name and what it makes of a fixed sound."""
+        return [self.name, self._hash_probe(sample_rate, duration)]
 
 
 class ModuleEncoder(Encoder):
@@ -214,9 +213,13 @@ class ModuleEncoder(Encoder):
             given = getattr(given, "last_hidden_state", given)
             return given.cpu() if isinstance(given, torch.Tensor) else given
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Give its layers and weights."""
-        return [repr(self.module), self.weights, torch.__version__]
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
+        """Give its layers, its weights, and what it makes of a fixed sound.
+
+        Neither layers nor weights tell of plain attributes and of code.
+        """
+        heard = self._hash_probe(sample_rate, duration)
+        return [repr(self.module), self.weights, torch.__version__, heard]
 
 
 class TransformersEncoder(Encoder):
@@ -246,7 +249,7 @@ class TransformersEncoder(Encoder):
         with torch.inference_mode():
             return self.model(**self._extract(waveforms).to(self.device))
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give its weights, and the versions that compute with them."""
         transformers = _import_transformers(self.name)
         return [self.weights, torch.__version__, transformers.__version__]

@@ -229,6 +229,29 @@ def test_other_weights_and_other_code_have_another_cache(tmp_path, waves):
         np.testing.assert_allclose(X.log_mel(0), factor * bands(waves[0][None])[0].T)
 
 
+def test_modules_of_the_same_weights_and_other_code_have_another_cache(tmp_path, waves):
+    class Scaled(TinyEncoder):
+        def __init__(self, gain):
+            super().__init__()
+            self.gain = gain  # in neither its repr nor its state
+
+        def forward(self, waveforms):
+            return self.gain * super().forward(waveforms)
+
+    frames = EncoderEmbedding(TinyEncoder()).transform(waves).frames
+    modules = [(1, Scaled(1)), (2, Scaled(2))]
+    for factor in (3, 4):  # classes of one name
+
+        class Scaled(TinyEncoder):
+            def forward(self, waveforms, factor=factor):
+                return factor * super().forward(waveforms)
+
+        modules.append((factor, Scaled()))
+    for factor, module in modules:
+        X = EncoderEmbedding(module, cache_dir=tmp_path).transform(waves)
+        np.testing.assert_allclose(X.frames, factor * frames, rtol=1e-5)
+
+
 def test_a_pooling_of_your_own_is_not_cached(tmp_path, waves):
     own = EncoderEmbedding(bands, pooling=lambda v: v[0], cache_dir=tmp_path)
     with pytest.raises(ValueError, match=r"pooling holds <lambda>, a function of you"):
