@@ -149,7 +149,7 @@ class LinearSpectrogram(FrontEnd):  # numpydoc ignore=PR02
     }
 
     _computes = "linear spectrogram"
-    _frames_version = 1
+    _frames_version = 2
     _frame_settings = "sample_rate channel n_fft hop_length n_spectrum fmin fmax dtype"
 
     def _check(self, X: Any) -> Clips:
@@ -284,6 +284,6 @@ def clip_spectrum(
     magnitude = np.abs(scipy.fft.rfft(samples.astype(np.float64), n_fft))
     edges = np.linspace(fmin, fmax, n_bands + 1) * (n_fft / sample_rate)
     places = np.ceil(edges - 1e-9).astype(int)
-    places[-1] = min(places[-1] + 1, len(magnitude))  # fmax itself
+    places[-1] = floor(edges[-1] + 1e-9) + 1  # the last band holds fmax itself
     sums = np.add.reduceat(magnitude[: places[-1]], places[:-1])
     return (sums / np.diff(places) / sqrt(len(samples))).astype(np.float32)
