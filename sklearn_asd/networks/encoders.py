@@ -428,11 +428,11 @@ def encode_all(
         for first in range(0, len(group), batch_size):
             places, pieces = zip(*group[first : first + batch_size], strict=True)
             made = _encode_batch(encoder, np.stack(pieces))
-            if isinstance(made, BadClipError):
-                errors |= dict.fromkeys(places, made)
-                continue
             for place, of_piece in zip(places, made, strict=True):
-                frames[place].append(of_piece)
+                if isinstance(of_piece, BadClipError):
+                    errors[place] = of_piece
+                else:
+                    frames[place].append(of_piece)
     return [
         errors[place] if place in errors else np.concatenate(parts)
         for place, parts in enumerate(frames)
@@ -447,22 +447,30 @@ def _cut(waveform: np.ndarray, max_samples: int | None) -> Iterable[np.ndarray]:
     return [waveform[start : start + max_samples] for start in starts]
 
 
-def _encode_batch(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray | BadClipError:
+def _encode_batch(
+    encoder: Encoder, waveforms: np.ndarray
+) -> list[np.ndarray | BadClipError]:
+    """Encode a batch; if that fails, each clip alone, as only one may be bad."""
     try:
-        return encoder(waveforms)
-    except BadClipError as error:
-        return error
+        return list(encoder(waveforms))
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
             f"the encoder {encoder.name} needs more memory for {len(waveforms)} clips "
             f"of {waveforms.shape[1]:,} samples than the device has: lower batch_size, "
             'set max_duration, or use device="cpu"'
         ) from error
-    except (RuntimeError, IndexError) as error:  # as for clips that are too short
-        return BadClipError(
+    except (BadClipError, RuntimeError, IndexError) as error:  # as for short clips
+        failure = error
+    if len(waveforms) > 1:
+        return [_encode_batch(encoder, one[None])[0] for one in waveforms]
+    if isinstance(failure, BadClipError):
+        return [failure]
+    return [
+        BadClipError(
             f"has {waveforms.shape[1]:,} samples, which the encoder {encoder.name} "
-            f"cannot encode ({_first_line(error)}): pad it or leave it out"
+            f"cannot encode ({_first_line(failure)}): pad it or leave it out"
         )
+    ]
 
 
 def name_code(code: Any) -> str:

@@ -304,6 +304,23 @@ def test_clips_that_the_encoder_cannot_take_are_named(waves):
     assert not np.isnan(X.facts[1]).all()
 
 
+@pytest.mark.parametrize("error", [RuntimeError, BadClipError])
+def test_one_bad_clip_leaves_the_others_of_its_batch_usable(waves, error):
+    def refuse_loud(waveforms):
+        if np.abs(waveforms).max() > 5:
+            raise error("is too loud")
+        return bands(waveforms)
+
+    waves[3][100] = 10  # waves[1] is as long
+    with pytest.raises(BadClipError, match="^clip 3 .*is too loud"):
+        EncoderEmbedding(refuse_loud).fit_transform(waves)
+    with pytest.warns(UserWarning, match="1 of 5 clips cannot be used"):
+        X = EncoderEmbedding(refuse_loud, on_bad_clip="nan").fit_transform(waves)
+    assert X.usable.tolist() == [True, True, True, False, True]
+    expected = bands(waves[1][None])[0].T
+    np.testing.assert_allclose(X.log_mel(1), expected, rtol=1e-5, atol=1e-4)
+
+
 def test_an_encoder_that_fails_on_a_second_of_noise_asks_for_max_duration(waves):
     def only_short(waveforms):
         if waveforms.shape[1] > 4000:
