@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,17 @@ __all__ = ["Encoder", "encode_all", "find_folder", "name_code", "open_encoder"]
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors*")
 
 # A network is used by one thread at a time, as it may have to change its mode.
-_IN_USE = {"lock": threading.RLock()}
-if hasattr(os, "register_at_fork"):  # the thread that would free it is not in a child
-    os.register_at_fork(after_in_child=lambda: _IN_USE.update(lock=threading.RLock()))
+_ONE_ENCODING = threading.RLock()
+
+
+def _forget_encodings() -> None:
+    """In a child, the thread that would free the lock does not exist."""
+    global _ONE_ENCODING
+    _ONE_ENCODING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_encodings)
 
 _PROBE = 1.0  # s of noise, by which an encoder is known
 _TAIL = 0.05  # s at the end of a clip, of which an encoder must hear something
@@ -103,7 +112,7 @@ class Encoder(ABC):
         ValueError
             If the result is no array of numbers of that shape.
         """
-        with _IN_USE["lock"]:
+        with _ONE_ENCODING:
             given = self._encode(waveforms)
         given = getattr(given, "last_hidden_state", given)
         if isinstance(given, torch.Tensor):
@@ -209,9 +218,7 @@ class ModuleEncoder(Encoder):
     def _encode(self, waveforms: np.ndarray) -> Any:
         """Call the module, frozen and in evaluation mode."""
         with _evaluating(self.module, self.device), torch.inference_mode():
-            given = self.module(torch.from_numpy(waveforms).to(self.device))
-            given = getattr(given, "last_hidden_state", given)
-            return given.cpu() if isinstance(given, torch.Tensor) else given
+            return self.module(torch.from_numpy(waveforms).to(self.device))
 
     def describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give its layers, its weights, and what it makes of a fixed sound.
@@ -494,7 +501,8 @@ def name_code(code: Any) -> str:
 def _evaluating(module: torch.nn.Module, device: str) -> Iterator[None]:
     """Put a module into evaluation mode on a device, and back."""
     modes = {part: part.training for part in module.modules()}
-    home = next((tensor.device for tensor in module.parameters()), None)
+    tensors = chain(module.parameters(), module.buffers())
+    home = next((tensor.device for tensor in tensors), None)
     try:
         module.eval().to(device)
         yield

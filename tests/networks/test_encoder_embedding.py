@@ -173,6 +173,26 @@ def test_a_module_is_frozen_and_stays_as_it_was(waves):
     assert all(p.grad is None for p in module.parameters())
 
 
+def test_a_module_without_parameters_goes_back_to_the_device_of_its_buffers(waves):
+    class Windowed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("window", torch.ones(4, device="meta"))
+            self.devices = []
+
+        def to(self, device):
+            self.devices.append(str(device))
+            return self
+
+        def forward(self, waveforms):
+            return waveforms[:, :, None]
+
+    module = Windowed()
+    EncoderEmbedding(module, device="cpu").transform(waves[:1])
+    assert set(module.devices[::2]) == {"cpu"}
+    assert set(module.devices[1::2]) == {"meta"}
+
+
 def test_a_clip_alone_and_in_any_order_has_the_same_frames(waves):
     X = EncoderEmbedding(TinyEncoder()).transform(waves)
     back = EncoderEmbedding(TinyEncoder()).transform(waves[::-1])
