@@ -14,10 +14,10 @@ import numpy as np
 
 from sklearn_asd._utils.messages import abbreviate, shorten
 from sklearn_asd._utils.parameters import Interval, StrOptions
-from sklearn_asd.audio import BadClipError, Clips, View
+from sklearn_asd.audio import BadClipError, View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.cache import FileCache, MemoryCache
-from sklearn_asd.features.front_end import FrontEnd, Made, refuse_log_mel_views
+from sklearn_asd.features.front_end import FrontEnd, Made
 from sklearn_asd.features.pooling import (
     POOLINGS,
     Poolings,
@@ -313,9 +313,6 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
             "many for every clip, as the last axis; after a change of the encoder, fit "
             "again"
         )
-
-    def _check(self, X: Any) -> Clips:
-        return refuse_log_mel_views(super()._check(X), type(self).__name__)
 
     def _check_settings(self) -> None:
         if self.max_duration is not None and self.max_duration * self.sample_rate < 1:
