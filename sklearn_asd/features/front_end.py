@@ -344,7 +344,7 @@ class FrontEnd(ClipTransformer, ABC):
             delayed(self._make_group)(group, cache.by_content)
             for group in _split(clips, n_groups)
         )
-        results = self._finish(list(chain.from_iterable(groups)))
+        results = self._finish(clips, list(chain.from_iterable(groups)))
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -382,7 +382,9 @@ class FrontEnd(ClipTransformer, ABC):
             reason = "needs more memory than there is: split it, or leave it out"
             return Made(content, [], _UNKNOWN, BadClipError(reason))
 
-    def _finish(self, made: list[Made]) -> list[Made]:
+    def _finish(
+        self, clips: list[tuple[Clips, list[int]]], made: list[Made]
+    ) -> list[Made]:
         """Do what is better done for several clips at once than by the workers."""
         return made
 

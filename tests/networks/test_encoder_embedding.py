@@ -314,14 +314,31 @@ def test_clips_that_the_encoder_cannot_take_are_named(waves):
     )
     with pytest.raises(BadClipError, match=message):
         EncoderEmbedding(refuse_short).fit_transform(waves)
-    with pytest.raises(BadClipError, match=r"clip 2 has frames of the encoder that ar"):
-        EncoderEmbedding(sometimes_nan).fit_transform(waves)
+    for pooling in (None, "mean"):
+        embedding = EncoderEmbedding(sometimes_nan, pooling=pooling)
+        message = r"clip 2 has a view 'original' whose embedding is NaN or infinite"
+        with pytest.raises(BadClipError, match=message):
+            embedding.fit_transform(waves)
     with pytest.warns(UserWarning, match="2 of 5 clips cannot be used and score NaN"):
         X = EncoderEmbedding(refuse_short, on_bad_clip="nan").fit_transform(waves)
     assert X.usable.tolist() == [False, True, True, True, False]
     assert sorted(X.problems) == [0, 4]
     assert np.isnan(X.facts[0]).all()
     assert not np.isnan(X.facts[1]).all()
+
+
+@pytest.mark.parametrize("pooling", [None, "max"])
+def test_a_view_that_cannot_be_held_is_named(waves, pooling):
+    def amplify(samples, sample_rate):
+        return 1e6 * samples
+
+    views = AugmentationExpander(
+        pitch_steps=[0], stretch_rates=[1], extra=[WaveformView(amplify)]
+    )
+    small = EncoderEmbedding(as_they_are, pooling=pooling, dtype="float16")
+    message = r"clip 0 has a view 'amplify' whose embedding is NaN or infinite in float"
+    with pytest.raises(BadClipError, match=message):
+        small.transform(views.transform(waves))
 
 
 @pytest.mark.parametrize("error", [RuntimeError, BadClipError])
