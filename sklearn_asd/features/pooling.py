@@ -596,12 +596,10 @@ def list_own(poolings: Poolings) -> list[str]:
     names : list of str
         Empty if all are.
     """
-    classes = tuple(type(one) for one in POOLINGS.values() if hasattr(one, "name"))
-    functions = [one for one in POOLINGS.values() if not hasattr(one, "name")]
     return [
         name
         for name, one in name_poolings(poolings).items()
-        if type(one) not in (*classes, Percentile) and one not in functions
+        if type(one).__module__ != __name__ and one not in POOLINGS.values()
     ]
 
 
