@@ -367,10 +367,10 @@ class BandCorrelations:  # numpydoc ignore=PR02
 class GeneralizedMean:  # numpydoc ignore=PR02
     """Generalised mean over time, between the mean and the largest value.
 
-    The mean of the values to a power, and of that the root; values keep their signs:
-    with ``f(x) = sign(x) |x| ** power`` it is ``f^-1(mean(f(x)))``. It is meant for
-    embeddings, where large values tell of something heard. Levels in dB have no natural
-    zero: see :class:`RankWeightedMean` for them.
+    It raises the values to a power, takes their mean, and of that the root. Values keep
+    their signs: with ``f(x) = sign(x) |x| ** power``, the result is
+    ``f^-1(mean(f(x)))``. It is meant for embeddings, whose large values tell of
+    something heard. Levels in dB have no natural zero: see :class:`RankWeightedMean`.
 
     Parameters
     ----------

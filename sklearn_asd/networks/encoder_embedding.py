@@ -84,7 +84,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     batch_size : int >= 1, default=8
         Clips, or pieces of them, that are encoded at once. Only those of equal length
-        are encoded together, as nothing is padded.
+        are encoded together, so none is padded to the length of another.
 
     device : str, default="auto"
         Where networks compute: "auto" takes "cuda" if there is a GPU, else "cpu".
@@ -146,7 +146,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     An extractor of transformers that cuts off the end of longer clips, as for models
     that were trained on 10 s, is found out, and the clips are refused: set
-    `max_duration`.
+    `max_duration`. Such extractors may pad shorter clips with silence.
 
     :func:`~sklearn_asd.save_model` keeps the encoder's name, revision and hash, and no
     weights: :func:`~sklearn_asd.load_model` looks for it again, and compares the hash.
