@@ -28,7 +28,7 @@ from sklearn_asd.features.base import ClipTransformer
 from sklearn_asd.features.cache import FileCache, MemoryCache, open_clip, view_keys
 from sklearn_asd.features.spectrograms import ClipSpectrograms
 
-__all__ = ["FrontEnd", "Made", "find_fmax", "refuse_log_mel_views"]
+__all__ = ["FrontEnd", "Made", "find_fmax"]
 
 # Views computed before their frames are cached: enough to keep all workers busy, few
 # enough that a killed process loses little.
@@ -79,7 +79,7 @@ class FrontEnd(ClipTransformer, ABC):
     """A transformer that reads clips and computes frames of each view of them.
 
     Reading, workers, caches and bad clips are the same for all. A subclass has the
-    parameters below and those of its own, and says what its frames are: the two class
+    parameters below and those of its own, and says what its frames are: the class
     attributes, and the methods `_count_bands`, `_compute_frames` and
     `_describe_result`; `_check_settings` and `_find_short` where it refuses something,
     `_count_spectrum` where it gives the spectra of whole clips too.
@@ -105,6 +105,8 @@ class FrontEnd(ClipTransformer, ABC):
 
     # Name of what is computed: in messages, and in the names of a cache's files.
     _computes: ClassVar[str]
+    # Whether `_compute_frames` makes the views that change a log-mel.
+    _takes_log_mel_views: ClassVar[bool] = False
     # Version of the frames, raised when the same settings give other ones (caches
     # outlive versions of the library), and the parameters that they depend on. The
     # text names the files of existing caches.
@@ -216,7 +218,20 @@ class FrontEnd(ClipTransformer, ABC):
     def _check(self, X: Any) -> Clips:
         self._validate_params()
         self._check_settings()
-        return Clips.from_X(X)
+        clips = Clips.from_X(X)
+        if not self._takes_log_mel_views:
+            self._refuse_log_mel_views(clips)
+        return clips
+
+    def _refuse_log_mel_views(self, clips: Clips) -> None:
+        refused = [view.name for view in clips.views if view.changes_log_mel]
+        if refused:
+            raise ValueError(
+                f"{type(self).__name__} computes no log-mel, and the views "
+                f"{abbreviate(refused)} change one: leave them out of "
+                "AugmentationExpander's extra, make them as WaveformView, or use "
+                "LogMelSegmenter"
+            )
 
     def _check_settings(self) -> None:
         """Refuse parameters that are possible one by one, but not together."""
@@ -329,7 +344,7 @@ class FrontEnd(ClipTransformer, ABC):
             delayed(self._make_group)(group, cache.by_content)
             for group in _split(clips, n_groups)
         )
-        results = self._finish(list(chain.from_iterable(groups)))
+        results = self._finish(clips, list(chain.from_iterable(groups)))
         frames: dict[Hashable, np.ndarray] = {}
         facts: dict[Hashable, np.ndarray] = {}
         bad: dict[int, BadClipError] = {}
@@ -367,7 +382,9 @@ class FrontEnd(ClipTransformer, ABC):
             reason = "needs more memory than there is: split it, or leave it out"
             return Made(content, [], _UNKNOWN, BadClipError(reason))
 
-    def _finish(self, made: list[Made]) -> list[Made]:
+    def _finish(
+        self, clips: list[tuple[Clips, list[int]]], made: list[Made]
+    ) -> list[Made]:
         """Do what is better done for several clips at once than by the workers."""
         return made
 
@@ -469,37 +486,6 @@ def find_fmax(sample_rate: float, fmin: float, fmax: float | None, bands: str) -
             f"half of sample_rate, {highest:g} Hz: choose fmin < fmax within it"
         )
     return fmax
-
-
-def refuse_log_mel_views(clips: Clips, front_end: str) -> Clips:
-    """Refuse views that change a log-mel, where there is none.
-
-    Parameters
-    ----------
-    clips : Clips
-        The clips.
-
-    front_end : str
-        Name of the class that computes no log-mel.
-
-    Returns
-    -------
-    clips : Clips
-        The same.
-
-    Raises
-    ------
-    ValueError
-        If there is such a view.
-    """
-    refused = [view.name for view in clips.views if view.changes_log_mel]
-    if refused:
-        raise ValueError(
-            f"{front_end} computes no log-mel, and the views {abbreviate(refused)} "
-            "change one: leave them out of AugmentationExpander's extra, make them as "
-            "WaveformView, or use LogMelSegmenter"
-        )
-    return clips
 
 
 def _warn_of_what_teaches_nothing(clips: Clips, facts: np.ndarray) -> None:

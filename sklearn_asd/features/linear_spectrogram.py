@@ -12,14 +12,10 @@ import numpy as np
 import scipy.fft
 
 from sklearn_asd._utils.parameters import Interval
-from sklearn_asd.audio import Clips, View
+from sklearn_asd.audio import View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.audio.windows import hann_window
-from sklearn_asd.features.front_end import (
-    FrontEnd,
-    find_fmax,
-    refuse_log_mel_views,
-)
+from sklearn_asd.features.front_end import FrontEnd, find_fmax
 
 __all__ = ["LinearSpectrogram", "clip_spectrum", "magnitude_spectrogram"]
 
@@ -149,12 +145,8 @@ class LinearSpectrogram(FrontEnd):  # numpydoc ignore=PR02
     }
 
     _computes = "linear spectrogram"
-    _frames_version = 1
+    _frames_version = 2
     _frame_settings = "sample_rate channel n_fft hop_length n_spectrum fmin fmax dtype"
-
-    def _check(self, X: Any) -> Clips:
-        """Refuse views of a log-mel, which there is none of."""
-        return refuse_log_mel_views(super()._check(X), type(self).__name__)
 
     def _check_settings(self) -> None:
         if self._count_bands() < 1:
@@ -284,6 +276,6 @@ def clip_spectrum(
     magnitude = np.abs(scipy.fft.rfft(samples.astype(np.float64), n_fft))
     edges = np.linspace(fmin, fmax, n_bands + 1) * (n_fft / sample_rate)
     places = np.ceil(edges - 1e-9).astype(int)
-    places[-1] = min(places[-1] + 1, len(magnitude))  # fmax itself
+    places[-1] = floor(edges[-1] + 1e-9) + 1  # the last band holds fmax itself
     sums = np.add.reduceat(magnitude[: places[-1]], places[:-1])
     return (sums / np.diff(places) / sqrt(len(samples))).astype(np.float32)

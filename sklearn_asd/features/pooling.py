@@ -367,10 +367,10 @@ class BandCorrelations:  # numpydoc ignore=PR02
 class GeneralizedMean:  # numpydoc ignore=PR02
     """Generalised mean over time, between the mean and the largest value.
 
-    The mean of the values to a power, and of that the root; values keep their signs:
-    with ``f(x) = sign(x) |x| ** power`` it is ``f^-1(mean(f(x)))``. It is meant for
-    embeddings, where large values tell of something heard. Levels in dB have no natural
-    zero: see :class:`RankWeightedMean` for them.
+    It raises the values to a power, takes their mean, and of that the root. Values keep
+    their signs: with ``f(x) = sign(x) |x| ** power``, the result is
+    ``f^-1(mean(f(x)))``. It is meant for embeddings, whose large values tell of
+    something heard. Levels in dB have no natural zero: see :class:`RankWeightedMean`.
 
     Parameters
     ----------
@@ -596,12 +596,10 @@ def list_own(poolings: Poolings) -> list[str]:
     names : list of str
         Empty if all are.
     """
-    classes = tuple(type(one) for one in POOLINGS.values() if hasattr(one, "name"))
-    functions = [one for one in POOLINGS.values() if not hasattr(one, "name")]
     return [
         name
         for name, one in name_poolings(poolings).items()
-        if type(one) not in (*classes, Percentile) and one not in functions
+        if type(one).__module__ != __name__ and one not in POOLINGS.values()
     ]
 
 

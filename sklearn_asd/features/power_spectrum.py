@@ -13,14 +13,10 @@ import scipy.fft
 import scipy.sparse
 
 from sklearn_asd._utils.parameters import Interval
-from sklearn_asd.audio import Clips, View
+from sklearn_asd.audio import View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.audio.windows import hann_window
-from sklearn_asd.features.front_end import (
-    FrontEnd,
-    find_fmax,
-    refuse_log_mel_views,
-)
+from sklearn_asd.features.front_end import FrontEnd, find_fmax
 
 __all__ = ["MIN_DENSITY", "PowerSpectrum", "band_filters", "mean_power_density"]
 
@@ -163,10 +159,6 @@ class PowerSpectrum(FrontEnd):  # numpydoc ignore=PR02
     _computes = "power spectrum"
     _frames_version = 1
     _frame_settings = "sample_rate channel n_fft n_bands fmin fmax remove_level dtype"
-
-    def _check(self, X: Any) -> Clips:
-        """Refuse views of a log-mel, which there is none of."""
-        return refuse_log_mel_views(super()._check(X), type(self).__name__)
 
     def _check_settings(self) -> None:
         self._find_fmax()

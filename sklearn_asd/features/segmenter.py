@@ -142,6 +142,7 @@ class LogMelSegmenter(FrontEnd):  # numpydoc ignore=PR02
     }
 
     _computes = "log-mel"
+    _takes_log_mel_views = True
     _frames_version = 2
     _frame_settings = "sample_rate channel n_fft hop_length n_mels fmin fmax dtype"
 

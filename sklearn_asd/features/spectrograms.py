@@ -68,18 +68,18 @@ class Windows(NamedTuple):
 class ClipSpectrograms(ClipTable):
     """Log-mels of many clips in one array, with each clip's bounds and machine.
 
-    What travels between :class:`LogMelSegmenter`, :class:`PowerSpectrum` or
-    :class:`LinearSpectrogram` and the detectors. A row is a clip; its segments are
-    windows into the shared `frames`, so overlapping segments cost nothing and clips of
-    any length mix. Indexing by integer, slice, mask or index array gives the same kind
-    and shares the frames.
-    ``np.asarray`` gives a dense array where all clips are equally long.
+    What travels from :class:`LogMelSegmenter`, :class:`PowerSpectrum`,
+    :class:`LinearSpectrogram` or :class:`EncoderEmbedding` to the detectors. A row is a
+    clip; its segments are windows into the shared `frames`, so overlapping segments
+    cost nothing and clips of any length mix. Indexing by integer, slice, mask or index
+    array gives the same kind and shares the frames. ``np.asarray`` gives a dense array
+    where all clips are equally long.
 
     Parameters
     ----------
     frames : ndarray or memmap of shape (total_frames, n_mels), float32 or float16
-        Log-mel frames in dB; or power spectra, one frame for each clip; or the frames
-        of an encoder.
+        Log-mels in dB, power spectra in dB (one frame for each clip), linear
+        magnitudes, or the frames of an encoder.
 
     starts, stops : ndarray of shape (n_clips,) or (n_clips, n_views), int
         Each clip's rows in `frames`, for every view of it. No frames
@@ -109,8 +109,8 @@ class ClipSpectrograms(ClipTable):
         Edges of the mel bands in Hz, for axes of plots; None where they are not known.
 
     band_scale : {"mel", "log", "linear", "feature"}, default="mel"
-        How the bands between `fmin` and `fmax` are spaced: log-mels, the bands of
-        :class:`PowerSpectrum`, whose edges are evenly spaced in log-frequency, or the
+        How the bands between `fmin` and `fmax` are spaced: as those of log-mels;
+        evenly in log-frequency, as those of :class:`PowerSpectrum`; or evenly, as the
         bins of :class:`LinearSpectrogram`. "feature": the columns are features of an
         :class:`EncoderEmbedding`, not bands.
 

@@ -62,7 +62,7 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Number of mel bands of the clips it was fitted on.
 
-    band_scale_ : {"mel", "log", "feature"}
+    band_scale_ : {"mel", "log", "linear", "feature"}
         How these bands are spaced; see :class:`ClipSpectrograms`.
 
     n_values_ : dict of str to int
@@ -218,9 +218,9 @@ class SpectrumStatistics(EstimatorMixin, TransformerMixin, BaseEstimator):
         -------
         names : ndarray of shape (n_columns,), object
             "mean_mel_000", "mean_mel_001", ..., "std_mel_000", ...; mel band 000 is
-            the lowest. Bands of a power spectrum are "band_000", ..., features of an
-            encoder "feature_000", .... Statistics
-            without a number for each band are "correlations_000", ....
+            the lowest. Bands of a power spectrum are "band_000", ..., bins of a linear
+            spectrogram "bin_000", ..., features of an encoder "feature_000", ....
+            Statistics without a number for each band are "correlations_000", ....
         """
         check_is_fitted(self, "n_features_in_")
         kind_of_band = BAND_NAMES[getattr(self, "band_scale_", "mel")]

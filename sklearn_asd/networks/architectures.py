@@ -22,7 +22,6 @@ from sklearn_asd.networks.fast_layers import (
     FastDropout,
     FittedConv2d,
     convolve_norm_pool,
-    is_exporting,
     run_folded,
 )
 
@@ -31,6 +30,8 @@ __all__ = [
     "InoueT18",
     "Network",
     "PVMilk20",
+    "find_class",
+    "find_min_batch",
     "find_min_frames",
     "takes_spectrum",
 ]
@@ -206,7 +207,7 @@ class InoueT18(nn.Module):
         embedding : tensor of shape (batch, n_embedding)
             The logits are a linear function of it.
         """
-        exported = is_exporting()  # a graph needs standard layers
+        exported = torch.compiler.is_exporting()  # a graph needs standard layers
         on_cpu = log_mel.device.type == "cpu"
         if on_cpu and not log_mel.requires_grad and not exported:
             maps = self._features_on_cpu(log_mel)
@@ -255,7 +256,23 @@ def find_min_frames(network: Network) -> int:
     min_frames : int
         Its attribute of that name, in frames; 1 if it has none.
     """
-    return getattr(_find_class(network), "min_frames", 1)
+    return getattr(find_class(network), "min_frames", 1)
+
+
+def find_min_batch(network: Network) -> int:
+    """Find the smallest batch that a network can be trained on.
+
+    Parameters
+    ----------
+    network : str or callable
+        Name, class or `functools.partial` of a network.
+
+    Returns
+    -------
+    min_batch : int
+        Its attribute of that name, in segments; 1 if it has none.
+    """
+    return getattr(find_class(network), "min_batch", 1)
 
 
 def takes_spectrum(network: Network) -> bool:
@@ -271,10 +288,22 @@ def takes_spectrum(network: Network) -> bool:
     takes_it : bool
         Its attribute `takes_spectrum`; False if it has none.
     """
-    return getattr(_find_class(network), "takes_spectrum", False)
+    return getattr(find_class(network), "takes_spectrum", False)
 
 
-def _find_class(network: Network) -> Callable[..., nn.Module]:
+def find_class(network: Network) -> Callable[..., nn.Module]:
+    """Find the class of a network, or the factory that makes it.
+
+    Parameters
+    ----------
+    network : str or callable
+        Name, class or `functools.partial` of a network.
+
+    Returns
+    -------
+    factory : callable
+        Makes the network.
+    """
     factory = NETWORKS[network] if isinstance(network, str) else network
     return getattr(factory, "func", factory)
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from itertools import islice
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Literal
@@ -17,13 +18,13 @@ from sklearn_asd._utils.parameters import Interval, StrOptions
 from sklearn_asd.audio import BadClipError, Clips, View
 from sklearn_asd.audio.views import Sound
 from sklearn_asd.features.cache import FileCache, MemoryCache
-from sklearn_asd.features.front_end import FrontEnd, Made, refuse_log_mel_views
+from sklearn_asd.features.front_end import FrontEnd, Made
 from sklearn_asd.features.pooling import (
     POOLINGS,
     Poolings,
     list_own,
     name_poolings,
-    pool_with,
+    pool,
 )
 from sklearn_asd.networks.devices import choose_device, choose_device_or_cpu
 from sklearn_asd.networks.encoders import (
@@ -83,7 +84,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     batch_size : int >= 1, default=8
         Clips, or pieces of them, that are encoded at once. Only those of equal length
-        are encoded together, as nothing is padded.
+        are encoded together, so none is padded to the length of another.
 
     device : str, default="auto"
         Where networks compute: "auto" takes "cuda" if there is a GPU, else "cpu".
@@ -105,9 +106,9 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
     cache_dir : str, path-like or None, default=None
         Folder for the frames, which are then a memory map instead of an array, and
         are computed once for each recording (known by its content, under any name),
-        setting, and weights of the encoder. A callable without weights is known by its
-        name and by what it makes of a second of noise. It may be the folder of a
-        :class:`LogMelSegmenter`.
+        setting, and weights of the encoder. A torch module is known by what it makes
+        of a second of noise too, and any other callable by its name and by that. It
+        may be the folder of a :class:`LogMelSegmenter`.
 
     n_jobs : int or None, default=None
         Clips read in parallel, on joblib's threads or the backend in force
@@ -145,7 +146,7 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
 
     An extractor of transformers that cuts off the end of longer clips, as for models
     that were trained on 10 s, is found out, and the clips are refused: set
-    `max_duration`.
+    `max_duration`. Such extractors may pad shorter clips with silence.
 
     :func:`~sklearn_asd.save_model` keeps the encoder's name, revision and hash, and no
     weights: :func:`~sklearn_asd.load_model` looks for it again, and compares the hash.
@@ -314,9 +315,6 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
             "again"
         )
 
-    def _check(self, X: Any) -> Clips:
-        return refuse_log_mel_views(super()._check(X), type(self).__name__)
-
     def _check_settings(self) -> None:
         if self.max_duration is not None and self.max_duration * self.sample_rate < 1:
             raise ValueError(
@@ -351,10 +349,13 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
         """Give the waveform, which `_finish` encodes with those of other clips."""
         return view.waveform(sound).astype(np.float32, copy=False)
 
-    def _convert(self, frames: np.ndarray, view: str) -> np.ndarray:
-        return frames if frames.ndim == 1 else super()._convert(frames, view)
+    def _round(self, sound: Sound, view: View) -> np.ndarray:
+        """Leave the waveform as it is: its frames are what is rounded."""
+        return self._compute_frames(sound, view)
 
-    def _finish(self, made: list[Made]) -> list[Made]:
+    def _finish(
+        self, clips: list[tuple[Clips, list[int]]], made: list[Made]
+    ) -> list[Made]:
         """Encode the waveforms of all views of all clips."""
         opened = self._open_to_score()
         n_features = self._count_features(opened)
@@ -367,48 +368,39 @@ class EncoderEmbedding(FrontEnd):  # numpydoc ignore=PR02
                 None if limit is None else round(limit * self.sample_rate),
             )
         )
-        return [
-            self._collect(one, [next(results) for _ in one.frames], opened, n_features)
-            for one in made
-        ]
+        finished = []
+        for (clip, views), one in zip(clips, made, strict=True):
+            names = [clip.views[view].name for view in views]
+            of_clip = zip(names, islice(results, len(one.frames)), strict=False)
+            finished.append(self._collect(one, list(of_clip), opened, n_features))
+        return finished
 
     def _collect(
         self,
         one: Made,
-        results: list[np.ndarray | BadClipError],
+        results: list[tuple[str, np.ndarray | BadClipError]],
         opened: Encoder,
         n_features: int,
     ) -> Made:
         """Put the frames of a clip's views in place of their waveforms."""
         frames = []
         try:
-            for result in results:
+            for view, result in results:
                 if isinstance(result, BadClipError):
                     raise result
                 if result.shape[1] != n_features:
                     raise ValueError(self._differ(opened, result.shape[1]))
-                frames.append(super()._convert(self._pool_finite(result), "original"))
+                frames.append(self._convert(self._pool(result), view))
         except BadClipError as error:
             unknown = np.full_like(one.facts, np.nan)
             return one._replace(frames=[], facts=unknown, error=error)
         return one._replace(frames=frames)
 
-    def _pool_finite(self, frames: np.ndarray) -> np.ndarray:
-        if not np.isfinite(frames).all():
-            raise BadClipError(
-                "has frames of the encoder that are NaN or infinite: leave it out"
-            )
-        return self._pool(frames)
-
     def _pool(self, frames: np.ndarray) -> np.ndarray:
         """Pool frames over time into one, where that is asked for."""
-        if self.pooling is None:
-            return frames
-        values = frames.astype(np.float64)
-        named = name_poolings(self.pooling).items()
-        return np.concatenate([pool_with(values, one, name) for name, one in named])[
-            None
-        ].astype(np.float32)
+        if self.pooling is None or not np.isfinite(frames).all():
+            return frames  # which `_convert` refuses if they are not finite
+        return pool(frames, self.pooling)[None]
 
     def _describe_result(self) -> dict[str, Any]:
         return {"segment_frames": None, "band_scale": "feature"}

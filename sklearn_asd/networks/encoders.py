@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,17 @@ __all__ = ["Encoder", "encode_all", "find_folder", "name_code", "open_encoder"]
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors*")
 
 # A network is used by one thread at a time, as it may have to change its mode.
-_IN_USE = {"lock": threading.RLock()}
-if hasattr(os, "register_at_fork"):  # the thread that would free it is not in a child
-    os.register_at_fork(after_in_child=lambda: _IN_USE.update(lock=threading.RLock()))
+_ONE_ENCODING = threading.RLock()
+
+
+def _forget_encodings() -> None:
+    """In a child, the thread that would free the lock does not exist."""
+    global _ONE_ENCODING
+    _ONE_ENCODING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_encodings)
 
 _PROBE = 1.0  # s of noise, by which an encoder is known
 _TAIL = 0.05  # s at the end of a clip, of which an encoder must hear something
@@ -68,10 +77,7 @@ class Encoder(ABC):
         """Encode waveforms of one length; what comes out is not checked."""
 
     @abstractmethod
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Name all that the frames depend on."""
-
-    def describe(self, sample_rate: float, duration: float | None = None) -> list[str]:
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Name all that its frames depend on, for the name of a cache.
 
         Parameters
@@ -79,15 +85,14 @@ class Encoder(ABC):
         sample_rate : float
             Rate of the waveforms in Hz.
 
-        duration : float or None, default=None
+        duration : float or None
             As of :meth:`probe`.
 
         Returns
         -------
         identity : list of str
-            Equal for encoders that give the same frames.
+            Equal only for encoders that give the same frames.
         """
-        return self._describe(sample_rate, duration)
 
     def __call__(self, waveforms: np.ndarray) -> np.ndarray:
         """Encode waveforms of one length, and check what comes out.
@@ -107,7 +112,7 @@ class Encoder(ABC):
         ValueError
             If the result is no array of numbers of that shape.
         """
-        with _IN_USE["lock"]:
+        with _ONE_ENCODING:
             given = self._encode(waveforms)
         given = getattr(given, "last_hidden_state", given)
         if isinstance(given, torch.Tensor):
@@ -157,6 +162,10 @@ class Encoder(ABC):
                 "the length of sound that it takes, in s"
             ) from error
 
+    def _hash_probe(self, sample_rate: float, duration: float | None) -> str:
+        frames = self.probe(sample_rate, duration)
+        return hashlib.sha256(frames.tobytes()).hexdigest()
+
 
 class FunctionEncoder(Encoder):
     """Any callable that takes and gives arrays.
@@ -175,10 +184,9 @@ class FunctionEncoder(Encoder):
         """Call the function."""
         return self.function(waveforms)
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Give the digest of what it makes of a fixed sound."""
-        frames = self.probe(sample_rate, duration)
-        return [self.name, hashlib.sha256(frames.tobytes()).hexdigest()]
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
+        """Give its name and what it makes of a fixed sound."""
+        return [self.name, self._hash_probe(sample_rate, duration)]
 
 
 class ModuleEncoder(Encoder):
@@ -210,13 +218,15 @@ class ModuleEncoder(Encoder):
     def _encode(self, waveforms: np.ndarray) -> Any:
         """Call the module, frozen and in evaluation mode."""
         with _evaluating(self.module, self.device), torch.inference_mode():
-            given = self.module(torch.from_numpy(waveforms).to(self.device))
-            given = getattr(given, "last_hidden_state", given)
-            return given.cpu() if isinstance(given, torch.Tensor) else given
+            return self.module(torch.from_numpy(waveforms).to(self.device))
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
-        """Give its layers and weights."""
-        return [repr(self.module), self.weights, torch.__version__]
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
+        """Give its layers, its weights, and what it makes of a fixed sound.
+
+        Neither layers nor weights tell of plain attributes and of code.
+        """
+        heard = self._hash_probe(sample_rate, duration)
+        return [repr(self.module), self.weights, torch.__version__, heard]
 
 
 class TransformersEncoder(Encoder):
@@ -246,7 +256,7 @@ class TransformersEncoder(Encoder):
         with torch.inference_mode():
             return self.model(**self._extract(waveforms).to(self.device))
 
-    def _describe(self, sample_rate: float, duration: float | None) -> list[str]:
+    def describe(self, sample_rate: float, duration: float | None) -> list[str]:
         """Give its weights, and the versions that compute with them."""
         transformers = _import_transformers(self.name)
         return [self.weights, torch.__version__, transformers.__version__]
@@ -425,11 +435,11 @@ def encode_all(
         for first in range(0, len(group), batch_size):
             places, pieces = zip(*group[first : first + batch_size], strict=True)
             made = _encode_batch(encoder, np.stack(pieces))
-            if isinstance(made, BadClipError):
-                errors |= dict.fromkeys(places, made)
-                continue
             for place, of_piece in zip(places, made, strict=True):
-                frames[place].append(of_piece)
+                if isinstance(of_piece, BadClipError):
+                    errors[place] = of_piece
+                else:
+                    frames[place].append(of_piece)
     return [
         errors[place] if place in errors else np.concatenate(parts)
         for place, parts in enumerate(frames)
@@ -444,22 +454,30 @@ def _cut(waveform: np.ndarray, max_samples: int | None) -> Iterable[np.ndarray]:
     return [waveform[start : start + max_samples] for start in starts]
 
 
-def _encode_batch(encoder: Encoder, waveforms: np.ndarray) -> np.ndarray | BadClipError:
+def _encode_batch(
+    encoder: Encoder, waveforms: np.ndarray
+) -> list[np.ndarray | BadClipError]:
+    """Encode a batch; if that fails, each clip alone, as only one may be bad."""
     try:
-        return encoder(waveforms)
-    except BadClipError as error:
-        return error
+        return list(encoder(waveforms))
     except torch.OutOfMemoryError as error:
         raise RuntimeError(
             f"the encoder {encoder.name} needs more memory for {len(waveforms)} clips "
             f"of {waveforms.shape[1]:,} samples than the device has: lower batch_size, "
             'set max_duration, or use device="cpu"'
         ) from error
-    except (RuntimeError, IndexError) as error:  # as for clips that are too short
-        return BadClipError(
+    except (BadClipError, RuntimeError, IndexError) as error:  # as for short clips
+        failure = error
+    if len(waveforms) > 1:
+        return [_encode_batch(encoder, one[None])[0] for one in waveforms]
+    if isinstance(failure, BadClipError):
+        return [failure]
+    return [
+        BadClipError(
             f"has {waveforms.shape[1]:,} samples, which the encoder {encoder.name} "
-            f"cannot encode ({_first_line(error)}): pad it or leave it out"
+            f"cannot encode ({_first_line(failure)}): pad it or leave it out"
         )
+    ]
 
 
 def name_code(code: Any) -> str:
@@ -483,7 +501,8 @@ def name_code(code: Any) -> str:
 def _evaluating(module: torch.nn.Module, device: str) -> Iterator[None]:
     """Put a module into evaluation mode on a device, and back."""
     modes = {part: part.training for part in module.modules()}
-    home = next((tensor.device for tensor in module.parameters()), None)
+    tensors = chain(module.parameters(), module.buffers())
+    home = next((tensor.device for tensor in tensors), None)
     try:
         module.eval().to(device)
         yield

@@ -18,12 +18,8 @@ __all__ = [
     "FastDropout",
     "FittedConv2d",
     "convolve_norm_pool",
-    "is_exporting",
     "run_folded",
 ]
-
-# Torch before 2.7 cannot tell an export from another compilation.
-is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 # Windows convolved at once: few enough that their outputs stay in the cache.
 _WINDOWS_AT_ONCE = 2048
@@ -120,7 +116,7 @@ class FittedConv2d(nn.Conv2d):
         maps : tensor of shape (batch, n_out, n_mels, n_frames_out)
             As of ``Conv2d``.
         """
-        if is_exporting():  # a graph has no gradients
+        if torch.compiler.is_exporting():  # a graph has no gradients
             return super().forward(maps)
         kernel, stride = self.kernel_size[1], self.stride[1]
         padding = int(self.padding[1])

@@ -16,7 +16,12 @@ from torch import nn
 
 from sklearn_asd._utils.messages import shorten
 from sklearn_asd.networks.allocator import reuse_large_blocks
-from sklearn_asd.networks.architectures import NETWORKS, takes_spectrum
+from sklearn_asd.networks.architectures import (
+    NETWORKS,
+    find_class,
+    find_min_batch,
+    takes_spectrum,
+)
 from sklearn_asd.networks.best_epoch import KeepBestEpoch
 from sklearn_asd.networks.checkpoint import Checkpoint
 from sklearn_asd.networks.devices import choose_device, uses_bfloat16
@@ -487,16 +492,15 @@ def check_network(
 
 
 def _check_batches(net: NeuralNet, batches: EqualBatches) -> None:
-    factory = getattr(net, "module__network", net.module)
-    factory = getattr(factory, "func", factory)
-    least, smallest = getattr(factory, "min_batch", 1), batches.smallest
+    network = getattr(net, "module__network", net.module)
+    least, smallest = find_min_batch(network), batches.smallest
     if getattr(net, "module__self_supervision", None) is not None:
         least = max(2, least)  # to exchange something
     if smallest < least:
         raise ValueError(
             f"batch_size={net.batch_size} cuts {batches.n_windows} training segments "
-            f"into batches of {smallest}, and {factory.__name__} needs {least}: raise "
-            "batch_size, or add normal clips"
+            f"into batches of {smallest}, and {find_class(network).__name__} needs "
+            f"{least}: raise batch_size, or add normal clips"
         )
 
 

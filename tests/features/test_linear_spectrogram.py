@@ -60,6 +60,14 @@ def test_the_spectrum_is_that_of_the_whole_clip(rng):
     assert spectrum[-1] == pytest.approx(expected[-3:].mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("fmax", "means"), [(4.0, [0.5, 3.0]), (4.5, [1.0, 3.5])])
+def test_the_last_band_ends_with_fmax(fmax, means):
+    """Bins are 1 Hz apart; the magnitude of each is its frequency."""
+    samples = np.fft.irfft(np.arange(9.0)) * np.sqrt(16)
+    spectrum = clip_spectrum(samples, 16, 2, 0.0, fmax)
+    np.testing.assert_allclose(spectrum, means, rtol=1e-6)
+
+
 def test_each_band_has_a_bin_however_short_the_clip_is(rng):
     spectrum = clip_spectrum(rng.normal(size=100), RATE, 8000, 0, 8000)
     assert spectrum.shape == (8000,)

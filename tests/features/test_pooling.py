@@ -1,5 +1,5 @@
 from dataclasses import FrozenInstanceError
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ from sklearn_asd.features import (
 )
 from sklearn_asd.features.pooling import (
     check_score_pooling,
+    list_own,
+    mean,
     median,
     name_poolings,
     relative_power,
@@ -186,6 +188,20 @@ def test_a_function_of_your_own_pools():
     np.testing.assert_array_equal(pool(VALUES, level_range), [3, 6])
     assert list(name_poolings([level_range, "mean"])) == ["level_range", "mean"]
     assert list(name_poolings(partial(np.quantile, q=0.5, axis=0))) == ["partial"]
+
+
+def test_poolings_of_your_own_are_told_from_those_of_the_library():
+    class Mine(Percentile):
+        """Its name hides what it does."""
+
+    @wraps(std)
+    def other(values):
+        return values[0]
+
+    own = [Mine(90), other, RankWeightedMean(0.1).__call__, lambda values: values[0]]
+    assert list_own(own) == ["percentile_90.0", "std", "__call__", "<lambda>"]
+    assert list_own([*POOLINGS, Percentile(90), RankWeightedMean(0.1)]) == []
+    assert list_own([mean, "std"]) == []
 
 
 @pytest.mark.parametrize(

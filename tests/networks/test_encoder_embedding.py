@@ -173,6 +173,26 @@ def test_a_module_is_frozen_and_stays_as_it_was(waves):
     assert all(p.grad is None for p in module.parameters())
 
 
+def test_a_module_without_parameters_goes_back_to_the_device_of_its_buffers(waves):
+    class Windowed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("window", torch.ones(4, device="meta"))
+            self.devices = []
+
+        def to(self, device):
+            self.devices.append(str(device))
+            return self
+
+        def forward(self, waveforms):
+            return waveforms[:, :, None]
+
+    module = Windowed()
+    EncoderEmbedding(module, device="cpu").transform(waves[:1])
+    assert set(module.devices[::2]) == {"cpu"}
+    assert set(module.devices[1::2]) == {"meta"}
+
+
 def test_a_clip_alone_and_in_any_order_has_the_same_frames(waves):
     X = EncoderEmbedding(TinyEncoder()).transform(waves)
     back = EncoderEmbedding(TinyEncoder()).transform(waves[::-1])
@@ -229,6 +249,29 @@ def test_other_weights_and_other_code_have_another_cache(tmp_path, waves):
         np.testing.assert_allclose(X.log_mel(0), factor * bands(waves[0][None])[0].T)
 
 
+def test_modules_of_the_same_weights_and_other_code_have_another_cache(tmp_path, waves):
+    class Scaled(TinyEncoder):
+        def __init__(self, gain):
+            super().__init__()
+            self.gain = gain  # in neither its repr nor its state
+
+        def forward(self, waveforms):
+            return self.gain * super().forward(waveforms)
+
+    frames = EncoderEmbedding(TinyEncoder()).transform(waves).frames
+    modules = [(1, Scaled(1)), (2, Scaled(2))]
+    for factor in (3, 4):  # classes of one name
+
+        class Scaled(TinyEncoder):
+            def forward(self, waveforms, factor=factor):
+                return factor * super().forward(waveforms)
+
+        modules.append((factor, Scaled()))
+    for factor, module in modules:
+        X = EncoderEmbedding(module, cache_dir=tmp_path).transform(waves)
+        np.testing.assert_allclose(X.frames, factor * frames, rtol=1e-5)
+
+
 def test_a_pooling_of_your_own_is_not_cached(tmp_path, waves):
     own = EncoderEmbedding(bands, pooling=lambda v: v[0], cache_dir=tmp_path)
     with pytest.raises(ValueError, match=r"pooling holds <lambda>, a function of you"):
@@ -271,14 +314,48 @@ def test_clips_that_the_encoder_cannot_take_are_named(waves):
     )
     with pytest.raises(BadClipError, match=message):
         EncoderEmbedding(refuse_short).fit_transform(waves)
-    with pytest.raises(BadClipError, match=r"clip 2 has frames of the encoder that ar"):
-        EncoderEmbedding(sometimes_nan).fit_transform(waves)
+    for pooling in (None, "mean"):
+        embedding = EncoderEmbedding(sometimes_nan, pooling=pooling)
+        message = r"clip 2 has a view 'original' whose embedding is NaN or infinite"
+        with pytest.raises(BadClipError, match=message):
+            embedding.fit_transform(waves)
     with pytest.warns(UserWarning, match="2 of 5 clips cannot be used and score NaN"):
         X = EncoderEmbedding(refuse_short, on_bad_clip="nan").fit_transform(waves)
     assert X.usable.tolist() == [False, True, True, True, False]
     assert sorted(X.problems) == [0, 4]
     assert np.isnan(X.facts[0]).all()
     assert not np.isnan(X.facts[1]).all()
+
+
+@pytest.mark.parametrize("pooling", [None, "max"])
+def test_a_view_that_cannot_be_held_is_named(waves, pooling):
+    def amplify(samples, sample_rate):
+        return 1e6 * samples
+
+    views = AugmentationExpander(
+        pitch_steps=[0], stretch_rates=[1], extra=[WaveformView(amplify)]
+    )
+    small = EncoderEmbedding(as_they_are, pooling=pooling, dtype="float16")
+    message = r"clip 0 has a view 'amplify' whose embedding is NaN or infinite in float"
+    with pytest.raises(BadClipError, match=message):
+        small.transform(views.transform(waves))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, BadClipError])
+def test_one_bad_clip_leaves_the_others_of_its_batch_usable(waves, error):
+    def refuse_loud(waveforms):
+        if np.abs(waveforms).max() > 5:
+            raise error("is too loud")
+        return bands(waveforms)
+
+    waves[3][100] = 10  # waves[1] is as long
+    with pytest.raises(BadClipError, match="^clip 3 .*is too loud"):
+        EncoderEmbedding(refuse_loud).fit_transform(waves)
+    with pytest.warns(UserWarning, match="1 of 5 clips cannot be used"):
+        X = EncoderEmbedding(refuse_loud, on_bad_clip="nan").fit_transform(waves)
+    assert X.usable.tolist() == [True, True, True, False, True]
+    expected = bands(waves[1][None])[0].T
+    np.testing.assert_allclose(X.log_mel(1), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_an_encoder_that_fails_on_a_second_of_noise_asks_for_max_duration(waves):
