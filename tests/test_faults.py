@@ -42,9 +42,10 @@ RATE = 16000
 def start():
     """Start a function in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    # Public names are imported when they are used, so this names what has been.
+    # Public names are imported when they are used, so this names what has been, and
+    # what torch imports when it trains.
     used = [name for name in sys.modules if name.startswith("sklearn_asd.")]
-    context.set_forkserver_preload(["pytest", "torch", *used])
+    context.set_forkserver_preload(["pytest", "torch._dynamo", *used])
 
     def start(function, *arguments):
         process = context.Process(target=function, args=arguments)
