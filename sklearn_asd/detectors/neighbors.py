@@ -228,9 +228,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     References
     ----------
-    `n_centers`: Wilkinghoff, "Fraunhofer FKIE submission for Task 2: First-Shot
-    Unsupervised Anomalous Sound Detection for Machine Condition Monitoring", DCASE2023
-    Challenge, 2023.
+    `n_centers`: Wilkinghoff, "Self-Supervised Learning for Anomalous Sound Detection",
+    ICASSP 2024, arXiv:2312.09578.
 
     `oversampling`: Chawla, Bowyer, Hall and Kegelmeyer, "SMOTE: Synthetic Minority
     Over-sampling Technique", Journal of Artificial Intelligence Research 16, 2002.

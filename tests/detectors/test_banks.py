@@ -251,6 +251,20 @@ def test_training_scores_are_of_fits_without_the_clip(
         )
 
 
+@pytest.mark.parametrize("options", [{"n_centers": 12}, {"oversampling": "smote"}])
+def test_the_whitening_of_a_training_clip_leaves_it_out(rng, monkeypatch, options):
+    monkeypatch.setattr(banks, "_N_PARTS", 1000)  # one by one
+    points = rng.normal(size=(40, 15)) * np.linspace(1, 9, 15)
+    X = as_clips(points, 30 * ["source"] + 10 * ["target"])
+    detector = make_near("mahalanobis", **options).fit(X)
+    expected = [
+        clone(detector).fit(X[np.arange(40) != row]).score_samples(X[row])[0]
+        for row in range(0, 40, 2)
+    ]
+    found = detector.training_score_samples_[::2]
+    assert found.mean() == pytest.approx(np.mean(expected), rel=0.04)
+
+
 def test_a_tenth_of_the_clips_is_left_out_at_a_time(clips, monkeypatch):
     left_out = []
     make = banks.BankMaker.make
