@@ -134,11 +134,11 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         ``SpectrumStatistics(statistics="rank")``.
 
     n_centers : int or None, default=None
-        Banks with more training clips than this, at least 2, hold the centres of so
-        many clusters (k-means) instead; smaller ones hold their clips. So with
-        `by_domain`, as in published systems, 16 centres stand for hundreds of clips of
-        the source domain, and the few of the target domain count one by one. None keeps
-        all clips.
+        Number of centres (k-means), at least 2, that take the place of a machine's
+        training clips, or with `by_domain` of those of each of its domains, where there
+        are more clips. So 16 centres stand for hundreds of clips of the source domain,
+        as in published systems, and the few of the target domain count one by one. None
+        keeps all clips.
 
     oversampling : {None, "smote"}, default=None
         "smote" fills up domains of a machine that have fewer points than its largest
@@ -224,7 +224,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     `density` three, so that two remain when one is left out.
 
     Cost: that of the encoder; then time and memory grow with the number of clips
-    times the number of training clips of their machine, times `n_bands`.
+    times the number of training clips of their machine, times `n_bands`. With
+    `n_centers` or `oversampling`, `fit` makes the points of a bank some ten times for
+    each of its domains.
 
     References
     ----------
@@ -581,7 +583,6 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         left_out, usual = [], []
         known = _take(self._training_points[clips], groups)
-        parts = [] if maker is None else list(maker.leave_out(clips))
         for number, points in enumerate(_take(self._list_points()[0][rows], groups)):
             distances = self._measure(points, points, known[number])
             apart = distances.copy()
@@ -592,9 +593,12 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
                     apart = own.leave_out(apart, points, points, clips, number)
                 scores, levels = self._leave_one_out(apart, distances)
             else:
-                some = [(out, _take(rest, groups)[number]) for out, rest in parts]
+                parts = (
+                    (out, _take(rest, groups)[number])
+                    for out, rest in maker.leave_out(clips)
+                )
                 scores, levels = self._leave_some_out(
-                    known[number], some, clips, number, own
+                    known[number], parts, clips, number, own
                 )
             level = typical(levels) if len(groups) > 1 else 1.0
             self.shifts_[rows, number] = shift
@@ -623,7 +627,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     def _leave_some_out(
         self,
         known: np.ndarray,
-        parts: list[tuple[np.ndarray, np.ndarray]],
+        parts: Iterator[tuple[np.ndarray, np.ndarray]],
         clips: np.ndarray,
         number: int,
         own: Own | None,
@@ -636,8 +640,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         for out, points in parts:
             asked = known[out], points, known
             apart = self._measure_left_out(*asked, clips[out], number, own)
-            distances = self._measure(points, points, known)
-            np.fill_diagonal(distances, np.inf)
+            distances = points  # of which only the number counts without `density`
+            if self.density is not None:
+                distances = self._measure(points, points, known)
+                np.fill_diagonal(distances, np.inf)
             shift, scale = normalize(distances, self.density, self.n_density_neighbors)
             n_neighbors = min(self.n_neighbors, len(points))
             scores[out] = mean_smallest((apart - shift) / scale, n_neighbors)

@@ -302,6 +302,20 @@ def test_synthetic_points_next_to_a_clip_do_not_score_it():
     )
 
 
+def test_a_domain_of_two_clips_has_no_synthetic_point_when_one_is_left_out():
+    points = np.array([[0, 0], [3, 4], [7, 0], [900, 0], [900, 10]])
+    domain = 3 * ["source"] + 2 * ["target"]
+    detector = make_near(oversampling="smote").fit(as_clips(points, domain))
+    np.testing.assert_allclose(-detector.training_score_samples_[3:], 10, rtol=1e-6)
+    assert len(detector.training_points()[0]) == 6
+    more = points[[0, 1, 2, 2, 3, 3, 4]] + np.eye(7, 2)
+    three = as_clips(more, 4 * ["source"] + 3 * ["target"])
+    for density in ("ratio", "varmin"):
+        detector = make_near(oversampling="smote", by_domain=True, density=density)
+        detector.fit(three)
+        assert np.isfinite(detector.training_score_samples_).all()
+
+
 @pytest.mark.parametrize("metric", ["cosine", "mahalanobis"])
 def test_thresholds_hold_for_new_clips(rng, metric):
     draw = rng.normal(size=(1500, 12)) * np.linspace(1, 3, 12)
