@@ -73,6 +73,8 @@ NEAR_STATISTICS = NeighborsOnRows(
     SpectrumStatistics(), metric="mahalanobis", density="ratio"
 )
 
+NEAR_CENTERS = NeighborsOnRows(SpectrumStatistics(), n_centers=3, random_state=0)
+
 GAUSSIAN_STATISTICS = GaussianOnRows(SpectrumStatistics(), standardization="auto")
 
 # Detectors of clips are checked on rows of numbers that are made clips of: see there.
@@ -183,7 +185,7 @@ EXPECTED_FAILURES = {
 @pytest.mark.filterwarnings("ignore:n_neighbors:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*cannot promise 5 % of false alarms:UserWarning")
 @parametrize_with_checks(
-    [*CHECKED.values(), NEAR_STATISTICS, GAUSSIAN_STATISTICS],
+    [*CHECKED.values(), NEAR_STATISTICS, NEAR_CENTERS, GAUSSIAN_STATISTICS],
     expected_failed_checks=lambda e: EXPECTED_FAILURES.get(type(e), {}),
 )
 def test_scikit_learn_checks(estimator, check):

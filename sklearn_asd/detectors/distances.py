@@ -8,6 +8,7 @@ a row in `DISTANCES`, or a function of your own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +17,12 @@ from sklearn_asd.detectors.covariance import ShrunkCovariance, shrink_covariance
 
 __all__ = [
     "DISTANCES",
+    "Own",
     "cosine",
     "euclidean",
     "make_whitening",
     "own_shares",
+    "unit_length",
     "without_own_share",
 ]
 
@@ -41,7 +44,7 @@ def cosine(points: np.ndarray, others: np.ndarray) -> np.ndarray:
         In [0, 2].
     """
     # Differences, since 1 - cosine of nearly equal directions would lose all digits.
-    return _squared_distances(_normalize(points), _normalize(others)) / 2
+    return _squared_distances(unit_length(points), unit_length(others)) / 2
 
 
 def euclidean(points: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -155,6 +158,57 @@ def without_own_share(
     return np.sqrt(distances**2 + factor[:, None] * along**2)
 
 
+class Own(NamedTuple):
+    """What each training clip adds to the covariance that it is whitened by.
+
+    Attributes
+    ----------
+    deviations : list of ndarray of shape (n_training, n_columns)
+        Whitened, from the mean of the clip's bank, in each group of columns.
+
+    shares : list of ndarray of shape (n_training,)
+        From :func:`own_shares`, in each group of columns.
+    """
+
+    deviations: list[np.ndarray]
+    shares: list[np.ndarray]
+
+    def leave_out(
+        self,
+        distances: np.ndarray,
+        points: np.ndarray,
+        others: np.ndarray,
+        clips: np.ndarray,
+        group: int,
+    ) -> np.ndarray:
+        """Measure distances of training clips without what each adds.
+
+        Parameters
+        ----------
+        distances : ndarray of shape (n_points, n_others)
+            Between whitened points and others.
+
+        points : ndarray of shape (n_points, n_columns)
+            Whitened embeddings of training clips.
+
+        others : ndarray of shape (n_others, n_columns)
+            Whitened embeddings.
+
+        clips : ndarray of shape (n_points,), int
+            Which training clips the points are.
+
+        group : int
+            Group of columns.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_points, n_others)
+            Each point by the covariance without its own share.
+        """
+        own = self.deviations[group][clips], self.shares[group][clips]
+        return without_own_share(distances, points, others, *own)
+
+
 def _estimate_covariance(
     embedding: np.ndarray, machine: np.ndarray
 ) -> ShrunkCovariance:
@@ -165,7 +219,19 @@ def _estimate_covariance(
     return shrink_covariance(deviations, constant, find_units(embedding))
 
 
-def _normalize(points: np.ndarray) -> np.ndarray:
+def unit_length(points: np.ndarray) -> np.ndarray:
+    """Divide embeddings by their lengths.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, n_features)
+        Embeddings.
+
+    Returns
+    -------
+    directions : ndarray of shape (n_points, n_features)
+        Of length 1; zeros stay.
+    """
     length = np.linalg.norm(points, axis=1, keepdims=True)
     return points / np.maximum(length, np.finfo(float).tiny)
 

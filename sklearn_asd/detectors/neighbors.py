@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, NamedTuple, NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing, check_random_state, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin, adds_or_not, all_or_nothing, fit_clone
@@ -24,6 +24,7 @@ from sklearn_asd._utils.parameters import (
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
 from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
+from sklearn_asd.detectors.banks import BankMaker
 from sklearn_asd.detectors.constants import (
     are_copies,
     measure_from_copies,
@@ -38,31 +39,23 @@ from sklearn_asd.detectors.density import (
 )
 from sklearn_asd.detectors.distances import (
     DISTANCES,
+    Own,
     make_whitening,
     own_shares,
-    without_own_share,
+    unit_length,
 )
 from sklearn_asd.detectors.encoders import ENCODER, check_pooling, embed_clips
-from sklearn_asd.detectors.labels import label_clips, label_training_clips
+from sklearn_asd.detectors.labels import (
+    find_banks,
+    group_labels,
+    label_clips,
+    label_training_clips,
+    name_banks,
+    number_banks,
+)
 from sklearn_asd.features.pooling import POOLINGS
 
 __all__ = ["EmbeddingNeighborDetector"]
-
-
-class _Own(NamedTuple):
-    """What each training clip adds to the covariance that it is whitened by.
-
-    Attributes
-    ----------
-    deviations : ndarray of shape (n_training, n_features)
-        Whitened, from the mean of the clip's bank.
-
-    shares : ndarray of shape (n_training, n_bands)
-        From :func:`own_shares`.
-    """
-
-    deviations: np.ndarray
-    shares: np.ndarray
 
 
 class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
@@ -140,6 +133,24 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         encoder that transforms pools by parameters of its own, as
         ``SpectrumStatistics(statistics="rank")``.
 
+    n_centers : int or None, default=None
+        Number of centres (k-means), at least 2, that take the place of a machine's
+        training clips, or with `by_domain` of those of each of its domains, where there
+        are more clips. So 16 centres stand for hundreds of clips of the source domain,
+        as in published systems, and the few of the target domain count one by one. None
+        keeps all clips.
+
+    oversampling : {None, "smote"}, default=None
+        "smote" fills up domains of a machine that have fewer points than its largest
+        one, to the same number, by points that are drawn between a clip and one of its
+        5 nearest neighbours of the same domain. Domains are those of the column
+        `domain` of X, also if `by_domain` is False and they are one bank; `n_centers`
+        then is for each of them.
+
+    random_state : int, RandomState or None, default=None
+        Decides the first centres of k-means, and what is drawn. An int makes `fit` give
+        the same result each time. The encoder has its own.
+
     Attributes
     ----------
     encoder_ : estimator
@@ -156,8 +167,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         there are others.
         :class:`~sklearn_asd.GammaProbabilityEnsemble` calibrates on it.
 
-    shifts_, scales_ : ndarray of shape (n_training, n_bands)
-        What normalises distances to each training clip, in the order of
+    shifts_, scales_ : ndarray of shape (n_points, n_bands)
+        What normalises distances to each point of the banks, which are the training
+        clips or made of them, in the order of
         :meth:`training_points`: ``(distance - shift) / scale``. 0 and 1 by default.
 
     offset_ : float
@@ -186,6 +198,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     whitened by the covariance without it; the weight of the Ledoit-Wolf shrinkage, the
     encoder and the typical values below are those of all training clips.
 
+    *Centres and synthetic points* take the place of training clips in distances and
+    spreads. They are made of directions (embeddings divided by their lengths, in each
+    group of columns) for "cosine", of whitened embeddings for "mahalanobis", and of
+    embeddings for a callable. No clip is compared with what was made of it: for its
+    training score, the points of its bank are made anew without a tenth of its domain's
+    clips, or without the clip alone where there are ten or fewer. All training clips
+    are kept for :meth:`add_normals`, which makes all points anew.
+
     *Typical values.* The typical value of a group of columns, or of a bank, is the
     median score of its training clips, each left out; with "varmin", whose values may
     be below 0, the median of d instead. Medians are of what is above 0, and 1 where
@@ -199,14 +219,23 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     are other banks. So it is with a group of columns (`n_bands`) in which they are
     equal, and for "mahalanobis" with a constant column.
 
-    A machine, and with `by_domain` each of its domains, needs two training clips; with
+    A machine, and with `by_domain` or `oversampling` each of its domains, needs two
+    training clips; with
     `density` three, so that two remain when one is left out.
 
     Cost: that of the encoder; then time and memory grow with the number of clips
-    times the number of training clips of their machine, times `n_bands`.
+    times the number of training clips of their machine, times `n_bands`. With
+    `n_centers` or `oversampling`, `fit` makes the points of a bank some ten times for
+    each of its domains.
 
     References
     ----------
+    `n_centers`: Wilkinghoff, "Self-Supervised Learning for Anomalous Sound Detection",
+    ICASSP 2024, arXiv:2312.09578.
+
+    `oversampling`: Chawla, Bowyer, Hall and Kegelmeyer, "SMOTE: Synthetic Minority
+    Over-sampling Technique", Journal of Artificial Intelligence Research 16, 2002.
+
     "ratio": Wilkinghoff, Yang, Ebbers, Germain, Wichern and Le Roux, "Local
     Density-Based Anomaly Score Normalization for Domain Generalization",
     arXiv:2509.10951, 2025.
@@ -248,6 +277,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "n_bands": [Interval(Integral, 1, None, closed="left")],
         "by_domain": ["boolean"],
         "pooling": [StrOptions(set(POOLINGS)), callable, list, tuple, None],
+        # One point would be a mean, for which there are other detectors.
+        "n_centers": [Interval(Integral, 2, None, closed="left"), None],
+        "oversampling": [StrOptions({"smote"}), None],
+        "random_state": ["random_state"],
     }
     _fitted_attributes: dict = {
         "n_features_in_": NotRequired[Integral],
@@ -263,6 +296,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         "_whitening": np.ndarray | None,
         # What `_whitening` is of; files of earlier versions have none.
         "_training_embedding": NotRequired[np.ndarray | None],
+        # None if the banks hold the training clips themselves.
+        "_bank_points": NotRequired[np.ndarray | None],
+        "_bank_clips": NotRequired[np.ndarray | None],
+        "_seed": NotRequired[Integral | None],
     }
 
     @property
@@ -289,6 +326,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         n_bands=1,
         by_domain=False,
         pooling=None,
+        n_centers=None,
+        oversampling=None,
+        random_state=None,
     ):
         self.encoder = encoder
         self.metric = metric
@@ -299,6 +339,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         self.n_bands = n_bands
         self.by_domain = by_domain
         self.pooling = pooling
+        self.n_centers = n_centers
+        self.oversampling = oversampling
+        self.random_state = random_state
 
     @validates_parameters(prefer_skip_nested_validation=True)
     @all_or_nothing
@@ -353,6 +396,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         self._training_machines = label_training_clips(some)
         self._training_domains = self._label_domains(some)
         self._training_rows = normal[usable]
+        self._seed = None
+        if self._makes_points:
+            rng = check_random_state(self.random_state)
+            self._seed = rng.randint(2**31 - 1)
         self._learn(embedding[usable], n_clips)
         return self
 
@@ -360,8 +407,9 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     def add_normals(self, X):
         """Keep more normal clips to compare with, exactly as `fit` would have.
 
-        Whitening, spreads, training scores and threshold are computed again of all
-        clips. The encoder stays as it is: a network learns nothing.
+        Whitening, centres, synthetic points, spreads, training scores and threshold are
+        computed again of all clips. The encoder stays as it is: a network learns
+        nothing.
 
         Parameters
         ----------
@@ -408,7 +456,12 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     def _learn(self, embedding: np.ndarray, n_clips: int) -> None:
         """Set all that follows from the embedding of the usable normal clips."""
         self._keep_neighbors(embedding)
-        scores = -self._normalize(embedding)
+        self._bank_points = self._bank_clips = None
+        maker = self._prepare_points()
+        if maker is not None:
+            clips = np.arange(len(embedding))
+            self._bank_points, self._bank_clips = maker.make(clips)
+        scores = -self._normalize(embedding, maker)
         self.offset_ = self._set_apart_copies(scores)
         self.training_score_samples_ = np.full(n_clips, np.nan)
         self.training_score_samples_[self._training_rows] = scores
@@ -419,13 +472,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Returns the threshold.
         """
         copies = np.zeros(len(scores), dtype=bool)
-        for bank in self._find_banks(len(scores)):
+        for bank in self._find_banks():
             copies[bank] = are_copies(self._training_points[bank])
         threshold = float(np.percentile(scores, 100 * self.contamination))
         if not copies.any():
             return threshold
-        machines, domains = self._training_machines, self._training_domains
-        banks = np.array(_name_banks(machines, domains, len(scores)))
+        machines = self._training_machines
+        domains = self._training_domains if self.by_domain else None
+        banks = np.array(name_banks(machines, domains, len(scores)))
         names = [] if machines is None else np.unique(banks[copies]).tolist()
         warn_of_copies(int(copies.sum()), names, level=5)
         if not copies.all():
@@ -434,9 +488,33 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         return min(threshold, 0.0)  # the score of a copy
 
     def _label_domains(self, X: Any) -> np.ndarray | None:
-        if not self.by_domain:
+        if not (self.by_domain or self.oversampling):
             return None
-        return known_labels(X, "with by_domain=True", "domain").astype(str)
+        option = "by_domain=True"
+        if not self.by_domain:
+            option = f"oversampling={self.oversampling!r}"
+        return known_labels(X, f"with {option}", "domain").astype(str)
+
+    @property
+    def _makes_points(self) -> bool:
+        return self.n_centers is not None or self.oversampling is not None
+
+    def _prepare_points(self) -> BankMaker | None:
+        """Prepare to make the points of banks; None if they are the training clips."""
+        if not self._makes_points:
+            return None
+        points = rows = self._training_points
+        if self.metric == "cosine":
+            rows = np.empty_like(points)
+            for columns in self._cut_columns(points.shape[1], self.n_bands):
+                rows[:, columns] = unit_length(points[:, columns])
+        machines, domains = (
+            number_banks(find_banks(self._training_machines, labels, len(points)))
+            for labels in (None, self._training_domains)
+        )
+        balanced = self.oversampling is not None
+        options = self.n_centers, balanced, self._seed
+        return BankMaker(points, rows, machines, domains, *options)
 
     def _keep_neighbors(self, embedding: np.ndarray) -> None:
         """Keep the points of the usable normal clips."""
@@ -448,14 +526,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             self._whitening = self._make_whitening(embedding)
         # A copy, as the points of copies change.
         self._training_points = np.array(self._place(embedding))
-        for bank in self._find_banks(len(embedding)):
+        for bank in self._find_banks():
             if are_copies(embedding[bank]):
                 self._training_points[bank] = self._training_points[bank[0]]
 
     def _make_whitening(self, embedding: np.ndarray) -> np.ndarray:
         """Whiten each group of columns apart, around the means of the banks."""
         n_columns = embedding.shape[1]
-        bank = self._number_banks(len(embedding))
+        bank = number_banks(self._find_banks())
         groups = self._cut_columns(n_columns, self.n_bands)
         if len(groups) == 1:
             return make_whitening(embedding, bank)
@@ -465,60 +543,112 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             whitening[np.ix_(columns, columns)] = own
         return whitening
 
-    def _number_banks(self, n_training: int) -> np.ndarray:
-        number = np.empty(n_training)
-        for place, rows in enumerate(self._find_banks(n_training)):
-            number[rows] = place
-        return number
-
-    def _normalize(self, embedding: np.ndarray) -> np.ndarray:
+    def _normalize(self, embedding: np.ndarray, maker: BankMaker | None) -> np.ndarray:
         """Set `shifts_` and `scales_`; score each training clip, left out."""
         n_clips, n_columns = embedding.shape
         groups = self._cut_columns(n_columns, self.n_bands)
+        banks = self._find_banks()
         own = None
         if self._whitening is not None:
-            bank = self._number_banks(n_clips)
-            parts = _take(embedding, groups)
-            shares = np.column_stack([own_shares(part, bank) for part in parts])
-            own = _Own(self._training_points.copy(), shares)
-            for rows in self._find_banks(n_clips):
-                own.deviations[rows] -= own.deviations[rows].mean(axis=0)
-        self.shifts_ = np.zeros((n_clips, len(groups)))
-        self.scales_ = np.ones((n_clips, len(groups)))
+            bank = number_banks(banks)
+            shares = [own_shares(part, bank) for part in _take(embedding, groups)]
+            deviations = self._training_points.copy()
+            for rows in banks:
+                deviations[rows] -= deviations[rows].mean(axis=0)
+            own = Own(_take(deviations, groups), shares)
+        points, nearest = self._list_points()
+        self.shifts_ = np.zeros((len(points), len(groups)))
+        self.scales_ = np.ones((len(points), len(groups)))
         scores = np.empty(n_clips)
-        for bank in self._find_banks(n_clips):
-            scores[bank] = self._normalize_bank(bank, groups, own)
-        if self._training_domains is None:
+        for clips in banks:
+            rows = np.flatnonzero(np.isin(nearest, clips))
+            made = None if np.array_equal(nearest[rows], clips) else maker
+            scores[clips] = self._normalize_bank(clips, rows, groups, own, made)
+        if not self.by_domain:
             return scores
         points, machines = self._training_points, self._training_machines
         return self._score(points, machines, scores, own)
 
     def _normalize_bank(
-        self, bank: np.ndarray, groups: list[np.ndarray], own: _Own | None
+        self,
+        clips: np.ndarray,
+        rows: np.ndarray,
+        groups: list[np.ndarray],
+        own: Own | None,
+        maker: BankMaker | None,
     ) -> np.ndarray:
+        """Set shifts and scales of the points of a bank; score its clips, left out.
+
+        `maker` has made the points, unless they are the clips themselves.
+        """
         left_out, usual = [], []
-        for group, points in enumerate(_take(self._training_points[bank], groups)):
-            distances = self._measure(points, points)
+        known = _take(self._training_points[clips], groups)
+        for number, points in enumerate(_take(self._list_points()[0][rows], groups)):
+            distances = self._measure(points, points, known[number])
             apart = distances.copy()
-            if own is not None:
-                deviations = _take(own.deviations[bank], groups)[group]
-                shares = own.shares[bank, group]
-                apart = without_own_share(apart, points, points, deviations, shares)
             np.fill_diagonal(distances, np.inf)
-            np.fill_diagonal(apart, np.inf)
             shift, scale = normalize(distances, self.density, self.n_density_neighbors)
-            numbers = self.n_density_neighbors, self.n_neighbors
-            scores = levels = leave_one_out(apart, distances, self.density, *numbers)
-            if self.density == "varmin":  # its scores may be 0 and below
-                levels = leave_one_out(apart, distances, None, *numbers)
+            if maker is None:
+                if own is not None:
+                    apart = own.leave_out(apart, points, points, clips, number)
+                scores, levels = self._leave_one_out(apart, distances)
+            else:
+                parts = (
+                    (out, _take(rest, groups)[number])
+                    for out, rest in maker.leave_out(clips)
+                )
+                scores, levels = self._leave_some_out(
+                    known[number], parts, clips, number, own
+                )
             level = typical(levels) if len(groups) > 1 else 1.0
-            self.shifts_[bank, group] = shift
-            self.scales_[bank, group] = scale * level
+            self.shifts_[rows, number] = shift
+            self.scales_[rows, number] = scale * level
             left_out.append(scores / level)
             usual.append(levels / level)
         level = typical(np.mean(usual, axis=0)) if self.by_domain else 1.0
-        self.scales_[bank] *= level
+        self.scales_[rows] *= level
         return np.mean(left_out, axis=0) / level
+
+    def _leave_one_out(
+        self, apart: np.ndarray, distances: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the clips of a bank by the others, and what levels are of.
+
+        `apart` are the distances of each clip left out, and `distances` those that make
+        spreads.
+        """
+        np.fill_diagonal(apart, np.inf)
+        numbers = self.n_density_neighbors, self.n_neighbors
+        scores = levels = leave_one_out(apart, distances, self.density, *numbers)
+        if self.density == "varmin":  # its scores may be 0 and below
+            levels = leave_one_out(apart, distances, None, *numbers)
+        return scores, levels
+
+    def _leave_some_out(
+        self,
+        known: np.ndarray,
+        parts: Iterator[tuple[np.ndarray, np.ndarray]],
+        clips: np.ndarray,
+        number: int,
+        own: Own | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of the clips of a bank by points made without them, and levels.
+
+        `parts` are from :meth:`BankMaker.leave_out`, in a group of columns.
+        """
+        scores, levels = np.empty(len(known)), np.empty(len(known))
+        for out, points in parts:
+            asked = known[out], points, known
+            apart = self._measure_left_out(*asked, clips[out], number, own)
+            distances = points  # of which only the number counts without `density`
+            if self.density is not None:
+                distances = self._measure(points, points, known)
+                np.fill_diagonal(distances, np.inf)
+            shift, scale = normalize(distances, self.density, self.n_density_neighbors)
+            n_neighbors = min(self.n_neighbors, len(points))
+            scores[out] = mean_smallest((apart - shift) / scale, n_neighbors)
+            levels[out] = mean_smallest(apart, n_neighbors)
+        return scores, levels if self.density == "varmin" else scores
 
     @property
     def classes_(self) -> np.ndarray:
@@ -590,8 +720,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             of `add_normals`. `distance` is its
             distance itself, before `density`, `n_bands` and `by_domain` normalise it:
             without these and with ``n_neighbors=1`` it is the anomaly score. With
-            `n_bands` both are means over the groups of columns. <NA> and NaN for clips
-            that could not be used.
+            `n_bands` both are means over the groups of columns. If the nearest point is
+            a centre or synthetic, `row` is the training clip nearest to that point, and
+            `distance` is that to the point. <NA> and NaN for clips that could not be
+            used.
         """
         check_is_fitted(self)
         points = self._place(self.embed(X))
@@ -600,6 +732,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         least = np.full(len(points), np.nan)
         labels = label_clips(X, self._training_machines)
         for rows, bank, distances, values in self._compare(points, labels):
+            clips = self._list_points()[1][bank]
             values = values.mean(axis=0)
             first = values.argmin(axis=1)
             place = np.arange(len(rows))
@@ -607,26 +740,31 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             nearer = ~(value >= least[rows])
             rows, first, place = rows[nearer], first[nearer], place[nearer]
             least[rows] = value[nearer]
-            nearest.loc[rows, "row"] = self._training_rows[bank[first]]
+            nearest.loc[rows, "row"] = self._training_rows[clips[first]]
             nearest.loc[rows, "distance"] = distances[:, place, first].mean(axis=0)
         return nearest
 
     def training_points(self):
-        """Give the training clips as the points that distances are measured to.
+        """Give the points that distances are measured to: the training clips.
 
         Returns
         -------
-        points : ndarray of shape (n_training, n_features), float64
-            Their embeddings, multiplied by `whitening` if there is one.
+        points : ndarray of shape (n_points, n_features), float64
+            Their embeddings, multiplied by `whitening` if there is one. With
+            `n_centers` or `oversampling`, what is made of them.
 
-        machines : ndarray of shape (n_training,), str, or None
+        machines : ndarray of shape (n_points,), str, or None
             The machine of each; None if the training clips had no IDs.
 
         whitening : ndarray of shape (n_features, n_features) or None
             Of the metric "mahalanobis".
         """
         check_is_fitted(self)
-        return self._training_points, self._training_machines, self._whitening
+        points, nearest = self._list_points()
+        machines = self._training_machines
+        if machines is not None:
+            machines = machines[nearest]
+        return points, machines, self._whitening
 
     def _place(self, embedding: np.ndarray) -> np.ndarray:
         """Turn embeddings into the points that the metric is for."""
@@ -637,7 +775,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         points: np.ndarray,
         labels: np.ndarray | None,
         left_out: np.ndarray | None = None,
-        own: _Own | None = None,
+        own: Own | None = None,
     ) -> np.ndarray:
         """Least anomaly score by a bank of the own machine.
 
@@ -645,43 +783,71 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         banks.
         """
         scores = np.full(len(points), np.nan)
+        nearest = self._list_points()[1]
         for rows, bank, _, values in self._compare(points, labels, own):
             n_neighbors = min(self.n_neighbors, len(bank))
             by_bank = mean_smallest(values, n_neighbors).mean(axis=0)
             if left_out is not None:
-                by_bank = np.where(np.isin(rows, bank), left_out[rows], by_bank)
+                domains: Any = self._training_domains
+                is_own = domains[rows] == domains[nearest[bank[0]]]
+                by_bank = np.where(is_own, left_out[rows], by_bank)
             scores[rows] = np.fmin(scores[rows], by_bank)
         return scores
 
     def _compare(
-        self, points: np.ndarray, labels: np.ndarray | None, own: _Own | None = None
+        self, points: np.ndarray, labels: np.ndarray | None, own: Own | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Usable rows of a machine, a bank of it, distances, normalised distances.
 
         The last two are arrays (n_bands, n_rows, n_bank). There is one for each bank.
         """
-        n_training, n_columns = self._training_points.shape
-        groups = self._cut_columns(n_columns, self.scales_.shape[1])
-        machine = _group(labels, len(points))
-        training_machine = _group(self._training_machines, n_training)
+        training = self._training_points
+        groups = self._cut_columns(training.shape[1], self.scales_.shape[1])
+        machine = group_labels(labels, len(points))
+        training_machine = group_labels(self._training_machines, len(training))
         usable = ~np.isnan(points).any(axis=1)
-        for bank in self._find_banks(n_training):
-            rows = np.flatnonzero((machine == training_machine[bank[0]]) & usable)
+        bank_points, nearest = self._list_points()
+        for clips in self._find_banks():
+            rows = np.flatnonzero((machine == training_machine[clips[0]]) & usable)
             if not len(rows):
                 continue
-            neighbors = _take(self._training_points[bank], groups)
-            asked = _take(points[rows], groups)
-            distances = np.stack(list(map(self._measure, asked, neighbors)))
-            if own is not None:
-                parts = asked, neighbors, _take(own.deviations[rows], groups)
-                known = zip(distances, *parts, own.shares[rows].T, strict=True)
-                distances = np.stack([without_own_share(*one) for one in known])
+            bank = np.flatnonzero(np.isin(nearest, clips))
+            of_groups = zip(
+                _take(points[rows], groups),
+                _take(bank_points[bank], groups),
+                _take(training[clips], groups),
+                strict=True,
+            )
+            distances = np.stack(
+                [
+                    self._measure_left_out(*parts, rows, number, own)
+                    for number, parts in enumerate(of_groups)
+                ]
+            )
             shift, scale = (n[bank].T[:, None] for n in (self.shifts_, self.scales_))
             yield rows, bank, distances, (distances - shift) / scale
 
-    def _measure(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def _measure_left_out(
+        self,
+        points: np.ndarray,
+        others: np.ndarray,
+        clips: np.ndarray,
+        rows: np.ndarray,
+        number: int,
+        own: Own | None,
+    ) -> np.ndarray:
+        """Measure distances in a group of columns; with `own`, of training clips."""
+        distances = self._measure(points, others, clips)
+        if own is None:
+            return distances
+        return own.leave_out(distances, points, others, rows, number)
+
+    def _measure(
+        self, points: np.ndarray, others: np.ndarray, clips: np.ndarray
+    ) -> np.ndarray:
+        """Measure distances to others, which are clips of a bank or made of them."""
         # Two vectors may differ, and still have an angle of 0.
-        if not callable(self.metric) and are_copies(others):
+        if not callable(self.metric) and are_copies(clips):
             return measure_from_copies(points, others)
         distance = self.metric if callable(self.metric) else DISTANCES[self.metric]
         distances = np.array(distance(points, others), dtype=float)
@@ -693,14 +859,18 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             )
         return distances
 
-    def _find_banks(self, n_training: int) -> list[np.ndarray]:
-        """Rows of the training clips of each machine, or of each of its domains."""
-        machines = _group(self._training_machines, n_training)
-        domains = _group(self._training_domains, n_training)
-        return [
-            np.flatnonzero((machines == machine) & (domains == domain))
-            for machine, domain in dict.fromkeys(zip(machines, domains, strict=True))
-        ]
+    def _find_banks(self) -> list[np.ndarray]:
+        """Training clips of each machine, or of each of its domains."""
+        domains = self._training_domains if self.by_domain else None
+        return find_banks(self._training_machines, domains, len(self._training_rows))
+
+    def _list_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points of all banks, and the place of the training clip nearest to each."""
+        points: Any = getattr(self, "_bank_points", None)  # which earlier files lack
+        if points is None:
+            return self._training_points, np.arange(len(self._training_points))
+        nearest: Any = self._bank_clips
+        return points, nearest
 
     def _cut_columns(self, n_columns: int, n_bands: int) -> list[np.ndarray]:
         """Columns of each group: all statistics of neighbouring mel bands."""
@@ -723,11 +893,13 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         remedy = "add recordings, or leave it out"
         if self.by_domain:
             remedy += ", or set by_domain=False"
+        if self.oversampling is not None:
+            remedy += ", or set oversampling=None"
         if self.density is not None:
             needed, fact = 3, "has fewer than 3 usable training clips"
             fact += f", which density={self.density!r:.200} needs"
             remedy += ", or set density=None"
-        counts = Counter(_name_banks(machines, domains, n_clips))
+        counts = Counter(name_banks(machines, domains, n_clips))
         few = sorted(name for name, n in counts.items() if n < needed)
         if few:
             raise ValueError(f"{abbreviate(few)} {fact}: {remedy}")
@@ -743,19 +915,3 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 def _take(points: np.ndarray, groups: list[np.ndarray]) -> list[np.ndarray]:
     """Cut points into groups of columns; one group stays as it is, to the last bit."""
     return [points] if len(groups) == 1 else [points.take(g, axis=1) for g in groups]
-
-
-def _name_banks(
-    machines: np.ndarray | None, domains: np.ndarray | None, n_clips: int
-) -> list[str]:
-    """Name the bank of each clip for people; clips of no known machine are left out."""
-    names = ["X"] * n_clips if machines is None else list(machines)
-    if domains is None:
-        return [name for name in names if name is not None]
-    pairs = zip(names, domains, strict=True)
-    return [f"{name}, domain {domain}" for name, domain in pairs if name is not None]
-
-
-def _group(labels: np.ndarray | None, n_clips: int) -> np.ndarray:
-    """Labels to group clips by; one group for all if there are none."""
-    return np.zeros(n_clips) if labels is None else labels

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_asd.audio.remarks import FACTS
+from sklearn_asd.detectors.labels import find_banks
 from sklearn_asd.features.front_end import find_fmax
 from sklearn_asd.features.pooling import name_poolings
 from sklearn_asd.features.spectrograms import BAND_NAMES
@@ -63,7 +64,7 @@ _TEXTS = {
     "_training_machines",
     "_training_types",
 }
-_WHOLE = {"_training_rows", "_owners"}
+_WHOLE = {"_training_rows", "_owners", "_bank_clips"}
 _CONFIDENCE = {"classes_": "classes", "centers_": "classes n", "machines_": "machines"}
 # Of the clips that were learnt from, for those to be added.
 _ADDED = {
@@ -80,8 +81,10 @@ _AXES = {
         "_training_machines": "points",
         "_training_domains": "points",
         "_training_embedding": "points columns",
-        "shifts_": "points bands",
-        "scales_": "points bands",
+        "_bank_points": "bank columns",
+        "_bank_clips": "bank",
+        "shifts_": "bank bands",
+        "scales_": "bank bands",
         "_whitening": "columns columns",
     },
     "GaussianDetector": {
@@ -374,6 +377,23 @@ def _check_neighbors(kind: str, values: dict[str, Any]) -> None:
     fine = values["metric"] != "mahalanobis" or values["_whitening"] is not None
     _require(fine, f"{kind}._whitening is None")
     _check_rows(kind, values)
+    _check_banks(kind, values)
+
+
+def _check_banks(kind: str, values: dict[str, Any]) -> None:
+    n_clips, n_points = len(values["_training_points"]), len(values["scales_"])
+    nearest = values.get("_bank_clips")
+    fine = (nearest is None) == (values.get("_bank_points") is None)
+    _require(fine, f"{kind} has one of _bank_points and _bank_clips")
+    if nearest is None:
+        _require(n_points == n_clips, f"{kind}.scales_ is of {n_points} points")
+        return
+    fine = ((nearest >= 0) & (nearest < n_clips)).all()
+    _require(fine, f"{kind}._bank_clips are not of {n_clips} clips")
+    domains = values.get("_training_domains") if values["by_domain"] else None
+    banks = find_banks(values.get("_training_machines"), domains, n_clips)
+    fine = all(np.isin(clips, nearest).any() for clips in banks)
+    _require(fine, f"{kind}._bank_clips has none of a bank")
 
 
 def _check_rows(kind: str, values: dict[str, Any]) -> None:

@@ -464,6 +464,15 @@ KINDS = {
     "near by differences": lambda detector: make_pipeline(
         SEGMENTER, make_near(detector, metric="mahalanobis", density="varmin")
     ),
+    "near centres": lambda detector: make_pipeline(
+        SEGMENTER, make_near(detector, n_centers=3, density="ratio", random_state=0)
+    ),
+    "near whitened centres": lambda _: make_pipeline(
+        WHOLE,
+        EmbeddingNeighborDetector(
+            SpectrumStatistics(), metric="mahalanobis", n_centers=3, random_state=0
+        ),
+    ),
     "near statistics": lambda _: make_pipeline(
         WHOLE, EmbeddingNeighborDetector(SpectrumStatistics(), n_neighbors=2)
     ),
