@@ -169,8 +169,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
 
     shifts_, scales_ : ndarray of shape (n_points, n_bands)
         What normalises distances to each point of the banks, which are the training
-        clips or made of them, in the order of
-        :meth:`training_points`: ``(distance - shift) / scale``. 0 and 1 by default.
+        clips or made of them, in the order of :meth:`training_points`:
+        ``(distance - shift) / scale``. 0 and 1 by default.
 
     offset_ : float
         Threshold: ``decision_function = score_samples - offset_``.
@@ -220,8 +220,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     equal, and for "mahalanobis" with a constant column.
 
     A machine, and with `by_domain` or `oversampling` each of its domains, needs two
-    training clips; with
-    `density` three, so that two remain when one is left out.
+    training clips; with `density` three, so that two remain when one is left out.
 
     Cost: that of the encoder; then time and memory grow with the number of clips
     times the number of training clips of their machine, times `n_bands`. With
