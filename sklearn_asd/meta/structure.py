@@ -20,9 +20,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.validation import refuse_masked
-from sklearn_asd.audio.machines import group_labels, known_labels, refuse_unseen
+from sklearn_asd.audio.machines import (
+    group_labels,
+    known_labels,
+    refuse_unseen,
+    refuse_unseen_groups,
+)
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
@@ -517,13 +521,7 @@ def threshold_labels(detector: Any, X: Any) -> np.ndarray:
         refuse_unseen(labels, detector.offsets_)
         return labels
     labels = group_labels(X, detector.group_by_)
-    unseen = sorted(set(labels) - set(detector.offsets_))
-    if unseen:
-        raise ValueError(
-            f"X holds clips of {abbreviate(unseen)}, and thresholds are of "
-            f"{abbreviate(list(detector.offsets_))}, by {detector.group_by_}: fit with "
-            "clips of it, or with group_by=None"
-        )
+    refuse_unseen_groups(labels, detector.offsets_, detector.group_by_, "thresholds")
     return labels
 
 

@@ -23,6 +23,7 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import (
+    group_columns,
     group_labels,
     hold_out,
     known_labels,
@@ -472,9 +473,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             if compared:
                 return None
             return known_labels(X, "to set a threshold for each machine")
-        names = [self.group_by] if isinstance(self.group_by, str) else self.group_by
-        self.group_by_ = list(names)
-        if not compared and "machine_id" not in names:
+        self.group_by_ = group_columns(self.group_by)
+        if not compared and "machine_id" not in self.group_by_:
             self.group_by_.insert(0, "machine_id")
         return group_labels(X, self.group_by_)
 

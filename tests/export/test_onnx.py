@@ -1025,6 +1025,17 @@ def test_types_select_their_own_members_in_a_graph(clips, tmp_path):
         assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
 
 
+def test_machines_are_standardised_apart_in_a_graph(clips, tmp_path):
+    members = [
+        ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+        ("gaussian", GaussianDetector(SpectrumStatistics())),
+    ]
+    ensemble = ZScoreEnsemble(members, group_by="machine_id")
+    model = make_pipeline(WHOLE, ensemble).fit(clips[0])
+    assert len(ensemble.scales_) == len(set(name_machines(clips[0])))
+    assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
+
+
 def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
     train, _ = clips
     refuse(ensemble[-1], "takes no samples, and a graph does: export Pipeline")
@@ -1043,6 +1054,13 @@ def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
     )
     grouped = make_pipeline(WHOLE, grouped).fit(train)
     refuse(grouped, "no machine is .* or fit with group_by=None")
+    rows = [("rows", EmbeddingNeighborDetector(SpectrumStatistics()))]
+    by_domain = ZScoreEnsemble(rows, group_by="domain", calibration_cv=2)
+    train = train.assign(domain="source")
+    refuse(
+        make_pipeline(WHOLE, by_domain).fit(train),
+        "no machine is .* or fit with group_by=None",
+    )
     slow = clone(SEGMENTER).set_params(sample_rate=8000)
     rates = GammaProbabilityEnsemble(
         [

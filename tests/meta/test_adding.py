@@ -59,6 +59,11 @@ DETECTORS = {
     "types": OnlyMachineTypes(GaussianDetector(MEAN), "fan"),
     "default": make_detector(),
     "mean": make_detector(aggregation="mean", n_selected=2),
+    "groups": ZScoreEnsemble(
+        [("a", GaussianDetector(MEAN)), ("b", GaussianDetector(MAX))],
+        n_selected=1,
+        group_by="machine_id",
+    ),
     "gamma": GammaProbabilityEnsemble(
         [("a", GaussianDetector(MEAN)), ("b", EmbeddingNeighborDetector(MAX))],
         group_by="machine_id",
@@ -138,6 +143,8 @@ def test_domains_are_added(rng):
             false_alarm_rate=0.2,
             validation_fraction="training_scores",
         ),
+        GammaProbabilityEnsemble([("a", GaussianDetector(MEAN))], group_by="domain"),
+        ZScoreEnsemble([("a", GaussianDetector(MEAN))], group_by="domain"),
     ):
         whole = copy.deepcopy(detector).fit(X)
         assert_same(add_normals(detector.fit(X[:30]), X[30:]), whole, X)
@@ -309,7 +316,7 @@ def test_steps_that_are_frozen_stay_as_they_are(clips):
     assert repr(vars(check)) == repr(before)
 
 
-def test_clips_of_a_domain_without_a_threshold_are_refused(rng):
+def test_clips_of_a_domain_without_a_threshold_or_scales_are_refused(rng):
     log_mels = rng.normal(size=(60, 6, 12))
     domain = ["source"] * 30 + ["target"] * 30
     X = ClipSpectrograms.from_arrays(log_mels, domain=domain, segment_frames=None)
@@ -324,3 +331,8 @@ def test_clips_of_a_domain_without_a_threshold_are_refused(rng):
     )
     with pytest.raises(ValueError, match=r"clips of moved, and thresholds are of sour"):
         add_normals(tuner, other)
+    members = [("a", GaussianDetector(MEAN))]
+    for kind in (ZScoreEnsemble, GammaProbabilityEnsemble):
+        ensemble = kind(members, group_by="domain").fit(X[:50])
+        with pytest.raises(ValueError, match="clips of moved, and scales are of sour"):
+            add_normals(ensemble, other)
