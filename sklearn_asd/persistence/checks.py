@@ -110,6 +110,7 @@ _AXES = {
     "GammaProbabilityEnsemble": _ADDED,
     "OnlyMachineTypes": _ADDED,
     "PerMachine": {"classes_": "machines", **_ADDED},
+    "PerMachineType": _ADDED,
     "RecordingCheck": {
         "machines_": "machines",
         "low_": "limits facts",
