@@ -12,12 +12,12 @@ from sklearn_asd._base import adds_or_not, all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import validates_parameters
 from sklearn_asd.audio.machines import as_labels, known_labels, refuse_unseen
-from sklearn_asd.detectors.adding import refuse_without_rows
+from sklearn_asd.detectors.adding import append_known, refuse_without_rows
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.members import EnsembleOfMembers
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.policies import join_promises
-from sklearn_asd.meta.scoring import decisions, final_step, leaves_clips_out
+from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.meta.structure import Inner, scatter, take_rows
 
 __all__ = ["PerMachineType"]
@@ -209,8 +209,7 @@ class PerMachineType(EnsembleOfMembers):
         ]
         if hasattr(self, "training_score_samples_"):
             n_before = len(self.training_score_samples_)
-            known = np.append(self._training_rows, n_before + np.arange(len(types)))
-            self._keep_groups(known, np.append(self._list_training_groups(), types))
+            append_known(self, np.arange(len(types)), groups=types)
             self.training_score_samples_ = scatter(
                 list(self._list_training_scores()), n_before + len(types)
             )
@@ -242,25 +241,6 @@ class PerMachineType(EnsembleOfMembers):
         check_is_fitted(self)
         own = self._own_rows(X)
         return [Inner(self.estimators_[place], rows) for place, rows in own]
-
-    def decision_function(self, X):
-        """Score clips relative to the threshold of their type's detector.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_clips,), float64
-            Negative for anomalous clips; NaN for clips of other types.
-        """
-        values = [
-            (one.rows, decisions(one.estimator, take_rows(X, one.rows)))
-            for one in self.inner_detectors(X)
-        ]
-        return scatter(values, len(X))
 
     @property
     def promise_(self) -> str:

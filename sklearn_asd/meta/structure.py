@@ -73,8 +73,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
     `inner_detectors`, and `combine_scores` where several detectors score the same clip.
     `fit` sets `offset_`: a clip of a lower score is anomalous. Where machines have
     thresholds of their own it sets `offsets_` instead, by the names of the machines. A
-    subclass without either defines `decision_function`, and does not combine scores:
-    each clip is then judged by the threshold of the detector that scores it.
+    subclass without either does not combine scores: each clip is then judged by the
+    threshold of the detector that scores it.
 
     The attribute `compares_machines` of a subclass says whether its scores of different
     machines can be compared; by default they can if those of all inner detectors can.
@@ -176,9 +176,21 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         -------
         decisions : ndarray of shape (n_clips,), float64
             ``score_samples(X)`` minus `offset_`, or minus the value of the clip's
-            machine in `offsets_`: negative for anomalous clips.
+            machine in `offsets_`: negative for anomalous clips. Without these, the
+            decisions of the detectors that score the clips; NaN for clips of none.
         """
-        return self.score_samples(X) - find_offsets(self, X)
+        if hasattr(self, "offset_") or hasattr(self, "offsets_"):
+            return self.score_samples(X) - find_offsets(self, X)
+        return self._decide_inside(X)
+
+    def _decide_inside(self, X):
+        """Decisions of the inner detectors, each on its own clips."""
+        check_is_fitted(self)
+        values = [
+            (one.rows, scoring.decisions(one.estimator, take_rows(X, one.rows)))
+            for one in self.inner_detectors(X)
+        ]
+        return scatter(values, _num_samples(X))
 
     def _score_inner(self, inner, X):
         return [
