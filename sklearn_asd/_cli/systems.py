@@ -127,8 +127,8 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
     """Tell the share of false alarms to expect, and what this rests on."""
     last = final_step(detector)
     caution = (
-        "\nThis holds for recordings like those of training. Recordings of other days, "
-        "places or devices may raise more alarms: score normal ones to find out."
+        "\nThis holds for recordings like those of training. Recordings of other "
+        "days,\nplaces or devices may raise more alarms: score normal ones to find out."
     )
     of = f"of {count(len(counts), 'machine')}"
     if hasattr(last, "promise_"):

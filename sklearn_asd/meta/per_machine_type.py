@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_asd._base import adds_or_not, all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import validates_parameters
+from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import as_labels, known_labels, refuse_unseen
 from sklearn_asd.detectors.adding import append_known, refuse_without_rows
 from sklearn_asd.meta.adding import add_normals, new_training_scores
@@ -169,8 +170,9 @@ class PerMachineType(EnsembleOfMembers):
                 [(rows, scores[place][rows]) for place, rows in own], len(X)
             )
         types = known_labels(X, _PURPOSE, "machine_type")
-        learnt_from = np.unique(np.concatenate([one._training_rows for one in fitted]))
-        self._keep_groups(learnt_from, types[learnt_from])
+        used = np.isin(types.astype(str), list(set().union(*self._list_learnt())))
+        rows = np.flatnonzero(normal_rows(y, len(X)) & used)
+        self._keep_groups(rows, types[rows])
         return self
 
     @adds_or_not

@@ -40,6 +40,9 @@ def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
         in fit.stdout
     )
     assert "This holds for recordings like those of training. Recordings" in fit.stdout
+    lines = fit.stdout.splitlines()
+    first = [line.startswith("This holds") for line in lines].index(True)
+    assert max(map(len, lines[first : first + 2])) <= 80
     score = in_a_process("score", tmp_path / "m.asd", "broken", "new", cwd=folder)
     assert score.returncode == 1, score.stderr
     lines = score.stdout.splitlines()
