@@ -622,7 +622,7 @@ def test_what_the_command_fits_becomes_a_graph(system, tmp_path):
     )
     train, test = (clips[clips["split"] == split] for split in ("train", "test"))
     counts = pd.Series(name_machines(train)).value_counts()
-    model = make_system(system, None, counts, 0.1, OPTIONS).fit(train)
+    model = make_system(system, [], counts, 0.1, OPTIONS).fit(train)
     assert_the_graph_scores_alike(model, cut_to_lengths(test), tmp_path / "model.onnx")
 
 
@@ -930,7 +930,7 @@ def test_graphs_score_real_recordings_alike(system, recordings, tmp_path):
     train = by_kind.head(6).query("split == 'train'")
     counts = pd.Series(name_machines(train)).value_counts()
     options = OPTIONS | {"max_epochs": 1}
-    model = make_system(system, None, counts, 0.1, options).fit(train)
+    model = make_system(system, [], counts, 0.1, options).fit(train)
     test = by_kind.head(2).query("split == 'test'")
     audio = [read_file(path, 16000) for path in test["path"]]
     test = test.drop(columns="path")
