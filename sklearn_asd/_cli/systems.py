@@ -61,7 +61,7 @@ def choose_types(
             f"{did_you_mean(one, present)} the folders name "
             f"{', '.join(present) or 'no types'}"
         )
-    chosen = list(wanted) or present
+    chosen = sorted(set(wanted)) or present
     if name not in PAPER_SYSTEMS:
         return [], chosen
     if not chosen or not set(chosen) <= set(DCASE2020_TYPES):
@@ -70,16 +70,21 @@ def choose_types(
             f"and the recordings are of {', '.join(chosen) or 'no machine type'}: name "
             "some with --machine-type, or choose --system default or ensemble"
         )
-    trained_on = set().union(*(training_types(kind, name) for kind in chosen))
-    others = sorted(trained_on.intersection(present).difference(chosen))
-    if len(chosen) > 1 and others:
+    return chosen, _list_trained_on(name, chosen, present)
+
+
+def _list_trained_on(name: str, judged: list[str], present: list[str]) -> list[str]:
+    """List the types that a system of the paper learns from, to judge some."""
+    learnt = set().union(*(training_types(kind, name) for kind in judged))
+    others = sorted(learnt.intersection(present).difference(judged))
+    if len(judged) > 1 and others:
         # Their machines would have thresholds, and no scores.
         raise ValueError(
-            f"system {name!r} of {', '.join(chosen)} learns from recordings of "
+            f"system {name!r} of {', '.join(judged)} learns from recordings of "
             f"{', '.join(others)} too: name these as well with --machine-type, or one "
             "type"
         )
-    return chosen, sorted(trained_on)
+    return sorted(learnt)
 
 
 def list_scored(name: str, judged: list[str]) -> list[str]:

@@ -661,9 +661,8 @@ def test_types_that_a_system_learns_from_are_all_named(run, tmp_path):
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *options)
     assert code == 2
     assert "'iii' of fan, pump learns from recordings of slider too: name" in errors
-    code, _, errors = run(
-        "fit", tmp_path / "r", "-o", tmp_path / "m", "--system", "baseline"
-    )
+    twice = ["--machine-type", "fan", "--machine-type", "fan", "--system", "baseline"]
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *twice)
     assert code == 2
     assert "needs 2 held-out recordings, and fan/00 has 3 recordings" in errors
 
