@@ -100,7 +100,7 @@ def add_normals(model, files, output, machine_id, machine_from, piece):
         "add-normals",
         normals.judged,
         normals.digests,
-        find_rate(detector) or 0.0,
+        find_rate(detector),
         thresholds=changes,
     )
     save_entry(loaded, detector, entry, output, **_update_notes(loaded, clips))

@@ -90,7 +90,7 @@ def _try_default(
 ) -> pd.Series:
     """Show the verdicts of the default detector; give its scores."""
     counts = normal.groupby(machine_labels(normal)).size()
-    detector = systems.make_system("default", None, counts, _RATE, options)
+    detector = systems.make_system("default", [], counts, _RATE, options)
     seconds, _ = conventions.train(detector, normal)
     scores = pd.Series(detector.decision_function(test), test.index)
     conventions.echo(

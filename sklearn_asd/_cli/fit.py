@@ -22,7 +22,6 @@ from sklearn_asd.presets import (
     ID_SYSTEMS,
     NETWORK_DETECTORS,
     PAPER_SYSTEMS,
-    scored_types,
 )
 
 __all__ = ["fit"]
@@ -53,7 +52,7 @@ _DEFAULT_OUTPUT = "machines.asd"
     metavar="TYPE",
     multiple=True,
     help="Train on recordings of this type only; repeat it for more types. For the "
-    "paper's systems: the type to judge. Default: all types.",
+    "paper's systems: the types to judge. Default: all types.",
 )
 @conventions.id_column_option
 @machine_from_option
@@ -149,8 +148,9 @@ def fit(
       networks   The three networks alone.
       i, ii, iii, iv, baseline
                  The systems of Inoue et al. (2020), for machines of the types
-                 ToyCar, ToyConveyor, fan, pump, slider and valve. Take hours
-                 without a GPU.
+                 ToyCar, ToyConveyor, fan, pump, slider and valve. Each type has
+                 networks of its own, and of several types each machine has its
+                 own threshold. Take hours without a GPU.
 
     A recording that cannot be read, is hidden or of another format is named and left
     out. If a folder cannot be listed, nothing is trained.
@@ -161,6 +161,7 @@ def fit(
       sklearn-asd fit recordings/ -o cars.asd --machine-from "{machine}_{date}"
       sklearn-asd fit recordings/ -o machines.asd --system ensemble
       sklearn-asd fit dcase2020/ -o fan.asd --system ii --machine-type fan
+      sklearn-asd fit dcase2020/ -o all.asd --system ii
       sklearn-asd fit toycar2023/ -o cars.asd --id-column car
 
     \b
@@ -175,7 +176,7 @@ def fit(
     conventions.prepare_outputs({"--output": output}, clips["path"])
     clips = recordings.choose_machine_id(clips, id_column)
     wanted = tuple(map(one_form, machine_types))
-    judged_type, types = systems.choose_types(system, clips, wanted)
+    judged, types = systems.choose_types(system, clips, wanted)
     clips = recordings.select_training(clips, types, id_column)
     if machine_from is None:
         check_layout(clips)
@@ -186,10 +187,10 @@ def fit(
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
     scored = clips
     if system in PAPER_SYSTEMS:
-        types = scored_types(judged_type, system)
+        types = systems.list_scored(system, judged)
         scored = clips[clips["machine_type"].isin(types)]
     counts = _count_by_machine(scored)
-    detector = systems.make_system(system, judged_type, counts, rate, options)
+    detector = systems.make_system(system, judged, counts, rate, options)
     seconds, unusable = conventions.train(detector, clips)
     left_out = _count_used(clips, unusable)
     scored = scored.drop(left_out, errors="ignore")

@@ -18,7 +18,7 @@ from sklearn_asd._utils.messages import count
 from sklearn_asd._utils.text import printable
 from sklearn_asd.audio.machines import machine_labels
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.meta.structure import Opened
+from sklearn_asd.meta.structure import Opened, list_inside
 from sklearn_asd.persistence import save_model
 
 __all__ = [
@@ -46,15 +46,17 @@ def find_rate(detector: Any) -> float | None:
     Returns
     -------
     rate : float or None
-        None if the thresholds promise no rate.
+        None if the thresholds promise no rate, or several.
     """
     last = final_step(detector)
-    if hasattr(last, "promise_"):
+    if hasattr(last, "false_alarm_rate"):
         promises = last.policy in ("false_alarm_rate", "gamma")
         return float(last.false_alarm_rate) if promises else None
-    # Of PerMachine the detector of each machine has the rate.
-    own = final_step(getattr(last, "estimator", last))
-    rate = getattr(own, "contamination", None)
+    rate = getattr(last, "contamination", None)
+    if hasattr(last, "inner_detectors") and rate is None:
+        # Of PerMachine and the like the detectors inside have the thresholds.
+        rates = {find_rate(one) for one in list_inside(last)}
+        rate = rates.pop() if len(rates) == 1 else None
     return float(rate) if isinstance(rate, Real) else None
 
 
@@ -90,7 +92,7 @@ def make_entry(
     command: str,
     judged: pd.DataFrame,
     digests: Mapping[str, str],
-    rate: float,
+    rate: float | None,
     **results: Any,
 ) -> dict[str, Any]:
     """Describe what was done, for the model's history.
@@ -106,8 +108,9 @@ def make_entry(
     digests : mapping of str to str
         Their SHA-256, by path.
 
-    rate : float
-        Share of false alarms that was asked for.
+    rate : float or None
+        Share of false alarms that the thresholds were set for; None of "add-normals" if
+        they promise none.
 
     **results : any
         What else to keep; values of JSON.

@@ -250,7 +250,9 @@ def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
     fine = all(isinstance(entry.get(name), str) for name in ("command", "date"))
-    fine = fine and isinstance(entry.get("rate"), float)
+    rate = entry.get("rate")
+    unknown = rate is None and entry.get("command") == "add-normals"
+    fine = fine and (isinstance(rate, float) or unknown)
     return (
         fine and _maps_to(entry, "n_recordings", int) and _maps_to(entry, "files", str)
     )

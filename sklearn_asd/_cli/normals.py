@@ -53,9 +53,10 @@ def judge_normals(
     """Judge the normal recordings of files and folders that the model does not know.
 
     Those labelled anomalous, in folders called train, or used before to train or to
-    calibrate are left out and counted. Those without a verdict are named. An output
-    that cannot be written is refused before the work. If the model `learns` from them,
-    their folder and an earlier calibration do not matter, but their audio must be good.
+    calibrate, by their content, are left out and counted. Those without a verdict are
+    named. An output that cannot be written is refused before the work. If the model
+    `learns` from them, their folder and an earlier calibration do not matter, but their
+    audio must be good.
     """
     clips, problems = read_paths(paths, machine_from or model.machine_from)
     prepare_outputs({"--output": output}, clips["path"])
@@ -90,11 +91,20 @@ def judge_normals(
 def _leave_out_known(
     clips: pd.DataFrame, digests: dict[str, str], model: Model, learns: bool
 ) -> pd.DataFrame:
-    """Leave out recordings that were used before, by their names and contents."""
+    """Leave out recordings that were used before, by their contents.
+
+    Names tell what contents cannot: a recorder may use them again.
+    """
+    learnt = _trained_on(model)
+    known = {digest for _, digest in learnt}
     if model.training is not None:
-        trained = clips["path"].map(os.path.abspath).isin(model.training["path"])
-        clips = _leave_out(clips, "that the model was trained on", trained)
-    copied = clips["path"].map(digests).isin(_trained_on(model))
+        paths = clips["path"].map(os.path.abspath)
+        named = paths.isin(model.training["path"])
+        unhashed = ~paths.isin({os.path.abspath(path) for path, _ in learnt})
+        copied = clips["path"].map(digests).isin(known)
+        which = "that the model was trained on"
+        clips = _leave_out(clips, which, named & (copied | unhashed))
+    copied = clips["path"].map(digests).isin(known)
     clips = _leave_out(clips, "that are copies of those of training", copied)
     contents = clips["path"].map(digests)
     if learns:
@@ -104,10 +114,10 @@ def _leave_out_known(
     return _leave_out(clips, "that the model was calibrated on", used)
 
 
-def _trained_on(model: Model) -> set[str]:
-    """SHA-256 of the recordings that the model learnt from."""
+def _trained_on(model: Model) -> set[tuple[str, str]]:
+    """Paths and SHA-256 of the recordings that the model learnt from."""
     added = [one for one in model.history if one["command"] == "add-normals"]
-    return set(model.files.values()) | _list_files(added)
+    return _list_files([{"files": model.files}, *added])
 
 
 def _calibrated_on(model: Model) -> set[str]:
@@ -118,11 +128,13 @@ def _calibrated_on(model: Model) -> set[str]:
             entries = []
         elif entry["command"] == "calibrate":
             entries.append(entry)
-    return _list_files(entries)
+    return {digest for _, digest in _list_files(entries)}
 
 
-def _list_files(entries: list[dict[str, Any]]) -> set[str]:
-    return {one for entry in entries for one in entry["files"].values() if one}
+def _list_files(entries: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Paths and SHA-256 of all files that were hashed."""
+    pairs = [pair for entry in entries for pair in entry["files"].items()]
+    return {(path, digest) for path, digest in pairs if digest}
 
 
 def _warn_of_remarks(judged: pd.DataFrame) -> None:

@@ -16,32 +16,40 @@ from sklearn_asd.features import LogMelSegmenter, RecordingCheck
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
 from sklearn_asd.meta import ThresholdTuner
 from sklearn_asd.meta.scoring import final_step
-from sklearn_asd.meta.structure import walk
+from sklearn_asd.meta.structure import compares_machines, walk
 from sklearn_asd.presets import (
     DETECTORS,
     NETWORK_DETECTORS,
     PAPER_SYSTEMS,
     make_detector,
     make_paper_system,
+    scored_types,
     training_types,
 )
 
-__all__ = ["SYSTEMS", "choose_types", "explain_threshold", "make_system"]
+__all__ = [
+    "SYSTEMS",
+    "choose_types",
+    "explain_threshold",
+    "list_scored",
+    "make_system",
+]
 
 SYSTEMS = (*DETECTORS, *PAPER_SYSTEMS)
 _VALIDATION_FRACTION = 0.2
+_FEWEST_HELD_OUT = 2  # scores that a distribution is fitted to
 _NETWORK_OPTIONS = ("batch_size", "max_epochs", "device", "random_state")
 
 
 def choose_types(
     name: str, clips: pd.DataFrame, wanted: tuple[str, ...]
-) -> tuple[str | None, list[str]]:
-    """Choose the machine types to train on.
+) -> tuple[list[str], list[str]]:
+    """Choose the machine types to judge and to train on.
 
     Returns
     -------
-    judged : str or None
-        The one type that a system of the paper judges.
+    judged : list of str
+        The types that a system of the paper judges; empty for other systems.
 
     trained_on : list of str
         The types to train on.
@@ -53,21 +61,54 @@ def choose_types(
             f"{did_you_mean(one, present)} the folders name "
             f"{', '.join(present) or 'no types'}"
         )
-    chosen = list(wanted) or present
+    chosen = sorted(set(wanted)) or present
     if name not in PAPER_SYSTEMS:
-        return None, chosen
-    if len(chosen) != 1 or chosen[0] not in DCASE2020_TYPES:
+        return [], chosen
+    if not chosen or not set(chosen) <= set(DCASE2020_TYPES):
         raise ValueError(
-            f"system {name!r} judges one machine type of {', '.join(DCASE2020_TYPES)}, "
+            f"system {name!r} judges machine types of {', '.join(DCASE2020_TYPES)}, "
             f"and the recordings are of {', '.join(chosen) or 'no machine type'}: name "
-            "one with --machine-type, or choose --system default or ensemble"
+            "some with --machine-type, or choose --system default or ensemble"
         )
-    return chosen[0], list(training_types(chosen[0], name))
+    return chosen, _list_trained_on(name, chosen, present)
+
+
+def _list_trained_on(name: str, judged: list[str], present: list[str]) -> list[str]:
+    """List the types that a system of the paper learns from, to judge some."""
+    learnt = set().union(*(training_types(kind, name) for kind in judged))
+    others = sorted(learnt.intersection(present).difference(judged))
+    if len(judged) > 1 and others:
+        # Their machines would have thresholds, and no scores.
+        raise ValueError(
+            f"system {name!r} of {', '.join(judged)} learns from recordings of "
+            f"{', '.join(others)} too: name these as well with --machine-type, or one "
+            "type"
+        )
+    return sorted(learnt)
+
+
+def list_scored(name: str, judged: list[str]) -> list[str]:
+    """List the machine types whose recordings a system of the paper scores.
+
+    Parameters
+    ----------
+    name : str
+        The system.
+
+    judged : list of str
+        The types that it is made for.
+
+    Returns
+    -------
+    types : list of str
+        Of several, each is scored by its own networks alone.
+    """
+    return list(scored_types(judged[0], name)) if len(judged) == 1 else judged
 
 
 def make_system(
     name: str,
-    judged_type: str | None,
+    judged: list[str],
     counts: pd.Series,
     rate: float,
     options: dict[str, Any],
@@ -79,8 +120,8 @@ def make_system(
     name : str
         One of `SYSTEMS`.
 
-    judged_type : str or None
-        The machine type that a system of the paper is for.
+    judged : list of str
+        The machine types that a system of the paper is for.
 
     counts : Series
         Number of recordings of each machine.
@@ -102,7 +143,8 @@ def make_system(
     chosen = {k: v for k, v in options.items() if v is not None}
     if name in PAPER_SYSTEMS:
         chosen |= {"on_bad_clip": "nan", "verbose": verbose}
-        system = make_paper_system(judged_type, name, **chosen)
+        types = judged[0] if len(judged) == 1 else judged
+        system = make_paper_system(types, name, **chosen)
         _add_checks(system)
         return _tune(system, counts, rate, seed)
     learns = name in NETWORK_DETECTORS
@@ -127,8 +169,8 @@ def explain_threshold(detector: Any, rate: float, counts: pd.Series) -> str:
     """Tell the share of false alarms to expect, and what this rests on."""
     last = final_step(detector)
     caution = (
-        "\nThis holds for recordings like those of training. Recordings of other days, "
-        "places or devices may raise more alarms: score normal ones to find out."
+        "\nThis holds for recordings like those of training. Recordings of other "
+        "days,\nplaces or devices may raise more alarms: score normal ones to find out."
     )
     of = f"of {count(len(counts), 'machine')}"
     if hasattr(last, "promise_"):
@@ -152,14 +194,14 @@ def _add_checks(system: Any) -> None:
 
 def _explain_held_out(tuner: Any, of: str) -> str:
     """Tell what a threshold promises that held-out recordings set."""
+    if hasattr(tuner, "offsets_") or math.isinf(tuner.offset_):
+        return f"Threshold: {tuner.promise_}."
     rests_on = f"{count(tuner.n_validation_normal_, 'held-out recording')} {of}"
     rate = f"{100 * tuner.false_alarm_rate:g} %"
     if tuner.policy == "gamma":
         return (
             f"Expected false alarms: {rate}, extrapolated from {rests_on} (Gamma fit)."
         )
-    if math.isinf(tuner.offset_):
-        return f"Threshold: {tuner.promise_}."
     return f"Expected false alarms: at most {rate}, by {rests_on}."
 
 
@@ -170,9 +212,17 @@ def _count_known(detector: Any, counts: pd.Series) -> int:
 
 
 def _tune(detector: Any, counts: pd.Series, rate: float, seed: int) -> ThresholdTuner:
-    """Set the threshold with held-out clips: by rank if there are enough of them."""
-    n_validation = sum(count_held_out(_VALIDATION_FRACTION, n) for n in counts)
+    """Set thresholds with held-out clips: by rank if there are enough of them."""
+    held_out = [count_held_out(_VALIDATION_FRACTION, n) for n in counts]
+    # Machines whose scores cannot be compared have thresholds of their own.
+    n_validation = sum(held_out) if compares_machines(detector) else min(held_out)
     enough = n_validation >= math.ceil(1 / rate) - 1
+    if not enough and n_validation < _FEWEST_HELD_OUT:
+        raise ValueError(
+            f"a threshold needs {_FEWEST_HELD_OUT} held-out recordings, and "
+            f"{counts.idxmin()} has {count(counts.min(), 'recording')}: add some, so "
+            "that there are eight"
+        )
     return ThresholdTuner(
         detector,
         "false_alarm_rate" if enough else "gamma",

@@ -21,6 +21,7 @@ __all__ = [
     "as_labels",
     "count_held_out",
     "domain_labels",
+    "group_columns",
     "group_labels",
     "hold_out",
     "is_missing",
@@ -29,6 +30,7 @@ __all__ = [
     "machine_index",
     "machine_labels",
     "refuse_unseen",
+    "refuse_unseen_groups",
     "relabel",
     "type_prefix",
 ]
@@ -157,6 +159,22 @@ def domain_labels(X: Any) -> np.ndarray | None:
     return getattr(X, "domain", None)
 
 
+def group_columns(group_by: str | Sequence[str] | None) -> list[str]:
+    """List the columns that tell groups of clips apart.
+
+    Parameters
+    ----------
+    group_by : str, sequence of str or None
+        One column, several or none.
+
+    Returns
+    -------
+    columns : list of str
+        Their names.
+    """
+    return [group_by] if isinstance(group_by, str) else list(group_by or [])
+
+
 def group_labels(X: Any, group_by: str | Sequence[str]) -> np.ndarray:
     """Name the group of each clip by the values of some columns.
 
@@ -180,7 +198,7 @@ def group_labels(X: Any, group_by: str | Sequence[str]) -> np.ndarray:
     ValueError
         If no column is named, or X lacks a value for some or all clips.
     """
-    names = [group_by] if isinstance(group_by, str) else list(group_by)
+    names = group_columns(group_by)
     if not names:
         raise ValueError('group_by is empty: name columns, such as "domain", or None')
     columns = [_read_group(X, name) for name in names]
@@ -281,6 +299,39 @@ def refuse_unseen(labels: np.ndarray, known: Iterable[str], hint: str = "") -> N
             "machine_type and machine_id as in fit, or fit again with the new "
             f"machines' normal recordings{hint}. In a search, "
             "cv=MachineStratifiedKFold() puts each machine into each fold"
+        )
+
+
+def refuse_unseen_groups(
+    labels: np.ndarray, known: Iterable[Any], group_by: str | Sequence[str], what: str
+) -> None:
+    """Refuse clips of groups that were not among those fitted.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_clips,), str
+        The group of each clip, from :func:`group_labels`.
+
+    known : iterable of str
+        The groups fitted.
+
+    group_by : str or sequence of str
+        The columns that tell them apart.
+
+    what : str
+        What was fitted to each group, for the error message.
+
+    Raises
+    ------
+    ValueError
+        If there are such clips.
+    """
+    unseen = sorted(set(labels) - set(known))
+    if unseen:
+        raise ValueError(
+            f"X holds clips of {abbreviate(unseen)}, and {what} are of "
+            f"{abbreviate(list(known))}, by {group_columns(group_by)}: fit with clips "
+            "of it, or with group_by=None"
         )
 
 

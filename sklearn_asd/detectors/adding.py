@@ -9,7 +9,7 @@ import numpy as np
 from sklearn_asd._utils.messages import count
 from sklearn_asd.detectors.constants import refuse_extremes
 
-__all__ = ["choose_new", "refuse_without_rows"]
+__all__ = ["append_known", "choose_new", "refuse_without_rows"]
 
 # Share of a number by which copies of a row may differ: what rounding explains.
 _ROUNDING = 1e-9
@@ -36,6 +36,31 @@ def refuse_without_rows(detector: Any, name: str) -> None:
             f"the {type(detector).__name__} was fitted by an earlier version, which "
             "kept nothing to add clips to: fit it again"
         )
+
+
+def append_known(detector: Any, new: np.ndarray, **columns: Any) -> None:
+    """Append what is known of clips to what is known of those learnt from.
+
+    Parameters
+    ----------
+    detector : estimator
+        Fitted. Of each clip that it learnt from it has the row in `_training_rows`, and
+        what the columns hold in attributes such as `_training_machines`.
+
+    new : ndarray of int
+        Places of the clips to learn from among those to add, whose rows follow those of
+        `training_score_samples_`.
+
+    **columns : ndarray or None
+        What is known of these clips, by the rest of the attribute's name; None for what
+        is known of none.
+    """
+    n_before = len(detector.training_score_samples_)
+    for rest, values in {"rows": n_before + new, **columns}.items():
+        if values is not None:
+            known = getattr(detector, f"_training_{rest}")
+            more = np.asarray(values, dtype=known.dtype.type)  # texts of any length
+            setattr(detector, f"_training_{rest}", np.concatenate([known, more]))
 
 
 def choose_new(embedding: np.ndarray, known: np.ndarray) -> np.ndarray:

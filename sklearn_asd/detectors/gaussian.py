@@ -28,7 +28,11 @@ from sklearn_asd._utils.validation import (
     validate_data,
 )
 from sklearn_asd.audio.machines import known_labels, machine_index
-from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
+from sklearn_asd.detectors.adding import (
+    append_known,
+    choose_new,
+    refuse_without_rows,
+)
 from sklearn_asd.detectors.constants import (
     are_copies,
     find_units,
@@ -338,17 +342,17 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
         refuse_without_rows(self, "_training_points")
         embedding = self._embed(X)
         usable = choose_new(embedding, self._training_points)
-        labels = label_clips(X, getattr(self, "classes_", None))
-        points, rows = self._training_points, self._training_rows
-        n_before = len(self.training_score_samples_)
-        self._training_points = np.concatenate([points, embedding[usable]])
-        self._training_rows = np.concatenate([rows, n_before + usable])
-        if labels is not None:
-            self._append_machines(labels[usable].astype(str))
-        if self._training_domains is not None:
-            domains: Any = self._list_domains(_safe_indexing(X, usable))
-            self._training_domains = np.append(self._training_domains, domains)
-        self._learn(n_before + len(embedding))
+        some = _safe_indexing(X, usable)
+        machines = label_clips(some, getattr(self, "classes_", None))
+        append_known(
+            self,
+            usable,
+            points=embedding[usable],
+            types=self._look_up_types(machines),
+            machines=machines,
+            domains=self._list_domains(some),
+        )
+        self._learn(len(self.training_score_samples_) + len(embedding))
         return self
 
     def _list_domains(self, X: Any) -> np.ndarray | None:
@@ -356,15 +360,13 @@ class GaussianDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator):
             return None
         return known_labels(X, "with by_domain=True", "domain").astype(str)
 
-    def _append_machines(self, labels: np.ndarray) -> None:
-        """Note the machines of more clips; their types are known."""
+    def _look_up_types(self, machines: np.ndarray | None) -> list[str] | None:
+        """Types of known machines; None if types are not known."""
         known: Any = self._training_machines
-        kinds = self._training_types
-        self._training_machines = np.concatenate([known, labels])
-        if kinds is not None:
-            first = dict(zip(known, kinds, strict=True))
-            more = [first[label] for label in labels]
-            self._training_types = np.concatenate([kinds, more])
+        if machines is None or self._training_types is None:
+            return None
+        types = dict(zip(known, self._training_types, strict=True))
+        return [types[machine] for machine in machines]
 
     def _learn(self, n_clips: int) -> None:
         """Fit the Gaussians, and set what follows from their left-out distances."""

@@ -19,7 +19,11 @@ from sklearn_asd._base import (
 )
 from sklearn_asd._utils.parameters import Interval, validates_parameters
 from sklearn_asd._utils.validation import normal_rows, refuse_masked, validate_data
-from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
+from sklearn_asd.detectors.adding import (
+    append_known,
+    choose_new,
+    refuse_without_rows,
+)
 from sklearn_asd.detectors.constants import (
     find_constants,
     find_units,
@@ -190,11 +194,8 @@ class MahalanobisDetector(JudgingMixin, BaseEstimator):
         refuse_masked(X, "X")
         X = validate_data(self, X, dtype=np.float64, reset=False)
         usable = choose_new(X, self._training_points)
-        n_before = len(self.training_score_samples_)
-        points, rows = self._training_points, self._training_rows
-        self._training_points = np.concatenate([points, X])
-        self._training_rows = np.concatenate([rows, n_before + usable])
-        self._learn(n_before + len(X))
+        append_known(self, usable, points=X[usable])
+        self._learn(len(self.training_score_samples_) + len(X))
         return self
 
     def _learn(self, n_rows: int) -> None:

@@ -23,7 +23,11 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import known_labels, machine_labels
-from sklearn_asd.detectors.adding import choose_new, refuse_without_rows
+from sklearn_asd.detectors.adding import (
+    append_known,
+    choose_new,
+    refuse_without_rows,
+)
 from sklearn_asd.detectors.banks import BankMaker
 from sklearn_asd.detectors.constants import (
     are_copies,
@@ -436,20 +440,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         embedding = self.embed(X)
         usable = choose_new(embedding, known)
         some = _safe_indexing(X, usable)
-        labels, domains = (
-            label_clips(some, self._training_machines),
-            self._label_domains(some),
+        append_known(
+            self,
+            usable,
+            machines=label_clips(some, self._training_machines),
+            domains=self._label_domains(some),
         )
-        if labels is not None:
-            before = self._training_machines
-            self._training_machines = np.concatenate([before, labels.astype(str)])
-        if domains is not None:
-            self._training_domains = np.concatenate([self._training_domains, domains])
-        n_before = len(self.training_score_samples_)
-        rows = n_before + usable
-        self._training_rows = np.concatenate([self._training_rows, rows])
-        known = np.concatenate([known, embedding[usable]])
-        self._learn(known, n_before + len(embedding))
+        n_clips = len(self.training_score_samples_) + len(embedding)
+        self._learn(np.concatenate([known, embedding[usable]]), n_clips)
         return self
 
     def _learn(self, embedding: np.ndarray, n_clips: int) -> None:

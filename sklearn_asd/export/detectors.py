@@ -538,14 +538,19 @@ def _list_groups(estimator: Any) -> list[str] | None:
     scales = getattr(estimator, "scales_", None)
     if not isinstance(scales, dict) or None in scales or not scales:
         return None
-    if getattr(estimator, "group_by", "machine_type") not in _GROUPINGS:
+    if _grouping(estimator) not in _GROUPINGS:
         return []
     return [str(group) for group, of in scales.items() if of]
 
 
+def _grouping(ensemble: Any) -> Any:
+    """What an ensemble with groups tells them by: the type, if nothing is said."""
+    return ensemble.group_by or "machine_type"
+
+
 def _find_group(ensemble: Any, groups: list[str], machine: str) -> str | None:
     """Group of a machine, if any."""
-    if getattr(ensemble, "group_by", "machine_type") == "machine_id":
+    if _grouping(ensemble) == "machine_id":
         return machine if machine in groups else None
     own = [group for group in groups if machine.startswith(type_prefix(group))]
     return own[0] if own else None

@@ -30,7 +30,8 @@ def add_normals(detector, X):
         :class:`~sklearn_asd.MahalanobisDetector` can learn more, and so can
         :class:`~sklearn_asd.ZScoreEnsemble`,
         :class:`~sklearn_asd.GammaProbabilityEnsemble`,
-        :class:`~sklearn_asd.PerMachine`, :class:`~sklearn_asd.OnlyMachineTypes` and
+        :class:`~sklearn_asd.PerMachine`, :class:`~sklearn_asd.PerMachineType`,
+        :class:`~sklearn_asd.OnlyMachineTypes` and
         :class:`~sklearn_asd.ThresholdTuner` around them. All have a method of this
         name, which a detector of yours may have as well. They keep the numbers that
         they learnt from, and no recordings.
@@ -51,8 +52,8 @@ def add_normals(detector, X):
         If a detector inside cannot learn more; the message names it.
 
     ValueError
-        If a clip is of an unknown machine, or a copy; or the threshold is of clips that
-        were held out and are not kept.
+        If a clip is of an unknown machine or type, or a copy; or the threshold is of
+        clips that were held out and are not kept.
 
     See Also
     --------

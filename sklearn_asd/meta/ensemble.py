@@ -14,10 +14,13 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone, is_frozen
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import Interval, StrOptions, validates_parameters
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
-from sklearn_asd.audio.machines import group_labels
+from sklearn_asd.audio.machines import (
+    group_columns,
+    group_labels,
+    refuse_unseen_groups,
+)
 from sklearn_asd.detectors.doubt import LARGEST_DOUBT, log_confidence
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.gamma import GammaScale
@@ -260,7 +263,7 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
         (X,) = indexable(X)
         more = self._find_groups(X)
         if self.scales_:
-            self._refuse_unknown_groups(more)
+            refuse_unseen_groups(more, self.scales_, self.group_by, "scales")
         raw = self._add_to_members(X, more)
         names, groups = list(self.named_estimators_), self._list_training_groups()
         scores = self._set_scales(names, raw, groups)
@@ -292,8 +295,8 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             True if a Gamma distribution of each machine scales the scores, or else
             what the members say.
         """
-        names = [self.group_by] if isinstance(self.group_by, str) else self.group_by
-        if self.scaling is not None and "machine_id" in (names or []):
+        by_machine = "machine_id" in group_columns(self.group_by)
+        if self.scaling is not None and by_machine:
             return True
         return all(map(compares_machines, list_inside(self)))
 
@@ -408,22 +411,13 @@ class GammaProbabilityEnsemble(EnsembleOfMembers):
             log_rest = np.where(beyond, log_confidence(raw), np.log1p(-f))
             with np.errstate(divide="ignore"):
                 return np.where(beyond, -np.exp(log_rest), np.log(f)), log_rest
-        self._refuse_unknown_groups(groups)
+        refuse_unseen_groups(groups, self.scales_, self.group_by, "scales")
         log_f, log_rest = (np.full_like(raw, np.nan) for _ in range(2))
         for group, scales in self.scales_.items():
             rows = groups == group if group is not None else slice(None)
             for j, scale in enumerate(scales):
                 log_f[rows, j], log_rest[rows, j] = scale.log_cdf_sf(raw[rows, j])
         return log_f, log_rest
-
-    def _refuse_unknown_groups(self, groups: np.ndarray) -> None:
-        unknown = set(groups) - set(self.scales_)
-        if unknown:
-            raise ValueError(
-                f"{self.group_by} {abbreviate(sorted(unknown))} was not among the "
-                f"fitted ones, {abbreviate(sorted(self.scales_))}: fit with clips of "
-                "it, or set group_by=None"
-            )
 
     def _aggregate(self, raw: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Logarithm of 1 - f for the aggregated f."""

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from sklearn_asd._base import fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd.audio.machines import machine_labels
-from sklearn_asd.detectors.adding import refuse_without_rows
+from sklearn_asd.detectors.adding import append_known, refuse_without_rows
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.structure import Inner, MetaDetectorMixin, scatter, take_rows
@@ -133,10 +133,8 @@ class EnsembleOfMembers(MetaDetectorMixin, _BaseComposition):
             new_training_scores(member, f"member {name!r:.200}")
             for name, member in added.items()
         ]
-        n_before = len(self.training_score_samples_)
-        known = self._list_training_groups()
-        rows = np.append(self._training_rows, n_before + np.arange(len(groups)))
-        self._keep_groups(rows, np.append(known, groups))
+        grouped = self._training_groups is not None
+        append_known(self, np.arange(len(groups)), groups=groups if grouped else None)
         return np.column_stack(scores)
 
     def _make_folds(self, X: Any) -> list[tuple[np.ndarray, np.ndarray]] | None:

@@ -10,18 +10,16 @@ from typing import Any, NotRequired
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import as_labels, known_labels
-from sklearn_asd.detectors.adding import refuse_without_rows
+from sklearn_asd.detectors.adding import append_known, refuse_without_rows
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.scoring import (
     check_scores_clips,
-    decisions,
     final_step,
     leaves_clips_out,
 )
@@ -188,12 +186,12 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         if len(rows):
             self.estimator_ = add_normals(self.estimator_, take_rows(X, rows))
             self._copy_thresholds()
-        before = getattr(self, "training_score_samples_", np.empty(0))
-        self._training_rows = np.append(self._training_rows, len(before) + rows)
-        if len(before):
+        if hasattr(self, "training_score_samples_"):
+            append_known(self, rows)
             scores = new_training_scores(self.estimator_, "the estimator")
+            n_clips = len(self.training_score_samples_) + len(X)
             self.training_score_samples_ = scatter(
-                [(self._training_rows, -scores)], len(before) + len(X)
+                [(self._training_rows, -scores)], n_clips
             )
         return self
 
@@ -231,12 +229,7 @@ class OnlyMachineTypes(MetaDetectorMixin, BaseEstimator):
         decisions : ndarray of shape (n_clips,), float64
             Negative for anomalous clips; NaN for clips of other types.
         """
-        check_is_fitted(self)
-        values = [
-            (one.rows, decisions(one.estimator, take_rows(X, one.rows)))
-            for one in self.inner_detectors(X)
-        ]
-        return scatter(values, len(X))
+        return self._decide_inside(X)
 
     @property
     def promise_(self) -> str:

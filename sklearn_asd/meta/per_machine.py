@@ -18,7 +18,7 @@ from sklearn_asd._base import adds_or_not, all_or_nothing, fit_clone
 from sklearn_asd._utils.parameters import HasMethods, validates_parameters
 from sklearn_asd._utils.validation import normal_rows
 from sklearn_asd.audio.machines import known_labels, refuse_unseen
-from sklearn_asd.detectors.adding import refuse_without_rows
+from sklearn_asd.detectors.adding import append_known, refuse_without_rows
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.policies import describe_silence, join_promises
@@ -239,14 +239,11 @@ class PerMachine(MetaDetectorMixin, BaseEstimator):
         if offsets:
             self.offsets_ = offsets
             self._warn_of_silence()
-        before = getattr(self, "training_score_samples_", np.empty(0))
-        new = len(before) + np.flatnonzero(usable)
-        self._training_rows = np.append(self._training_rows, new)
-        more = labels[usable].astype(str)
-        self._training_machines = np.append(self._training_machines, more)
-        if len(before):
+        if hasattr(self, "training_score_samples_"):
+            append_known(self, np.flatnonzero(usable), machines=labels[usable])
+            n_clips = len(self.training_score_samples_) + len(labels)
             self.training_score_samples_ = scatter(
-                list(self._list_training_scores()), len(before) + len(labels)
+                list(self._list_training_scores()), n_clips
             )
         return self
 

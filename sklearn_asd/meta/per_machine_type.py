@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_asd._base import all_or_nothing
+from sklearn_asd._base import adds_or_not, all_or_nothing
 from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.parameters import validates_parameters
-from sklearn_asd.audio.machines import as_labels, known_labels
+from sklearn_asd._utils.validation import normal_rows
+from sklearn_asd.audio.machines import as_labels, known_labels, refuse_unseen
+from sklearn_asd.detectors.adding import append_known, refuse_without_rows
+from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.members import EnsembleOfMembers
 from sklearn_asd.meta.only_machine_types import OnlyMachineTypes
 from sklearn_asd.meta.policies import join_promises
-from sklearn_asd.meta.scoring import decisions, final_step, leaves_clips_out
+from sklearn_asd.meta.scoring import final_step, leaves_clips_out
 from sklearn_asd.meta.structure import Inner, scatter, take_rows
 
 __all__ = ["PerMachineType"]
+
+_PURPOSE = "to choose the detector of a clip"
 
 
 class PerMachineType(EnsembleOfMembers):
@@ -54,8 +59,9 @@ class PerMachineType(EnsembleOfMembers):
         :class:`~sklearn_asd.ThresholdTuner`.
 
     training_score_samples_ : ndarray of shape (n_clips,), float64
-        Score of each clip passed to `fit` as if it had been left out of it; NaN for
-        clips of other types. Present if all detectors have such scores, as
+        Score of each clip passed to `fit`, and then to `add_normals`, as if it had been
+        left out of it; NaN for clips of other types. Present if all detectors have such
+        scores, as
         :class:`~sklearn_asd.EmbeddingNeighborDetector` does.
 
     See Also
@@ -163,32 +169,80 @@ class PerMachineType(EnsembleOfMembers):
             self.training_score_samples_ = scatter(
                 [(rows, scores[place][rows]) for place, rows in own], len(X)
             )
+        types = known_labels(X, _PURPOSE, "machine_type")
+        used = np.isin(types.astype(str), list(set().union(*self._list_learnt())))
+        rows = np.flatnonzero(normal_rows(y, len(X)) & used)
+        self._keep_groups(rows, types[rows])
         return self
+
+    @adds_or_not
+    def add_normals(self, X):
+        """Add normal clips to the detectors that learn from their types.
+
+        Parameters
+        ----------
+        X : DataFrame, Clips or ClipSpectrograms of n_clips
+            Normal clips. Each is added to its type's detector, and to those with its
+            type among their `training_types`.
+
+        Returns
+        -------
+        self : PerMachineType
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            If a detector that clips are added to cannot learn more.
+
+        ValueError
+            If a clip is of a type that no detector learns from, of an unknown machine,
+            or a copy of one that was learnt from; or the detector comes from a file of
+            an earlier version.
+        """
+        refuse_without_rows(self, "_training_rows")
+        types = known_labels(X, _PURPOSE, "machine_type")
+        learnt = self._list_learnt()
+        refuse_unseen(types, set().union(*learnt))
+        rows = [np.flatnonzero(np.isin(types.astype(str), kinds)) for kinds in learnt]
+        self.estimators_ = [
+            add_normals(one, take_rows(X, some)) if len(some) else one
+            for one, some in zip(self.estimators_, rows, strict=True)
+        ]
+        if hasattr(self, "training_score_samples_"):
+            n_before = len(self.training_score_samples_)
+            append_known(self, np.arange(len(types)), groups=types)
+            self.training_score_samples_ = scatter(
+                list(self._list_training_scores()), n_before + len(types)
+            )
+        return self
+
+    def _list_learnt(self) -> list[list[str]]:
+        """Types that each detector learns from."""
+        learnt = self.training_types or {}
+        labels: list[Any] = [
+            as_labels(np.atleast_1d(learnt.get(kind, kind)))
+            for kind in self.named_estimators_
+        ]
+        return [kinds.tolist() for kinds in labels]
+
+    def _list_training_scores(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Rows of each type's training clips, with their left-out scores."""
+        types = self._list_training_groups().astype(str)
+        known = zip(
+            self._list_kinds(), self._list_learnt(), self.estimators_, strict=True
+        )
+        for kind, learnt, detector in known:
+            scores = -new_training_scores(detector, f"the detector of {kind!r:.200}")
+            seen = np.flatnonzero(np.isin(types, learnt))
+            own = types[seen] == kind
+            yield self._training_rows[seen[own]], scores[own]
 
     def inner_detectors(self, X):
         """List the detector of each type, with its clips."""
         check_is_fitted(self)
         own = self._own_rows(X)
         return [Inner(self.estimators_[place], rows) for place, rows in own]
-
-    def decision_function(self, X):
-        """Score clips relative to the threshold of their type's detector.
-
-        Parameters
-        ----------
-        X : DataFrame, Clips or ClipSpectrograms of n_clips
-            Clips of any types.
-
-        Returns
-        -------
-        decisions : ndarray of shape (n_clips,), float64
-            Negative for anomalous clips; NaN for clips of other types.
-        """
-        values = [
-            (one.rows, decisions(one.estimator, take_rows(X, one.rows)))
-            for one in self.inner_detectors(X)
-        ]
-        return scatter(values, len(X))
 
     @property
     def promise_(self) -> str:
@@ -214,11 +268,15 @@ class PerMachineType(EnsembleOfMembers):
         _, detectors = self._list_members()
         return all(map(leaves_clips_out, detectors))
 
+    def _list_kinds(self) -> list[str]:
+        """Type of each detector, in the form that clips have it in."""
+        labels: Any = as_labels(list(self.named_estimators_))
+        return labels.tolist()
+
     def _own_rows(self, X: Any) -> Iterator[tuple[int, np.ndarray]]:
         """Place of each detector whose type X holds, and the rows of the type."""
-        types = known_labels(X, "to choose the detector of a clip", "machine_type")
-        kinds: Any = as_labels(list(self.named_estimators_))  # one form, as in types
-        for place, kind in enumerate(kinds):
+        types = known_labels(X, _PURPOSE, "machine_type")
+        for place, kind in enumerate(self._list_kinds()):
             rows = np.flatnonzero(types.astype(str) == kind)
             if len(rows):
                 yield place, rows

@@ -20,9 +20,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_asd._base import JudgingMixin
-from sklearn_asd._utils.messages import abbreviate
 from sklearn_asd._utils.validation import refuse_masked
-from sklearn_asd.audio.machines import group_labels, known_labels, refuse_unseen
+from sklearn_asd.audio.machines import (
+    group_labels,
+    known_labels,
+    refuse_unseen,
+    refuse_unseen_groups,
+)
 from sklearn_asd.features import ClipSpectrograms
 from sklearn_asd.features.front_end import FrontEnd
 from sklearn_asd.meta import scoring
@@ -69,8 +73,8 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
     `inner_detectors`, and `combine_scores` where several detectors score the same clip.
     `fit` sets `offset_`: a clip of a lower score is anomalous. Where machines have
     thresholds of their own it sets `offsets_` instead, by the names of the machines. A
-    subclass without either defines `decision_function`, and does not combine scores:
-    each clip is then judged by the threshold of the detector that scores it.
+    subclass without either does not combine scores: each clip is then judged by the
+    threshold of the detector that scores it.
 
     The attribute `compares_machines` of a subclass says whether its scores of different
     machines can be compared; by default they can if those of all inner detectors can.
@@ -172,9 +176,21 @@ class MetaDetectorMixin(MetaEstimatorMixin, JudgingMixin):
         -------
         decisions : ndarray of shape (n_clips,), float64
             ``score_samples(X)`` minus `offset_`, or minus the value of the clip's
-            machine in `offsets_`: negative for anomalous clips.
+            machine in `offsets_`: negative for anomalous clips. Without these, the
+            decisions of the detectors that score the clips; NaN for clips of none.
         """
-        return self.score_samples(X) - find_offsets(self, X)
+        if hasattr(self, "offset_") or hasattr(self, "offsets_"):
+            return self.score_samples(X) - find_offsets(self, X)
+        return self._decide_inside(X)
+
+    def _decide_inside(self, X):
+        """Decisions of the inner detectors, each on its own clips."""
+        check_is_fitted(self)
+        values = [
+            (one.rows, scoring.decisions(one.estimator, take_rows(X, one.rows)))
+            for one in self.inner_detectors(X)
+        ]
+        return scatter(values, _num_samples(X))
 
     def _score_inner(self, inner, X):
         return [
@@ -517,13 +533,7 @@ def threshold_labels(detector: Any, X: Any) -> np.ndarray:
         refuse_unseen(labels, detector.offsets_)
         return labels
     labels = group_labels(X, detector.group_by_)
-    unseen = sorted(set(labels) - set(detector.offsets_))
-    if unseen:
-        raise ValueError(
-            f"X holds clips of {abbreviate(unseen)}, and thresholds are of "
-            f"{abbreviate(list(detector.offsets_))}, by {detector.group_by_}: fit with "
-            "clips of it, or with group_by=None"
-        )
+    refuse_unseen_groups(labels, detector.offsets_, detector.group_by_, "thresholds")
     return labels
 
 

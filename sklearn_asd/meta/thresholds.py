@@ -23,11 +23,13 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import (
+    group_columns,
     group_labels,
     hold_out,
     known_labels,
     machine_labels,
 )
+from sklearn_asd.detectors.adding import append_known
 from sklearn_asd.meta.adding import add_normals, new_training_scores
 from sklearn_asd.meta.policies import (
     POLICIES,
@@ -376,16 +378,15 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
         (X,) = indexable(X)
         self.detector_ = add_normals(self.detector_, X)
         scores = -new_training_scores(self.detector_, "the detector")
-        n_new = _num_samples(X)
-        n_before = len(self.training_score_samples_)
-        rows = np.append(self._training_rows, n_before + np.arange(n_new))
-        machine = self._training_machines
-        if machine is not None:
-            machine = np.append(machine, threshold_labels(self, X))
-        self._training_rows, self._training_machines = rows, machine
-        parts = _split_by_machine(machine, np.arange(len(rows)))
+        n_new, machines = _num_samples(X), None
+        if self._training_machines is not None:
+            machines = threshold_labels(self, X)
+        append_known(self, np.arange(n_new), machines=machines)
+        rows = self._training_rows
+        parts = _split_by_machine(self._training_machines, np.arange(len(rows)))
         self._set_thresholds(scores, np.ones(len(rows), dtype=bool), parts)
-        self.training_score_samples_ = scatter([(rows, scores)], n_before + n_new)
+        n_clips = len(self.training_score_samples_) + n_new
+        self.training_score_samples_ = scatter([(rows, scores)], n_clips)
         return self
 
     def _refuse_held_out(self) -> None:
@@ -472,9 +473,8 @@ class ThresholdTuner(MetaDetectorMixin, BaseEstimator):
             if compared:
                 return None
             return known_labels(X, "to set a threshold for each machine")
-        names = [self.group_by] if isinstance(self.group_by, str) else self.group_by
-        self.group_by_ = list(names)
-        if not compared and "machine_id" not in names:
+        self.group_by_ = group_columns(self.group_by)
+        if not compared and "machine_id" not in self.group_by_:
             self.group_by_.insert(0, "machine_id")
         return group_labels(X, self.group_by_)
 

@@ -28,16 +28,25 @@ from sklearn_asd._utils.parameters import (
 )
 from sklearn_asd._utils.validation import is_table_of_numbers, normal_rows
 from sklearn_asd.audio.machines import (
+    group_columns,
+    group_labels,
     known_labels,
     machine_columns,
     machine_labels,
     refuse_unseen,
+    refuse_unseen_groups,
 )
 from sklearn_asd.meta import scoring
 from sklearn_asd.meta.members import EnsembleOfMembers, fit_on_folds, put_together
 from sklearn_asd.meta.rounding import refuse_rounding
 from sklearn_asd.meta.siblings import own_table, rank_members, sibling_table
-from sklearn_asd.meta.structure import Inner, scatter, take_rows
+from sklearn_asd.meta.structure import (
+    Inner,
+    compares_machines,
+    list_inside,
+    scatter,
+    take_rows,
+)
 from sklearn_asd.meta.zscale import ZScale
 
 __all__ = ["ZScoreEnsemble"]
@@ -48,9 +57,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
 
     Each member's anomaly scores are standardised by the mean and the standard deviation
     of its scores of normal clips that were left out of its training, for each machine
-    type apart, and the largest one counts. One good member is then heard among poor
-    ones, and nothing has to be chosen with anomalies. With several machines of a type,
-    the members that best tell these machines apart can be selected.
+    type or group of clips apart, and the largest one counts. One good member is then
+    heard among poor ones, and nothing has to be chosen with anomalies. With several
+    machines of a type, the members that best tell these machines apart can be selected.
 
     Parameters
     ----------
@@ -68,6 +77,14 @@ class ZScoreEnsemble(EnsembleOfMembers):
         Number of members that score the clips of a machine type with several machines:
         those with the largest sibling AUC, see Notes. None takes all members, and so
         does a type with one machine, where there is nothing to choose by.
+
+    group_by : str, list of str or None, default=None
+        Standardise scores apart for each value of "machine_id" (each pair of type and
+        ID), "domain", or another column of a table; of a list, for each combination of
+        values. "machine_type" is added where X has types and neither of the machine's
+        columns is named. Clips to score need the values too: since 2022, the rules of
+        the DCASE challenge keep the domain of test clips secret. None standardises them
+        for each machine type.
 
     log_scores : bool, default=False
         Whether to take logarithms of the members' anomaly scores, which must then be
@@ -98,18 +115,19 @@ class ZScoreEnsemble(EnsembleOfMembers):
         The same by name.
 
     selected_ : dict of str or None to list of str
-        For each machine type the names of the members that score its clips. The key is
-        None if X was fitted without machine types.
+        For each machine type the names of the members that score its clips; for each
+        group, such as "machine_type fan, domain target", if there is `group_by`. The
+        key is None if X was fitted without either.
 
     sibling_aucs_ : DataFrame of shape (n_types, n_members)
         Mean sibling AUC of each member in [0, 1], for each machine type with several
         machines. Present if members were selected.
 
     scales_ : dict of str or None to list of ZScale
-        For each machine type the `center` and `scale` of each selected member.
+        For each machine type or group the `center` and `scale` of each selected member.
 
     total_scales_ : dict of str or None to ZScale
-        For each machine type `center` and `scale` of the aggregated z-scores.
+        For each machine type or group `center` and `scale` of the aggregated z-scores.
 
     training_score_samples_ : ndarray of shape (n_clips,)
         Score of each clip that was passed to `fit`, and then to `add_normals`, with
@@ -132,17 +150,17 @@ class ZScoreEnsemble(EnsembleOfMembers):
     Notes
     -----
     The largest of several z-scores is larger the more members there are. So it is
-    standardised again, by left-out training clips of the machine type: a clip that
-    scores -3 is three standard deviations more anomalous than their mean, whatever the
-    type.
+    standardised again, by left-out training clips of the machine type or group: a clip
+    that scores -3 is three standard deviations more anomalous than their mean, whatever
+    the type. The scales of a group are as uncertain as its clips are few.
 
     For `training_score_samples_` and the threshold, the z-scores of a clip are those by
     the means and deviations of the other clips, if several members are combined. By
     those of all, which include its own score, the threshold would raise more alarms
     than `contamination` says.
 
-    A member that scores no clip of a machine type, such as
-    :class:`OnlyMachineTypes`, is no member for that type.
+    A member that scores no clip of a machine type or group, such as
+    :class:`OnlyMachineTypes`, is no member for it.
 
     Sibling AUC: a fitted member scores left-out normal clips of a machine, and left-out
     normal clips of the other machines of its type as if they were of this machine. The
@@ -181,6 +199,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         "estimators": [list],
         "aggregation": [StrOptions({"max", "mean"})],
         "n_selected": [Interval(Integral, 1, None, closed="left"), None],
+        "group_by": [str, list, tuple, None],
         "log_scores": ["boolean"],
         "calibration_cv": [
             Interval(Integral, 2, None, closed="left"),
@@ -197,6 +216,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         "total_scales_": dict,
         "offset_": Real,
         "_training_machines": NotRequired[np.ndarray | None],
+        "_group_types": NotRequired[dict],  # by group; absent without group_by
     }
 
     def __init__(
@@ -205,6 +225,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         *,
         aggregation="max",
         n_selected=None,
+        group_by=None,
         log_scores=False,
         calibration_cv=5,
         contamination=0.1,
@@ -213,6 +234,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self.estimators = estimators
         self.aggregation = aggregation
         self.n_selected = n_selected
+        self.group_by = group_by
         self.log_scores = log_scores
         self.calibration_cv = calibration_cv
         self.contamination = contamination
@@ -227,7 +249,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
         ----------
         X : any
             Clips, as the members take them. If they have machine types, each type is
-            standardised apart.
+            standardised apart, and so is each group of `group_by`.
 
         y : array-like of shape (n_clips,) or None, default=None
             +1 for normal clips, -1 for anomalous ones, which are never trained on.
@@ -242,9 +264,10 @@ class ZScoreEnsemble(EnsembleOfMembers):
         ------
         ValueError
             If there are no members or two with the same name, y holds anything but +1
-            and -1, some clips have a machine type and others not, a machine has fewer
-            normal clips than there are folds, no member scores the clips of a type, or
-            the scores of a selected member have no spread.
+            and -1, some clips have a machine type and others not, X lacks the column
+            for `group_by`, a machine has fewer normal clips than there are folds, no
+            member scores the clips of a type, or the scores of a selected member have
+            no spread.
         """
         _, members = self._list_members()
         (X,) = indexable(X)
@@ -256,7 +279,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
                 "two are needed"
             )
         X = take_rows(X, np.flatnonzero(normal))
-        groups = _find_groups(X)
+        groups = self._find_groups(X)
         self._keep_groups(np.flatnonzero(normal), groups)
         self._training_machines = self._find_machines(X)
         compared = self._find_compared(groups)
@@ -320,6 +343,20 @@ class ZScoreEnsemble(EnsembleOfMembers):
         self.training_score_samples_ = scatter([(self._training_rows, scores)], n_clips)
 
     @property
+    def compares_machines(self) -> bool:
+        """Whether its scores of different machines can be compared.
+
+        Returns
+        -------
+        compares : bool
+            True if scores of each machine are standardised apart, or else what the
+            members say.
+        """
+        if "machine_id" in group_columns(self.group_by):
+            return True
+        return all(map(compares_machines, list_inside(self)))
+
+    @property
     def leaves_clips_out(self) -> bool:
         """Whether all members score their training clips as if left out.
 
@@ -363,8 +400,8 @@ class ZScoreEnsemble(EnsembleOfMembers):
             ``scores["raw"]`` has a column for each member that scores some of the
             clips: its own anomaly score, the higher the more anomalous.
             ``scores["z"]`` has it in standard deviations above the mean of left-out
-            training clips of the clip's machine type. Both are NaN where the member was
-            not selected.
+            training clips of the clip's machine type or group. Both are NaN where the
+            member was not selected.
         """
         inner = self.inner_detectors(X)
         if scores is None:
@@ -380,8 +417,32 @@ class ZScoreEnsemble(EnsembleOfMembers):
         used = [one.name for one in inner]
         return pd.concat({k: table[used] for k, table in tables.items()}, axis=1)
 
+    def _find_groups(self, X: Any) -> np.ndarray:
+        """Group of each clip to fit to; without `group_by` its machine type, or None.
+
+        Sets `_group_types`, the machine type of each group, if there is `group_by`.
+        """
+        types = np.full(_num_samples(X), None)
+        if machine_columns(X)[0] is not None:
+            types = known_labels(X, "to standardise scores by type", "machine_type")
+        if self.group_by is None:
+            return types
+        columns = _add_type(self.group_by, machine_columns(X)[0] is not None)
+        groups = group_labels(X, columns)
+        self._group_types = dict(zip(groups, types, strict=True))
+        return groups
+
+    def _type_of(self, group: str | None) -> str | None:
+        """Machine type of a group, which it is itself without `group_by`."""
+        return getattr(self, "_group_types", {}).get(group, group)
+
     def _known_groups(self, X: Any) -> np.ndarray:
-        """Machine type of each clip; None for each if the fit knew no types."""
+        """Group of each clip to score, as in `fit`."""
+        if hasattr(self, "_group_types"):
+            columns = _add_type(self.group_by, None not in self._group_types.values())
+            groups = group_labels(X, columns)
+            refuse_unseen_groups(groups, self._group_types, columns, "scales")
+            return groups
         if None in self.selected_:
             return np.full(_num_samples(X), None)
         purpose = "to standardise scores by type, as in fit"
@@ -443,8 +504,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
         labels = self._training_machines
         if labels is None:
             return {}
-        machines = {group: set(labels[rows]) for group, rows in _split(groups)}
-        return {group: names for group, names in machines.items() if len(names) > 1}
+        types = list(map(self._type_of, groups))
+        machines = {one: set(labels[rows]) for one, rows in _split(types)}
+        return {one: names for one, names in machines.items() if len(names) > 1}
 
     def _select(
         self, raw: np.ndarray, groups: np.ndarray, compared: Any, tables: list[Any]
@@ -461,8 +523,9 @@ class ZScoreEnsemble(EnsembleOfMembers):
                     "leave these clips out"
                 )
             chosen = np.flatnonzero(scored)
-            if group in compared:
-                ranks, aucs[group] = rank_members(tables, compared[group])
+            kind = self._type_of(group)
+            if kind in compared:
+                ranks, aucs[kind] = rank_members(tables, compared[kind])
                 ranks = [j for j in ranks if scored[j]]
                 chosen = np.sort(ranks[: self.n_selected])
             self.selected_[group] = [names[j] for j in chosen]
@@ -555,14 +618,14 @@ class ZScoreEnsemble(EnsembleOfMembers):
         return scores
 
 
-def _find_groups(X: Any) -> np.ndarray:
-    """Machine type of each clip, or None for each if X has none."""
-    if machine_columns(X)[0] is None:
-        return np.full(_num_samples(X), None)
-    return known_labels(X, "to standardise scores by type", "machine_type")
+def _add_type(group_by: Any, has_types: bool) -> list[str]:
+    """Columns of `group_by`, with the type where no other column tells it."""
+    columns = group_columns(group_by)
+    told = not columns or {"machine_type", "machine_id"} & set(columns)
+    return columns if told or not has_types else ["machine_type", *columns]
 
 
-def _split(groups: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
+def _split(groups: Any) -> Iterator[tuple[str | None, np.ndarray]]:
     """Each group with its rows."""
     for group in dict.fromkeys(groups):
         yield group, np.flatnonzero([value == group for value in groups])

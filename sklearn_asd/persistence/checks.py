@@ -113,6 +113,7 @@ _AXES = {
     "GammaProbabilityEnsemble": _ADDED,
     "OnlyMachineTypes": _ADDED,
     "PerMachine": {"classes_": "machines", **_ADDED},
+    "PerMachineType": _ADDED,
     "RecordingCheck": {
         "machines_": "machines",
         "low_": "limits facts",
@@ -507,13 +508,19 @@ def _check_zscores(kind: str, values: dict[str, Any]) -> None:
     _require(fine, f"{kind}.selected_ is of {list(groups)!r:.80}")
     for name in ("scales_", "total_scales_"):
         fine = set(values[name]) == groups
-        _require(fine, f"{kind}.{name} is not of the types of selected_")
+        _require(fine, f"{kind}.{name} is not of the groups of selected_")
     for group, members in chosen.items():
         fine = type(members) is list and len(members) > 0
         fine = fine and set(members) <= names
         _require(fine, f"{kind}.selected_ holds {members!r:.80}, which are no members")
         _check_scales(kind, values["scales_"][group], {len(members)}, ZScale)
         _check_scales(kind, [values["total_scales_"][group]], {1}, ZScale)
+    types = values.get(
+        "_group_types", {} if values["group_by"] else dict.fromkeys(groups)
+    )
+    fine = set(types) == groups
+    fine = fine and {type(one) for one in types.values()} in ({str}, {type(None)})
+    _require(fine, f"{kind}._group_types is not of the groups of selected_")
 
 
 def _check_threshold(kind: str, values: dict[str, Any]) -> None:

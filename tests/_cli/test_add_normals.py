@@ -8,17 +8,25 @@ import numpy as np
 import pytest
 import soundfile
 from command import RATE, exit_code, write
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     AutoencoderDetector,
+    Clips,
+    ClipSpectrograms,
     GaussianDetector,
     LogMelSegmenter,
+    OnlyMachineTypes,
+    PerMachine,
+    PerMachineType,
     SpectrumStatistics,
+    ThresholdTuner,
     load_clips,
     load_model,
     save_model,
 )
+from sklearn_asd._cli.history import find_rate
 from sklearn_asd._cli.models import read_model
 from sklearn_asd.meta import add_normals
 from sklearn_asd.persistence.models import load_with_notes
@@ -121,6 +129,35 @@ def test_what_the_model_knows_is_refused_under_any_name(
     assert "1 of 1 clip to add are copies" in errors
 
 
+def test_a_file_with_other_content_under_a_known_name_is_taken(
+    run, model, site, folder, tmp_path
+):
+    """A recorder may use its names again."""
+    new, place = tmp_path / "new.asd", tmp_path / "recordings"
+    shutil.copytree(folder / "recordings", place)
+    assert run("fit", place, "-o", new)[0] == 0
+    old = sorted((place / "valve_00").iterdir())
+    fresh = sorted((site / "week_1" / "valve_00").iterdir())
+    for first in (0, 5):  # the second time, what was added is written over too
+        for path, content in zip(old, fresh[first : first + 5], strict=False):
+            shutil.copy(content, path)
+        code, lines, errors = run("add-normals", new, place)
+        assert code == 0, errors
+        assert "valve_00  5 recordings added" in lines
+        assert "Left out: 35 recordings that the model was trained on" in errors
+    code, _, errors = run("add-normals", new, place)
+    assert code == 2
+    assert "Left out: 40 recordings that the model was trained on" in errors
+    # Without SHA-256, as in earlier files, the name is all that is known.
+    loaded = load_with_notes(model)
+    del loaded.notes["files"]
+    save_model(loaded.estimator, new, loaded.notes)
+    known = folder / "recordings" / "valve_00"
+    code, _, errors = run("verify", new, known)
+    assert code == 2
+    assert "Left out: 20 recordings that the model was trained on" in errors
+
+
 def test_a_calibration_is_undone_and_said_so(run, model, site, folder, tmp_path):
     new = tmp_path / "new.asd"
     weeks = site / "week_1", site / "week_2"
@@ -181,6 +218,56 @@ def test_pieces_of_long_recordings_are_added(run, model, site, tmp_path):
     assert loaded.training["start"].tolist()[-3:] == [0.0, 2.0, 4.0]
     assert len(loaded.training) == 43
     assert run("score", new, site / "week_2")[0] in (0, 1)
+
+
+def test_a_rate_that_thresholds_do_not_promise_is_none(rng, tmp_path):
+    X = rng.normal(size=(40, 3))
+    one = GaussianDetector(contamination=0.2)
+    tuned = ThresholdTuner(one, "gamma", false_alarm_rate=0.1, random_state=0)
+    f1 = ThresholdTuner(one, "f1", random_state=0)
+    rates = [find_rate(each.fit(X)) for each in (one, tuned)]
+    assert rates == [0.2, 0.1]
+    assert find_rate(f1.fit(X, np.where(np.arange(40) % 4, 1, -1))) is None
+    clips = ClipSpectrograms.from_arrays(
+        rng.normal(size=(40, 4, 6)),
+        machine_type=["fan", "pump"] * 20,
+        machine_id=["00"] * 40,
+        segment_frames=None,
+    )
+    rows = GaussianDetector(SpectrumStatistics("mean"), contamination=0.2)
+    other = clone(rows).set_params(contamination=0.1)
+    each = ThresholdTuner(rows, false_alarm_rate=0.3, random_state=0)
+    rates = [
+        find_rate(one.fit(clips))
+        for one in (
+            PerMachine(each),
+            OnlyMachineTypes(each, "fan"),
+            PerMachineType([("fan", rows), ("pump", clone(rows))]),
+            PerMachineType([("fan", rows), ("pump", other)]),
+        )
+    ]
+    assert rates == [0.3, 0.3, 0.2, None]
+
+
+def test_a_history_tells_no_rate_where_none_is_promised(run, tmp_path, rng):
+    noise = rng.normal(scale=0.01, size=(40, RATE // 4))
+    rates = {"fan": 0.1, "pump": 0.2}
+    near = [
+        (kind, GaussianDetector(SpectrumStatistics("mean"), contamination=rate))
+        for kind, rate in rates.items()
+    ]
+    kinds = ["fan", "pump"] * 20
+    clips = Clips(list(noise), machine_type=kinds, machine_id=["00"] * 40)
+    pipe = make_pipeline(LogMelSegmenter(segment_duration=None), PerMachineType(near))
+    path = tmp_path / "types.asd"
+    save_model(pipe.fit(clips), path)
+    tone = tmp_path / "new" / "fan" / "00" / "tone.wav"
+    write(tone, rng.normal(scale=0.01, size=RATE // 4))
+    code, _, errors = run("add-normals", path, tmp_path / "new")
+    assert code == 0, errors
+    (entry,) = read_model(str(path), trust=False).history
+    assert entry["rate"] is None
+    assert "add-normals  1 normal recording of 1 machine" in run("info", path)[1]
 
 
 def test_networks_that_judge_are_refused_by_name(run, model, site, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -26,7 +27,7 @@ from sklearn_asd.datasets import make_machine_sounds
 from sklearn_asd.meta.scoring import final_step
 from sklearn_asd.meta.structure import walk
 from sklearn_asd.persistence.allowed import ESTIMATORS
-from sklearn_asd.presets import NETWORK_DETECTORS
+from sklearn_asd.presets import NETWORK_DETECTORS, make_paper_system
 
 # -- the two commands of a newcomer --------------------------------------------------
 
@@ -40,6 +41,9 @@ def test_two_commands_give_a_model_and_verdicts(folder, tmp_path):
         in fit.stdout
     )
     assert "This holds for recordings like those of training. Recordings" in fit.stdout
+    lines = fit.stdout.splitlines()
+    first = [line.startswith("This holds") for line in lines].index(True)
+    assert max(map(len, lines[first : first + 2])) <= 80
     score = in_a_process("score", tmp_path / "m.asd", "broken", "new", cwd=folder)
     assert score.returncode == 1, score.stderr
     lines = score.stdout.splitlines()
@@ -587,8 +591,9 @@ def test_evaluate_needs_labels(run, model, folder):
 # -- systems ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("types", [["fan"], ["fan", "pump"]])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_a_model_file_can_hold_every_system(system):
+def test_a_model_file_can_hold_every_system(system, types):
     options = {
         "sample_rate": 16000,
         "max_epochs": 1,
@@ -598,7 +603,7 @@ def test_a_model_file_can_hold_every_system(system):
         "random_state": 0,
     }
     counts = pd.Series([9, 9], ["fan/0", "fan/1"])
-    detector = make_system(system, "fan", counts, 0.05, options)
+    detector = make_system(system, types, counts, 0.05, options)
     assert {type(one).__name__ for one in walk(detector)} <= set(ESTIMATORS)
 
 
@@ -612,6 +617,54 @@ def test_the_paper_systems_are_fitted_for_one_type(run, dcase, tmp_path):
     code, output, _ = run("score", model, dcase / "2020")
     assert code in (0, 1)
     assert "valve/00" in output
+
+
+def test_a_paper_system_is_fitted_for_several_types(run, tmp_path, monkeypatch):
+    """With two views, so that four networks are trained in seconds."""
+    few = {"pitch_steps": (0, 2), "stretch_rates": (1,)}
+    small = partial(make_paper_system, **few)
+    monkeypatch.setattr("sklearn_asd._cli.systems.make_paper_system", small)
+    sounds = make_machine_sounds(
+        ["ToyCar", "ToyConveyor"],
+        n_machines=2,
+        n_train=8,
+        n_test_normal=1,
+        n_test_anomalous=0,
+        duration=4.0,
+        random_state=0,
+    )
+    for number, clip in enumerate(sounds.itertuples()):
+        name = f"{clip.machine_type}/{clip.machine_id}/{clip.split}/{number}.wav"
+        write(tmp_path / "toys" / name, clip.audio)
+    model = tmp_path / "m.asd"
+    options = ["--system", "ii", "--epochs", "1", "--batch-size", "16"]
+    code, output, errors = run("fit", tmp_path / "toys", "-o", model, *options)
+    assert code == 0, errors
+    promise = "Threshold: of each of 4 machines, 5 % of unseen normal clips are called"
+    assert promise in output
+    tuner = load_model(model)
+    machines = {f"{kind}/0{n}" for kind in ("ToyCar", "ToyConveyor") for n in (0, 1)}
+    assert set(tuner.offsets_) == machines
+    assert list(tuner.detector_.scales_) == [None]  # the paper's MI
+    for member in tuner.detector_.estimators_:
+        assert list(member.named_estimators_) == ["ToyCar", "ToyConveyor"]
+    code, output, _ = run("score", model, tmp_path / "toys")
+    assert code in (0, 1)
+    assert all(machine in output for machine in machines)
+
+
+def test_types_that_a_system_learns_from_are_all_named(run, tmp_path):
+    for kind in ("fan", "pump", "slider"):
+        for number in range(3):
+            write(tmp_path / "r" / kind / "00" / f"{number}.wav", np.zeros(RATE))
+    options = ["--machine-type", "fan", "--machine-type", "pump", "--system", "iii"]
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *options)
+    assert code == 2
+    assert "'iii' of fan, pump learns from recordings of slider too: name" in errors
+    twice = ["--machine-type", "fan", "--machine-type", "fan", "--system", "baseline"]
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *twice)
+    assert code == 2
+    assert "needs 2 held-out recordings, and fan/00 has 3 recordings" in errors
 
 
 def test_the_default_is_fitted_and_chooses_a_statistic(model, run, folder, tmp_path):

@@ -631,7 +631,7 @@ def test_what_the_command_fits_becomes_a_graph(system, tmp_path):
     )
     train, test = (clips[clips["split"] == split] for split in ("train", "test"))
     counts = pd.Series(name_machines(train)).value_counts()
-    model = make_system(system, None, counts, 0.1, OPTIONS).fit(train)
+    model = make_system(system, [], counts, 0.1, OPTIONS).fit(train)
     assert_the_graph_scores_alike(model, cut_to_lengths(test), tmp_path / "model.onnx")
 
 
@@ -939,7 +939,7 @@ def test_graphs_score_real_recordings_alike(system, recordings, tmp_path):
     train = by_kind.head(6).query("split == 'train'")
     counts = pd.Series(name_machines(train)).value_counts()
     options = OPTIONS | {"max_epochs": 1}
-    model = make_system(system, None, counts, 0.1, options).fit(train)
+    model = make_system(system, [], counts, 0.1, options).fit(train)
     test = by_kind.head(2).query("split == 'test'")
     audio = [read_file(path, 16000) for path in test["path"]]
     test = test.drop(columns="path")
@@ -1034,6 +1034,17 @@ def test_types_select_their_own_members_in_a_graph(clips, tmp_path):
         assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
 
 
+def test_machines_are_standardised_apart_in_a_graph(clips, tmp_path):
+    members = [
+        ("near", EmbeddingNeighborDetector(SpectrumStatistics())),
+        ("gaussian", GaussianDetector(SpectrumStatistics())),
+    ]
+    ensemble = ZScoreEnsemble(members, group_by="machine_id")
+    model = make_pipeline(WHOLE, ensemble).fit(clips[0])
+    assert len(ensemble.scales_) == len(set(name_machines(clips[0])))
+    assert_the_graph_scores_alike(model, clips[1], tmp_path / "model.onnx")
+
+
 def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
     train, _ = clips
     refuse(ensemble[-1], "takes no samples, and a graph does: export Pipeline")
@@ -1052,6 +1063,13 @@ def test_models_that_make_no_graph_are_refused_with_a_remedy(clips, ensemble):
     )
     grouped = make_pipeline(WHOLE, grouped).fit(train)
     refuse(grouped, "no machine is .* or fit with group_by=None")
+    rows = [("rows", EmbeddingNeighborDetector(SpectrumStatistics()))]
+    by_domain = ZScoreEnsemble(rows, group_by="domain", calibration_cv=2)
+    train = train.assign(domain="source")
+    refuse(
+        make_pipeline(WHOLE, by_domain).fit(train),
+        "no machine is .* or fit with group_by=None",
+    )
     slow = clone(SEGMENTER).set_params(sample_rate=8000)
     rates = GammaProbabilityEnsemble(
         [

@@ -19,6 +19,7 @@ from sklearn_asd import (
     MahalanobisDetector,
     OnlyMachineTypes,
     PerMachine,
+    PerMachineType,
     RecordingCheck,
     SpectrumStatistics,
     ThresholdTuner,
@@ -57,8 +58,20 @@ DETECTORS = {
     "each": PerMachine(ROWS),
     "tuned": ThresholdTuner(PerMachine(ROWS), false_alarm_rate=0.2),
     "types": OnlyMachineTypes(GaussianDetector(MEAN), "fan"),
+    "by type": PerMachineType(
+        [("pump", GaussianDetector(MAX)), ("fan", GaussianDetector(MEAN))]
+    ),
+    "of other types": PerMachineType(
+        [("pump", EmbeddingNeighborDetector(MEAN)), ("no", "drop")],
+        training_types={"pump": ["fan", "pump"]},
+    ),
     "default": make_detector(),
     "mean": make_detector(aggregation="mean", n_selected=2),
+    "groups": ZScoreEnsemble(
+        [("a", GaussianDetector(MEAN)), ("b", GaussianDetector(MAX))],
+        n_selected=1,
+        group_by="machine_id",
+    ),
     "gamma": GammaProbabilityEnsemble(
         [("a", GaussianDetector(MEAN)), ("b", EmbeddingNeighborDetector(MAX))],
         group_by="machine_id",
@@ -78,6 +91,8 @@ def thresholds(detector):
 def assert_same(added, whole, X):
     np.testing.assert_allclose(added.score_samples(X), whole.score_samples(X))
     assert thresholds(added) == pytest.approx(thresholds(whole))
+    decisions = whole.decision_function(X)
+    np.testing.assert_allclose(added.decision_function(X), decisions, atol=1e-9)
     last, expected = (
         one[-1] if hasattr(one, "steps") else one for one in (added, whole)
     )
@@ -115,7 +130,7 @@ def test_rows_of_numbers_are_added_in_place(rng):
 def test_anomalies_of_the_fit_keep_their_rows(clips):
     y = np.where(np.arange(N_FIRST) % 5, 1, -1)
     normal = np.append(np.flatnonzero(y == 1), np.arange(N_FIRST, N_CLIPS))
-    for name in ("gaussian", "neighbors", "each", "default", "gamma"):
+    for name in ("gaussian", "neighbors", "each", "by type", "default", "gamma"):
         detector = copy.deepcopy(DETECTORS[name])
         whole = copy.deepcopy(detector).fit(clips[normal])
         added = add_normals(detector.fit(clips[:N_FIRST], y), clips[N_FIRST:])
@@ -138,6 +153,8 @@ def test_domains_are_added(rng):
             false_alarm_rate=0.2,
             validation_fraction="training_scores",
         ),
+        GammaProbabilityEnsemble([("a", GaussianDetector(MEAN))], group_by="domain"),
+        ZScoreEnsemble([("a", GaussianDetector(MEAN))], group_by="domain"),
     ):
         whole = copy.deepcopy(detector).fit(X)
         assert_same(add_normals(detector.fit(X[:30]), X[30:]), whole, X)
@@ -222,7 +239,9 @@ def test_networks_that_judge_are_named(clips):
         add_normals(network.fit(clips[:12]), clips[12:])
 
 
-@pytest.mark.parametrize("name", ["gaussian", "neighbors", "whitened", "each"])
+@pytest.mark.parametrize(
+    "name", ["gaussian", "neighbors", "whitened", "each", "by type"]
+)
 def test_copies_and_unknown_machines_are_refused(clips, name):
     detector = copy.deepcopy(DETECTORS[name]).fit(clips[:N_FIRST])
     with pytest.raises(ValueError, match="are copies of clips that were learnt from"):
@@ -251,7 +270,9 @@ def test_thresholds_of_clips_that_were_held_out_are_not_left_behind(clips):
         add_normals(tuner, clips[N_FIRST:])
 
 
-@pytest.mark.parametrize("name", ["gaussian", "whitened", "each", "default", "gamma"])
+@pytest.mark.parametrize(
+    "name", ["gaussian", "whitened", "each", "by type", "default", "gamma"]
+)
 def test_models_of_earlier_versions_say_that_they_kept_nothing(clips, name):
     detector = copy.deepcopy(DETECTORS[name]).fit(clips[:N_FIRST])
     for attribute in [one for one in vars(detector) if one.startswith("_training_")]:
@@ -298,6 +319,47 @@ def test_clips_of_one_type_are_added_to_an_ensemble_over_types(clips):
     assert_same(added, whole, clips)
 
 
+def test_clips_are_added_to_the_detectors_that_learn_from_their_type(clips):
+    detect = PerMachineType(
+        [("fan", GaussianDetector(MEAN)), ("pump", GaussianDetector(MEAN))],
+        training_types={"pump": ["pump", "fan"]},
+    ).fit(clips[:N_FIRST])
+    kinds = np.array(clips.machine_type)[N_FIRST:]
+    fans, pumps = (N_FIRST + np.flatnonzero(kinds == kind) for kind in ("fan", "pump"))
+    before = [one.training_score_samples_ for one in detect.estimators_]
+    more = add_normals(detect, clips[pumps])
+    assert more.estimators_[0] is detect.estimators_[0]
+    n_clips = [len(one.training_score_samples_) for one in more.estimators_]
+    assert n_clips == [len(before[0]), len(before[1]) + len(pumps)]
+    more = add_normals(more, clips[fans])
+    whole = copy.deepcopy(detect).fit(clips[[*range(N_FIRST), *pumps, *fans]])
+    assert_same(more, whole, clips)
+
+
+def test_a_type_that_no_detector_learns_from_is_named(clips):
+    valve = ClipSpectrograms.from_arrays(
+        np.ones((1, 6, 12)), ["valve"], ["00"], segment_frames=None
+    )
+    detector = copy.deepcopy(DETECTORS["by type"]).fit(clips)
+    with pytest.raises(ValueError, match="not among those fitted: valve; known are f"):
+        add_normals(detector, valve)
+    one = PerMachineType([("fan", GaussianDetector(MEAN))]).fit(clips)
+    with pytest.raises(ValueError, match="not among those fitted: pump; known are fan"):
+        add_normals(one, clips[2:3])
+
+
+def test_a_detector_of_a_type_without_left_out_scores_learns(clips):
+    """As one that was fitted earlier, whose training clips are not known."""
+    one = GaussianDetector(MEAN)
+    fans = np.flatnonzero(np.array(clips.machine_type) == "fan")
+    frozen = FrozenEstimator(copy.deepcopy(one).fit(clips[fans[:20]]))
+    detect = PerMachineType([("fan", frozen)]).fit(clips[fans[:20]])
+    assert not hasattr(detect, "training_score_samples_")
+    added = add_normals(add_normals(detect, clips[fans[20:30]]), clips[fans[30:]])
+    expected = one.fit(clips[fans]).score_samples(clips[fans])
+    np.testing.assert_allclose(added.score_samples(clips[fans]), expected)
+
+
 def test_steps_that_are_frozen_stay_as_they_are(clips):
     check = RecordingCheck().fit(clips[:N_FIRST])
     pipe = make_pipeline(FrozenEstimator(check), GaussianDetector(MEAN))
@@ -309,7 +371,7 @@ def test_steps_that_are_frozen_stay_as_they_are(clips):
     assert repr(vars(check)) == repr(before)
 
 
-def test_clips_of_a_domain_without_a_threshold_are_refused(rng):
+def test_clips_of_a_domain_without_a_threshold_or_scales_are_refused(rng):
     log_mels = rng.normal(size=(60, 6, 12))
     domain = ["source"] * 30 + ["target"] * 30
     X = ClipSpectrograms.from_arrays(log_mels, domain=domain, segment_frames=None)
@@ -324,3 +386,8 @@ def test_clips_of_a_domain_without_a_threshold_are_refused(rng):
     )
     with pytest.raises(ValueError, match=r"clips of moved, and thresholds are of sour"):
         add_normals(tuner, other)
+    members = [("a", GaussianDetector(MEAN))]
+    for kind in (ZScoreEnsemble, GammaProbabilityEnsemble):
+        ensemble = kind(members, group_by="domain").fit(X[:50])
+        with pytest.raises(ValueError, match="clips of moved, and scales are of sour"):
+            add_normals(ensemble, other)

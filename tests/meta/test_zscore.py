@@ -24,7 +24,7 @@ from sklearn_asd import (
 )
 from sklearn_asd._utils.parameters import InvalidParameterError
 from sklearn_asd.explanation import time_scores
-from sklearn_asd.meta.structure import Opened
+from sklearn_asd.meta.structure import Opened, compares_machines
 
 
 class Column(OutlierMixin, BaseEstimator):
@@ -192,6 +192,81 @@ def test_types_are_standardised_apart():
     np.testing.assert_allclose(scores[[0, 1]], [np.sqrt(3), -1 / np.sqrt(3)])
 
 
+def of_two_places():
+    """Two machines; all scores of clips of the target domain are ten times as far."""
+    X = table_of(np.vstack([SQUARE, 10 * SQUARE]), machine_id=list("0011") * 2)
+    return X.assign(domain=["source"] * 4 + ["target"] * 4)
+
+
+@pytest.mark.parametrize("group_by", ["domain", ["domain"], ("domain",)])
+def test_domains_are_standardised_apart_worked_by_hand(group_by):
+    ensemble = columns_of(2, group_by=group_by).fit(of_two_places())
+    assert ensemble.scales_ == {
+        "source": [(2, 1), (20, 10)],
+        "target": [(20, 10), (200, 100)],
+    }
+    # Left out -1, 1, 1, 1 of each: mean 0.5 and variance 3/4, as without domains.
+    np.testing.assert_allclose(ensemble.total_scales_["target"], (0.5, np.sqrt(0.75)))
+    same = table_of([[4.0, 15]] * 2).assign(domain=["source", "target"])
+    z = ensemble.member_scores(same)["z"].to_numpy()
+    np.testing.assert_allclose(z, [[2, -0.5], [-1.6, -1.85]])
+    expected = [(2 - 0.5) / np.sqrt(0.75), (-1.6 - 0.5) / np.sqrt(0.75)]
+    np.testing.assert_allclose(ensemble.score_samples(same), np.negative(expected))
+
+
+def test_domains_are_standardised_as_by_an_ensemble_of_each():
+    X = of_two_places()
+    gamma = GammaProbabilityEnsemble([("m0", Column())], group_by="domain").fit(X)
+    ensemble = columns_of(2, group_by="domain").fit(X)
+    assert list(ensemble.scales_) == list(gamma.scales_)
+    for _, own in X.groupby("domain"):
+        alone = columns_of(2).fit(own)
+        np.testing.assert_allclose(
+            ensemble.score_samples(own), alone.score_samples(own)
+        )
+    wrong = {
+        "no 'domain' for some or all clips, and group_by": X.drop(columns="domain"),
+        "no 'domain' for some or all": X.assign(domain=[None] + ["source"] * 7),
+        r"of yard, and scales are of source, target, by \['domain'\]": X.assign(
+            domain="yard"
+        ),
+    }
+    for message, clips in wrong.items():
+        for one in (ensemble, gamma):
+            with pytest.raises(ValueError, match=message):
+                one.score_samples(clips)
+    for one in (columns_of(2, group_by=[]), columns_of(2, group_by="car")):
+        with pytest.raises(ValueError, match="group_by"):
+            one.fit(X)
+
+
+def test_the_type_is_added_to_the_domain():
+    X = pd.concat([of_two_places().assign(machine_type=kind) for kind in ("a", "b")])
+    X.loc[X["machine_type"] == "b", ["score_0", "score_1"]] *= 100
+    ensemble = columns_of(2, group_by="domain").fit(X)
+    assert ensemble.scales_["machine_type b, domain source"] == [
+        (200, 100),
+        (2000, 1000),
+    ]
+    scores = ensemble.score_samples(X).reshape(4, 4)
+    np.testing.assert_allclose(scores, np.broadcast_to(scores[0], (4, 4)))
+    with pytest.raises(ValueError, match="no 'machine_type' for some or all"):
+        ensemble.score_samples(X.drop(columns="machine_type"))
+    with pytest.raises(ValueError, match="of machine_type b, domain yard, and scales"):
+        ensemble.score_samples(X.iloc[-1:].assign(domain="yard"))
+    columns = {"machine_type": ["a", "b"], "machine_id": ["a/0", "a/1", "b/0", "b/1"]}
+    for group_by, names in columns.items():
+        found = columns_of(1, group_by=group_by).fit(X)
+        assert sorted(found.scales_) == names
+
+
+def test_scores_scaled_by_machine_can_be_compared():
+    members = [("m", PerMachine(Column()))]
+    assert compares_machines(ZScoreEnsemble(members, group_by=["machine_id", "domain"]))
+    assert not compares_machines(ZScoreEnsemble(members, group_by="domain"))
+    assert not compares_machines(ZScoreEnsemble(members))
+
+
 def rated(*ratings, **parameters):
     members = [(f"m{j}", Rated(j, *rating)) for j, rating in enumerate(ratings)]
     return ZScoreEnsemble(members, **parameters)
@@ -256,6 +331,26 @@ def test_types_select_their_own_members():
         ensemble.combine_scores([np.array([10.0, 20, 30])], [None], same),
         -(np.array([-1.0, 0, 1])),
     )
+
+
+@pytest.mark.parametrize("group_by", ["domain", "machine_id"])
+def test_members_are_selected_for_the_type_of_a_group(group_by):
+    """Also where a group has one machine, which has nothing to be compared with."""
+    kinds = ["fan"] * 8 + ["pump"] * 8
+    X = pd.concat([of_two_places()] * 2).assign(machine_type=kinds)
+    X["machine_id"] = X["domain"].map({"source": "0", "target": "1"})
+    names = ["fan/0", "fan/1", "pump/0", "pump/1"]
+    better, worse = [0.9, 0.9, 0.5, 0.7], [0.5, 0.7, 0.9, 0.9]
+    ratings = (better, 0, names), (worse, 0, names)
+    ensemble = rated(*ratings, n_selected=1, group_by=group_by).fit(X)
+    selected = {
+        group: ["m0"] if "fan" in group else ["m1"] for group in ensemble.scales_
+    }
+    assert ensemble.selected_ == selected
+    assert len(selected) == 4
+    assert ensemble.sibling_aucs_.index.tolist() == ["fan", "pump"]
+    inner = {one.name: one.rows.tolist() for one in ensemble.inner_detectors(X)}
+    assert inner == {"m0": list(range(8)), "m1": list(range(8, 16))}
 
 
 def test_there_is_nothing_to_choose_by_without_siblings_or_if_all_are_taken():
@@ -424,6 +519,7 @@ def test_bad_parameters_are_refused():
         {"aggregation": "product"},
         {"n_selected": 0},
         {"n_selected": 1.0},
+        {"group_by": 1},
         {"calibration_cv": 1},
         {"calibration_cv": None},
         {"contamination": 0.6},

@@ -30,6 +30,7 @@ from sklearn_asd import (
     ClipSpectrograms,
     EmbeddingNeighborDetector,
     GammaProbabilityEnsemble,
+    GaussianDetector,
     IDConfidenceDetector,
     LogMelSegmenter,
     MahalanobisDetector,
@@ -37,6 +38,7 @@ from sklearn_asd import (
     SpectrumStatistics,
     ThresholdTuner,
     WaveformView,
+    ZScoreEnsemble,
     _base,
     describe_model,
     load_model,
@@ -150,6 +152,39 @@ def test_names_of_rows_and_scales_come_back(fitted, tmp_path):
     assert type(loaded.scales_["fan"][0]) is type(ensemble.scales_["fan"][0])
     assert loaded.total_scales_ == ensemble.total_scales_
     assert loaded.selected_ == ensemble.selected_
+
+
+def test_groups_of_scales_come_back(log_mels, tmp_path):
+    X = ClipSpectrograms.from_arrays(
+        [log_mels.log_mel(row) for row in range(8)],
+        machine_type=["fan"] * 8,
+        machine_id=["00", "01"] * 4,
+        domain=["source"] * 4 + ["target"] * 4,
+        segment_frames=20,
+    )
+    members = [("spectrum", GaussianDetector(SpectrumStatistics()))]
+    model = ZScoreEnsemble(members, n_selected=1, group_by="domain").fit(X)
+    save_model(model, tmp_path / "model.asd")
+    loaded = load_model(tmp_path / "model.asd")
+    assert loaded.scales_ == model.scales_
+    assert "machine_type fan, domain target" in loaded.scales_
+    np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+    content, tensors = read(tmp_path / "model.asd")
+    ensemble = content["objects"][-1]
+    for types in (None, {"dict": [["machine_type fan, domain source", "fan"]]}):
+        ensemble["fitted"]["_group_types"] = types
+        if types is None:
+            del ensemble["fitted"]["_group_types"]
+        write(tmp_path / "spoilt.asd", content, tensors)
+        with pytest.raises(ValueError, match="_group_types is not of the groups"):
+            load_model(tmp_path / "spoilt.asd")
+
+
+def test_models_of_before_groups_have_none():
+    content, _ = read(MODELS / "zscore_format2.asd")
+    (old,) = (o for o in content["objects"] if o["type"] == "ZScoreEnsemble")
+    assert "group_by" not in old["params"]
+    assert load_model(MODELS / "zscore_format2.asd")[-1].group_by is None
 
 
 def test_members_that_share_a_network_share_it_again(log_mels, tmp_path):
