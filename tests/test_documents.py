@@ -28,11 +28,23 @@ DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *DOCS.glob("*.md"), *DOCS.glob("guide/*.md")]
 
 
+SOUNDS = {}
+
+
+def make_sounds_once(*arguments, **options):
+    """Most pages make the same sounds, which takes seconds."""
+    call = repr((arguments, options))
+    if call not in SOUNDS:
+        SOUNDS[call] = make_machine_sounds(*arguments, **options)
+    return SOUNDS[call].copy()
+
+
 @pytest.mark.parametrize(
     "page", [page for page in sorted(PAGES) if code_blocks(page)], ids=lambda p: p.stem
 )
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # for what it writes
+    monkeypatch.setattr("sklearn_asd.datasets.make_machine_sounds", make_sounds_once)
     exec("\n".join(code_blocks(page)), {})
 
 
