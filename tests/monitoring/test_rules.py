@@ -5,15 +5,18 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
 
 from sklearn_asd import (
     ClipSpectrograms,
     LogMelSegmenter,
+    RecordingCheck,
     cut_into_pieces,
     load_clips,
 )
+from sklearn_asd.audio import read_file
 from sklearn_asd.audio.remarks import FACTS, condition_of, make_remark
-from sklearn_asd.monitoring import AlarmRule, AlarmState
+from sklearn_asd.monitoring import AlarmRule, AlarmState, Monitor
 from sklearn_asd.presets import make_detector
 
 A, N = -1.0, 1.0  # anomalous, normal
@@ -216,6 +219,14 @@ def test_remarks_tell_what_cannot_be_judged(facts, expected):
     assert condition_of(remark) == expected
 
 
+def list_normals(recordings, name):
+    """All normal recordings of a shared set that has files, by machine."""
+    clips = load_clips(recordings(name))
+    clips = clips[clips["label"].eq(1) & clips["path"].str.contains("/train/")]
+    column = "car" if name == "toycar2023" else "machine_id"
+    return clips.assign(machine_id=clips[column]).reset_index(drop=True)
+
+
 def read_normals(recordings, name, seconds):
     """All normals of a shared set: spectrograms, machines, and recordings by number."""
     if name == "toycar2020":
@@ -226,10 +237,7 @@ def read_normals(recordings, name, seconds):
         kinds = ["ToyCar"] * len(machine)
         X = ClipSpectrograms.from_arrays(log_mels, kinds, machine)
         return X, machine, np.arange(len(machine))
-    clips = load_clips(recordings(name))
-    clips = clips[clips["label"].eq(1) & clips["path"].str.contains("/train/")]
-    column = "car" if name == "toycar2023" else "machine_id"
-    clips = clips.assign(machine_id=clips[column]).reset_index(drop=True)
+    clips = list_normals(recordings, name)
     pieces = clips if seconds is None else cut_into_pieces(clips, seconds)
     X = LogMelSegmenter(segment_duration=None).transform(pieces)
     return X, pieces["machine_id"].to_numpy(str), pieces.index.to_numpy()
@@ -299,3 +307,33 @@ def test_real_held_back_normals_keep_the_promise(
         f"{name} {length:g} s {order}: {np.mean(rates):.2f} <= {np.mean(promises):.2f}"
     )
     assert np.mean(rates) <= np.mean(promises)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [0, -12])
+@pytest.mark.parametrize("name", ["toycar2023", "valve2023"])
+def test_a_tone_in_real_recordings_is_an_alarm_as_soon_as_promised(
+    recordings, name, level
+):
+    """12 s of 3 kHz, so many dB above the machine, at any place between windows."""
+    clips = list_normals(recordings, name)
+    learnt = np.random.default_rng(0).permutation(len(clips)) % 2 == 0
+    pipe = make_pipeline(
+        LogMelSegmenter(segment_duration=None), RecordingCheck(), make_detector()
+    ).fit(cut_into_pieces(clips[learnt], 3.0))
+    tone = np.sin(2 * np.pi * 3000 * np.arange(12 * 16_000) / 16_000)
+    for machine, own in clips[~learnt].groupby("machine_id"):
+        sound = np.concatenate([read_file(path, 16_000) for path in own["path"][:5]])
+        for begin in 12 * 16_000 + np.arange(0, 48_000, 7000):
+            own_part = sound[begin : begin + len(tone)]
+            amplitude = np.sqrt(2) * own_part.std() * 10 ** (level / 20)
+            stream = sound.copy()
+            stream[begin : begin + len(tone)] += np.float32(amplitude * tone)
+            kind = own["machine_type"].iloc[0]
+            monitor = Monitor(pipe, 3.0, machine=f"{kind}/{machine}")
+            monitor.push(stream)
+            delay = monitor.rule.promise([1.0], 3.0).delay
+            assert delay == 12.0
+            begins, first = begin / 16_000, monitor.entries[0].start
+            alarms = [e.stop - first for e in monitor.entries if e.state == "alarm"]
+            assert begins < min(t for t in alarms if t > begins) <= begins + delay
