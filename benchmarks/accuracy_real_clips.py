@@ -19,6 +19,7 @@ import encoder_aisfx
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
@@ -90,51 +91,34 @@ def read_log_mels(folder):
     return X[train], X[~train], y[~train]
 
 
-def read_recordings(folder, name, machine_id=None):
-    """Nine views of every recording, with an attribute for its machine ID."""
+def read_recordings(folder, make_front_end, name, machine_id=None):
+    """What a front end makes of each recording; an attribute is its machine ID."""
     clips = load_clips(folder / name)
     clips["machine_id"] = clips[machine_id] if machine_id else None
     train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    read = make_pipeline(AugmentationExpander(), LogMelSegmenter(n_jobs=-1))
+    read = make_front_end()
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
-def read_power_spectra(folder, name, machine_id):
-    """Power spectra of the same recordings."""
-    clips = load_clips(folder / name)
-    clips["machine_id"] = clips[machine_id]
-    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    read = PowerSpectrum(n_jobs=-1)
-    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+def make_views():
+    """Log-mels of nine views of every recording."""
+    return make_pipeline(AugmentationExpander(), LogMelSegmenter(n_jobs=-1))
 
 
-def read_linear(folder, name, machine_id):
-    """Linear spectrograms and spectra of the same recordings."""
-    clips = load_clips(folder / name)
-    clips["machine_id"] = clips[machine_id]
-    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    read = LinearSpectrogram(n_jobs=-1)
-    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
+def make_encoder():
+    """Frames of a pretrained encoder."""
+    try:
+        import aisfx  # noqa: F401
+    except ImportError:
+        raise SystemExit(encoder_aisfx.__doc__) from None
+    cache = RESULTS / "encoded"
+    return EncoderEmbedding(encoder_aisfx.aisfx, cache_dir=cache, n_jobs=-1)
 
 
 def read_whole_log_mels(folder):
     """The same log-mels, each clip one segment."""
     X_train, X_test, y = read_log_mels(folder)
     return X_train.resegment(None, 1), X_test.resegment(None, 1), y
-
-
-def read_encoded(folder, name, machine_id):
-    """Frames that a pretrained encoder makes of the same recordings."""
-    try:
-        import aisfx  # noqa: F401
-    except ImportError:
-        raise SystemExit(encoder_aisfx.__doc__) from None
-    clips = load_clips(folder / name)
-    clips["machine_id"] = clips[machine_id]
-    train, test = clips[clips["split"] == "train"], clips[clips["split"] == "test"]
-    cache = RESULTS / "encoded"
-    read = EncoderEmbedding(encoder_aisfx.aisfx, cache_dir=cache, n_jobs=-1)
-    return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
 def make_sounds(folder, seed):
@@ -147,32 +131,32 @@ def make_sounds(folder, seed):
     return read.transform(train), read.transform(test), test["label"].to_numpy(int)
 
 
+def list_recorded():
+    """Sets of recordings by name."""
+    read = functools.partial(functools.partial, read_recordings)
+    valve = {"name": "valve2023", "machine_id": "pat"}
+    car = {"name": "toycar2023", "machine_id": "car"}
+    power_spectra = functools.partial(PowerSpectrum, n_jobs=-1)
+    linear = functools.partial(LinearSpectrogram, n_jobs=-1)
+    log_mels = functools.partial(LogMelSegmenter, segment_duration=None, n_jobs=-1)
+    return {
+        "valve2023": read(make_front_end=make_views, **valve),
+        "valve2023, one machine": read(make_front_end=make_views, name="valve2023"),
+        "valve2023, domains": read(make_front_end=log_mels, name="valve2023"),
+        "toycar2023": read(make_front_end=make_views, **car),
+        "valve2023, power spectra": read(make_front_end=power_spectra, **valve),
+        "toycar2023, power spectra": read(make_front_end=power_spectra, **car),
+        "valve2023, linear": read(make_front_end=linear, **valve),
+        "toycar2023, linear": read(make_front_end=linear, **car),
+        "valve2023, aisfx": read(make_front_end=make_encoder, **valve),
+        "toycar2023, aisfx": read(make_front_end=make_encoder, **car),
+    }
+
+
 SETS = {
     "toycar2020_logmel": read_log_mels,
-    "valve2023": functools.partial(read_recordings, name="valve2023", machine_id="pat"),
-    "valve2023, one machine": functools.partial(read_recordings, name="valve2023"),
-    "toycar2023": functools.partial(
-        read_recordings, name="toycar2023", machine_id="car"
-    ),
-    "valve2023, power spectra": functools.partial(
-        read_power_spectra, name="valve2023", machine_id="pat"
-    ),
-    "toycar2023, power spectra": functools.partial(
-        read_power_spectra, name="toycar2023", machine_id="car"
-    ),
-    "valve2023, linear": functools.partial(
-        read_linear, name="valve2023", machine_id="pat"
-    ),
-    "toycar2023, linear": functools.partial(
-        read_linear, name="toycar2023", machine_id="car"
-    ),
+    **list_recorded(),
     "toycar2020_logmel, whole clips": read_whole_log_mels,
-    "valve2023, aisfx": functools.partial(
-        read_encoded, name="valve2023", machine_id="pat"
-    ),
-    "toycar2023, aisfx": functools.partial(
-        read_encoded, name="toycar2023", machine_id="car"
-    ),
     "built-in sounds, seed 0": functools.partial(make_sounds, seed=0),
     "built-in sounds, seed 1": functools.partial(make_sounds, seed=1),
 }
@@ -191,6 +175,8 @@ def systems_for(name, seed, epochs=None):
         return {"Gaussian of power spectra": gaussian}
     if name.endswith(("linear", "whole clips")):
         return dual_paths_for(seed, epochs)
+    if "domains" in name:
+        return banks_for(seed)
     if "aisfx" in name:
         return {
             "neighbours of aisfx": EmbeddingNeighborDetector(
@@ -301,6 +287,23 @@ def systems_with_views(seed, system_iii, epochs):
     }
 
 
+def banks_for(seed):
+    """Neighbours by statistics, in banks of domains."""
+    near = EmbeddingNeighborDetector(
+        SpectrumStatistics(["mean", "rank"]), metric="mahalanobis", random_state=seed
+    )
+    variants = {
+        "one bank": {},
+        "a bank for each domain": {"by_domain": True},
+        "16 centres of each domain": {"by_domain": True, "n_centers": 16},
+        "one bank, SMOTE": {"oversampling": "smote"},
+    }
+    return {
+        f"neighbours of spectra, {name}": clone_with(near, **changes)
+        for name, changes in variants.items()
+    }
+
+
 def dual_paths_for(seed, epochs=None):
     """Published settings, but for the batches: there are few clips."""
     network = IDConfidenceDetector(
@@ -327,7 +330,7 @@ def dual_paths_for(seed, epochs=None):
 
 
 def clone_with(estimator, **parameters):
-    return type(estimator)(**estimator.get_params() | parameters)
+    return clone(estimator).set_params(**parameters)
 
 
 def make_pyod_forest(seed):
