@@ -187,8 +187,7 @@ def fit(
     options["sample_rate"] = sample_rate or recordings.choose_sample_rate(clips)
     scored = clips
     if system in PAPER_SYSTEMS:
-        types = systems.list_scored(system, judged)
-        scored = clips[clips["machine_type"].isin(types)]
+        scored = systems.select_scored(system, judged, clips)
     counts = _count_by_machine(scored)
     detector = systems.make_system(system, judged, counts, rate, options)
     seconds, unusable = conventions.train(detector, clips)

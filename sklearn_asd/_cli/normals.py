@@ -93,7 +93,8 @@ def _leave_out_known(
 ) -> pd.DataFrame:
     """Leave out recordings that were used before, by their contents.
 
-    Names tell what contents cannot: a recorder may use them again.
+    A name counts only where the content was not hashed, as a recorder may use names
+    again.
     """
     learnt = _trained_on(model)
     known = {digest for _, digest in learnt}

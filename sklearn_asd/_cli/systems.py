@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.pipeline import make_pipeline
 
 from sklearn_asd._cli.conventions import shows_progress
-from sklearn_asd._utils.messages import count, did_you_mean
+from sklearn_asd._utils.messages import abbreviate, count, did_you_mean
 from sklearn_asd.audio.machines import DCASE2020_TYPES, count_held_out
 from sklearn_asd.features import LogMelSegmenter, RecordingCheck
 from sklearn_asd.features.segmenter import SEGMENT_DURATION
@@ -31,8 +31,8 @@ __all__ = [
     "SYSTEMS",
     "choose_types",
     "explain_threshold",
-    "list_scored",
     "make_system",
+    "select_scored",
 ]
 
 SYSTEMS = (*DETECTORS, *PAPER_SYSTEMS)
@@ -87,8 +87,8 @@ def _list_trained_on(name: str, judged: list[str], present: list[str]) -> list[s
     return sorted(learnt)
 
 
-def list_scored(name: str, judged: list[str]) -> list[str]:
-    """List the machine types whose recordings a system of the paper scores.
+def select_scored(name: str, judged: list[str], clips: pd.DataFrame) -> pd.DataFrame:
+    """Select the recordings that a system of the paper scores.
 
     Parameters
     ----------
@@ -98,12 +98,28 @@ def list_scored(name: str, judged: list[str]) -> list[str]:
     judged : list of str
         The types that it is made for.
 
+    clips : DataFrame
+        Training recordings.
+
     Returns
     -------
-    types : list of str
-        Of several, each is scored by its own networks alone.
+    scored : DataFrame
+        Of several types, each is scored by its own networks alone.
+
+    Raises
+    ------
+    ValueError
+        If there is no recording of a type to judge.
     """
-    return list(scored_types(judged[0], name)) if len(judged) == 1 else judged
+    types = scored_types(judged[0], name) if len(judged) == 1 else judged
+    scored = clips[clips["machine_type"].isin(types)]
+    missing = sorted(set(judged).difference(scored["machine_type"]))
+    if missing:
+        raise ValueError(
+            f"no training recordings of {abbreviate(missing)}: add some, or name other "
+            "types with --machine-type"
+        )
+    return scored
 
 
 def make_system(

@@ -139,11 +139,11 @@ def fetch_dcase(
     6355122, 6462969, 6586456 (2022); 7882613, 7830345, 7860847 (2023); 10902294,
     11259435, 11363076 (2024); 15097779, 15392814, 15519362 (2025); 19336329, 20151556,
     20437238 (2026). The md5 sums of 2020, 2023 and of most archives of 2026 are
-    checked. The md5 sums of the others are not known here. Of those archives it is
-    checked that they are whole zip files, and the check sum of each recording. The
-    ground truth of 2021 to 2025 is that of the repository
-    nttcslab/dcase2023_task2_baseline_ae, and that of 2026 of
-    nttcslab/dcase2026_task2_evaluator, each at one commit, and is not checked.
+    checked. The md5 sums of the others are not known here; those archives are checked
+    to be whole zip files, with the right check sum for each recording. The ground truth
+    of 2021 to 2025 is that of the repository nttcslab/dcase2023_task2_baseline_ae, and
+    that of 2026 of nttcslab/dcase2026_task2_evaluator, each at one commit, and is not
+    checked.
 
     Without a connection, copy the archives and the lists of the ground truth into the
     folder ``dcase<year>_task2``. The error of ``download_if_missing=False`` names what

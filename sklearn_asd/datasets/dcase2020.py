@@ -150,8 +150,8 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
         ``<type>/test`` at any depth.
 
     eval_labels : str, path-like or None, default=None
-        ``eval_data_list.csv``, the published ground truth of the evaluation set. None
-        looks for it below the folder.
+        ``eval_data_list.csv``, the published ground truth of the evaluation set, or a
+        folder with it. None looks for it below the folder of the recordings.
 
     Returns
     -------
@@ -196,7 +196,10 @@ def load_dcase2020_task2(folder, *, eval_labels=None):
     """
     where = Path(folder if eval_labels is None else eval_labels)
     if where.is_dir():
-        eval_labels = next(iter(sorted(where.rglob(_TRUTH))), None)
+        found = next(iter(sorted(where.rglob(_TRUTH))), None)
+        if found is None and eval_labels is not None:
+            raise FileNotFoundError(f"no {_TRUTH} in {str(where)!r:.200}")
+        eval_labels = found
     return _describe([folder], eval_labels)
 
 

@@ -6,21 +6,22 @@ k-means, or more, which are synthesised between clips.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from sklearn_asd.detectors.constants import are_copies
+from sklearn_asd.detectors.constants import are_copies, find_means
 from sklearn_asd.detectors.distances import euclidean
 
 __all__ = ["BankMaker", "kmeans_centers", "resize", "smote"]
 
 # Number of nearest clips that synthetic points lie towards, as in the paper on SMOTE.
 _N_NEIGHBORS = 5
+
+# Nearer rows are one for k-means, whose distances are differences of squares.
+_DIGITS = 6
 
 # Points are made anew without each of this many parts of the clips.
 _N_PARTS = 10
@@ -35,7 +36,8 @@ def kmeans_centers(rows: np.ndarray, n_centers: int, seed: int | None) -> np.nda
         Rows.
 
     n_centers : int
-        Number of clusters; where fewer rows differ, their number.
+        Number of clusters; where fewer rows differ by more than a millionth of the
+        largest number, how many do.
 
     seed : int or None
         Of the first centres (k-means++).
@@ -43,17 +45,17 @@ def kmeans_centers(rows: np.ndarray, n_centers: int, seed: int | None) -> np.nda
     Returns
     -------
     centers : ndarray of shape (n_centers, n_columns)
-        Means of the clusters; the same bits for one seed, whatever the number of
-        threads.
+        Means of the clusters, exact where rows are equal; the same bits for one seed,
+        whatever the number of threads.
     """
     from sklearn.cluster import KMeans  # slow to import, and not needed to score
 
-    n_centers = min(n_centers, len(np.unique(rows, axis=0)))
-    # Threads add up in the order in which they end. Rows that differ by rounding only
-    # may give equal centres, of which KMeans warns.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(n_centers, n_init=1, random_state=seed).fit(rows).cluster_centers_
+    largest = np.abs(rows).max() or 1.0
+    differing = np.unique(np.round(rows / largest, _DIGITS), axis=0)
+    n_centers = min(n_centers, len(differing))
+    with threadpool_limits(1):  # threads add up in the order in which they end
+        clusters = KMeans(n_centers, n_init=1, random_state=seed).fit_predict(rows)
+    return find_means(rows, np.unique(clusters, return_inverse=True)[1])
 
 
 def smote(

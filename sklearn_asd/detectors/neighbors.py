@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from numbers import Integral, Real
 from typing import Any, NotRequired
 
@@ -370,11 +371,11 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If y holds anything but +1 and -1, no clip can be used, a machine, or a
-            domain of it with `by_domain`, has too few usable clips, some clips have a
-            machine ID and others have none, `by_domain` is True and clips have no
-            domain, there are fewer columns than `n_bands`, a number is beyond 1e50, or
-            the encoder does not take `pooling`.
+            If y holds anything but +1 and -1, no clip can be used, a machine, or with
+            `by_domain` or `oversampling` a domain of it, has too few usable clips or
+            clips have no domain, some clips have a machine ID and others have none,
+            there are fewer columns than `n_bands`, a number is beyond 1e50, or the
+            encoder does not take `pooling`.
 
         Warns
         -----
@@ -430,9 +431,15 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         ValueError
             If no clip can be used, one is a copy of a clip that was learnt from or is
             of another machine, a domain that is new has too few clips, a number is
-            beyond 1e50, or the detector has ``metric="mahalanobis"`` and comes from a
-            file of an earlier version.
+            beyond 1e50, `by_domain` or `oversampling` was changed after `fit`, or the
+            detector has ``metric="mahalanobis"`` and comes from a file of an earlier
+            version.
         """
+        if (self._training_domains is None) == self._asks_domains:
+            raise ValueError(
+                f"by_domain={self.by_domain} or oversampling="
+                f"{self.oversampling!r:.200} was set after fit: fit again"
+            )
         known: Any = self._training_points
         if self.metric == "mahalanobis":
             refuse_without_rows(self, "_training_embedding")
@@ -485,12 +492,16 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         return min(threshold, 0.0)  # the score of a copy
 
     def _label_domains(self, X: Any) -> np.ndarray | None:
-        if not (self.by_domain or self.oversampling):
+        if not self._asks_domains:
             return None
         option = "by_domain=True"
         if not self.by_domain:
             option = f"oversampling={self.oversampling!r}"
         return known_labels(X, f"with {option}", "domain").astype(str)
+
+    @property
+    def _asks_domains(self) -> bool:
+        return bool(self.by_domain or self.oversampling)
 
     @property
     def _makes_points(self) -> bool:
@@ -500,11 +511,14 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """Prepare to make the points of banks; None if they are the training clips."""
         if not self._makes_points:
             return None
-        points = rows = self._training_points
+        points = self._training_points
+        rows = points.copy()
         if self.metric == "cosine":
-            rows = np.empty_like(points)
-            for columns in self._cut_columns(points.shape[1], self.n_bands):
-                rows[:, columns] = unit_length(points[:, columns])
+            groups = self._cut_columns(points.shape[1], self.n_bands)
+            for bank, columns in product(self._find_banks(), groups):
+                part = np.ix_(bank, columns)
+                if not are_copies(points[part]):  # which are compared as they are
+                    rows[part] = unit_length(points[part])
         machines, domains = (
             number_banks(find_banks(self._training_machines, labels, len(points)))
             for labels in (None, self._training_domains)
@@ -580,6 +594,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         left_out, usual = [], []
         known = _take(self._training_points[clips], groups)
+        made = [] if maker is None else list(maker.leave_out(clips))
         for number, points in enumerate(_take(self._list_points()[0][rows], groups)):
             distances = self._measure(points, points, known[number])
             apart = distances.copy()
@@ -590,10 +605,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
                     apart = own.leave_out(apart, points, points, clips, number)
                 scores, levels = self._leave_one_out(apart, distances)
             else:
-                parts = (
-                    (out, _take(rest, groups)[number])
-                    for out, rest in maker.leave_out(clips)
-                )
+                parts = [(out, _take(rest, groups)[number]) for out, rest in made]
                 scores, levels = self._leave_some_out(
                     known[number], parts, clips, number, own
                 )
@@ -624,7 +636,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
     def _leave_some_out(
         self,
         known: np.ndarray,
-        parts: Iterator[tuple[np.ndarray, np.ndarray]],
+        parts: list[tuple[np.ndarray, np.ndarray]],
         clips: np.ndarray,
         number: int,
         own: Own | None,
@@ -637,11 +649,13 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         for out, points in parts:
             asked = known[out], points, known
             apart = self._measure_left_out(*asked, clips[out], number, own)
-            distances = points  # of which only the number counts without `density`
+            shift, scale = np.zeros(1), np.ones(1)
             if self.density is not None:
-                distances = self._measure(points, points, known)
-                np.fill_diagonal(distances, np.inf)
-            shift, scale = normalize(distances, self.density, self.n_density_neighbors)
+                between = self._measure(points, points, known)
+                np.fill_diagonal(between, np.inf)
+                shift, scale = normalize(
+                    between, self.density, self.n_density_neighbors
+                )
             n_neighbors = min(self.n_neighbors, len(points))
             scores[out] = mean_smallest((apart - shift) / scale, n_neighbors)
             levels[out] = mean_smallest(apart, n_neighbors)

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from sklearn_asd._base import is_frozen
+from sklearn_asd._utils.messages import count
 
 __all__ = [
     "anomaly_scores",
@@ -263,7 +264,7 @@ def known_scores(
     known = scores[~np.isnan(scores)]
     if len(np.unique(known)) > 1 and np.isfinite(known).all():
         return known
-    seen = f"are of {len(known)} clips"
+    seen = f"are of {count(len(known), 'clip')}"
     if len(known) > 1:
         seen = "are all equal"
         remedy += ", and check that the recordings are neither copies nor silent"

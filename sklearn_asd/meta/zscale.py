@@ -31,7 +31,7 @@ class ZScale(NamedTuple):
     scale: float
 
     @classmethod
-    def fit(cls, scores: np.ndarray, whose: str) -> ZScale:
+    def fit(cls, scores: np.ndarray, whose: str, remedy: str) -> ZScale:
         """Compute both.
 
         Parameters
@@ -41,6 +41,9 @@ class ZScale(NamedTuple):
 
         whose : str
             Owner of the scores, for error messages.
+
+        remedy : str
+            Remedy for scores that are too few or equal.
 
         Returns
         -------
@@ -53,7 +56,6 @@ class ZScale(NamedTuple):
             If there are no two different finite scores, or they are close to the
             largest float.
         """
-        remedy = "add normal clips, or drop the member"
         scores = scoring.known_scores(scores, whose, "a z-score", remedy)
         with np.errstate(over="ignore", invalid="ignore"):
             scale = cls(float(scores.mean()), float(scores.std()))

@@ -267,7 +267,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
             and -1, some clips have a machine type and others not, X lacks the column
             for `group_by`, a machine has fewer normal clips than there are folds, no
             member scores the clips of a type, or the scores of a selected member have
-            no spread.
+            no spread in a group of clips.
         """
         _, members = self._list_members()
         (X,) = indexable(X)
@@ -554,7 +554,12 @@ class ZScoreEnsemble(EnsembleOfMembers):
                     "cannot be combined: use members that score the same clips"
                 )
             whose = f"the ensemble{_of(group)}"
-            self.total_scales_[group] = ZScale.fit(combined[rows], whose)
+            self.total_scales_[group] = ZScale.fit(combined[rows], whose, self._remedy)
+
+    @property
+    def _remedy(self) -> str:
+        remedy = "add normal clips, or drop the member"
+        return remedy if self.group_by is None else f"{remedy}, or set group_by=None"
 
     def _fit_scale(self, scores: np.ndarray, whose: str) -> ZScale:
         differ = np.nanmin(scores) < np.nanmax(scores)
@@ -564,7 +569,7 @@ class ZScoreEnsemble(EnsembleOfMembers):
                 f"{np.nanmax(scores):.3g}, and log_scores=True needs anomaly scores "
                 "above 0, such as distances: set log_scores=False"
             )
-        return ZScale.fit(self._spread(scores), whose)
+        return ZScale.fit(self._spread(scores), whose, self._remedy)
 
     def _spread(self, scores: np.ndarray) -> np.ndarray:
         """Scores as they are standardised; 0 is as good as the smallest float."""

@@ -653,6 +653,17 @@ def test_a_paper_system_is_fitted_for_several_types(run, tmp_path, monkeypatch):
     assert all(machine in output for machine in machines)
 
 
+def test_a_type_to_judge_needs_recordings_to_learn_from(run, tmp_path):
+    for kind, split in (("ToyCar", "test"), ("ToyConveyor", "train")):
+        for number in range(3):
+            name = f"{kind}/{split}/normal_id_00_{number}.wav"
+            write(tmp_path / "r" / name, np.zeros(RATE))
+    options = ["--machine-type", "ToyCar", "--system", "iii"]
+    code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *options)
+    assert code == 2
+    assert "no training recordings of ToyCar: add some, or name other" in errors
+
+
 def test_types_that_a_system_learns_from_are_all_named(run, tmp_path):
     for kind in ("fan", "pump", "slider"):
         for number in range(3):

@@ -583,6 +583,8 @@ def test_the_list_may_lie_elsewhere(unpacked, tmp_path):
     published.write_text(TRUTH)
     for load in (load_dcase2020_task2, partial(load_dcase, year=2020)):
         assert load(unpacked, eval_labels=published.parent).target.notna().all()
+    with pytest.raises(FileNotFoundError, match="no eval_data_list.csv in"):
+        load_dcase2020_task2(unpacked, eval_labels=unpacked / "fan")
 
 
 def test_without_the_list_labels_are_missing_with_a_warning(unpacked):

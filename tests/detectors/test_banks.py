@@ -1,8 +1,7 @@
 """Banks of other points than the training clips: centres and synthetic ones."""
 
-import warnings
-
 import numpy as np
+import pandas as pd
 import pytest
 from model_files import read, write
 from sklearn.base import clone
@@ -42,12 +41,20 @@ def test_centres_are_the_same_bits_for_a_seed_and_any_number_of_threads(rng):
 
 def test_rows_that_repeat_have_a_centre_each(rng):
     rows = np.repeat([[0.0, 1.0], [5.0, 1.0]], 10, axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        centers = kmeans_centers(rows, 4, seed=0)
-        nearly = rows + 1e-13 * rng.normal(size=rows.shape)
-        assert len(kmeans_centers(nearly, 4, seed=0)) == 4
-    np.testing.assert_allclose(sorted(centers.tolist()), [[0, 1], [5, 1]])
+    nearly = rows + 1e-13 * rng.normal(size=rows.shape)
+    for some in (rows, nearly):  # without KMeans' warning of fewer clusters
+        centers = kmeans_centers(some, 4, seed=0)
+        np.testing.assert_allclose(
+            sorted(centers.tolist()), [[0, 1], [5, 1]], atol=1e-12
+        )
+    assert len(kmeans_centers(np.zeros((3, 2)), 4, seed=0)) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_centre_of_equal_rows_is_one_of_them(seed):
+    rows = np.random.default_rng(seed).normal(size=(3, 4))
+    centers = kmeans_centers(np.repeat(rows, [20, 1, 1], axis=0), 4, seed=0)
+    assert set(map(tuple, centers)) == set(map(tuple, rows))
 
 
 def assert_between_neighbors(synthetic, rows, n_neighbors):
@@ -484,6 +491,29 @@ def test_copies_stay_what_they_are(rng, metric, options):
     assert (detector.anomaly_score(X)[20:] == 0).all()
     assert np.isnan(detector.training_score_samples_[20:]).all()
     assert np.isfinite(detector.training_score_samples_[:20]).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"n_centers": 8}, {"oversampling": "smote", "by_domain": True}]
+)
+@pytest.mark.parametrize("metric", ["cosine", "mahalanobis"])
+def test_what_differs_in_constant_columns_is_anomalous(rng, metric, options):
+    """As where the bands above an upsampled recording's are empty."""
+    X = np.column_stack([rng.normal(5, 1, (43, 3)), np.full((43, 3), -80.0)])
+    X[40:, 3:] += [[1.0], [3.0], [10.0]]
+    domain = np.where(np.arange(43) % 4, "source", "target")
+    X = pd.DataFrame(X).add_prefix("x").assign(domain=domain)
+    encoder = FunctionTransformer(lambda X: X.drop(columns="domain").to_numpy(float))
+    near = EmbeddingNeighborDetector(
+        encoder, metric=metric, n_bands=2, random_state=0, **options
+    ).fit(X[:40])
+    assert (near.score_samples(X[40:]) < 100 * near.offset_).all()
+
+
+def test_what_makes_banks_is_not_changed_before_clips_are_added(clips):
+    near = EmbeddingNeighborDetector(SpectrumStatistics(), by_domain=True).fit(clips)
+    with pytest.raises(ValueError, match="by_domain=False or .* fit again"):
+        near.set_params(by_domain=False).add_normals(clips)
 
 
 def test_directions_that_are_equal_are_no_copies():

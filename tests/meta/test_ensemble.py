@@ -570,7 +570,7 @@ class Names(Column):
 def test_members_get_tables_as_they_are():
     table = pd.DataFrame({"a": [1, 2, 3.0], "kind": ["x", "y", "x"]}, index=[7, 7, 7])
     ensemble = GammaProbabilityEnsemble([("m", Names())], group_by="kind")
-    with pytest.raises(ValueError, match="scores of member 'm' of y are of 1 clips"):
+    with pytest.raises(ValueError, match="scores of member 'm' of y are of 1 clip"):
         ensemble.fit(table)
     ensemble.set_params(group_by=None).fit(table)
     pd.testing.assert_frame_equal(ensemble.estimators_[0].given_, table)

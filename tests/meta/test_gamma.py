@@ -64,7 +64,7 @@ def test_nearly_equal_scores_can_be_fitted():
     ("scores", "message"),
     [
         ([0.5, 0.5], "scores of member 'a' are all equal"),
-        ([0.5, np.nan], "scores of member 'a' are of 1 clips"),
+        ([0.5, np.nan], "scores of member 'a' are of 1 clip"),
         ([0.5, np.inf], "scores of member 'a' hold infinity"),
     ],
 )

@@ -672,7 +672,7 @@ def test_machines_without_the_clips_that_a_policy_needs_are_named():
     tuner.set_params(policy="gamma", validation_fraction=0.5)
     with pytest.raises(ValueError, match="of machine 'c', 0 are normal and 0 anom"):
         tuner.fit(table_of({"a": [4, 6, 8], "c": [1]}))
-    with pytest.raises(ValueError, match="^machine 'c': the scores .* are of 1 clips"):
+    with pytest.raises(ValueError, match="^machine 'c': the scores .* are of 1 clip"):
         tuner.fit(table_of({"a": [4, 6, 8], "c": [1, 2]}))
 
 

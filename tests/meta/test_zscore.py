@@ -238,6 +238,8 @@ def test_domains_are_standardised_as_by_an_ensemble_of_each():
     for one in (columns_of(2, group_by=[]), columns_of(2, group_by="car")):
         with pytest.raises(ValueError, match="group_by"):
             one.fit(X)
+    with pytest.raises(ValueError, match="of target are of 1 clip, .*group_by=None"):
+        columns_of(2, group_by="domain").fit(X[:5])
 
 
 def test_the_type_is_added_to_the_domain():
@@ -561,7 +563,7 @@ def test_scores_without_spread_are_refused():
         columns_of(2).fit(flat)
     kinds = ["fan"] * 4 + ["pump"]
     with pytest.raises(
-        ValueError, match="'m0' of pump are of 1 clips.*add normal clips"
+        ValueError, match="'m0' of pump are of 1 clip,.*add normal clips"
     ):
         columns_of(2).fit(table_of([*SQUARE, SQUARE[0]], kinds))
     with pytest.raises(ValueError, match="hold infinity"):
