@@ -655,8 +655,8 @@ def test_a_paper_system_is_fitted_for_several_types(run, tmp_path, monkeypatch):
 
 def test_a_type_to_judge_needs_recordings_to_learn_from(run, tmp_path):
     for kind, split in (("ToyCar", "test"), ("ToyConveyor", "train")):
-        for number in range(3):
-            name = f"{kind}/{split}/normal_id_00_{number}.wav"
+        for number in range(6):
+            name = f"{kind}/{split}/normal_id_0{number % 2}_{number}.wav"
             write(tmp_path / "r" / name, np.zeros(RATE))
     options = ["--machine-type", "ToyCar", "--system", "iii"]
     code, _, errors = run("fit", tmp_path / "r", "-o", tmp_path / "m", *options)
