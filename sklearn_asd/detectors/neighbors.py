@@ -435,7 +435,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             detector has ``metric="mahalanobis"`` and comes from a file of an earlier
             version.
         """
-        if (self._training_domains is None) == self._asks_domains:
+        domains = getattr(self, "_training_domains", None)  # which earlier files lack
+        if (domains is None) == self._asks_domains:
             raise ValueError(
                 f"by_domain={self.by_domain} or oversampling="
                 f"{self.oversampling!r:.200} was set after fit: fit again"
