@@ -17,7 +17,7 @@ from sklearn_asd.detectors.covariance import ShrunkCovariance, shrink_covariance
 
 __all__ = [
     "DISTANCES",
-    "Own",
+    "OwnShares",
     "cosine",
     "euclidean",
     "make_whitening",
@@ -158,7 +158,7 @@ def without_own_share(
     return np.sqrt(distances**2 + factor[:, None] * along**2)
 
 
-class Own(NamedTuple):
+class OwnShares(NamedTuple):
     """What each training clip adds to the covariance that it is whitened by.
 
     Attributes

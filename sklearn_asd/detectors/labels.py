@@ -13,9 +13,9 @@ from sklearn_asd.audio.machines import known_labels, machine_labels, refuse_unse
 
 __all__ = [
     "find_banks",
-    "group_labels",
     "label_clips",
     "label_training_clips",
+    "labels_or_zeros",
     "name_banks",
     "number_banks",
 ]
@@ -72,7 +72,7 @@ def label_clips(X: Any, machines: np.ndarray | None) -> np.ndarray | None:
     return labels
 
 
-def group_labels(labels: np.ndarray | None, n_clips: int) -> np.ndarray:
+def labels_or_zeros(labels: np.ndarray | None, n_clips: int) -> np.ndarray:
     """Give labels to group clips by; one group for all if there are none.
 
     Parameters
@@ -110,7 +110,7 @@ def find_banks(
         Rows of the clips, in ascending order.
     """
     machines, domains = (
-        group_labels(labels, n_clips) for labels in (machines, domains)
+        labels_or_zeros(labels, n_clips) for labels in (machines, domains)
     )
     return [
         np.flatnonzero((machines == machine) & (domains == domain))

@@ -44,7 +44,7 @@ from sklearn_asd.detectors.density import (
 )
 from sklearn_asd.detectors.distances import (
     DISTANCES,
-    Own,
+    OwnShares,
     make_whitening,
     own_shares,
     unit_length,
@@ -52,9 +52,9 @@ from sklearn_asd.detectors.distances import (
 from sklearn_asd.detectors.encoders import ENCODER, check_pooling, embed_clips
 from sklearn_asd.detectors.labels import (
     find_banks,
-    group_labels,
     label_clips,
     label_training_clips,
+    labels_or_zeros,
     name_banks,
     number_banks,
 )
@@ -567,7 +567,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
             deviations = self._training_points.copy()
             for rows in banks:
                 deviations[rows] -= deviations[rows].mean(axis=0)
-            own = Own(_take(deviations, groups), shares)
+            own = OwnShares(_take(deviations, groups), shares)
         points, nearest = self._list_points()
         self.shifts_ = np.zeros((len(points), len(groups)))
         self.scales_ = np.ones((len(points), len(groups)))
@@ -586,7 +586,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         clips: np.ndarray,
         rows: np.ndarray,
         groups: list[np.ndarray],
-        own: Own | None,
+        own: OwnShares | None,
         maker: BankMaker | None,
     ) -> np.ndarray:
         """Set shifts and scales of the points of a bank; score its clips, left out.
@@ -640,7 +640,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         parts: list[tuple[np.ndarray, np.ndarray]],
         clips: np.ndarray,
         number: int,
-        own: Own | None,
+        own: OwnShares | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores of the clips of a bank by points made without them, and levels.
 
@@ -787,7 +787,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         points: np.ndarray,
         labels: np.ndarray | None,
         left_out: np.ndarray | None = None,
-        own: Own | None = None,
+        own: OwnShares | None = None,
     ) -> np.ndarray:
         """Least anomaly score by a bank of the own machine.
 
@@ -807,7 +807,10 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         return scores
 
     def _compare(
-        self, points: np.ndarray, labels: np.ndarray | None, own: Own | None = None
+        self,
+        points: np.ndarray,
+        labels: np.ndarray | None,
+        own: OwnShares | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Usable rows of a machine, a bank of it, distances, normalised distances.
 
@@ -815,8 +818,8 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         """
         training = self._training_points
         groups = self._cut_columns(training.shape[1], self.scales_.shape[1])
-        machine = group_labels(labels, len(points))
-        training_machine = group_labels(self._training_machines, len(training))
+        machine = labels_or_zeros(labels, len(points))
+        training_machine = labels_or_zeros(self._training_machines, len(training))
         usable = ~np.isnan(points).any(axis=1)
         bank_points, nearest = self._list_points()
         for clips in self._find_banks():
@@ -846,7 +849,7 @@ class EmbeddingNeighborDetector(MetaEstimatorMixin, JudgingMixin, BaseEstimator)
         clips: np.ndarray,
         rows: np.ndarray,
         number: int,
-        own: Own | None,
+        own: OwnShares | None,
     ) -> np.ndarray:
         """Measure distances in a group of columns; with `own`, of training clips."""
         distances = self._measure(points, others, clips)
